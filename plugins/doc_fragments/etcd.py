@@ -1,0 +1,38 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    # How to reach one etcd member.  Mirrors CONNECTION_SPEC in module_utils/_etcd.py.
+    DOCUMENTATION = r"""
+options:
+  endpoint:
+    description: URL of the etcd member to talk to.
+    type: str
+    default: https://127.0.0.1:2379
+  cacert:
+    description: CA that signed the server certificate of etcd.
+    type: path
+    default: /etc/kubernetes/pki/etcd/ca.crt
+  cert:
+    description: Client certificate that etcd accepts.
+    type: path
+    default: /etc/kubernetes/pki/etcd/server.crt
+  key:
+    description: Path of the private key of O(cert). Only the path appears in the command line and in logs.
+    type: path
+    default: /etc/kubernetes/pki/etcd/server.key
+  etcdctl:
+    description: Path of C(etcdctl). Found by itself in C(PATH) and the usual directories when not given.
+    type: path
+  etcdutl:
+    description: Path of C(etcdutl), which etcd has from 3.5 on. Found by itself when not given.
+    type: path
+  timeout:
+    description: Seconds that one question to etcd may take.
+    type: int
+    default: 10
+"""

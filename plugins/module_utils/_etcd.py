@@ -1,0 +1,277 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Running etcd's own tools, and how to talk to one etcd member.  Private to this collection."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+
+# Where etcdctl and etcdutl are looked for when no path is given, besides PATH.
+TOOL_DIRS = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/opt/bin", "/opt/etcd/bin")
+
+# What every module that talks to etcd accepts; documented once in the `etcd` doc fragment.
+CONNECTION_SPEC = {
+    "endpoint": {"type": "str", "default": "https://127.0.0.1:2379"},
+    "cacert": {"type": "path", "default": "/etc/kubernetes/pki/etcd/ca.crt"},
+    "cert": {"type": "path", "default": "/etc/kubernetes/pki/etcd/server.crt"},
+    "key": {"type": "path", "default": "/etc/kubernetes/pki/etcd/server.key", "no_log": False},
+    "etcdctl": {"type": "path"},
+    "etcdutl": {"type": "path"},
+    "timeout": {"type": "int", "default": 10},
+}
+
+
+class EtcdError(Exception):
+    """One sentence for the operator, and the tool's own words."""
+
+    def __init__(self, message, result=None):
+        super().__init__(message)
+        self.message = message
+        self.result = result
+
+    def details(self):
+        """What a module adds to fail_json."""
+        if self.result is None:
+            return {}
+        return {"cmd": self.result.argv, "rc": self.result.rc, "stderr": self.result.stderr, "stdout": self.result.stdout}
+
+
+class ToolResult:
+    """How one run of a tool ended.  `rc` is negative for a signal, None when it had to be killed for its time."""
+
+    def __init__(self, argv, rc, stdout, stderr):
+        self.argv = argv
+        self.rc = rc
+        self.stdout = stdout
+        self.stderr = stderr
+
+    @property
+    def timed_out(self):
+        return self.rc is None
+
+    def last_words(self):
+        """The line that says most: the error of etcd's JSON log, a panic, or the last line."""
+        lines = [line.strip() for line in (self.stderr + "\n" + self.stdout).splitlines() if line.strip()]
+        for line in lines:
+            if line.startswith(("panic:", "Error:", "fatal error:", "unexpected fault")):
+                return line[:300]
+        for line in reversed(lines):
+            if line.startswith("{"):
+                try:
+                    record = json.loads(line)
+                except ValueError:
+                    continue
+                if "msg" in record:
+                    return ("%s %s" % (record["msg"], record.get("error", ""))).strip()[:300]
+        return lines[-1][:300] if lines else ""
+
+    def how(self):
+        """How it ended, in words."""
+        if self.timed_out:
+            return "did not finish in time and was killed"
+        if self.rc < 0:
+            return "was killed by signal %d" % -self.rc
+        return "ended with code %d" % self.rc
+
+
+def clean_environment():
+    """ETCDCTL_* of the caller changes what the tools do, and ETCDCTL_ENDPOINTS with --endpoints is fatal from 3.4 on."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("ETCD", "ETCDCTL_", "ETCDUTL_"))}
+    env.update(ETCDCTL_API="3", LC_ALL="C", GOTRACEBACK="single")
+    return env
+
+
+def run_tool(argv, timeout, max_output=64 * 1024 * 1024):
+    """Run a tool without a shell and without a terminal, bounded in time; the whole process group is killed at the end of it.
+
+    timeout: seconds.  Returns a ToolResult; a tool that cannot be executed raises EtcdError.
+    """
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        try:
+            process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=clean_environment(), cwd="/", start_new_session=True
+            )
+        except OSError as exc:
+            raise EtcdError("%s cannot be run: %s" % (argv[0], exc.strerror or exc)) from exc
+        try:
+            rc = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            rc = None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        out.seek(0)
+        err.seek(0)
+        return ToolResult(
+            list(argv), rc, out.read(max_output).decode("utf-8", "replace"), err.read(max_output).decode("utf-8", "replace")
+        )
+
+
+def find_tool(name, explicit=None):
+    """The path of etcdctl or etcdutl: `explicit` as given, else from PATH and the usual directories, else None."""
+    if explicit:
+        return explicit
+    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", "")] + list(TOOL_DIRS)))
+
+
+def version_tuple(text):
+    """(3, 5, 16) of '3.5.16', 'v3.5.16-rc.1' or '3.5.16-0'; () when there is none."""
+    match = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", text or "")
+    return tuple(int(part or 0) for part in match.groups()) if match else ()
+
+
+class Tool:
+    """etcdctl or etcdutl, and what this very binary can do.
+
+    Abilities are read off its help, not inferred from the version: etcdctl 3.6 prints its help for
+    `snapshot status` and exits 0.
+    """
+
+    def __init__(self, path, timeout=10):
+        self.path = path
+        result = run_tool([path, "version"], timeout)
+        match = re.search(r"^etcd(ctl|utl) version:\s*(\S+)", result.stdout, re.MULTILINE)
+        if result.rc != 0 or not match:
+            raise EtcdError("%s is not an etcdctl or etcdutl: `%s version` %s" % (path, path, result.how()), result)
+        self.name = "etcd" + match.group(1)
+        self.version = match.group(2)
+        commands = run_tool([path, "snapshot", "--help"], timeout).stdout
+        restore_help = run_tool([path, "snapshot", "restore", "--help"], timeout).stdout
+        self.can_save = self.name == "etcdctl" and bool(re.search(r"^\s+save\s", commands, re.MULTILINE))
+        self.can_status = bool(re.search(r"^\s+status\s", commands, re.MULTILINE))
+        self.can_restore = bool(re.search(r"^\s+restore\s", commands, re.MULTILINE)) and "--data-dir" in restore_help
+        self.can_bump = self.can_restore and "--bump-revision" in restore_help and "--mark-compacted" in restore_help
+
+    def describe(self):
+        return {
+            "path": self.path,
+            "name": self.name,
+            "version": self.version,
+            "save": self.can_save,
+            "status": self.can_status,
+            "restore": self.can_restore,
+            "bump_revision": self.can_bump,
+        }
+
+
+def find_tools(etcdctl=None, etcdutl=None, timeout=10):
+    """(etcdctl, etcdutl) as Tool or None.  A tool named explicitly must work; one found by itself may be broken and is then left out."""
+    tools = []
+    for name, explicit in (("etcdctl", etcdctl), ("etcdutl", etcdutl)):
+        path = find_tool(name, explicit)
+        try:
+            tools.append(Tool(path, timeout) if path else None)
+        except EtcdError:
+            if explicit:
+                raise
+            tools.append(None)
+    return tuple(tools)
+
+
+def offline_tool(ability, etcdctl, etcdutl):
+    """The tool that does `ability` ("status" or "restore") on a file: etcdutl before etcdctl; None when neither can."""
+    for tool in (etcdutl, etcdctl):
+        if tool is not None and getattr(tool, "can_" + ability):
+            return tool
+    return None
+
+
+def restore_misfit(tool_version, server_version):
+    """Why data restored by this tool must not be given to this server, or None.
+
+    Measured: what etcdctl up to 3.4 restores makes 3.6 panic ("member unknown") and 3.7 never ready.
+    """
+    tool, server = version_tuple(tool_version)[:2], version_tuple(server_version)[:2]
+    if tool and server and tool <= (3, 4) and server >= (3, 6):
+        return "what etcd %s's tool restores does not start on an etcd %s server (it panics or never gets ready); use tools of 3.5.16 or later" % (
+            tool_version,
+            server_version,
+        )
+    return None
+
+
+class EtcdClient:
+    """One member of a cluster, reached through etcdctl over TLS."""
+
+    def __init__(self, params):
+        self.endpoint = params["endpoint"]
+        self.timeout = params["timeout"]
+        self.tls = {name: params[name] for name in ("cacert", "cert", "key")}
+        self.binary = find_tool("etcdctl", params.get("etcdctl"))
+        if not self.binary:
+            raise EtcdError("there is no etcdctl on this host: run `ansible-playbook k8s_dr.etcd.install` or set etcd_client_bin_dir")
+
+    def argv(self, *args, **kwargs):
+        """The whole command line.  Keys are named by path only; nothing secret is on it."""
+        timeout = kwargs.get("command_timeout", self.timeout)
+        command = [self.binary, "--endpoints=" + self.endpoint, "--command-timeout=%ds" % timeout, "--dial-timeout=%ds" % min(timeout, 5)]
+        if self.endpoint.startswith("https:"):
+            for name, path in self.tls.items():
+                if not os.access(path, os.R_OK):
+                    raise EtcdError("%s (etcd's %s) cannot be read on this host" % (path, name))
+            command += ["--%s=%s" % item for item in self.tls.items()]
+        return command + list(args)
+
+    def run(self, *args, **kwargs):
+        """Run etcdctl; anything but code 0 raises EtcdError."""
+        timeout = kwargs.get("command_timeout", self.timeout)
+        result = run_tool(self.argv(*args, **kwargs), timeout + 10)
+        if result.rc != 0:
+            raise EtcdError("etcd at %s: `etcdctl %s` %s: %s" % (self.endpoint, " ".join(args), result.how(), result.last_words()), result)
+        return result
+
+    def _json(self, *args):
+        result = self.run("--write-out=json", *args)
+        try:
+            return json.loads(result.stdout)
+        except ValueError as exc:
+            raise EtcdError("`etcdctl %s` printed something that is not JSON" % " ".join(args), result) from exc
+
+    def status(self):
+        """Version, ids, leader, revision and sizes of this very member."""
+        status = self._json("endpoint", "status")[0]["Status"]
+        header = status["header"]
+        return {
+            "version": status.get("version", ""),
+            "cluster_id": "%x" % header["cluster_id"],
+            "member_id": "%x" % header["member_id"],
+            "leader_id": "%x" % status.get("leader", 0),
+            "is_learner": bool(status.get("isLearner", False)),
+            "revision": header.get("revision", 0),
+            "raft_index": status.get("raftIndex", 0),
+            "raft_term": status.get("raftTerm", 0),
+            "db_size": status.get("dbSize", 0),
+            "db_size_in_use": status.get("dbSizeInUse", 0),
+        }
+
+    def members(self):
+        """Every member as etcd knows it; `name` is empty for one that never started."""
+        return [
+            {
+                "id": "%x" % member["ID"],
+                "name": member.get("name", ""),
+                "peer_urls": member.get("peerURLs", []),
+                "client_urls": member.get("clientURLs", []),
+                "is_learner": bool(member.get("isLearner", False)),
+            }
+            for member in self._json("member", "list").get("members", [])
+        ]
+
+    def alarms(self):
+        """Names of the alarms that are raised: NOSPACE, CORRUPT."""
+        names = {1: "NOSPACE", 2: "CORRUPT"}
+        return sorted({names.get(alarm.get("alarm"), str(alarm.get("alarm"))) for alarm in self._json("alarm", "list").get("alarms", [])})
+
+    def hash_kv(self, revision=0):
+        """(hash, compact revision, revision) over the live keys; equal on all healthy members at one revision."""
+        answer = self._json("endpoint", "hashkv", "--rev=%d" % revision)[0]["HashKV"]
+        return answer.get("hash", 0), answer.get("compact_revision", 0), answer.get("header", {}).get("revision", 0)

@@ -1,0 +1,70 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Reading kubeadm's static Pod manifests without a YAML library.  Private to this collection."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+
+# The control plane's own Pods, in the order in which a restore brings them back.
+COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+
+
+class StaticPod:
+    """One manifest as kubeadm writes it: one container, its command a list of `--flag=value`."""
+
+    def __init__(self, path, text):
+        self.path = path
+        self.component = _first(r"^\s+component:\s*(\S+)", text)
+        self.image = _first(r"^\s*-?\s*image:\s*(\S+)", text)
+        self.flags = {}
+        for raw in re.findall(r"^\s*-\s+(.+?)\s*$", text, re.MULTILINE):
+            match = re.match(r"--([a-z0-9-]+)(?:=(.*))?$", _unquote(raw))
+            if match:
+                self.flags[match.group(1)] = match.group(2) if match.group(2) is not None else "true"
+
+    @property
+    def image_version(self):
+        """'1.20.2' of 'k8s.gcr.io/kube-apiserver:v1.20.2', '3.5.16-0' of an etcd image; '' for one named by digest alone."""
+        match = re.search(r":v?([0-9][^@/]*)(?:@|$)", self.image)
+        return match.group(1) if match else ""
+
+
+def _unquote(text):
+    if text[:1] == '"' and text[-1:] == '"':
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text[1:-1]
+    if text[:1] == "'" and text[-1:] == "'":
+        return text[1:-1].replace("''", "'")
+    return text
+
+
+def _first(pattern, text):
+    match = re.search(pattern, text, re.MULTILINE)
+    return _unquote(match.group(1)) if match else ""
+
+
+def read_static_pods(directory):
+    """{component: StaticPod} for the control plane's own manifests in a directory; others there are not touched or returned.
+
+    A Pod is recognised by what kubeadm writes into it (the label `component`), not by the file's name.
+    """
+    pods = {}
+    for name in sorted(os.listdir(directory)):
+        path = os.path.join(directory, name)
+        # kubelet reads any file here that does not start with a dot
+        if name.startswith(".") or not os.path.isfile(path):
+            continue
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            pod = StaticPod(path, stream.read())
+        if pod.component in COMPONENTS:
+            if pod.component in pods:
+                raise ValueError("%s and %s are both manifests of %s" % (pods[pod.component].path, path, pod.component))
+            pods[pod.component] = pod
+    return pods
