@@ -1,0 +1,208 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: etcd_cluster_info
+short_description: Asks one etcd member about itself and its cluster
+version_added: 0.1.0
+description:
+  - Asks the member at O(endpoint) for its version, its ids, its revision and sizes, the members of its cluster and the alarms that are raised.
+  - Every question is bounded by O(timeout), so an endpoint that hangs costs seconds and not the play.
+author:
+  - The k8s_dr founders (@k8s-dr)
+extends_documentation_fragment:
+  - k8s_dr.etcd.etcd
+  - k8s_dr.etcd.attributes
+  - k8s_dr.etcd.attributes.read_only
+attributes:
+  idempotent:
+    description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
+    support: full
+    details:
+      - This module changes nothing.
+options:
+  required:
+    description:
+      - Whether to fail when the member does not answer, or answers but cannot say who its members are, because its cluster has no leader.
+      - With V(false) what could be learned is returned, and RV(etcd.error) says what could not.
+      - A missing or broken C(etcdctl) and unreadable certificates always fail, since they say nothing about etcd.
+    type: bool
+    default: true
+seealso:
+  - module: k8s_dr.etcd.etcd_client_info
+  - module: k8s_dr.etcd.etcd_snapshot_info
+"""
+
+EXAMPLES = r"""
+- name: Ask the etcd member of this control plane about its cluster
+  k8s_dr.etcd.etcd_cluster_info:
+  register: cluster
+
+- name: Wait until etcd serves reads and writes again
+  k8s_dr.etcd.etcd_cluster_info:
+    required: false
+    timeout: 2
+  register: cluster
+  until: cluster.etcd.healthy
+  retries: 60
+  delay: 1
+"""
+
+RETURN = r"""
+etcd:
+  description: What the member said.
+  returned: success
+  type: dict
+  contains:
+    reachable:
+      description: Whether the member at O(endpoint) answered at all. When it did not, everything below is V(null) or empty.
+      type: bool
+      sample: true
+    healthy:
+      description: Whether it has a leader, serves a consistent read, and no alarm is raised.
+      type: bool
+      sample: true
+    error:
+      description: One sentence that says why it is not reachable or not healthy, or V(null).
+      type: str
+    version:
+      description: Version of the server.
+      type: str
+      sample: 3.5.16
+    cluster_id:
+      description: Id of the cluster, in hexadecimal.
+      type: str
+      sample: 9d8f5c5a1f6b8b1c
+    member_id:
+      description: Id of this member, in hexadecimal.
+      type: str
+      sample: 2c5e5a6bd0f2a6d1
+    leader_id:
+      description: Id of the leader, in hexadecimal; V(0) when there is none.
+      type: str
+      sample: 2c5e5a6bd0f2a6d1
+    is_learner:
+      description: Whether this member is a learner, which has no vote.
+      type: bool
+      sample: false
+    revision:
+      description: Revision of the key-value store.
+      type: int
+      sample: 582
+    raft_index:
+      description: Index of the raft log.
+      type: int
+      sample: 700
+    raft_term:
+      description: Term of the raft log.
+      type: int
+      sample: 3
+    db_size:
+      description: Size of the database in bytes.
+      type: int
+      sample: 937984
+    db_size_in_use:
+      description: Bytes of it in use.
+      type: int
+      sample: 811008
+    alarms:
+      description: Names of the alarms that are raised.
+      type: list
+      elements: str
+      sample: [NOSPACE]
+    members:
+      description: All members of the cluster. Empty when they could not be learned.
+      type: list
+      elements: dict
+      contains:
+        id:
+          description: Id in hexadecimal.
+          type: str
+          sample: 2c5e5a6bd0f2a6d1
+        name:
+          description: Name; empty for a member that was added and never started.
+          type: str
+          sample: cp1
+        peer_urls:
+          description: URLs that the other members use.
+          type: list
+          elements: str
+          sample: ["https://192.0.2.11:2380"]
+        client_urls:
+          description: URLs that clients use.
+          type: list
+          elements: str
+          sample: ["https://192.0.2.11:2379"]
+        is_learner:
+          description: Whether it is a learner.
+          type: bool
+          sample: false
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _etcd
+
+UNKNOWN = {
+    "reachable": False,
+    "healthy": False,
+    "error": None,
+    "version": None,
+    "cluster_id": None,
+    "member_id": None,
+    "leader_id": None,
+    "is_learner": None,
+    "revision": None,
+    "raft_index": None,
+    "raft_term": None,
+    "db_size": None,
+    "db_size_in_use": None,
+    "alarms": [],
+    "members": [],
+}
+
+
+def ask(client):
+    """(what is known, the EtcdError that stopped it or None): each question needs more of the cluster than the one before."""
+    etcd = dict(UNKNOWN)
+    try:
+        etcd.update(client.status(), reachable=True)
+        etcd["members"] = client.members()
+        etcd["alarms"] = client.alarms()
+        if etcd["leader_id"] == "0":
+            etcd["error"] = "etcd at %s has no leader" % client.endpoint
+        elif etcd["alarms"]:
+            etcd["error"] = "etcd at %s has raised the alarm %s" % (client.endpoint, ", ".join(etcd["alarms"]))
+        else:
+            # `endpoint health` is a read through the quorum, except on a learner, which serves none.
+            if not etcd["is_learner"]:
+                client.run("endpoint", "health")
+            etcd["healthy"] = True
+    except _etcd.EtcdError as exc:
+        etcd["error"] = exc.message
+        return etcd, exc
+    return etcd, None
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(_etcd.CONNECTION_SPEC, required={"type": "bool", "default": True}),
+        supports_check_mode=True,
+    )
+    try:
+        client = _etcd.EtcdClient(module.params)
+        client.argv()
+        _etcd.Tool(client.binary, module.params["timeout"])
+    except _etcd.EtcdError as exc:
+        module.fail_json(msg=exc.message, **exc.details())
+    etcd, error = ask(client)
+    if module.params["required"] and not (etcd["reachable"] and etcd["members"]):
+        module.fail_json(msg=etcd["error"], etcd=etcd, **(error.details() if error else {}))
+    module.exit_json(changed=False, etcd=etcd)
+
+
+if __name__ == "__main__":
+    main()
