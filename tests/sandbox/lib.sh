@@ -1,0 +1,121 @@
+# shellcheck shell=bash
+# What the sandbox's scripts share: where things are kept, how they speak, and Debian's packages.
+# Everything is made in a .partial beside its place and renamed, so that whatever exists is whole.
+
+# shellcheck disable=SC2034
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cache=${K8S_DR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/k8s-dr-etcd}
+# shellcheck disable=SC2034
+arch=$(dpkg --print-architecture 2>/dev/null || echo amd64)
+PATH=$PATH:/usr/sbin:/sbin
+umask 022
+mkdir -p "$cache"
+
+say() { printf '[%3d s] %s\n' "$SECONDS" "$*" >&2; }
+die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
+
+# Runs a command with its output in a file, of which the end is shown only when it fails.
+quietly() {
+  local log=$cache/log/$1.log; shift
+  mkdir -p "$cache/log"
+  "$@" >"$log" 2>&1 </dev/null 9>&- && return
+  tail -n 25 "$log" >&2
+  die "this failed: $*; all of its output is in $log"
+}
+
+# One process at a time per thing. The lock is descriptor 9 and ends with the process, however that ends; whatever may
+# outlive it (a container's monitor) is therefore started without descriptor 9.
+locked() {
+  mkdir -p "$cache/lock"
+  exec 9>"$cache/lock/$1"
+  flock -n 9 || { say "waiting for another process that is busy with $1"; flock 9; }
+}
+
+need_space() { # GIGABYTES DIRECTORY
+  local free
+  free=$(df --output=avail -BG "$2" | tr -dc '0-9')
+  [ "$free" -ge "$1" ] || die "$2 has $free GB free; this needs $1 GB the first time."
+}
+
+need_commands() { # COMMAND[:PACKAGE]...   installs what is missing from Debian
+  local c missing=()
+  for c; do command -v "${c%%:*}" >/dev/null || missing+=("${c#*:}"); done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    die "please install ${missing[*]}; only root on Debian can have it installed."
+  fi
+  say "installing ${missing[*]} from Debian"
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get install -y --no-install-recommends "${missing[@]}" >/dev/null 2>&1 9>&- && return
+  quietly apt-update apt-get update
+  quietly apt-install apt-get install -y --no-install-recommends "${missing[@]}"
+}
+
+# The mirror that apt itself is set up with.
+debian_mirror() {
+  local m
+  # shellcheck disable=SC2016
+  set -- apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian'
+  m=$("$@" 2>/dev/null | head -n 1)
+  [ -n "$m" ] || { quietly apt-update apt-get update; m=$("$@" | head -n 1); }
+  [ -n "$m" ] || die "apt is not set up with a Debian mirror."
+  echo "${m%/}"
+}
+
+# apt with sources and lists of our own: several releases side by side, signatures and checksums verified by apt,
+# nothing of the machine's own apt is touched.
+private_apt() {
+  local tool=$1 d=$cache/apt; shift
+  "$tool" -o Dir::Etc::sourcelist="$d/sources.list" -o Dir::Etc::sourceparts=/dev/null -o Dir::Etc::preferences=/dev/null \
+    -o Dir::Etc::preferencesparts=/dev/null -o Dir::State::lists="$d/lists" -o Dir::Cache="$d/cache" \
+    -o Dir::Cache::pkgcache=pkgcache.bin -o Dir::Cache::srcpkgcache=srcpkgcache.bin -o APT::Sandbox::User=root -o APT::Default-Release= "$@"
+}
+update_private_apt() (
+  d=$cache/apt
+  command -v apt-get >/dev/null || die "this needs Debian's packages, and there is no apt here."
+  m=$(debian_mirror)
+  mkdir -p "$d/lists/partial" "$d/cache/archives/partial"
+  exec 9>"$d/lock"; flock 9
+  for suite in bookworm trixie sid; do
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $m $suite main"
+  done >"$d/sources.partial"
+  echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $m bookworm main" >>"$d/sources.partial"
+  mv "$d/sources.partial" "$d/sources.list"
+  say "reading the package lists of Debian bookworm, trixie and sid"
+  quietly private-apt-update private_apt apt-get update
+)
+
+# The newest version of a package that starts so and that some Debian release holds: deb_version etcd-server 3.5.16-
+deb_version() { private_apt apt-cache madison "$1" | awk -v p="$2" '$3 ~ /^[0-9]/ && index($3, p) == 1 {print $3; exit}'; }
+
+# Unpacks packages, without installing them: unpack_debs DIRECTORY NAME=VERSION-PREFIX...
+unpack_debs() {
+  local dir=$1 p v fresh=; shift
+  [ -s "$cache/apt/sources.list" ] || { update_private_apt; fresh=1; }
+  for p; do
+    v=$(deb_version "${p%%=*}" "${p#*=}")
+    if [ -z "$v" ] && [ -z "$fresh" ]; then
+      update_private_apt; fresh=1; v=$(deb_version "${p%%=*}" "${p#*=}")
+    fi
+    [ -n "$v" ] || die "no Debian release on the mirror holds ${p%%=*} ${p#*=}."
+    mkdir -p "$dir.debs"
+    (cd "$dir.debs" && quietly "download-${p%%=*}" private_apt apt-get download "${p%%=*}=$v")
+  done
+  mkdir -p "$dir"
+  for p in "$dir.debs"/*.deb; do dpkg-deb -x "$p" "$dir"; done
+  rm -rf "$dir.debs"
+}
+
+# Puts a Go compiler of at least this version on PATH, from Debian if the machine has none: with_go 1.26 sid
+with_go() {
+  local want=$1 dir=$cache/go/$1
+  if [ "$2" = any ] && command -v go >/dev/null &&
+     printf '%s\n' "$want" "$(go env GOVERSION | sed 's/^go//')" | sort -CV; then return; fi
+  if [ ! -d "$dir" ]; then
+    say "unpacking Go $want from Debian"
+    mkdir -p "$cache/go"; rm -rf "$dir.partial" "$dir.partial.debs"
+    unpack_debs "$dir.partial" "golang-$want-go=$want" "golang-$want-src=$want"
+    mv "$dir.partial" "$dir"
+  fi
+  export GOROOT=$dir/usr/lib/go-$want PATH=$dir/usr/lib/go-$want/bin:$PATH
+}
