@@ -1,0 +1,63 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Fingerprints of what a cluster's data is worthless without, or belongs to.  Private to this collection."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _procs, _static_pod
+
+UNREADABLE = "unreadable"
+
+
+def sha256_of_file(path):
+    """Hex digest of a file of any size, or None when there is no such file."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as stream:
+            for block in iter(lambda: stream.read(1024 * 1024), b""):
+                digest.update(block)
+    except FileNotFoundError:
+        return None
+    return digest.hexdigest()
+
+
+def fingerprints(manifests_dir="/etc/kubernetes/manifests", pki_dir="/etc/kubernetes/pki"):
+    """sha256 of the cluster's CA, etcd's CA, the public service account key and the EncryptionConfiguration.
+
+    None stands for a file that is not there, and for a cluster that encrypts nothing.  One that encrypts with a file that
+    cannot be found from here says UNREADABLE, which is not the same.
+    """
+    try:
+        pods = _static_pod.read_static_pods(manifests_dir)
+    except FileNotFoundError:
+        pods = {}
+    apiserver = pods["kube-apiserver"].flags if "kube-apiserver" in pods else {}
+    etcd = pods["etcd"].flags if "etcd" in pods else {}
+    paths = {
+        "ca": apiserver.get("client-ca-file") or os.path.join(pki_dir, "ca.crt"),
+        "etcd_ca": etcd.get("trusted-ca-file") or os.path.join(pki_dir, "etcd", "ca.crt"),
+        "service_account": os.path.join(pki_dir, "sa.pub"),
+    }
+    found = {name: sha256_of_file(path) for name, path in paths.items()}
+    found["encryption_configuration"] = _encryption_configuration(apiserver.get("encryption-provider-config"))
+    return found
+
+
+def _encryption_configuration(path):
+    if not path:
+        return None
+    # The flag names the file as the container sees it, and a Pod may mount it from elsewhere on the node.
+    inside = ["/proc/%d/root%s" % (process.pid, path) for process in _procs.remaining(("kube-apiserver",))]
+    for candidate in [path] + inside:
+        try:
+            found = sha256_of_file(candidate)
+        except OSError:
+            found = None
+        if found:
+            return found
+    return UNREADABLE

@@ -1,0 +1,263 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A directory of snapshots: what a snapshot is called, its manifest, and moving both in and out so that no crash is seen.
+
+A snapshot is `NAME.db` and its manifest `NAME.db.json`.  Whatever is under a good name is whole at every instant:
+
+    taking      .NAME.db.partial/ holds the file until it is proven; then the manifest is renamed into place, then the
+                file, then the directory goes.
+    removing    the same directory is made first, the file is renamed into it, the manifest goes, the directory goes.
+    tidying     (at the next start, under the lock) each such directory that is left goes; when its NAME.db is not there,
+                NAME.db.json goes with it.  Nothing else is ever deleted.
+
+Private to this collection.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import re
+import shutil
+import socket
+import time
+
+FORMAT = 1
+SUFFIX = ".db"
+MANIFEST_SUFFIX = ".json"
+LOCK = ".lock"
+_PARTIAL = re.compile(r"^\.(?P<name>etcd-.+\.db)\.partial$")
+# A manifest of a hundred thousand namespaces has some 50 MB.
+_MAX_MANIFEST = 256 * 1024 * 1024
+# What a restore relies on: name -> types; all others are free to be absent.
+_REQUIRED = {
+    "format": (int,),
+    "file": (str,),
+    "sha256": (str,),
+    "size": (int,),
+    "hash": (str,),
+    "revision": (int,),
+    "verified": (bool,),
+    "host": (str,),
+    "created": (str,),
+}
+
+
+class ManifestError(Exception):
+    """One sentence for the operator."""
+
+
+class Busy(Exception):
+    """Somebody else holds the lock; the text says who."""
+
+
+def utc(seconds=None):
+    """ISO 8601, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def snapshot_name(host, seconds=None):
+    """etcd-cp1-20260102T030405Z.db"""
+    return "etcd-%s-%s%s" % (re.sub(r"[^A-Za-z0-9.]+", "-", host).strip("-.") or "host", time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(seconds)), SUFFIX)
+
+
+def manifest_path(path):
+    return path + MANIFEST_SUFFIX
+
+
+def fsync_dir(path):
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_manifest(path, manifest):
+    """Write the manifest of the snapshot `path` beside it: 0600, on disk when this returns, old or new and never between."""
+    target = manifest_path(path)
+    temporary = os.path.join(os.path.dirname(target), ".%s.%d.new" % (os.path.basename(target), os.getpid()))
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            json.dump(dict(manifest, format=FORMAT), stream, sort_keys=True, indent=1)
+            stream.write("\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.rename(temporary, target)
+    except BaseException:
+        _forget(temporary)
+        raise
+    fsync_dir(os.path.dirname(target))
+
+
+def read_manifest(path):
+    """The manifest of the snapshot `path`; ManifestError when there is none or it cannot be one of this file."""
+    target = manifest_path(path)
+    try:
+        with open(target, "rb") as stream:
+            text = stream.read(_MAX_MANIFEST)
+    except FileNotFoundError:
+        raise ManifestError("%s has no manifest (%s)" % (path, os.path.basename(target))) from None
+    except OSError as exc:
+        raise ManifestError("%s cannot be read: %s" % (target, exc.strerror)) from exc
+    try:
+        manifest = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise ManifestError("%s is not JSON" % target) from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        found = manifest.get("format") if isinstance(manifest, dict) else None
+        raise ManifestError("%s is no manifest of format %d (its format is %s)" % (target, FORMAT, json.dumps(found)[:40]))
+    for name, types in _REQUIRED.items():
+        # bool is an int to Python
+        if not isinstance(manifest.get(name), types) or (types == (int,) and isinstance(manifest[name], bool)):
+            raise ManifestError("%s is damaged: its `%s` is missing or of the wrong type" % (target, name))
+    if not re.match(r"^[0-9a-f]{64}$", manifest["sha256"]):
+        raise ManifestError("%s is damaged: its `sha256` is none" % target)
+    if manifest["file"] != os.path.basename(path):
+        raise ManifestError("%s belongs to %s" % (target, json.dumps(manifest["file"])[:200]))
+    return manifest
+
+
+def describe(path, digest=None):
+    """One entry of a list: the manifest's fields, `path`, `verified`, and `problem` (null when verified).
+
+    A snapshot counts as verified when its manifest says so and the file is still what the manifest describes, as far as
+    can be told: its size, and its checksum when `digest` is given, a function that computes it.
+    """
+    entry = {"path": path, "file": os.path.basename(path), "verified": False, "problem": None}
+    try:
+        manifest = read_manifest(path)
+    except ManifestError as exc:
+        try:
+            entry["size"] = os.lstat(path).st_size
+        except OSError:
+            entry["size"] = None
+        return dict(entry, problem=str(exc))
+    entry = dict(manifest, path=path, verified=False, problem=None)
+    try:
+        found = os.lstat(path)
+    except OSError as exc:
+        return dict(entry, problem="%s cannot be read: %s" % (path, exc.strerror))
+    if not os.path.isfile(path) or os.path.islink(path):
+        entry["problem"] = "%s is not a regular file" % path
+    elif found.st_size != manifest["size"]:
+        entry["problem"] = "%s has %d bytes, and had %d when it was taken" % (path, found.st_size, manifest["size"])
+    elif not manifest["verified"]:
+        entry["problem"] = "%s was not verified when it was taken" % path
+    elif digest is not None and digest(path) != manifest["sha256"]:
+        entry["problem"] = "%s is not the file that was taken: its sha256 has changed" % path
+    else:
+        entry["verified"] = True
+    return entry
+
+
+def list_snapshots(directory, digest=None):
+    """Every *.db of a directory, described, newest first; [] when there is no such directory."""
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return []
+    entries = [describe(os.path.join(directory, name), digest) for name in names if name.endswith(SUFFIX) and not name.startswith(".")]
+    return sorted(entries, key=lambda entry: (entry.get("created") or "", entry["path"]), reverse=True)
+
+
+def latest_verified(snapshots):
+    """Path of the newest verified one, or None."""
+    return next((entry["path"] for entry in snapshots if entry["verified"]), None)
+
+
+class DirectoryLock:
+    """Exclusive over a directory of snapshots, for as long as the object is used as a context; ends with the process, however that ends."""
+
+    def __init__(self, directory, timeout=0):
+        self.path = os.path.join(directory, LOCK)
+        self.timeout = timeout
+        self.descriptor = None
+
+    def __enter__(self):
+        self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        end = time.monotonic() + self.timeout
+        while True:
+            try:
+                fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as exc:
+                if exc.errno not in (errno.EAGAIN, errno.EACCES):
+                    os.close(self.descriptor)
+                    raise
+            if time.monotonic() >= end:
+                holder = os.pread(self.descriptor, 300, 0).decode("utf-8", "replace").strip()
+                os.close(self.descriptor)
+                raise Busy("another snapshot is being taken in %s%s; nothing was done" % (os.path.dirname(self.path), " " + holder if holder else ""))
+            time.sleep(0.2)
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, ("on %s by process %d since %s" % (socket.gethostname(), os.getpid(), utc())).encode(), 0)
+        return self
+
+    def __exit__(self, *_exc):
+        os.ftruncate(self.descriptor, 0)
+        os.close(self.descriptor)
+
+
+def partial_dir(path):
+    return os.path.join(os.path.dirname(path), ".%s.partial" % os.path.basename(path))
+
+
+def publish(path, partial_file, manifest):
+    """Move a proven file from its partial directory to `path`, its manifest before it.  The lock must be held."""
+    directory = os.path.dirname(path)
+    descriptor = os.open(partial_file, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fchmod(descriptor, 0o600)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    if os.path.lexists(path):
+        raise ManifestError("%s is there already" % path)
+    write_manifest(path, manifest)
+    os.rename(partial_file, path)
+    fsync_dir(directory)
+    discard_partial(partial_dir(path))
+
+
+def remove(path):
+    """Remove a snapshot and its manifest; at no instant is the file there without its manifest.  The lock must be held."""
+    partial = partial_dir(path)
+    os.mkdir(partial, 0o700)
+    os.rename(path, os.path.join(partial, "removed"))
+    _forget(manifest_path(path))
+    discard_partial(partial)
+    fsync_dir(os.path.dirname(path))
+
+
+def discard_partial(partial):
+    # What cannot be removed now is found again at the next start.
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+def tidy(directory):
+    """Finish what interrupted runs left; returns the paths that were removed.  The lock must be held."""
+    gone = []
+    for name in sorted(os.listdir(directory)):
+        match = _PARTIAL.match(name)
+        partial = os.path.join(directory, name)
+        if not match or os.path.islink(partial) or not os.path.isdir(partial):
+            continue
+        path = os.path.join(directory, match.group("name"))
+        if not os.path.lexists(path):
+            _forget(manifest_path(path))
+        discard_partial(partial)
+        gone.append(partial)
+    return gone
+
+
+def _forget(path):
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
