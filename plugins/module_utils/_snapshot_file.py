@@ -1,0 +1,412 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The proof that a file is a snapshot of etcd, without etcd's tools.  Private to this collection.
+
+A snapshot is a bolt database followed by the SHA-256 of it.  `snapshot status` never looks at that checksum, and
+`snapshot restore` looks at nothing else, so both the checksum and the structure are proven here.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import stat
+import struct
+import time
+
+TRAILER = hashlib.sha256().digest_size
+BLOCK = 1024 * 1024
+
+# bolt writes the structures of its host as they are in memory, hence native byte order.
+META = struct.Struct("=IIIIQQQQQQ")
+PAGE = struct.Struct("=QHHI")
+BRANCH_ELEMENT = struct.Struct("=IIQ")
+LEAF_ELEMENT = struct.Struct("=IIII")
+BUCKET = struct.Struct("=QQ")
+MAGIC = 0xED0CDAED
+FORMAT = 2
+BRANCH, LEAF, META_PAGE = 1, 2, 4
+BUCKET_ELEMENT = 1
+
+# What a file that is no database may be instead; the operator then knows what to do.
+PACKED = (
+    (b"\x1f\x8b", "compressed with gzip; decompress it first"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd; decompress it first"),
+    (b"\xfd7zXZ\x00", "compressed with xz; decompress it first"),
+    (b"age-encryption.org/", "encrypted with age; decrypt it first"),
+    (b"-----BEGIN AGE ENCRYPTED FILE", "encrypted with age; decrypt it first"),
+    (b"-----BEGIN PGP MESSAGE", "encrypted with GnuPG; decrypt it first"),
+    (b"Salted__", "encrypted with openssl; decrypt it first"),
+)
+
+
+class Corrupt(Exception):
+    """The database contradicts itself."""
+
+
+class OutOfTime(Exception):
+    """The file could not be read before the deadline."""
+
+
+class Proof:
+    """What was found.  `integrity` is one word, `problems` are sentences; a file is sound when there are none."""
+
+    def __init__(self, path):
+        self.path = path
+        self.size = None
+        self.sha256 = None
+        self.database_size = None
+        self.revision = None
+        self.storage_version = None
+        self.locked = False
+        self.findings = []
+
+    @property
+    def integrity(self):
+        return self.findings[0][0] if self.findings else "ok"
+
+    @property
+    def problems(self):
+        return [sentence for _word, sentence in self.findings]
+
+    def found(self, word, sentence):
+        self.findings.append((word, "%s %s" % (self.path, sentence)))
+
+
+class SnapshotFile:
+    """An open snapshot file.  It is opened once, so that everything that is read is read from one and the same file."""
+
+    def __init__(self, path, deadline=None):
+        """path: absolute.  deadline: of time.monotonic().  A file that cannot be opened is a finding, not an exception."""
+        self.proof = Proof(path)
+        self.deadline = deadline
+        self.fd = None
+        self.before = None
+        try:
+            # A FIFO would block open() and a device may act on it, so look first; O_NONBLOCK is for what changes in between.
+            if stat.S_ISREG(os.stat(path).st_mode):
+                self.fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+                self.before = os.fstat(self.fd)
+        except FileNotFoundError:
+            dangling = " (it is a symbolic link to nothing)" if os.path.islink(path) else ""
+            self.proof.found("absent", "does not exist on this host%s" % dangling)
+            return
+        except OSError as exc:
+            self.proof.found("unreadable", "cannot be opened: %s" % exc.strerror)
+            return
+        if self.before is None or not stat.S_ISREG(self.before.st_mode):
+            self.proof.found("not_a_file", "is not a regular file")
+            return
+        self.proof.size = self.before.st_size
+        self.proof.locked = self._is_locked()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_exc):
+        if self.fd is not None:
+            os.close(self.fd)
+
+    def _is_locked(self):
+        """Whether somebody holds the file exclusively, as a running etcd does; what opens it with bolt then waits for ever."""
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(self.fd, fcntl.LOCK_UN)
+        except OSError as exc:
+            # Some network file systems know no locks; then nobody holds one.
+            return exc.errno in (errno.EWOULDBLOCK, errno.EACCES)
+        return False
+
+    def prove(self, everything=False):
+        """Find the first problem, or with `everything` all there are; returns the Proof."""
+        if self.proof.findings:
+            return self.proof
+        try:
+            self._prove(everything)
+        except OutOfTime:
+            self.proof.found("unproven", "could not be read in the time given; raise `timeout` or find out why the disk is so slow")
+        except OSError as exc:
+            self.proof.found("unreadable", "cannot be read: %s; copy it again, or use another snapshot" % exc.strerror)
+        self.check_unchanged()
+        return self.proof
+
+    def _prove(self, everything):
+        proof = self.proof
+        if not proof.size:
+            proof.found("empty", "is empty; take the snapshot again")
+            return
+        meta = self._meta()
+        if meta is None:
+            self._no_database()
+        else:
+            proof.database_size = meta["high_water"] * meta["page_size"]
+            self._check_size()
+        if proof.findings and not everything:
+            return
+        appended = self._hash()
+        if not proof.findings and not appended:
+            proof.found(
+                "mismatch",
+                "is damaged: its contents do not match the SHA-256 at its end; copy it again from where it was taken, or use another snapshot",
+            )
+        if meta is None or proof.database_size > proof.size or (proof.findings and not everything):
+            return
+        try:
+            self._walk(meta)
+        except (Corrupt, struct.error) as exc:
+            cause = "its checksum is right, so the database was damaged before the snapshot was taken" if appended else "its pages contradict each other"
+            proof.found("corrupt", "holds a damaged database (%s): %s; use another snapshot" % (exc, cause))
+
+    def check_unchanged(self):
+        """Note it when the file is no longer the one that was opened: then nothing that was found can be trusted."""
+        if self.before is None or self.proof.integrity == "changed":
+            return
+        if self.proof.locked and self.proof.integrity == "missing":
+            # A running etcd writes to its database all the time; that is said already, and better.
+            return
+        facts = ("st_dev", "st_ino", "st_size", "st_mtime_ns")
+        try:
+            now = (os.fstat(self.fd), os.stat(self.proof.path))
+        except OSError:
+            now = ()
+        if not now or any(getattr(self.before, fact) != getattr(one, fact) for one in now for fact in facts):
+            sentence = "%s was written to, replaced or removed while it was checked; wait until it is complete and check it again" % self.proof.path
+            self.proof.findings.insert(0, ("changed", sentence))
+
+    def _no_database(self):
+        head = self._read(0, 64)
+        for magic, meaning in PACKED:
+            if head.startswith(magic):
+                self.proof.found("not_a_database", "is " + meaning)
+                return
+        self.proof.found("not_a_database", "is not a snapshot of etcd: it has no valid database header; use another snapshot")
+
+    def _check_size(self):
+        proof, whole = self.proof, self.proof.database_size + TRAILER
+        if proof.size < proof.database_size:
+            proof.found("truncated", "was cut off: it has %d of %d bytes; copy it again, or use another snapshot" % (proof.size, whole))
+        elif proof.size % 512 == 0:
+            if proof.locked:
+                proof.found("missing", "is the database of a running etcd and not a snapshot of it; take one with `etcdctl snapshot save`")
+            else:
+                proof.found(
+                    "missing",
+                    "lacks the SHA-256 that `etcdctl snapshot save` appends: it is a copy of a data file or was cut off; take the snapshot again",
+                )
+        elif proof.size < whole:
+            proof.found("truncated", "was cut off within the SHA-256 at its end: it has %d of %d bytes; copy it again" % (proof.size, whole))
+        elif proof.size > whole:
+            proof.found(
+                "too_long",
+                "is %d bytes longer than the snapshot in it: something was appended, or files were joined; copy it again, or use another snapshot"
+                % (proof.size - whole),
+            )
+
+    def _read(self, offset, length):
+        """Exactly so many bytes, or fewer at the end of the file."""
+        data = os.pread(self.fd, length, offset)
+        while 0 < len(data) < length:
+            more = os.pread(self.fd, length - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def _check_time(self):
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise OutOfTime()
+
+    def _hash(self):
+        """Read it all once, for the SHA-256 of the file; returns whether its last bytes are the SHA-256 of all others."""
+        digest, inner = hashlib.sha256(), None
+        trailer, offset, size = b"", 0, self.proof.size
+        body = max(0, size - TRAILER)
+        buffer = memoryview(bytearray(BLOCK))
+        while offset < size:
+            self._check_time()
+            end = body if offset < body else size
+            count = os.preadv(self.fd, [buffer[: min(BLOCK, end - offset)]], offset)
+            if count == 0:
+                break
+            digest.update(buffer[:count])
+            if offset >= body:
+                trailer += bytes(buffer[:count])
+            offset += count
+            if offset == body:
+                inner = digest.digest()
+        self.proof.sha256 = digest.hexdigest()
+        return len(trailer) == TRAILER and trailer == inner
+
+    def _meta(self):
+        """The newest valid one of the two meta pages, or None.  The second lies at a place that only the page size tells."""
+        metas = []
+        for offset in [0] + [1 << power for power in range(9, 25)]:
+            data = self._read(offset, PAGE.size + META.size)
+            if len(data) < PAGE.size + META.size:
+                break
+            _id, flags, _count, _overflow = PAGE.unpack_from(data)
+            magic, version, page_size, _flags, root, _sequence, _freelist, high_water, txid, checksum = META.unpack_from(data, PAGE.size)
+            if magic != MAGIC or version != FORMAT or not flags & META_PAGE or checksum != _fnv1a(data[PAGE.size : PAGE.size + META.size - 8]):
+                continue
+            if 512 <= page_size <= 1 << 24 and page_size & (page_size - 1) == 0 and offset in (0, page_size):
+                metas.append({"txid": txid, "page_size": page_size, "root": root, "high_water": high_water})
+            if offset:
+                break
+        return max(metas, key=lambda meta: meta["txid"]) if metas else None
+
+    def _walk(self, meta):
+        """Follow every page of every bucket, as `snapshot status` does; raises Corrupt.  Notes the revision and the storage version."""
+        tree = _Tree(self._read, meta["page_size"], meta["high_water"])
+        revision = None
+        for number, (bucket, keys, values) in enumerate(tree.leaves(meta["root"])):
+            if number % 256 == 0:
+                self._check_time()
+            if bucket == (b"key",):
+                # The keys of this bucket are revisions: 8 bytes, an underscore, 8 bytes, and a t for a deletion.
+                if any(len(key) not in (17, 18) for key in keys):
+                    raise Corrupt("bucket `key` holds a key that is no revision")
+                revision = max(revision or 0, int.from_bytes(keys[-1][:8], "big") if keys else 0)
+            elif bucket == (b"meta",) and b"storageVersion" in keys:
+                self.proof.storage_version = values(b"storageVersion")[:64].decode("ascii", "replace")
+        self.proof.revision = revision
+        if revision is None:
+            self.proof.found("no_key_bucket", "is a database, but not one of etcd 3: it has no bucket `key`; use another snapshot")
+
+
+class _Tree:
+    """The buckets of a bolt database, read page by page; no more than one page's elements and keys are held."""
+
+    # Of a page with overflow the values fill most, and they need not be read.
+    WINDOW = 64 * 1024
+
+    def __init__(self, read, page_size, high_water):
+        self.read = read
+        self.page_size = page_size
+        self.high_water = high_water
+        self.seen = bytearray(high_water)
+
+    def leaves(self, root):
+        """(names of the bucket, its keys on this page, a function that reads the value of a key) of every leaf page."""
+        # What is still to be visited: bucket, page, the lowest key it may hold, and the key that all of its keys are below.
+        todo = [((), root, None, None)]
+        while todo:
+            bucket, page, low, high = todo.pop()
+            _id, flags, count, length, buffer, base = self._page(page)
+            if flags & BRANCH:
+                todo.extend(reversed(self._children(bucket, page, count, length, buffer, base, low, high)))
+            else:
+                keys, values, buckets = self._elements("page %d" % page, count, length, buffer, base, low, high)
+                todo.extend(self._open(bucket, buckets, values))
+                if bucket:
+                    yield bucket, keys, values
+                for key, inline in self._inline(bucket, buckets, values):
+                    yield bucket + (key,), inline[0], inline[1]
+
+    def _page(self, number):
+        if not 2 <= number < self.high_water:
+            raise Corrupt("page %d is out of range" % number)
+        base = number * self.page_size
+        buffer = self.read(base, self.page_size)
+        if len(buffer) < self.page_size:
+            raise Corrupt("page %d is not there" % number)
+        found, flags, count, overflow = PAGE.unpack_from(buffer)
+        if found != number or flags not in (BRANCH, LEAF):
+            raise Corrupt("page %d is not a page of a bucket" % number)
+        end = number + overflow + 1
+        if end > self.high_water:
+            raise Corrupt("page %d reaches beyond the end" % number)
+        if self.seen.find(1, number, end) >= 0:
+            raise Corrupt("page %d is used twice" % number)
+        self.seen[number:end] = b"\1" * (end - number)
+        length = (overflow + 1) * self.page_size
+        if PAGE.size + count * LEAF_ELEMENT.size > length:
+            raise Corrupt("page %d counts more elements than it can hold" % number)
+        if overflow:
+            buffer = self.read(base, min(length, max(self.WINDOW, PAGE.size + count * LEAF_ELEMENT.size)))
+        return found, flags, count, length, buffer, base
+
+    def _bytes(self, buffer, base, start, end):
+        return buffer[start:end] if end <= len(buffer) else self.read(base + start, end - start)
+
+    def _children(self, bucket, page, count, length, buffer, base, low, high):
+        at, children, keys = PAGE.size, [], []
+        if not count:
+            raise Corrupt("branch page %d is empty" % page)
+        for position, key_size, child in BRANCH_ELEMENT.iter_unpack(buffer[at : at + count * BRANCH_ELEMENT.size]):
+            start, end = at + position, at + position + key_size
+            if end > length or key_size > 1 << 15:
+                raise Corrupt("page %d has an element that reaches beyond it" % page)
+            keys.append(self._bytes(buffer, base, start, end))
+            children.append(child)
+            at += BRANCH_ELEMENT.size
+        _check_order("page %d" % page, keys, low, high)
+        return [(bucket, child, key, after) for child, key, after in zip(children, keys, keys[1:] + [high])]
+
+    def _elements(self, where, count, length, buffer, base, low, high):
+        """(keys, a function that reads a value, keys of the elements that are buckets) of a leaf."""
+        at, keys, places, buckets = PAGE.size, [], {}, []
+        size, used = len(buffer), at + count * LEAF_ELEMENT.size
+        for flags, position, key_size, value_size in LEAF_ELEMENT.iter_unpack(buffer[at : at + count * LEAF_ELEMENT.size]):
+            start = at + position
+            end = start + key_size
+            used += key_size + value_size
+            if end + value_size > length or key_size > 1 << 15 or used > length:
+                raise Corrupt("%s has an element that reaches beyond it" % where)
+            key = buffer[start:end] if end <= size else self.read(base + start, key_size)
+            keys.append(key)
+            places[key] = (end, end + value_size)
+            if flags & BUCKET_ELEMENT:
+                if not BUCKET.size <= value_size <= self.page_size:
+                    raise Corrupt("%s has a bucket without a header" % where)
+                buckets.append(key)
+            at += LEAF_ELEMENT.size
+        _check_order(where, keys, low, high)
+
+        def value(key):
+            return self._bytes(buffer, base, *places[key])
+
+        return keys, value, buckets
+
+    @staticmethod
+    def _open(bucket, buckets, values):
+        """What to visit for the buckets on a leaf that have pages of their own."""
+        for key in buckets:
+            root, _sequence = BUCKET.unpack_from(values(key))
+            if root:
+                yield bucket + (key,), root, None, None
+
+    def _inline(self, bucket, buckets, values):
+        """Small buckets lie within the value of their element, as a page without a number."""
+        for key in buckets:
+            data = values(key)
+            if BUCKET.unpack_from(data)[0]:
+                continue
+            page = data[BUCKET.size :]
+            where = "bucket %s" % b"/".join(bucket + (key,)).decode("ascii", "replace")
+            if len(page) < PAGE.size:
+                raise Corrupt("%s is cut off" % where)
+            _id, flags, count, overflow = PAGE.unpack_from(page)
+            if flags != LEAF or overflow or PAGE.size + count * LEAF_ELEMENT.size > len(page):
+                raise Corrupt("%s is damaged" % where)
+            keys, value, nested = self._elements(where, count, len(page), page, 0, None, None)
+            if nested:
+                raise Corrupt("%s holds a bucket where none can be" % where)
+            yield key, (keys, value)
+
+
+def _check_order(where, keys, low, high):
+    if any(first >= second for first, second in zip(keys, keys[1:])):
+        raise Corrupt("%s has keys out of order" % where)
+    if keys and ((low is not None and keys[0] < low) or (high is not None and keys[-1] >= high)):
+        raise Corrupt("%s has keys that belong elsewhere" % where)
+
+
+def _fnv1a(data):
+    value = 0xCBF29CE484222325
+    for byte in data:
+        value = ((value ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
+    return value
