@@ -1,0 +1,79 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The node's processes as /proc shows them, whatever container runtime started them.  Private to this collection."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+
+# kubelet's cgroup of a Pod, with the cgroupfs driver (.../pod<uid>/...) and with systemd's (...-pod<uid>.slice/...);
+# a static Pod's uid is 32 hex digits, an ordinary one a UUID whose dashes systemd turns into underscores.
+_POD = re.compile(r"pod([0-9a-f]{32}|[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})(?=[./]|$)")
+
+
+class Process:
+    """One process: `pid`, the name it was started by, and the uid of its Pod, if it belongs to one."""
+
+    def __init__(self, pid, name, pod):
+        self.pid = pid
+        self.name = name
+        self.pod = pod
+
+
+def _read(path):
+    with open(path, "rb") as stream:
+        return stream.read().decode("utf-8", "replace")
+
+
+def processes(proc="/proc"):
+    """Every live process that shares this host's network, as static Pods of a control plane do.
+
+    On a machine that hosts kind nodes or other containers this leaves out the processes of theirs.
+    """
+    found = []
+    network = os.readlink(os.path.join(proc, "self/ns/net"))
+    for entry in os.listdir(proc):
+        if not entry.isdigit():
+            continue
+        base = os.path.join(proc, entry)
+        try:
+            command = _read(base + "/cmdline").split("\0")[0]
+            if not command or os.readlink(base + "/ns/net") != network:
+                continue
+            pod = _POD.search(_read(base + "/cgroup"))
+        except OSError:
+            # it ended while we looked
+            continue
+        found.append(Process(int(entry), os.path.basename(command), pod.group(1) if pod else None))
+    return found
+
+
+def remaining(names, pods=(), proc="/proc"):
+    """The processes of any Pod that are called one of `names`, and all those of the Pods `pods` (their sandboxes included)."""
+    return [process for process in processes(proc) if process.pod and (process.name in names or process.pod in pods)]
+
+
+def kubelet_is_running():
+    return any(process.name == "kubelet" for process in processes())
+
+
+def database_is_locked(path):
+    """Whether somebody, in whatever container and under whatever name, holds the bolt database at `path`.
+
+    etcd holds an exclusive flock on the file's inode for as long as it runs; it follows a rename.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except OSError:
+        return True
+    finally:
+        os.close(handle)

@@ -1,0 +1,436 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One restore of one node: a directory in the data directory's own file system, and the steps that lead through it.
+
+    <transaction>/state     where the restore stands: one word and the time, written before each step
+                  log       every state it went through
+                  plan.json all that the steps need
+                  rollback  the script that undoes it, see _rollback.py
+                  lock      held by whoever takes a step
+                  staged/   the restored data, until it is swapped in
+                  old/      the data that was live before, from the swap on
+
+Private to this collection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import time
+from urllib.parse import urlsplit
+
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import run_tool
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeApi
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import database_is_locked, processes, remaining
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._rollback import rollback_script
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import COMPONENTS, StaticPod, read_static_pods
+
+# The states in which a restore leaves a node, in order.  Each step first writes `<doing>`, then acts, then writes `<done>`.
+STEPS = (
+    ("staging", "staged"),
+    ("stopping", "stopped"),
+    ("swapping", "swapped"),
+    ("starting-etcd", "etcd-started"),
+    ("starting", "started"),
+    ("committing", "committed"),
+)
+ORDER = [state for step in STEPS for state in step]
+# Nothing is to be undone or finished in these.
+ENDED = ("committed", "rolled-back", "pruned")
+
+# kubelet and the runtime need time to see a removed manifest; the API server is not left its 30 s.
+_KILL_AFTER = 1.0
+_POLL = 0.05
+
+
+class TransactionError(Exception):
+    """A step that could not be taken: one sentence that says what state things are in."""
+
+
+def sync_directory(path):
+    """Make a rename inside `path` durable."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_durably(path, text, mode=0o600):
+    """Replace a small file so that after a power cut it holds either the old text or the new."""
+    temporary = path + ".new"
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(handle, "w") as stream:
+        os.fchmod(stream.fileno(), mode)
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.rename(temporary, path)
+    sync_directory(os.path.dirname(path))
+
+
+def rename_durably(source, target):
+    """rename(2) within a file system, never onto something that exists (mv would nest), and on disk when it returns."""
+    if os.path.lexists(target):
+        raise TransactionError("%s exists already, so %s was not moved there" % (target, source))
+    os.rename(source, target)
+    for directory in {os.path.dirname(source), os.path.dirname(target)}:
+        sync_directory(directory)
+
+
+def transactions_directory(data_dir):
+    """Where transactions of a data directory live: in its own file system, so that every move is a rename.
+
+    Beside the data directory; inside it when it is a mount point, where etcd ignores what is not called `member`.
+    """
+    data_dir = os.path.realpath(data_dir)
+    if os.path.ismount(data_dir):
+        return os.path.join(data_dir, ".restore")
+    return data_dir + ".restore"
+
+
+def live_path(data_dir):
+    """What a swap renames: the data directory, or `member` inside it when it is a mount point, which cannot be renamed."""
+    data_dir = os.path.realpath(data_dir)
+    return os.path.join(data_dir, "member") if os.path.ismount(data_dir) else data_dir
+
+
+def list_transactions(data_dir):
+    """[{id, path, state, since, ended}], oldest first; ids start with the time, so they sort."""
+    base = transactions_directory(data_dir)
+    found = []
+    for name in sorted(os.listdir(base)) if os.path.isdir(base) else []:
+        path = os.path.join(base, name)
+        if os.path.isfile(os.path.join(path, "plan.json")):
+            state, since = Transaction(path).state()
+            found.append({"id": name, "path": path, "state": state, "since": since, "ended": state in ENDED})
+    return found
+
+
+class Transaction:
+    """A transaction directory that exists, or is about to."""
+
+    def __init__(self, path):
+        self.path = path
+        self.id = os.path.basename(path)
+        self._plan = None
+
+    def file(self, name):
+        return os.path.join(self.path, name)
+
+    @property
+    def plan(self):
+        if self._plan is None:
+            with open(self.file("plan.json"), encoding="utf-8") as stream:
+                self._plan = json.load(stream)
+        return self._plan
+
+    def exists(self):
+        return os.path.isfile(self.file("plan.json"))
+
+    def state(self):
+        """(state, time it was reached); ('begun', '') before the first step."""
+        try:
+            with open(self.file("state"), encoding="utf-8") as stream:
+                word, dummy, since = stream.read().strip().partition(" ")
+        except FileNotFoundError:
+            return "begun", ""
+        return word, since
+
+    def reached(self, state):
+        """Whether this step was taken before."""
+        now = self.state()[0]
+        return now in ORDER and ORDER.index(now) >= ORDER.index(state)
+
+    def _enter(self, state):
+        now = time.time()
+        line = "%s %s.%03dZ\n" % (state, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)), int(now % 1 * 1000))
+        write_durably(self.file("state"), line)
+        with open(self.file("log"), "a", encoding="utf-8") as stream:
+            stream.write(line)
+
+    @contextlib.contextmanager
+    def step(self, doing, done):
+        """Hold the lock, write `doing`, act, write `done`.  Refuses when somebody rolled back in the meantime."""
+        with open(self.file("lock"), "a", encoding="utf-8") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as exc:
+                raise TransactionError("another step of restore %s is being taken on this host right now" % self.id) from exc
+            now = self.state()[0]
+            # from where the step before ended, or from this very step, interrupted
+            if now not in (doing, (["begun"] + ORDER)[ORDER.index(doing)]):
+                raise TransactionError("restore %s is %s on this host, so it cannot go on with %s" % (self.id, now, doing))
+            self._enter(doing)
+            yield
+            self._enter(done)
+
+    # -- begin ----------------------------------------------------------------------------------------------------
+
+    def begin(self, plan):
+        """Make the directory, the plan and the rollback script.  Nothing of the cluster is touched."""
+        base = os.path.dirname(self.path)
+        os.makedirs(base, mode=0o700, exist_ok=True)
+        os.makedirs(self.path, mode=0o700, exist_ok=True)
+        open(self.file("lock"), "a", encoding="utf-8").close()
+        write_durably(self.file("rollback"), rollback_script(plan), 0o700)
+        write_durably(self.file("plan.json"), json.dumps(plan, indent=2, sort_keys=True) + "\n")
+        sync_directory(base)
+        self._plan = plan
+
+    # -- stage ----------------------------------------------------------------------------------------------------
+
+    def stage(self, snapshot, argv_tail, tool, timeout):
+        """Restore the snapshot into staged/ while the cluster serves."""
+        staged = self.file("staged")
+        with self.step("staging", "staged"):
+            # what a failed restore leaves makes the next one fail
+            shutil.rmtree(staged, ignore_errors=True)
+            # Under another name until it is whole, so that whatever is called staged/ can be used.
+            partial = self.file("staged.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            result = run_tool([tool, "snapshot", "restore", snapshot, "--data-dir", partial] + argv_tail, timeout)
+            if result.rc != 0:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise TransactionError(
+                    "`%s snapshot restore %s` %s: %s" % (os.path.basename(tool), snapshot, result.how(), result.last_words())
+                )
+            if not os.path.isfile(os.path.join(partial, "member", "snap", "db")):
+                raise TransactionError("`%s snapshot restore` said that it succeeded but made no database in %s" % (tool, partial))
+            like_old(self.plan["data_dir"], partial)
+            sync_tree(partial)
+            rename_durably(partial, staged)
+
+    # -- stop -----------------------------------------------------------------------------------------------------
+
+    def stop(self, timeout):
+        """Take the control plane's own manifests away from kubelet and wait for proof that etcd is gone."""
+        plan = self.plan
+        with self.step("stopping", "stopped"):
+            database = os.path.join(plan["data_dir"], "member", "snap", "db")
+            pods = {process.pod for process in processes() if process.name in COMPONENTS and process.pod}
+            os.makedirs(plan["held"], mode=0o700, exist_ok=True)
+            sync_directory(os.path.dirname(plan["held"]))
+            # Files, not the directory: kubelet sees a moved file within 0.2 s, a moved directory at its 20 s poll.
+            # The API server first: nothing may be left that writes to an etcd that is going.
+            for name in reversed(plan["files"]):
+                source = os.path.join(plan["manifests_dir"], name)
+                if os.path.exists(source):
+                    rename_durably(source, os.path.join(plan["held"], name))
+            self._wait_until_stopped(database, pods, timeout)
+
+    def _wait_until_stopped(self, database, pods, timeout):
+        start = time.monotonic()
+        ports = [urlsplit(url) for url in self.plan["listen_urls"]]
+        while True:
+            left = remaining(COMPONENTS, pods)
+            elapsed = time.monotonic() - start
+            locked = database_is_locked(database)
+            if not left and not locked and not any(_listens(url) for url in ports):
+                return
+            if elapsed > timeout:
+                names = ", ".join(sorted({"%s (process %d)" % (process.name, process.pid) for process in left})) or "another process"
+                raise TransactionError(
+                    "%s still ran %d s after kubelet was told to stop the control plane%s; the data was not touched"
+                    % (names, timeout, ", and the database is in use" if locked else "")
+                )
+            if elapsed > _KILL_AFTER:
+                # It holds no state, and would use its whole 30 s of grace.
+                for process in left:
+                    if process.name == "kube-apiserver":
+                        with contextlib.suppress(OSError):
+                            os.kill(process.pid, signal.SIGKILL)
+            time.sleep(_POLL)
+
+    # -- swap -----------------------------------------------------------------------------------------------------
+
+    def swap(self):
+        """Two renames: the live data becomes old/, the staged data becomes live."""
+        plan = self.plan
+        staged = self.file("staged")
+        if plan["live"] != plan["data_dir"]:
+            staged = os.path.join(staged, "member")
+        with self.step("swapping", "swapped"):
+            if remaining(("etcd",)) or database_is_locked(os.path.join(plan["data_dir"], "member", "snap", "db")):
+                raise TransactionError("etcd runs again although its manifest is away; the data was not touched")
+            if not os.path.isdir(staged):
+                if not (os.path.isdir(self.file("old")) and os.path.isdir(plan["live"])):
+                    raise TransactionError("%s is missing, so there is nothing to swap in" % staged)
+                return
+            # the second rename may be all that an interrupted swap still lacks
+            if not os.path.exists(self.file("old")) and os.path.exists(plan["live"]):
+                rename_durably(plan["live"], self.file("old"))
+            rename_durably(staged, plan["live"])
+
+    # -- start ----------------------------------------------------------------------------------------------------
+
+    def start_etcd(self, tls, timeout):
+        """Give etcd's manifest back to kubelet and wait until etcd serves."""
+        with self.step("starting-etcd", "etcd-started"):
+            self._give_back(self.plan["files"][0])
+            self._wait(lambda: etcd_is_healthy(self.plan["client_url"], tls), timeout, "etcd did not serve the restored data")
+
+    def start(self, timeout):
+        """Give the other manifests back and wait until this node's API server is ready."""
+        with self.step("starting", "started"):
+            for name in self.plan["files"][1:]:
+                self._give_back(name)
+            with open(os.path.join(self.plan["manifests_dir"], self.plan["files"][1]), encoding="utf-8") as stream:
+                api = KubeApi(StaticPod("", stream.read()), timeout=2)
+            self._wait(api.ready, timeout, "the API server at %s was not ready" % api.url)
+
+    def _give_back(self, name):
+        source = os.path.join(self.plan["held"], name)
+        target = os.path.join(self.plan["manifests_dir"], name)
+        if os.path.exists(source):
+            rename_durably(source, target)
+        elif not os.path.exists(target):
+            raise TransactionError("the manifest %s is neither in %s nor in %s" % (name, self.plan["held"], self.plan["manifests_dir"]))
+
+    @staticmethod
+    def _wait(condition, timeout, otherwise):
+        start = time.monotonic()
+        while not condition():
+            if time.monotonic() - start > timeout:
+                raise TransactionError("%s within %d s" % (otherwise, timeout))
+            time.sleep(_POLL)
+
+    # -- commit ---------------------------------------------------------------------------------------------------
+
+    def commit(self, keep):
+        """Declare the restored data the cluster's data; keep the newest `keep` generations of old data."""
+        with self.step("committing", "committed"):
+            shutil.rmtree(self.file("staged"), ignore_errors=True)
+            with contextlib.suppress(OSError):
+                os.rmdir(self.plan["held"])
+            for name in os.listdir(self.path):
+                # a snapshot that was copied here only for this restore
+                if name.endswith((".db", ".db.json")):
+                    os.unlink(self.file(name))
+        removed = generations_to_prune(self, keep)
+        for path in removed:
+            # so that an interrupted removal is not taken for a generation
+            write_durably(os.path.join(path, "state"), "pruned\n")
+            shutil.rmtree(path)
+        return removed
+
+    # -- roll back ------------------------------------------------------------------------------------------------
+
+    def roll_back(self, undo, timeout):
+        """Run the script.  Returns what it said."""
+        argv = ["/bin/sh", self.file("rollback")] + (["--undo"] if undo else [])
+        result = run_tool(argv, timeout)
+        if result.rc != 0:
+            raise TransactionError(
+                "the rollback %s: %s" % (result.how(), (result.stdout.strip().splitlines() or [result.last_words()])[-1])
+            )
+        # Data that was staged but never served is of no more use; undone.N, which served, is kept.
+        for name in ("staged", "staged.partial"):
+            shutil.rmtree(self.file(name), ignore_errors=True)
+        return result.stdout.splitlines()
+
+
+def generations_to_prune(transaction, keep):
+    """Directories of committed restores beyond the newest `keep` (0 keeps all), counting `transaction` as committed."""
+    base = os.path.dirname(transaction.path)
+    committed = []
+    for name in sorted(os.listdir(base)) if os.path.isdir(base) else []:
+        other = Transaction(os.path.join(base, name))
+        if other.exists() and os.path.isdir(other.file("old")) and (other.id == transaction.id or other.state()[0] == "committed"):
+            committed.append(other.path)
+    return committed[:-keep] if keep else []
+
+
+def like_old(old, new):
+    """Give a restored tree the owner, the directory mode and the SELinux label of the data directory it replaces."""
+    info = os.stat(old)
+    label = None
+    with contextlib.suppress(OSError):
+        label = os.getxattr(old, "security.selinux")
+    os.chmod(new, info.st_mode & 0o7777)
+    for directory, dummy, files in os.walk(new):
+        for path in [directory] + [os.path.join(directory, name) for name in files]:
+            os.chown(path, info.st_uid, info.st_gid)
+            if label is not None:
+                os.setxattr(path, "security.selinux", label)
+
+
+def sync_tree(path):
+    """Every file and directory below `path` on the disk."""
+    for directory, dummy, files in os.walk(path):
+        for name in files:
+            handle = os.open(os.path.join(directory, name), os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        sync_directory(directory)
+
+
+def _listens(url):
+    """Whether anybody accepts a connection at this address of the host."""
+    try:
+        socket.create_connection((url.hostname, url.port), 0.5).close()
+        return True
+    except OSError:
+        return False
+
+
+def etcd_is_healthy(url, tls):
+    """Whether /health of one member says true: it has a leader and can commit.  Never raises."""
+    parts = urlsplit(url)
+    connection = None
+    try:
+        if parts.scheme == "https":
+            context = ssl.create_default_context(cafile=tls["cacert"])
+            context.load_cert_chain(tls["cert"], tls["key"])
+            connection = http.client.HTTPSConnection(parts.hostname, parts.port, context=context, timeout=2)
+        else:
+            connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=2)
+        connection.request("GET", "/health")
+        return json.loads(connection.getresponse().read()).get("health") in ("true", True)
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
+    finally:
+        if connection is not None:
+            connection.close()
+
+
+def tree_bytes(path):
+    """Bytes on disk below `path`, as du counts them; 0 when it does not exist."""
+    total = 0
+    for directory, dummy, files in os.walk(path):
+        for name in files:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(directory, name)).st_blocks * 512
+    return total
+
+
+def restart_kubelet(timeout):
+    """Make kubelet list again.  Needed when the revision went backwards and could not be bumped."""
+    subprocess.run(["systemctl", "restart", "kubelet"], check=True, timeout=timeout, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def read_control_plane(manifests_dir):
+    """The static Pods of a complete stacked control plane; raises TransactionError with what is missing."""
+    if not os.path.isdir(manifests_dir):
+        raise TransactionError("%s does not exist: this host is no kubeadm control plane" % manifests_dir)
+    try:
+        pods = read_static_pods(manifests_dir)
+    except ValueError as exc:
+        raise TransactionError(str(exc)) from exc
+    missing = [component for component in COMPONENTS if component not in pods]
+    if missing:
+        raise TransactionError("no manifest of %s in %s" % (", ".join(missing), manifests_dir))
+    return pods

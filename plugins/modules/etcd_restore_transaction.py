@@ -1,0 +1,306 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: etcd_restore_transaction
+short_description: Takes one node through a restore of etcd, one durable step at a time
+version_added: 0.1.0
+author:
+  - The k8s_dr founders (@k8s-dr)
+description:
+  - A restore of one control plane node is a directory on it, in the file system of etcd's data directory. O(state) says how far it is to go.
+  - Each state is written to disk before and after its step. A state that was reached already is not taken again.
+  - Where the restore of several nodes must move together, bring all of them to one state before any goes to the next.
+  - Whatever the point, O(state=rolled_back) runs the script C(rollback) of that directory, which an operator can run without Ansible just as well.
+extends_documentation_fragment:
+  - k8s_dr.etcd.etcd
+  - k8s_dr.etcd.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  platform:
+    support: full
+options:
+  path:
+    description:
+      - Directory of the restore, named by its id. Its parent is C(transactions_dir) of M(k8s_dr.etcd.etcd_restore_info).
+    type: path
+    required: true
+  state:
+    description:
+      - V(begun) makes the directory with the plan and the C(rollback) script.
+      - V(staged) restores O(snapshot) into C(staged/) while the cluster serves.
+      - V(stopped) takes the control plane's own manifests away from kubelet and waits for proof that etcd is gone.
+      - V(swapped) renames the live data to C(old/) and the staged data to where it was.
+      - V(etcd_started) gives etcd's manifest back and waits until etcd serves.
+      - V(started) gives the other manifests back and waits until the node's API server is ready.
+      - V(committed) ends the restore and removes old data beyond O(keep) generations.
+      - V(rolled_back) puts the node back to the data it had before.
+    type: str
+    required: true
+    choices: [begun, staged, stopped, swapped, etcd_started, started, committed, rolled_back]
+  manifests_dir:
+    description: Directory that kubelet reads static Pods from. Used with O(state=begun).
+    type: path
+    default: /etc/kubernetes/manifests
+  snapshot:
+    description: Snapshot to restore, on the node. Required with O(state=staged).
+    type: path
+  name:
+    description: Name of the member, as in its own manifest. Required with O(state=staged).
+    type: str
+  initial_cluster:
+    description: All members of the restored cluster as C(name=peer URL), separated by commas. Required with O(state=staged).
+    type: str
+  peer_urls:
+    description: The member's own peer URLs. Required with O(state=staged).
+    type: str
+  cluster_token:
+    description: >-
+      Token of the restored cluster, the same on all members and another one for each restore: it makes a new cluster id, so that a member
+      left with the old data can never join. Required with O(state=staged).
+    type: str
+  bump_revision:
+    description: By how much the revision is raised, with everything before it marked compacted. V(0) leaves it.
+    type: int
+    default: 0
+  keep:
+    description: How many generations of old data stay after a commit. V(0) keeps all. Used with O(state=committed).
+    type: int
+    default: 3
+  undo:
+    description: Whether O(state=rolled_back) may take back a restore that was committed.
+    type: bool
+    default: false
+  step_timeout:
+    description: Seconds that the step may take.
+    type: int
+    default: 300
+seealso:
+  - module: k8s_dr.etcd.etcd_restore_info
+notes:
+  - Runs as root.
+"""
+
+EXAMPLES = r"""
+- name: Stop the control plane and prove that etcd is gone
+  k8s_dr.etcd.etcd_restore_transaction:
+    path: /var/lib/etcd.restore/20261122T170501Z-4f1c
+    state: stopped
+    step_timeout: 90
+
+- name: Put the node back as it was
+  k8s_dr.etcd.etcd_restore_transaction:
+    path: /var/lib/etcd.restore/20261122T170501Z-4f1c
+    state: rolled_back
+"""
+
+RETURN = r"""
+transaction:
+  description: The restore after the step.
+  returned: success
+  type: dict
+  contains:
+    id:
+      description: Its id.
+      type: str
+      sample: 20261122T170501Z-4f1c
+    path:
+      description: Its directory on the node.
+      type: str
+    state:
+      description: Where it stands, in the words of its C(state) file.
+      type: str
+      sample: stopped
+    log:
+      description: Every state it went through with the time.
+      type: list
+      elements: str
+seconds:
+  description: How long the step took.
+  returned: success
+  type: float
+  sample: 1.9
+output:
+  description: What the C(rollback) script said.
+  returned: O(state=rolled_back)
+  type: list
+  elements: str
+removed:
+  description: Old generations that were removed.
+  returned: O(state=committed)
+  type: list
+  elements: str
+"""
+
+import contextlib
+import os
+import socket
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import CONNECTION_SPEC, EtcdError, find_tools, offline_tool
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeError
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import COMPONENTS
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import (
+    Transaction,
+    TransactionError,
+    generations_to_prune,
+    live_path,
+    read_control_plane,
+    transactions_directory,
+)
+
+ARGUMENTS = dict(
+    CONNECTION_SPEC,
+    path={"type": "path", "required": True},
+    state={
+        "type": "str",
+        "required": True,
+        "choices": ["begun", "staged", "stopped", "swapped", "etcd_started", "started", "committed", "rolled_back"],
+    },
+    manifests_dir={"type": "path", "default": "/etc/kubernetes/manifests"},
+    snapshot={"type": "path"},
+    name={"type": "str"},
+    initial_cluster={"type": "str"},
+    peer_urls={"type": "str"},
+    cluster_token={"type": "str", "no_log": False},
+    bump_revision={"type": "int", "default": 0},
+    keep={"type": "int", "default": 3, "no_log": False},
+    undo={"type": "bool", "default": False},
+    step_timeout={"type": "int", "default": 300},
+)
+
+
+def make_plan(transaction, manifests_dir):
+    """All that the later steps and the rollback script need, taken from the node while its manifests are in place."""
+    manifests_dir = os.path.realpath(manifests_dir)
+    pods = read_control_plane(manifests_dir)
+    flags = pods["etcd"].flags
+    data_dir = os.path.realpath(flags["data-dir"])
+    if not os.path.isdir(os.path.join(data_dir, "member")):
+        raise TransactionError("%s/member does not exist: there is no data of etcd to replace here" % data_dir)
+    base = os.path.dirname(transaction.path)
+    if base != transactions_directory(data_dir) or os.stat(base if os.path.isdir(base) else os.path.dirname(base)).st_dev != os.stat(data_dir).st_dev:
+        raise TransactionError("%s is not the place for restores of %s, which is %s" % (base, data_dir, transactions_directory(data_dir)))
+    metrics = flags.get("listen-metrics-urls", "").split(",")[0]
+    return {
+        "id": transaction.id,
+        "path": transaction.path,
+        "host": socket.gethostname(),
+        "data_dir": data_dir,
+        "live": live_path(data_dir),
+        "manifests_dir": manifests_dir,
+        # outside the watched directory, or a manifest becomes a Pod; in the same file system, which need not be the data's
+        "held": "%s.restore-%s" % (manifests_dir, transaction.id),
+        "files": [os.path.basename(pods[component].path) for component in COMPONENTS],
+        "client_url": flags.get("advertise-client-urls", "").split(",")[0],
+        "listen_urls": [
+            url for flag in ("listen-client-urls", "listen-peer-urls") for url in flags.get(flag, "").split(",") if url.startswith("http")
+        ],
+        # plain HTTP, for the rollback script
+        "health_url": metrics + "/health" if metrics else "",
+    }
+
+
+def stage(module, transaction):
+    params = module.params
+    tool = offline_tool("restore", *find_tools(params["etcdctl"], params["etcdutl"], params["timeout"]))
+    if tool is None:
+        raise TransactionError("neither etcdctl nor etcdutl on this host can restore a snapshot")
+    argv = [
+        "--name=" + params["name"],
+        "--initial-cluster=" + params["initial_cluster"],
+        "--initial-cluster-token=" + params["cluster_token"],
+        "--initial-advertise-peer-urls=" + params["peer_urls"],
+    ]
+    if params["bump_revision"]:
+        if not tool.can_bump:
+            raise TransactionError("%s %s cannot raise the revision (--bump-revision)" % (tool.name, tool.version))
+        argv += ["--bump-revision=%d" % params["bump_revision"], "--mark-compacted"]
+    transaction.stage(os.path.abspath(params["snapshot"]), argv, tool.path, params["step_timeout"])
+
+
+def take(module, transaction):
+    """Take the step; returns what the module adds to its answer."""
+    params = module.params
+    state, timeout = params["state"], params["step_timeout"]
+    if state == "begun":
+        transaction.begin(make_plan(transaction, params["manifests_dir"]))
+    elif state == "staged":
+        stage(module, transaction)
+    elif state == "stopped":
+        transaction.stop(timeout)
+    elif state == "swapped":
+        transaction.swap()
+    elif state == "etcd_started":
+        transaction.start_etcd({name: params[name] for name in ("cacert", "cert", "key")}, timeout)
+    elif state == "started":
+        transaction.start(timeout)
+    elif state == "committed":
+        return {"removed": transaction.commit(params["keep"])}
+    else:
+        return {"output": transaction.roll_back(params["undo"], timeout)}
+    return {}
+
+
+def is_done(transaction, state):
+    """Whether there is nothing left to do."""
+    if not transaction.exists():
+        return False
+    if state == "begun":
+        return True
+    if state == "rolled_back":
+        now = transaction.state()[0]
+        return now == "rolled-back" and not os.path.exists(transaction.file("old"))
+    return transaction.reached(state.replace("_", "-"))
+
+
+def describe(transaction):
+    log = []
+    with contextlib.suppress(FileNotFoundError), open(transaction.file("log"), encoding="utf-8") as stream:
+        log = stream.read().splitlines()
+    return {"id": transaction.id, "path": transaction.path, "state": transaction.state()[0] if transaction.exists() else "", "log": log}
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=ARGUMENTS,
+        required_if=[("state", "staged", ("snapshot", "name", "initial_cluster", "peer_urls", "cluster_token"))],
+        supports_check_mode=True,
+    )
+    transaction = Transaction(os.path.realpath(module.params["path"]))
+    state = module.params["state"]
+    before = describe(transaction)
+    if state == "rolled_back" and not before["state"]:
+        module.fail_json(msg="%s holds no restore that could be rolled back" % transaction.path)
+    if state not in ("begun", "rolled_back") and not before["state"] and not module.check_mode:
+        module.fail_json(msg="%s holds no restore: it was not begun" % transaction.path)
+
+    changed = not is_done(transaction, state)
+    answer = {"changed": changed, "transaction": before, "seconds": 0.0}
+    if changed and module.check_mode:
+        answer["transaction"] = dict(before, state=state.replace("_", "-"))
+        if state == "committed":
+            answer["removed"] = generations_to_prune(transaction, module.params["keep"])
+    elif changed:
+        start = time.monotonic()
+        try:
+            answer.update(take(module, transaction))
+        except (TransactionError, EtcdError, KubeError, OSError) as exc:
+            module.fail_json(msg=str(exc), transaction=describe(transaction), seconds=round(time.monotonic() - start, 2))
+        answer.update(transaction=describe(transaction), seconds=round(time.monotonic() - start, 2))
+    if module._diff:
+        answer["diff"] = {"before": "%s\n" % before["state"], "after": "%s\n" % answer["transaction"]["state"]}
+    module.exit_json(**answer)
+
+
+if __name__ == "__main__":
+    main()
