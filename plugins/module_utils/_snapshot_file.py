@@ -10,9 +10,11 @@ A snapshot is a bolt database followed by the SHA-256 of it.  `snapshot status` 
 
 from __future__ import annotations
 
+import collections
 import errno
 import fcntl
 import hashlib
+import operator
 import os
 import stat
 import struct
@@ -23,7 +25,9 @@ BLOCK = 1024 * 1024
 
 # bolt writes the structures of its host as they are in memory, hence native byte order.
 META = struct.Struct("=IIIIQQQQQQ")
+Meta = collections.namedtuple("Meta", "magic format page_size flags root sequence freelist high_water txid checksum")
 PAGE = struct.Struct("=QHHI")
+Page = collections.namedtuple("Page", "number flags count overflow")
 BRANCH_ELEMENT = struct.Struct("=IIQ")
 LEAF_ELEMENT = struct.Struct("=IIII")
 BUCKET = struct.Struct("=QQ")
@@ -143,7 +147,7 @@ class SnapshotFile:
         if meta is None:
             self._no_database()
         else:
-            proof.database_size = meta["high_water"] * meta["page_size"]
+            proof.database_size = meta.high_water * meta.page_size
             self._check_size()
         if proof.findings and not everything:
             return
@@ -248,26 +252,26 @@ class SnapshotFile:
             data = self._read(offset, PAGE.size + META.size)
             if len(data) < PAGE.size + META.size:
                 break
-            _id, flags, _count, _overflow = PAGE.unpack_from(data)
-            magic, version, page_size, _flags, root, _sequence, _freelist, high_water, txid, checksum = META.unpack_from(data, PAGE.size)
-            if magic != MAGIC or version != FORMAT or not flags & META_PAGE or checksum != _fnv1a(data[PAGE.size : PAGE.size + META.size - 8]):
+            meta = Meta._make(META.unpack_from(data, PAGE.size))
+            if meta.magic != MAGIC or meta.format != FORMAT or meta.checksum != _fnv1a(data[PAGE.size : PAGE.size + META.size - 8]):
                 continue
-            if 512 <= page_size <= 1 << 24 and page_size & (page_size - 1) == 0 and offset in (0, page_size):
-                metas.append({"txid": txid, "page_size": page_size, "root": root, "high_water": high_water})
+            size = meta.page_size
+            if Page._make(PAGE.unpack_from(data)).flags & META_PAGE and 512 <= size <= 1 << 24 and size & (size - 1) == 0 and offset in (0, size):
+                metas.append(meta)
             if offset:
                 break
-        return max(metas, key=lambda meta: meta["txid"]) if metas else None
+        return max(metas, key=lambda meta: meta.txid) if metas else None
 
     def _walk(self, meta):
         """Follow every page of every bucket, as `snapshot status` does; raises Corrupt.  Notes the revision and the storage version."""
-        tree = _Tree(self._read, meta["page_size"], meta["high_water"])
+        tree = _Tree(self._read, meta.page_size, meta.high_water)
         revision = None
-        for number, (bucket, keys, values) in enumerate(tree.leaves(meta["root"])):
+        for number, (bucket, keys, values) in enumerate(tree.leaves(meta.root)):
             if number % 256 == 0:
                 self._check_time()
             if bucket == (b"key",):
                 # The keys of this bucket are revisions: 8 bytes, an underscore, 8 bytes, and a t for a deletion.
-                if any(len(key) not in (17, 18) for key in keys):
+                if not set(map(len, keys)) <= {17, 18}:
                     raise Corrupt("bucket `key` holds a key that is no revision")
                 revision = max(revision or 0, int.from_bytes(keys[-1][:8], "big") if keys else 0)
             elif bucket == (b"meta",) and b"storageVersion" in keys:
@@ -295,7 +299,7 @@ class _Tree:
         todo = [((), root, None, None)]
         while todo:
             bucket, page, low, high = todo.pop()
-            _id, flags, count, length, buffer, base = self._page(page)
+            flags, count, length, buffer, base = self._page(page)
             if flags & BRANCH:
                 todo.extend(reversed(self._children(bucket, page, count, length, buffer, base, low, high)))
             else:
@@ -313,8 +317,8 @@ class _Tree:
         buffer = self.read(base, self.page_size)
         if len(buffer) < self.page_size:
             raise Corrupt("page %d is not there" % number)
-        found, flags, count, overflow = PAGE.unpack_from(buffer)
-        if found != number or flags not in (BRANCH, LEAF):
+        own_number, flags, count, overflow = PAGE.unpack_from(buffer)
+        if own_number != number or flags not in (BRANCH, LEAF):
             raise Corrupt("page %d is not a page of a bucket" % number)
         end = number + overflow + 1
         if end > self.high_water:
@@ -327,7 +331,7 @@ class _Tree:
             raise Corrupt("page %d counts more elements than it can hold" % number)
         if overflow:
             buffer = self.read(base, min(length, max(self.WINDOW, PAGE.size + count * LEAF_ELEMENT.size)))
-        return found, flags, count, length, buffer, base
+        return flags, count, length, buffer, base
 
     def _bytes(self, buffer, base, start, end):
         return buffer[start:end] if end <= len(buffer) else self.read(base + start, end - start)
@@ -348,9 +352,9 @@ class _Tree:
 
     def _elements(self, where, count, length, buffer, base, low, high):
         """(keys, a function that reads a value, keys of the elements that are buckets) of a leaf."""
-        at, keys, places, buckets = PAGE.size, [], {}, []
+        at, keys, buckets = PAGE.size, [], []
         size, used = len(buffer), at + count * LEAF_ELEMENT.size
-        for flags, position, key_size, value_size in LEAF_ELEMENT.iter_unpack(buffer[at : at + count * LEAF_ELEMENT.size]):
+        for flags, position, key_size, value_size in LEAF_ELEMENT.iter_unpack(buffer[at:used]):
             start = at + position
             end = start + key_size
             used += key_size + value_size
@@ -358,7 +362,6 @@ class _Tree:
                 raise Corrupt("%s has an element that reaches beyond it" % where)
             key = buffer[start:end] if end <= size else self.read(base + start, key_size)
             keys.append(key)
-            places[key] = (end, end + value_size)
             if flags & BUCKET_ELEMENT:
                 if not BUCKET.size <= value_size <= self.page_size:
                     raise Corrupt("%s has a bucket without a header" % where)
@@ -367,7 +370,10 @@ class _Tree:
         _check_order(where, keys, low, high)
 
         def value(key):
-            return self._bytes(buffer, base, *places[key])
+            at = PAGE.size + keys.index(key) * LEAF_ELEMENT.size
+            position, key_size, value_size = LEAF_ELEMENT.unpack_from(buffer, at)[1:]
+            start = at + position + key_size
+            return self._bytes(buffer, base, start, start + value_size)
 
         return keys, value, buckets
 
@@ -375,7 +381,7 @@ class _Tree:
     def _open(bucket, buckets, values):
         """What to visit for the buckets on a leaf that have pages of their own."""
         for key in buckets:
-            root, _sequence = BUCKET.unpack_from(values(key))
+            root = BUCKET.unpack_from(values(key))[0]
             if root:
                 yield bucket + (key,), root, None, None
 
@@ -389,17 +395,17 @@ class _Tree:
             where = "bucket %s" % b"/".join(bucket + (key,)).decode("ascii", "replace")
             if len(page) < PAGE.size:
                 raise Corrupt("%s is cut off" % where)
-            _id, flags, count, overflow = PAGE.unpack_from(page)
-            if flags != LEAF or overflow or PAGE.size + count * LEAF_ELEMENT.size > len(page):
+            head = Page._make(PAGE.unpack_from(page))
+            if head.flags != LEAF or head.overflow or PAGE.size + head.count * LEAF_ELEMENT.size > len(page):
                 raise Corrupt("%s is damaged" % where)
-            keys, value, nested = self._elements(where, count, len(page), page, 0, None, None)
+            keys, value, nested = self._elements(where, head.count, len(page), page, 0, None, None)
             if nested:
                 raise Corrupt("%s holds a bucket where none can be" % where)
             yield key, (keys, value)
 
 
 def _check_order(where, keys, low, high):
-    if any(first >= second for first, second in zip(keys, keys[1:])):
+    if not all(map(operator.lt, keys, keys[1:])):
         raise Corrupt("%s has keys out of order" % where)
     if keys and ((low is not None and keys[0] < low) or (high is not None and keys[-1] >= high)):
         raise Corrupt("%s has keys that belong elsewhere" % where)

@@ -114,9 +114,7 @@ def _add_status(snapshot, proof, tools, deadline):
     undetermined = snapshot["undetermined"]
     able = [tool for tool in tools if tool.can_status]
     if proof.locked:
-        undetermined.append(
-            "hash and number of keys: another process holds the lock of %s, and `snapshot status` would wait for it" % proof.path
-        )
+        undetermined.append("hash and number of keys: another process holds the lock of %s, and `snapshot status` would wait for it" % proof.path)
         return
     if not able:
         found = ", ".join("%s is %s %s, which has no `snapshot status`" % (tool.path, tool.name, tool.version) for tool in tools)
@@ -135,9 +133,7 @@ def _add_status(snapshot, proof, tools, deadline):
         snapshot["tool"] = {"name": tool.name, "version": tool.version, "path": tool.path}
         for name, said in (("revision", values["revision"]), ("total_size", values["total_size"])):
             if snapshot[name] is not None and snapshot[name] != said:
-                proof.found(
-                    "status_differs", "holds %s %d, but %s %s reads %d; use another snapshot" % (name, snapshot[name], tool.name, tool.version, said)
-                )
+                proof.found("status_differs", "holds %s %d, but %s %s reads %d; use another snapshot" % (name, snapshot[name], tool.name, tool.version, said))
         if not snapshot["storage_version"]:
             snapshot["storage_version"] = values["storage_version"]
         for name in ("hash", "revision", "total_keys", "total_size"):

@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-import harness  # noqa: E402  pylint: disable=wrong-import-position
+import harness
 
 
 @pytest.fixture(scope="session", params=harness.VERSIONS)

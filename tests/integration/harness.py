@@ -282,9 +282,7 @@ class Etcd:
     def etcdctl(self, *args, check=True, timeout=60):
         """Run the etcdctl of this version against this member."""
         command = [str(self.dir / "etcdctl"), "--endpoints", self.endpoint] + ["--%s=%s" % item for item in self.pki.items()]
-        return subprocess.run(
-            command + [os.fspath(arg) for arg in args], capture_output=True, text=True, env=clean_environment(), check=check, timeout=timeout
-        )
+        return subprocess.run(command + [os.fspath(arg) for arg in args], capture_output=True, text=True, env=clean_environment(), check=check, timeout=timeout)
 
     def save(self, path):
         """Take a snapshot with the etcdctl of this version; returns the path."""
