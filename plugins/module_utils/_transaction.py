@@ -140,12 +140,9 @@ class Transaction:
         return os.path.isfile(self.file("plan.json"))
 
     def state(self):
-        """(state, time it was reached); ('begun', '') before the first step."""
-        try:
-            with open(self.file("state"), encoding="utf-8") as stream:
-                word, dummy, since = stream.read().strip().partition(" ")
-        except FileNotFoundError:
-            return "begun", ""
+        """(state, time it was reached); the time is empty before the first step."""
+        with open(self.file("state"), encoding="utf-8") as stream:
+            word, dummy, since = stream.read().strip().partition(" ")
         return word, since
 
     def reached(self, state):
@@ -185,6 +182,7 @@ class Transaction:
         os.makedirs(self.path, mode=0o700, exist_ok=True)
         open(self.file("lock"), "a", encoding="utf-8").close()
         write_durably(self.file("rollback"), rollback_script(plan), 0o700)
+        write_durably(self.file("state"), "begun\n")
         write_durably(self.file("plan.json"), json.dumps(plan, indent=2, sort_keys=True) + "\n")
         sync_directory(base)
         self._plan = plan

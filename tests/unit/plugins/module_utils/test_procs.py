@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import fcntl
+import os
+
+import pytest
+
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _procs
+
+STATIC = "0123456789abcdef0123456789abcdef"
+UUID = "d3adbeef-0000-4000-8000-000000000001"
+
+
+def add(proc, pid, command, cgroup, network="net:[1]"):
+    base = proc / str(pid)
+    (base / "ns").mkdir(parents=True)
+    (base / "cmdline").write_bytes(b"\0".join(part.encode() for part in command) + b"\0" if command else b"")
+    (base / "cgroup").write_text(cgroup)
+    os.symlink(network, base / "ns/net")
+
+
+@pytest.fixture
+def proc(tmp_path):
+    (tmp_path / "self/ns").mkdir(parents=True)
+    os.symlink("net:[1]", tmp_path / "self/ns/net")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "cgroup",
+    [
+        "5:memory:/kubepods/burstable/pod%s/4711\n" % STATIC,
+        "0::/kubelet/kubepods/besteffort/pod%s/4711\n" % STATIC,
+        "0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod%s.slice/cri-containerd-4711.scope\n" % STATIC,
+        "0::/kubepods.slice/kubepods-burstable-pod%s.slice:cri-containerd:4711\n" % STATIC + "1:name=systemd:/kubepods/pod%s/x\n" % STATIC,
+    ],
+)
+def test_pod_of_a_process_with_every_cgroup_driver(proc, cgroup):
+    add(proc, 7, ["/usr/local/bin/etcd", "--name=cp1"], cgroup)
+    (found,) = _procs.processes(str(proc))
+    assert (found.pid, found.name, found.pod) == (7, "etcd", STATIC)
+
+
+def test_an_ordinary_pods_uid(proc):
+    add(proc, 7, ["nginx"], "0::/kubepods.slice/kubepods-pod%s.slice/x\n" % UUID.replace("-", "_"))
+    assert _procs.processes(str(proc))[0].pod == UUID.replace("-", "_")
+
+
+def test_kernel_threads_and_other_networks_are_not_the_control_plane(proc):
+    add(proc, 2, [], "0::/\n")
+    add(proc, 7, ["etcd"], "0::/kubepods/pod%s/x\n" % STATIC, network="net:[2]")
+    assert _procs.processes(str(proc)) == []
+
+
+def test_remaining_counts_the_sandbox_and_not_a_foreign_etcd(proc):
+    add(proc, 7, ["/pause"], "0::/kubepods/pod%s/sandbox\n" % STATIC)
+    add(proc, 8, ["etcd"], "0::/system.slice/drill.service\n")
+    add(proc, 9, ["nginx"], "0::/kubepods/pod%s/x\n" % UUID)
+    assert [p.pid for p in _procs.remaining(("etcd",), {STATIC}, str(proc))] == [7]
+    add(proc, 10, ["etcd"], "0::/kubepods/pod%s/x\n" % ("f" * 32))
+    assert sorted(p.pid for p in _procs.remaining(("etcd",), {STATIC}, str(proc))) == [7, 10]
+
+
+def test_lock_of_the_database_follows_a_rename(tmp_path):
+    path = tmp_path / "db"
+    assert not _procs.database_is_locked(str(path))
+    path.write_text("x")
+    assert not _procs.database_is_locked(str(path))
+    with open(path) as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        path.rename(tmp_path / "elsewhere")
+        assert _procs.database_is_locked(str(tmp_path / "elsewhere"))
+    assert not _procs.database_is_locked(str(tmp_path / "elsewhere"))
+
+
+def test_this_very_machine():
+    assert os.getpid() in {process.pid for process in _procs.processes()}

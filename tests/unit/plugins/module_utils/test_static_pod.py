@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import StaticPod, read_static_pods
+
+ETCD = """apiVersion: v1
+kind: Pod
+metadata:
+  annotations:
+    kubeadm.kubernetes.io/etcd.advertise-client-urls: https://10.89.0.2:2379
+  labels:
+    component: etcd
+    tier: control-plane
+  name: etcd
+  namespace: kube-system
+spec:
+  containers:
+  - command:
+    - etcd
+    - --advertise-client-urls=https://10.89.0.2:2379
+    - --data-dir=/var/lib/etcd
+    - '--initial-cluster=cp1=https://10.89.0.2:2380,cp2=https://10.89.0.3:2380'
+    - "--name=cp1"
+    - --experimental-watch-progress-notify-interval=5s
+    image: registry.k8s.io/etcd:3.5.16-0
+    livenessProbe:
+      failureThreshold: 8
+  - args: []
+"""
+
+
+def test_flags_of_kubeadms_manifest():
+    pod = StaticPod("/etc/kubernetes/manifests/etcd.yaml", ETCD)
+    assert pod.component == "etcd"
+    assert pod.flags["name"] == "cp1"
+    assert pod.flags["data-dir"] == "/var/lib/etcd"
+    assert pod.flags["initial-cluster"] == "cp1=https://10.89.0.2:2380,cp2=https://10.89.0.3:2380"
+
+
+@pytest.mark.parametrize(
+    ("image", "version"),
+    [
+        ("k8s.gcr.io/etcd:3.5.16-0", "3.5.16-0"),
+        ("registry.local:5000/kube-apiserver:v1.31.0", "1.31.0"),
+        ("registry.k8s.io/etcd:3.5.16-0@sha256:abcd", "3.5.16-0"),
+        ("registry.local:5000/etcd@sha256:0123", ""),
+        ("etcd", ""),
+    ],
+)
+def test_version_in_an_image(image, version):
+    assert StaticPod("x", "    image: %s\n" % image).image_version == version
+
+
+def test_pods_are_known_by_their_label_and_others_are_left_alone(tmp_path):
+    (tmp_path / "weird-name.yaml").write_text(ETCD)
+    (tmp_path / "kube-vip.yaml").write_text("kind: Pod\nmetadata:\n  name: kube-vip\n")
+    (tmp_path / ".etcd.yaml.swp").write_text(ETCD)
+    (tmp_path / "old").mkdir()
+    pods = read_static_pods(str(tmp_path))
+    assert list(pods) == ["etcd"]
+    assert pods["etcd"].path.endswith("weird-name.yaml")
+
+
+def test_a_backup_left_in_the_directory_is_named(tmp_path):
+    """kubelet would run both."""
+    (tmp_path / "etcd.yaml").write_text(ETCD)
+    (tmp_path / "etcd.yaml.bak").write_text(ETCD)
+    with pytest.raises(ValueError, match=r"etcd\.yaml\.bak are both manifests of etcd"):
+        read_static_pods(str(tmp_path))

@@ -1,0 +1,306 @@
+"""A restore's steps and the rollback script, on plain directories: no etcd, no kubelet, real sh."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _transaction
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import ORDER, Transaction, TransactionError
+
+FILES = ["etcd.yaml", "kube-apiserver.yaml", "kube-controller-manager.yaml", "kube-scheduler.yaml"]
+
+
+class Node:
+    """A node's directories: the data says "old" or "new", the manifests are empty files."""
+
+    def __init__(self, root, mount_point):
+        self.data_dir = root / "var/lib/etcd"
+        self.live = self.data_dir / "member" if mount_point else self.data_dir
+        self.manifests = root / "etc/kubernetes/manifests"
+        self.manifests.mkdir(parents=True)
+        for name in [*FILES, "kube-vip.yaml"]:
+            (self.manifests / name).write_text("component: x\n")
+        self.make_data(self.data_dir, "old")
+        base = self.data_dir / ".restore" if mount_point else root / "var/lib/etcd.restore"
+        self.path = base / "20261122T170501Z-4f1c"
+        self.transaction = Transaction(str(self.path))
+        self.plan = {
+            "id": self.path.name,
+            "path": str(self.path),
+            "host": "cp1",
+            "data_dir": str(self.data_dir),
+            "live": str(self.live),
+            "manifests_dir": str(self.manifests),
+            "held": str(root / "etc/kubernetes/manifests.restore-x"),
+            "files": FILES,
+            "client_url": "",
+            "listen_urls": [],
+            "health_url": "",
+        }
+        self.transaction.begin(self.plan)
+
+    @staticmethod
+    def make_data(directory, words):
+        (directory / "member/snap").mkdir(parents=True)
+        (directory / "member/snap/db").write_text(words)
+
+    def stage(self):
+        with self.transaction.step("staging", "staged"):
+            self.make_data(self.path / "staged", "new")
+
+    def data(self):
+        return (self.data_dir / "member/snap/db").read_text()
+
+    def manifest_names(self):
+        return sorted(path.name for path in self.manifests.iterdir())
+
+    def start(self):
+        """What start_etcd and start do to the manifests."""
+        for doing, done, names in (("starting-etcd", "etcd-started", FILES[:1]), ("starting", "started", FILES[1:])):
+            with self.transaction.step(doing, done):
+                for name in names:
+                    self.transaction._give_back(name)
+
+    def rollback(self, *args):
+        return subprocess.run(["sh", str(self.path / "rollback"), *args], capture_output=True, text=True, timeout=60, check=False)
+
+    def is_old(self):
+        assert self.data() == "old"
+        assert self.manifest_names() == sorted([*FILES, "kube-vip.yaml"])
+        assert not os.path.exists(self.plan["held"])
+        assert not (self.path / "old").exists()
+        assert self.transaction.state()[0] == "rolled-back"
+
+
+@pytest.fixture(params=[False, True], ids=["directory", "mount-point"])
+def node(request, tmp_path):
+    return Node(tmp_path, request.param)
+
+
+@pytest.fixture(autouse=True)
+def no_processes(monkeypatch):
+    monkeypatch.setattr(_transaction, "remaining", lambda *args: [])
+    monkeypatch.setattr(_transaction, "processes", list)
+
+
+# every point at which a controller, a node or a disk can stop: what was done so far
+POINTS = ["begun", "staged", "stopping", "stopped", "swapping-1", "swapping-2", "swapped", "etcd-started", "started"]
+
+
+def bring_to(node, point):
+    if point == "begun":
+        return
+    node.stage()
+    if point == "staged":
+        return
+    if point == "stopping":
+        with contextlib.suppress(KeyboardInterrupt), node.transaction.step("stopping", "stopped"):
+            os.mkdir(node.plan["held"])
+            os.rename(node.manifests / FILES[3], os.path.join(node.plan["held"], FILES[3]))
+            raise KeyboardInterrupt
+        return
+    node.transaction.stop(5)
+    if point == "stopped":
+        return
+    if point.startswith("swapping"):
+        with contextlib.suppress(KeyboardInterrupt), node.transaction.step("swapping", "swapped"):
+            os.rename(node.live, node.path / "old")
+            if point == "swapping-2":
+                staged = node.path / "staged"
+                os.rename(staged / "member" if node.live.name == "member" else staged, node.live)
+            raise KeyboardInterrupt
+        return
+    node.transaction.swap()
+    if point == "swapped":
+        return
+    if point == "etcd-started":
+        with node.transaction.step("starting-etcd", "etcd-started"):
+            node.transaction._give_back(FILES[0])
+        return
+    node.start()
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_rollback_from_every_point_and_again(node, point):
+    bring_to(node, point)
+    first = node.rollback()
+    assert first.returncode == 0, first.stdout + first.stderr
+    node.is_old()
+    again = node.rollback()
+    assert again.returncode == 0 and "already rolled back" in again.stdout
+    node.is_old()
+
+
+@pytest.mark.parametrize("point", ["stopped", "swapping-1", "swapped", "started"])
+def test_an_interrupted_rollback_is_finished_by_the_next(node, point):
+    """The script is cut after each of its lines that move something; a second run ends it."""
+    bring_to(node, point)
+    saved = node.path.parents[3 if node.live.name != "member" else 4]
+    script = (node.path / "rollback").read_text()
+    moves = [number for number, line in enumerate(script.splitlines()) if line.strip().startswith(('mv "', 'if [ -e "$HELD/$f" ]; then mv'))]
+    assert len(moves) >= 4
+    for number in moves:
+        copy = saved.with_name(saved.name + "-%d" % number)
+        shutil.copytree(saved, copy)
+        lines = (script.replace(str(saved), str(copy))).splitlines()
+        (copy / node.path.relative_to(saved) / "rollback").write_text("\n".join([*lines[: number + 1], "kill -9 $$", *lines[number + 1 :]]) + "\n")
+        target = copy / node.path.relative_to(saved)
+        subprocess.run(["sh", str(target / "rollback")], capture_output=True, check=False, timeout=60)
+        (target / "rollback").write_text("\n".join(lines) + "\n")
+        done = subprocess.run(["sh", str(target / "rollback")], capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert (copy / node.data_dir.relative_to(saved) / "member/snap/db").read_text() == "old"
+        assert sorted(p.name for p in (copy / node.manifests.relative_to(saved)).iterdir()) == sorted([*FILES, "kube-vip.yaml"])
+
+
+def test_what_was_written_since_is_kept_when_a_finished_restore_is_undone(node):
+    bring_to(node, "started")
+    node.transaction.commit(keep=3)
+    refused = node.rollback()
+    assert refused.returncode == 3 and "--undo" in refused.stdout
+    assert node.data() == "new"
+    done = node.rollback("--undo")
+    assert done.returncode == 0, done.stdout
+    node.is_old()
+    undone = node.path / "undone.1"
+    assert ((undone if node.live.name == "member" else undone / "member") / "snap/db").read_text() == "new"
+
+
+def test_manifests_stay_away_when_the_data_is_gone(node):
+    """kubelet would make a brand-new empty cluster of a manifest without data."""
+    bring_to(node, "swapping-1")
+    shutil.rmtree(node.path / "old")
+    done = node.rollback()
+    assert done.returncode == 6 and "empty cluster" in done.stdout
+    assert node.manifest_names() == ["kube-vip.yaml"]
+
+
+def test_rollback_goes_on_when_the_state_cannot_be_written(node):
+    bring_to(node, "swapped")
+    os.mkdir(node.path / "state.new")
+    done = node.rollback()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "disk full" in done.stdout
+    assert node.data() == "old"
+
+
+def test_rollback_waits_for_a_database_in_use(node):
+    bring_to(node, "started")
+    with open(node.data_dir / "member/snap/db") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        process = subprocess.Popen(["sh", str(node.path / "rollback")], stdout=subprocess.PIPE, text=True)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(2.5)
+        assert node.data() == "new"
+    assert process.wait(30) == 0
+    node.is_old()
+
+
+def test_two_rollbacks_at_once(node):
+    bring_to(node, "started")
+    both = [subprocess.Popen(["sh", str(node.path / "rollback")], stdout=subprocess.PIPE, text=True) for dummy in range(2)]
+    assert [process.wait(60) for process in both] == [0, 0]
+    node.is_old()
+
+
+def test_states_are_taken_in_order_and_none_after_a_rollback(node):
+    with pytest.raises(TransactionError, match="cannot go on with swapping"):
+        node.transaction.swap()
+    assert node.transaction.state()[0] == "begun"
+    bring_to(node, "stopped")
+    assert node.rollback().returncode == 0
+    with pytest.raises(TransactionError, match="is rolled-back"):
+        node.transaction.swap()
+    assert node.data() == "old"
+
+
+def test_a_step_under_way_is_not_joined_by_another(node):
+    node.stage()
+    with open(node.path / "lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(TransactionError, match="another step"):
+            node.transaction.stop(1)
+
+
+def test_only_the_control_planes_own_manifests_leave(node):
+    bring_to(node, "stopped")
+    assert node.manifest_names() == ["kube-vip.yaml"]
+    assert sorted(os.listdir(node.plan["held"])) == sorted(FILES)
+
+
+def test_stop_times_out_with_the_names_of_what_still_runs(node, monkeypatch):
+    class Stuck:
+        pid, name, pod = 4711, "etcd", "x"
+
+    node.stage()
+    monkeypatch.setattr(_transaction, "remaining", lambda *args: [Stuck])
+    with pytest.raises(TransactionError, match=r"etcd \(process 4711\) still ran"):
+        node.transaction.stop(0)
+    assert node.transaction.state()[0] == "stopping"
+    assert node.rollback().returncode == 0
+    node.is_old()
+
+
+def test_swap_refuses_when_etcd_came_back(node, monkeypatch):
+    bring_to(node, "stopped")
+    monkeypatch.setattr(_transaction, "remaining", lambda *args: [object()])
+    with pytest.raises(TransactionError, match="runs again"):
+        node.transaction.swap()
+    assert node.data() == "old"
+
+
+@pytest.mark.parametrize("point", ["swapping-1", "swapping-2"])
+def test_an_interrupted_swap_can_be_finished(node, point):
+    bring_to(node, point)
+    node.transaction.swap()
+    assert node.data() == "new"
+    assert node.transaction.state()[0] == "swapped"
+
+
+def test_rename_never_nests(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    with pytest.raises(TransactionError, match="exists already"):
+        _transaction.rename_durably(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert not (tmp_path / "b/a").exists()
+
+
+def test_generations_beyond_the_kept_ones_go_and_nothing_else(tmp_path):
+    made = []
+    for number in range(4):
+        path = tmp_path / ("2026112%dT000000Z-0000" % number)
+        (path / "old").mkdir(parents=True)
+        (path / "plan.json").write_text("{}")
+        (path / "state").write_text("committed 2026\n" if number != 1 else "rolled-back 2026\n")
+        made.append(Transaction(str(path)))
+    (tmp_path / "something-else").mkdir()
+    assert _transaction.generations_to_prune(made[3], 2) == [made[0].path]
+    assert _transaction.generations_to_prune(made[3], 0) == []
+
+
+def test_state_file_is_one_word_and_a_time(node):
+    node.stage()
+    word, time = (node.path / "state").read_text().split()
+    assert word == "staged" and time.endswith("Z")
+    assert [line.split()[0] for line in (node.path / "log").read_text().splitlines()] == ["staging", "staged"]
+    assert json.loads((node.path / "plan.json").read_text())["files"] == FILES
+    assert oct((node.path / "rollback").stat().st_mode)[-3:] == "700"
+    assert oct(node.path.stat().st_mode)[-3:] == "700"
+
+
+def test_the_script_is_short_enough_to_read_at_night(node):
+    lines = (node.path / "rollback").read_text().splitlines()
+    assert len(lines) < 80
+    assert lines[0] == "#!/bin/sh"
+    assert "@" not in "".join(lines).replace("$@", "")
+
+
+def test_every_state_has_a_doing_and_a_done():
+    assert len(ORDER) == len(set(ORDER)) == 12
