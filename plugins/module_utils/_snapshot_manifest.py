@@ -31,6 +31,7 @@ SUFFIX = ".db"
 MANIFEST_SUFFIX = ".json"
 LOCK = ".lock"
 _PARTIAL = re.compile(r"^\.(?P<name>etcd-.+\.db)\.partial$")
+_NEW_MANIFEST = re.compile(r"^\.etcd-.+\.db\.json\.[0-9]+\.new$")
 # A manifest of a hundred thousand namespaces has some 50 MB.
 _MAX_MANIFEST = 256 * 1024 * 1024
 # What a restore relies on: name -> types; all others are free to be absent.
@@ -39,7 +40,7 @@ _REQUIRED = {
     "file": (str,),
     "sha256": (str,),
     "size": (int,),
-    "hash": (str,),
+    "hash": (str, type(None)),
     "revision": (int,),
     "verified": (bool,),
     "host": (str,),
@@ -246,6 +247,9 @@ def tidy(directory):
     for name in sorted(os.listdir(directory)):
         match = _PARTIAL.match(name)
         partial = os.path.join(directory, name)
+        if _NEW_MANIFEST.match(name):
+            _forget(partial)
+            gone.append(partial)
         if not match or os.path.islink(partial) or not os.path.isdir(partial):
             continue
         path = os.path.join(directory, match.group("name"))

@@ -1,0 +1,504 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: etcd_snapshot
+short_description: Takes a snapshot of etcd, proves it and keeps the newest ones
+version_added: 0.1.0
+description:
+  - Saves a snapshot of the member at O(endpoint) into O(directory), proves that it can be restored, writes its manifest beside it and only then
+    gives it its name. A file named C(etcd-HOST-TIME.db) is therefore whole and proven at every instant, whatever interrupts the module.
+  - The manifest (C(etcd-HOST-TIME.db.json)) says what is in the snapshot and which cluster it is of. It holds checksums and names, no secrets.
+  - When O(keep) is set, surplus snapshots are removed after the new one is in place.
+  - One snapshot is taken at a time in a directory; a second one is refused, or waits for O(lock_timeout).
+  - What interrupted runs left is removed at the next start.
+author:
+  - The k8s_dr founders (@k8s-dr)
+extends_documentation_fragment:
+  - k8s_dr.etcd.etcd
+  - k8s_dr.etcd.attributes
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Asks etcd and reads O(directory), and says what would be taken and removed. Writes nothing, not even a lock.
+  diff_mode:
+    support: full
+  idempotent:
+    description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
+    support: none
+    details:
+      - Every run takes a snapshot.
+options:
+  directory:
+    description:
+      - Where the snapshots are kept. Made with mode 0700 when it does not exist.
+      - An existing directory that others may read is given mode 0700 if it holds nothing but snapshots; otherwise a warning says so.
+      - An existing directory that others may write to is given mode 0700 if it holds nothing but snapshots; otherwise the module refuses it.
+    type: path
+    default: /var/backups/etcd
+  keep:
+    description:
+      - How many verified snapshots to keep, the new one included. V(0) keeps all.
+      - Only verified snapshots of the same host and the same etcd CA are counted and removed. The new one is never removed.
+    type: int
+    default: 0
+  save_timeout:
+    description: Seconds that saving may take.
+    type: int
+    default: 600
+  lock_timeout:
+    description: Seconds to wait while another snapshot is being taken in O(directory).
+    type: int
+    default: 0
+  host:
+    description: The name of this host in the file's name and the manifest. Its host name by default.
+    type: str
+  census:
+    description:
+      - Whether to count the cluster's objects in the manifest, by resource and namespace, so that a restore can say what it will bring back.
+      - Only keys are read, no values. When it cannot be done the manifest says why, and the snapshot is as good without it.
+    type: bool
+    default: true
+  manifests_dir:
+    description: Where kubelet finds the static Pods of the control plane. On a host without it the manifest says less.
+    type: path
+    default: /etc/kubernetes/manifests
+  pki_dir:
+    description: Where the cluster's certificates are, of which the manifest holds the fingerprints.
+    type: path
+    default: /etc/kubernetes/pki
+seealso:
+  - module: k8s_dr.etcd.etcd_snapshot_list
+  - module: k8s_dr.etcd.etcd_snapshot_info
+"""
+
+EXAMPLES = r"""
+- name: Take a snapshot and keep the newest seven
+  k8s_dr.etcd.etcd_snapshot:
+    keep: 7
+  register: taken
+
+- name: Say where it is
+  ansible.builtin.debug:
+    var: taken.snapshot.path
+
+- name: Take a snapshot of a large cluster to a disk of its own, after the one that may be under way
+  k8s_dr.etcd.etcd_snapshot:
+    directory: /mnt/backup/etcd
+    save_timeout: 3600
+    lock_timeout: 3600
+"""
+
+RETURN = r"""
+snapshot:
+  description:
+    - The manifest of the snapshot, and its path.
+    - In check mode what is known beforehand; what only the file can tell is V(null).
+  returned: success
+  type: dict
+  contains: &manifest
+    path:
+      description: Where it is.
+      type: str
+      sample: /var/backups/etcd/etcd-cp1-20260102T030405Z.db
+    format:
+      description: Format of the manifest.
+      type: int
+      sample: 1
+    file:
+      description: Name of the file.
+      type: str
+      sample: etcd-cp1-20260102T030405Z.db
+    size:
+      description: Its size in bytes.
+      type: int
+      sample: 938016
+    sha256:
+      description: SHA-256 of the file.
+      type: str
+      sample: 3f1c4a8f6f8f6f0f9f3c1a1d0b2f4a3d5e6c7b8a9d0e1f2a3b4c5d6e7f8091a2
+    hash:
+      description: Hash that C(snapshot status) computes over the keys and values, in eight hexadecimal digits.
+      type: str
+      sample: be5ab8f4
+    revision:
+      description: Revision of the snapshot.
+      type: int
+      sample: 582
+    total_keys:
+      description: Keys as O(etcdutl) or O(etcdctl) counts them. Versions up to 3.5 count revisions, later ones live keys.
+      type: int
+      sample: 589
+    total_size:
+      description: Size of the database in bytes.
+      type: int
+      sample: 937984
+    storage_version:
+      description: Storage version, which snapshots have from etcd 3.6 on, or V(null).
+      type: str
+    tool:
+      description: Name and version of the tool that counted.
+      type: dict
+      sample: {name: etcdutl, version: 3.5.16}
+    integrity:
+      description: V(ok).
+      type: str
+      sample: ok
+    verified:
+      description: Whether the file was proven to be restorable. Always true for a snapshot that was taken.
+      type: bool
+      sample: true
+    rung:
+      description: >-
+        How far the proof went. V(status): the checksum, the structure, and C(snapshot status) of etcd's own tool. V(structure): all but
+        the last, since there was no tool that could, and RV(snapshot.hash) is V(null).
+      type: str
+      sample: status
+    etcd_version:
+      description: Version of the server.
+      type: str
+      sample: 3.5.16
+    kubernetes_version:
+      description: Version of this host's API server, or V(null).
+      type: str
+      sample: 1.31.2
+    cluster_id:
+      description: Id of the cluster, in hexadecimal.
+      type: str
+      sample: 9d8f5c5a1f6b8b1c
+    member:
+      description: Id and name of the member that was asked.
+      type: dict
+      sample: {id: 2c5e5a6bd0f2a6d1, name: cp1}
+    members:
+      description: All members of the cluster.
+      type: list
+      elements: dict
+    host:
+      description: The host that took it.
+      type: str
+      sample: cp1
+    created:
+      description: When it was begun.
+      type: str
+      sample: "2026-01-02T03:04:05Z"
+    fingerprints:
+      description: >-
+        SHA-256 of the cluster's CA, etcd's CA, the public service account key and the EncryptionConfiguration, without which the data is
+        worthless. V(null) for one that does not exist.
+      type: dict
+    census:
+      description: RV(snapshot.census.objects) counts the objects by resource and namespace, RV(snapshot.census.names) names some. V(null) when they could not be had.
+      type: dict
+    census_problem:
+      description: Why there is no census, or V(null).
+      type: str
+removed:
+  description: The surplus snapshots that were removed, or would be.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+seconds:
+  description: Seconds that saving, proving and counting took.
+  returned: success, not in check mode
+  type: dict
+  sample: {save: 0.2, prove: 0.4, census: 0.1}
+"""
+
+import base64
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import sys
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _census, _etcd, _fingerprints, _retention, _snapshot_manifest, _snapshot_status, _static_pod
+
+# A snapshot is as large as the database, which goes on growing while it is sent.
+HEADROOM = 1.1
+# Keys per question: neither etcd nor this module ever holds more.
+PAGE = 5000
+# A census is worth this many seconds and no more.
+CENSUS_SECONDS = 120
+OWN = (".db", ".db.json", ".partial", ".new")
+
+
+class Refused(Exception):
+    """One sentence for the operator: nothing was done."""
+
+
+def human(size):
+    return "%.1f GB" % (size / 1e9) if size >= 1e9 else "%.1f MB" % (size / 1e6)
+
+
+def look_at_cluster(client):
+    """What the manifest says of the member; Refused when a snapshot of it would be none to rely on."""
+    tool = _etcd.Tool(client.binary, client.timeout)
+    if not tool.can_save:
+        raise Refused("%s is %s %s, which takes no snapshots; give the path of an etcdctl as `etcdctl`" % (tool.path, tool.name, tool.version))
+    status = client.status()
+    if status["is_learner"]:
+        raise Refused("the member at %s is a learner, whose data may be incomplete; ask a voting member" % client.endpoint)
+    if status["leader_id"] == "0":
+        raise Refused("the member at %s has no leader, so its data may be behind the cluster's; nothing was taken" % client.endpoint)
+    members = client.members()
+    alarms = client.alarms()
+    if "CORRUPT" in alarms:
+        raise Refused("etcd has raised the alarm CORRUPT: members disagree about the data, and a snapshot of one may be the wrong one; nothing was taken")
+    return status, members, alarms
+
+
+def look_at_host(manifests_dir, pki_dir):
+    """(Kubernetes version or None, the API server's prefix for keys, fingerprints)"""
+    try:
+        pods = _static_pod.read_static_pods(manifests_dir)
+    except (FileNotFoundError, NotADirectoryError):
+        pods = {}
+    apiserver = pods.get("kube-apiserver")
+    version = apiserver.image_version if apiserver else None
+    prefix = apiserver.flags.get("etcd-prefix", "/registry") if apiserver else "/registry"
+    return version or None, prefix, _fingerprints.fingerprints(manifests_dir, pki_dir)
+
+
+def plan_directory(directory):
+    """(mode or None when there is none, whether to set it to 0700, warnings)"""
+    try:
+        found = os.stat(directory)
+    except FileNotFoundError:
+        return None, True, []
+    if not stat.S_ISDIR(found.st_mode):
+        raise Refused("%s is not a directory" % directory)
+    mode = stat.S_IMODE(found.st_mode)
+    if not mode & 0o077:
+        return mode, False, []
+    own = all(name == _snapshot_manifest.LOCK or (name.lstrip(".").startswith("etcd-") and name.endswith(OWN)) for name in os.listdir(directory))
+    if own and found.st_uid == os.geteuid():
+        return mode, True, []
+    if mode & 0o022:
+        raise Refused(
+            "others may write to %s (mode %04o), and it holds more than snapshots, so its mode is left alone; give a directory of its own" % (directory, mode)
+        )
+    return mode, False, ["others may list %s (mode %04o), and it holds more than snapshots, so its mode is left alone" % (directory, mode)]
+
+
+def check_space(directory, db_size):
+    where = directory
+    while not os.path.isdir(where):
+        where = os.path.dirname(where)
+    found = os.statvfs(where)
+    free, needed = found.f_bavail * found.f_frsize, int(db_size * HEADROOM)
+    if free < needed:
+        raise Refused("%s has %s free and a snapshot needs %s; nothing was taken and nothing removed" % (directory, human(free), human(needed)))
+
+
+def make_directory(directory, mode):
+    if mode is None:
+        parent = os.path.dirname(directory)
+        os.makedirs(parent, exist_ok=True)
+        os.mkdir(directory, 0o700)
+        _snapshot_manifest.fsync_dir(parent)
+    else:
+        os.chmod(directory, 0o700)
+
+
+def save(client, target, timeout):
+    result = _etcd.run_tool(client.argv("snapshot", "save", target, command_timeout=timeout), timeout + 10)
+    if result.rc != 0 or not os.path.isfile(target):
+        raise _etcd.EtcdError("no snapshot was taken: `etcdctl snapshot save` %s: %s" % (result.how(), result.last_words()), result)
+
+
+def prove(target, path, params):
+    """What the file that etcd sent holds, in a manifest's words; nothing but a proven one gets past here."""
+    etcdctl, etcdutl = _etcd.find_tools(params["etcdctl"], params["etcdutl"], params["timeout"])
+    found = _snapshot_status.examine(target, etcdctl, etcdutl)
+    if found["problems"]:
+        raise Refused("what etcd sent is no snapshot to rely on, so it was not kept: %s" % found["problems"][0].replace(target, os.path.basename(path)))
+    proven = {name: found[name] for name in ("size", "sha256", "hash", "revision", "total_keys", "total_size", "storage_version", "integrity")}
+    # The path of the tool is nobody's business but this host's.
+    proven["tool"] = {name: found["tool"][name] for name in ("name", "version")} if found["tool"] else None
+    proven["rung"] = "status" if found["hash"] else "structure"
+    return proven, found["undetermined"]
+
+
+def take_census(client, revision, prefix):
+    """(census, None) or (None, why there is none): the keys of exactly this revision, page by page."""
+    census = _census.Census(prefix)
+    start = census.prefix
+    # the first key behind everything that has the prefix
+    stop = start[:-1] + chr(ord(start[-1]) + 1)
+    end = time.monotonic() + CENSUS_SECONDS
+    seen = None
+    while True:
+        if time.monotonic() > end:
+            return None, "counting the objects took longer than %d seconds" % CENSUS_SECONDS
+        # A page begins at the last key of the one before, since no command line can hold the key behind it (a NUL).
+        page = ["get", start, stop, "--keys-only", "--rev=%d" % max(revision, 1), "--limit=%d" % (PAGE + 1), "--write-out=json"]
+        try:
+            answer = json.loads(client.run(*page).stdout)
+        except _etcd.EtcdError as exc:
+            return None, exc.message
+        except ValueError:
+            return None, "`etcdctl get` printed something that is not JSON"
+        keys = [base64.b64decode(kv["key"]).decode("utf-8", "replace") for kv in answer.get("kvs", [])]
+        for key in keys:
+            if key != seen:
+                census.add(key)
+        if not answer.get("more") or not keys or keys[-1] == seen:
+            return census.as_dict(), None
+        start = seen = keys[-1]
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(
+            _etcd.CONNECTION_SPEC,
+            directory={"type": "path", "default": "/var/backups/etcd"},
+            keep={"type": "int", "default": 0},
+            save_timeout={"type": "int", "default": 600},
+            lock_timeout={"type": "int", "default": 0},
+            host={"type": "str"},
+            census={"type": "bool", "default": True},
+            manifests_dir={"type": "path", "default": "/etc/kubernetes/manifests"},
+            pki_dir={"type": "path", "default": "/etc/kubernetes/pki"},
+        ),
+        supports_check_mode=True,
+    )
+    for name in ("keep", "lock_timeout"):
+        if module.params[name] < 0:
+            module.fail_json(msg="`%s` must not be negative" % name)
+    if module.params["save_timeout"] < 1:
+        module.fail_json(msg="`save_timeout` must be at least 1")
+    # A task that is cancelled sends one of these; what is half done is then put away by the same code as after a failure.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda signum, _frame: sys.exit(128 + signum))
+    os.umask(0o077)
+    try:
+        result = run(module)
+    except _etcd.EtcdError as exc:
+        module.fail_json(msg=exc.message, **exc.details())
+    except (Refused, _snapshot_manifest.Busy, _snapshot_manifest.ManifestError) as exc:
+        module.fail_json(msg=str(exc))
+    except OSError as exc:
+        module.fail_json(msg="no snapshot was taken: %s%s" % (exc.filename + ": " if isinstance(exc.filename, str) else "", exc.strerror or exc))
+    module.exit_json(changed=True, **result)
+
+
+def run(module):
+    params = module.params
+    directory = os.path.realpath(params["directory"])
+    client = _etcd.EtcdClient(params)
+    status, members, alarms = look_at_cluster(client)
+    if "NOSPACE" in alarms:
+        module.warn("etcd has raised the alarm NOSPACE: it refuses writes until space is made and the alarm is disarmed")
+    kubernetes_version, prefix, fingerprints = look_at_host(params["manifests_dir"], params["pki_dir"])
+    mode, set_mode, warnings = plan_directory(directory)
+    for warning in warnings:
+        module.warn(warning)
+    check_space(directory, status["db_size"])
+    known = {
+        "format": _snapshot_manifest.FORMAT,
+        "etcd_version": status["version"],
+        "kubernetes_version": kubernetes_version,
+        "cluster_id": status["cluster_id"],
+        "member": {"id": status["member_id"], "name": next((member["name"] for member in members if member["id"] == status["member_id"]), "")},
+        "members": members,
+        "host": params["host"] or socket.gethostname(),
+        "fingerprints": fingerprints,
+    }
+    if module.check_mode:
+        snapshot = predict(directory, known)
+        before = _snapshot_manifest.list_snapshots(directory)
+        removed = _retention.to_remove(before, params["keep"], snapshot)
+        return dict(snapshot=snapshot, removed=removed, diff=make_diff(directory, mode, set_mode, before, snapshot, removed))
+
+    if set_mode:
+        make_directory(directory, mode)
+    with _snapshot_manifest.DirectoryLock(directory, params["lock_timeout"]):
+        _snapshot_manifest.tidy(directory)
+        before = _snapshot_manifest.list_snapshots(directory)
+        try:
+            snapshot, seconds, undetermined = take(client, directory, known, params, prefix)
+        finally:
+            # After a success there is nothing to tidy.
+            _snapshot_manifest.tidy(directory)
+        removed = _retention.to_remove(before, params["keep"], snapshot)
+        for path in removed:
+            _snapshot_manifest.remove(path)
+    for sentence in undetermined:
+        module.warn("%s is proven, but its %s" % (snapshot["file"], sentence))
+    return dict(snapshot=snapshot, removed=removed, seconds=seconds, diff=make_diff(directory, mode, set_mode, before, snapshot, removed))
+
+
+def free_name(directory, host):
+    """(seconds since the epoch, name): the first second from now on whose name is free."""
+    began = time.time()
+    while os.path.lexists(os.path.join(directory, _snapshot_manifest.snapshot_name(host, began))):
+        began += 1
+    return began, _snapshot_manifest.snapshot_name(host, began)
+
+
+def predict(directory, known):
+    began, name = free_name(directory, known["host"])
+    unknown = dict.fromkeys(("size", "sha256", "hash", "revision", "total_keys", "total_size", "storage_version", "tool", "integrity", "census"))
+    return dict(
+        unknown,
+        path=os.path.join(directory, name),
+        file=name,
+        verified=True,
+        rung="status",
+        created=_snapshot_manifest.utc(began),
+        census_problem=None,
+        **known,
+    )
+
+
+def make_diff(directory, mode, set_mode, before, snapshot, removed):
+    paths = [entry["path"] for entry in before]
+    after = sorted(set(paths + [snapshot["path"]]) - set(removed))
+    lines = {"before": sorted(paths), "after": after}
+    if set_mode:
+        lines["before"].insert(0, "%s (%s)" % (directory, "absent" if mode is None else "mode %04o" % mode))
+        lines["after"].insert(0, "%s (mode 0700)" % directory)
+    return dict({side: "".join(line + "\n" for line in text) for side, text in lines.items()}, before_header=directory, after_header=directory)
+
+
+def take(client, directory, known, params, prefix):
+    """Save, prove, describe, publish: (the manifest with its path, seconds of each)."""
+    began, name = free_name(directory, known["host"])
+    # A manifest must not say that the snapshot is of a time to come.
+    time.sleep(max(0, began - time.time()))
+    path = os.path.join(directory, name)
+    partial = _snapshot_manifest.partial_dir(path)
+    os.mkdir(partial, 0o700)
+    # The tool puts its own temporary file beside its target, and this directory goes as a whole.
+    target = os.path.join(partial, "snapshot.db")
+    start = time.monotonic()
+    try:
+        save(client, target, params["save_timeout"])
+    except _etcd.EtcdError:
+        if shutil.disk_usage(directory).free < 1024 * 1024:
+            raise Refused("no snapshot was taken: the disk of %s is full" % directory) from None
+        raise
+    saved = time.monotonic()
+    proven, undetermined = prove(target, path, params)
+    proved = time.monotonic()
+    census, problem = take_census(client, proven["revision"], prefix) if params["census"] else (None, "it was not wanted")
+    counted = time.monotonic()
+    manifest = dict(known, file=name, verified=True, created=_snapshot_manifest.utc(began), census=census, census_problem=problem, **proven)
+    _snapshot_manifest.publish(path, target, manifest)
+    seconds = {"save": round(saved - start, 2), "prove": round(proved - saved, 2), "census": round(counted - proved, 2)}
+    return dict(manifest, path=path), seconds, undetermined
+
+
+if __name__ == "__main__":
+    main()

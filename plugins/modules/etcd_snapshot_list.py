@@ -1,0 +1,121 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: etcd_snapshot_list
+short_description: Lists the snapshots in a directory
+version_added: 0.1.0
+description:
+  - Lists every snapshot in O(directory) with what its manifest says, newest first.
+  - A file without a manifest, or one that is no longer what its manifest describes, is listed as not verified, with the reason.
+  - A directory that does not exist holds no snapshots.
+author:
+  - The k8s_dr founders (@k8s-dr)
+extends_documentation_fragment:
+  - k8s_dr.etcd.attributes
+  - k8s_dr.etcd.attributes.read_only
+attributes:
+  idempotent:
+    description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
+    support: full
+    details:
+      - This module changes nothing.
+options:
+  directory:
+    description: Where the snapshots are.
+    type: path
+    default: /var/backups/etcd
+  checksum:
+    description:
+      - Whether to read every file and compare its SHA-256 with the manifest's. It takes about one second for every gigabyte or longer.
+      - With V(false) only the sizes are compared.
+    type: bool
+    default: false
+seealso:
+  - module: k8s_dr.etcd.etcd_snapshot
+  - module: k8s_dr.etcd.etcd_snapshot_info
+"""
+
+EXAMPLES = r"""
+- name: List the snapshots on this host
+  k8s_dr.etcd.etcd_snapshot_list:
+  register: kept
+
+- name: Say which is the newest that can be relied on
+  ansible.builtin.debug:
+    var: kept.latest
+"""
+
+RETURN = r"""
+snapshots:
+  description: Every C(*.db) in the directory, newest first; those without a manifest come last.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: Where it is.
+      type: str
+      sample: /var/backups/etcd/etcd-cp1-20260102T030405Z.db
+    file:
+      description: Name of the file.
+      type: str
+      sample: etcd-cp1-20260102T030405Z.db
+    size:
+      description: Its size in bytes.
+      type: int
+      sample: 938016
+    verified:
+      description: Whether it was proven when it was taken, and is still the same file as far as was looked.
+      type: bool
+      sample: true
+    problem:
+      description: Why RV(snapshots[].verified) is V(false), or V(null).
+      type: str
+    created:
+      description: When it was taken. This and all other values of the manifest are there only when it has one.
+      type: str
+      sample: "2026-01-02T03:04:05Z"
+    revision:
+      description: Its revision.
+      type: int
+      sample: 582
+    sha256:
+      description: SHA-256 of the file.
+      type: str
+      sample: 3f1c4a8f6f8f6f0f9f3c1a1d0b2f4a3d5e6c7b8a9d0e1f2a3b4c5d6e7f8091a2
+latest:
+  description: Path of the newest verified one, or V(null).
+  returned: success
+  type: str
+  sample: /var/backups/etcd/etcd-cp1-20260102T030405Z.db
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _fingerprints, _snapshot_manifest
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "directory": {"type": "path", "default": "/var/backups/etcd"},
+            "checksum": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    directory = os.path.realpath(module.params["directory"])
+    try:
+        snapshots = _snapshot_manifest.list_snapshots(directory, _fingerprints.sha256_of_file if module.params["checksum"] else None)
+    except OSError as exc:
+        module.fail_json(msg="%s cannot be read: %s" % (exc.filename or directory, exc.strerror))
+    module.exit_json(changed=False, snapshots=snapshots, latest=_snapshot_manifest.latest_verified(snapshots))
+
+
+if __name__ == "__main__":
+    main()
