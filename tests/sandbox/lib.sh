@@ -111,11 +111,39 @@ with_go() {
   local want=$1 dir=$cache/go/$1
   if [ "$2" = any ] && command -v go >/dev/null &&
      printf '%s\n' "$want" "$(go env GOVERSION | sed 's/^go//')" | sort -CV; then return; fi
-  if [ ! -d "$dir" ]; then
+  (
+    mkdir -p "$cache/go"
+    exec 9>"$cache/go/lock"; flock 9
+    [ ! -d "$dir" ] || exit 0
     say "unpacking Go $want from Debian"
-    mkdir -p "$cache/go"; rm -rf "$dir.partial" "$dir.partial.debs"
+    rm -rf "$dir.partial" "$dir.partial.debs"
     unpack_debs "$dir.partial" "golang-$want-go=$want" "golang-$want-src=$want"
     mv "$dir.partial" "$dir"
-  fi
+  )
   export GOROOT=$dir/usr/lib/go-$want PATH=$dir/usr/lib/go-$want/bin:$PATH
 }
+
+# Chooses the container engine that works here, and sets $engine.
+choose_engine() {
+  engine=${KIND_EXPERIMENTAL_PROVIDER:-}
+  if [ -z "$engine" ]; then
+    engine=podman
+    if command -v docker >/dev/null && docker info >/dev/null 2>&1; then engine=docker; fi
+  fi
+  export KIND_EXPERIMENTAL_PROVIDER=$engine
+  [ "$engine" = podman ] || return 0
+  [ "$(id -u)" = 0 ] || die "the nodes need Podman as root; please run this as root."
+  # runc: crun fails on cgroups v1; dnsname: nodes find each other and the load balancer by name
+  command -v podman >/dev/null ||
+    need_commands podman runc iptables dnsmasq:golang-github-containernetworking-plugin-dnsname
+  export KIND_EXPERIMENTAL_PODMAN_NETWORK=k8s-dr
+  # Podman raises resource limits by default. Where that is forbidden, no container starts, unless it is told not to;
+  # a file of the machine's own that says so wins.
+  if ! prlimit --nofile=1048576:1048576 --nproc=1048576:1048576 true 2>/dev/null &&
+     ! grep -qs '^ *default_ulimits' /etc/containers/containers.conf; then
+    printf '[containers]\ndefault_ulimits = []\n[engine]\nruntime = "runc"\n' >"$cache/containers.conf"
+    export CONTAINERS_CONF=$cache/containers.conf
+  fi
+}
+# The engine, without the lock: a container's monitor outlives us.
+engine() { "$engine" "$@" 9>&-; }
