@@ -23,6 +23,7 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -77,7 +78,7 @@ def restore(version, snapshot, data_dir, *flags, timeout=60):
     return subprocess.run(command, capture_output=True, text=True, errors="replace", env=clean_environment(), timeout=timeout, check=False)
 
 
-def run_module(module, check_mode=False, diff=False, environment=None, limit=120, **args):
+def run_module(module, check_mode=False, diff=False, environment=None, cwd=None, limit=120, **args):
     """Run a module of this collection as Ansible does on a managed node, without the controller, for `limit` seconds: (return code, result)."""
     args = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in args.items()}
     args.update(_ansible_check_mode=check_mode, _ansible_diff=diff)
@@ -87,6 +88,7 @@ def run_module(module, check_mode=False, diff=False, environment=None, limit=120
         capture_output=True,
         text=True,
         env=dict(os.environ, PYTHONPATH=str(COLLECTIONS), PYTHONDONTWRITEBYTECODE="1", **(environment or {})),
+        cwd=cwd,
         timeout=limit,
         check=False,
     )
@@ -104,10 +106,10 @@ def ansible(module, *more, environment=None, limit=120, **args):
     env = dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(COLLECTIONS), ANSIBLE_STDOUT_CALLBACK="ansible.builtin.minimal", ANSIBLE_NOCOLOR="1")
     env.update(environment or {})
     process = subprocess.run(command, capture_output=True, text=True, env=env, timeout=limit, check=False)
-    start = process.stdout.find("{")
-    if start < 0:
+    match = re.search(r"^localhost \| .+ => (?=\{)", process.stdout, re.MULTILINE)
+    if not match:
         raise AssertionError("ansible printed no result: %s%s" % (process.stdout, process.stderr))
-    return process.returncode, json.JSONDecoder().raw_decode(process.stdout[start:])[0]
+    return process.returncode, json.JSONDecoder().raw_decode(process.stdout[match.end() :])[0]
 
 
 def free_ports(count):
@@ -261,6 +263,12 @@ class Etcd:
     def put(self, key, value=b""):
         """Store one key; returns the revision."""
         return int(self.call("/v3/kv/put", key=_bytes(key), value=_bytes(value))["header"]["revision"])
+
+    def put_all(self, pairs):
+        """Store many keys quickly; each batch of a hundred is one revision."""
+        pairs = [(base64.b64encode(_bytes(key)).decode(), base64.b64encode(_bytes(value)).decode()) for key, value in dict(pairs).items()]
+        for start in range(0, len(pairs), 100):
+            self.call("/v3/kv/txn", success=[{"request_put": {"key": key, "value": value}} for key, value in pairs[start : start + 100]])
 
     def delete(self, key):
         self.call("/v3/kv/deleterange", key=_bytes(key))
