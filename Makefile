@@ -1,0 +1,71 @@
+# Everything a developer does here.  `make help` lists it.
+
+SHELL := /bin/bash
+export LC_ALL := C.UTF-8
+# An environment of the caller's must not decide what is tested.
+unexport ANSIBLE_CONFIG ANSIBLE_COLLECTIONS_PATH ANSIBLE_INVENTORY ETCDCTL_API ETCDCTL_ENDPOINTS PYTHONPATH
+
+in_venv := tests/tools/venv dev
+reports := $(CURDIR)/reports
+# Where `import ansible_collections.k8s_dr.etcd` finds this checkout.
+collections := $(CURDIR)/playbooks/collections
+
+NODES ?= 1
+export NODES ETCD ETCD_MOUNT SANITY_CORES KEEP_GOING
+
+.DEFAULT_GOAL := help
+.PHONY: help
+help: ## Show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: venv
+venv: ## Make the virtual environment of requirements-dev.txt and print where it is
+	@tests/tools/venv
+
+.PHONY: sandbox
+sandbox: ## Start a kubeadm cluster here (NODES=1 or 3, ETCD=3.5.16, ETCD_MOUNT=1); inventory/sandbox.yml reaches it
+	tests/sandbox/up
+
+.PHONY: sandbox-down
+sandbox-down: ## Delete that cluster
+	tests/sandbox/down
+
+.PHONY: demo
+demo: ## From nothing: cluster, snapshot, accident, restore, and what came back
+	$(in_venv) python tests/demo/demo.py
+
+.PHONY: lint
+lint: ## ansible-lint (production), yamllint, ruff, changelog
+	$(in_venv) ruff check .
+	$(in_venv) yamllint --strict .
+	$(in_venv) antsibull-changelog lint
+	$(in_venv) ansible-lint --offline --strict
+
+.PHONY: sanity
+sanity: ## ansible-test sanity (SANITY_CORES="2.17 2.19 2.21")
+	tests/tools/sanity $(SANITY_CORES)
+
+.PHONY: unit
+unit: ## Tests that need nothing but Python
+	PYTHONPATH=$(collections) $(in_venv) pytest tests/unit --junitxml=$(reports)/unit.xml $(PYTEST_ARGS)
+
+.PHONY: integration
+integration: ## Tests with a real etcd on loopback (ETCD_VERSIONS="3.4 3.5")
+	PYTHONPATH=$(collections) $(in_venv) pytest tests/integration --junitxml=$(reports)/integration.xml $(PYTEST_ARGS)
+
+.PHONY: molecule
+molecule: ## The roles on a real cluster, with everything that may go wrong (starts the sandbox when it is down)
+	tests/tools/molecule $(SCENARIO)
+
+.PHONY: build
+build: ## Build the collection and have Galaxy's importer judge it
+	$(in_venv) tests/tools/build
+
+.PHONY: test
+test: ## All of it, the quick ones first
+	@tests/tools/test
+
+.PHONY: clean
+clean: ## Delete what the above leaves in the checkout (the cache outside it and the sandbox stay)
+	rm -rf reports .ansible .cache .ruff_cache .pytest_cache .hypothesis tests/output k8s_dr-etcd-*.tar.gz
+	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
