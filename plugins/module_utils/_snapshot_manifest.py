@@ -17,6 +17,7 @@ Private to this collection.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -261,7 +262,5 @@ def tidy(directory):
 
 
 def _forget(path):
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    except FileNotFoundError:
-        pass

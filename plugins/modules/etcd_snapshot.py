@@ -193,7 +193,9 @@ snapshot:
         worthless. V(null) for one that does not exist.
       type: dict
     census:
-      description: RV(snapshot.census.objects) counts the objects by resource and namespace, RV(snapshot.census.names) names some. V(null) when they could not be had.
+      description: >-
+        RV(snapshot.census.objects) counts the objects by resource and namespace, RV(snapshot.census.names) names some. V(null) when they
+        could not be had.
       type: dict
     census_problem:
       description: Why there is no census, or V(null).
@@ -419,7 +421,7 @@ def run(module):
         snapshot = predict(directory, known)
         before = _snapshot_manifest.list_snapshots(directory)
         removed = _retention.to_remove(before, params["keep"], snapshot)
-        return dict(snapshot=snapshot, removed=removed, diff=make_diff(directory, mode, set_mode, before, snapshot, removed))
+        return {"snapshot": snapshot, "removed": removed, "diff": make_diff(directory, mode, set_mode, before, snapshot, removed)}
 
     if set_mode:
         make_directory(directory, mode)
@@ -436,7 +438,8 @@ def run(module):
             _snapshot_manifest.remove(path)
     for sentence in undetermined:
         module.warn("%s is proven, but its %s" % (snapshot["file"], sentence))
-    return dict(snapshot=snapshot, removed=removed, seconds=seconds, diff=make_diff(directory, mode, set_mode, before, snapshot, removed))
+    diff = make_diff(directory, mode, set_mode, before, snapshot, removed)
+    return {"snapshot": snapshot, "removed": removed, "seconds": seconds, "diff": diff}
 
 
 def free_name(directory, host):
