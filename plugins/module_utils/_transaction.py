@@ -340,14 +340,17 @@ class Transaction:
 
 
 def generations_to_prune(transaction, keep):
-    """Directories of committed restores beyond the newest `keep` (0 keeps all), counting `transaction` as committed."""
+    """Directories of ended restores beyond the newest `keep` of their kind (0 keeps all), counting `transaction` as committed.
+
+    A committed one holds the data from before it, a rolled-back one what had been restored and written since.
+    """
     base = os.path.dirname(transaction.path)
-    committed = []
+    kinds = {"committed": [], "rolled-back": []}
     for name in sorted(os.listdir(base)) if os.path.isdir(base) else []:
         other = Transaction(os.path.join(base, name))
-        if other.exists() and os.path.isdir(other.file("old")) and (other.id == transaction.id or other.state()[0] == "committed"):
-            committed.append(other.path)
-    return committed[:-keep] if keep else []
+        if other.exists():
+            kinds.get("committed" if other.id == transaction.id else other.state()[0], []).append(other.path)
+    return [path for paths in kinds.values() for path in paths[:-keep]] if keep else []
 
 
 def like_old(old, new):

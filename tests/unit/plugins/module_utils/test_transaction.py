@@ -274,15 +274,17 @@ def test_rename_never_nests(tmp_path):
 
 def test_generations_beyond_the_kept_ones_go_and_nothing_else(tmp_path):
     made = []
-    for number in range(4):
+    for number, state in enumerate(["committed", "rolled-back", "committed", "rolled-back", "rolled-back", "stopped", "committing"]):
         path = tmp_path / ("2026112%dT000000Z-0000" % number)
-        (path / "old").mkdir(parents=True)
+        path.mkdir(parents=True)
         (path / "plan.json").write_text("{}")
-        (path / "state").write_text("committed 2026\n" if number != 1 else "rolled-back 2026\n")
+        (path / "state").write_text(state + " 2026\n")
         made.append(Transaction(str(path)))
     (tmp_path / "something-else").mkdir()
-    assert _transaction.generations_to_prune(made[3], 2) == [made[0].path]
-    assert _transaction.generations_to_prune(made[3], 0) == []
+    prune = _transaction.generations_to_prune
+    assert prune(made[6], 2) == [made[0].path, made[1].path]
+    assert prune(made[6], 1) == [made[0].path, made[2].path, made[1].path, made[3].path]
+    assert prune(made[6], 0) == []
 
 
 def test_state_file_is_one_word_and_a_time(node):
