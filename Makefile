@@ -11,7 +11,7 @@ reports := $(CURDIR)/reports
 collections := $(CURDIR)/playbooks/collections
 
 NODES ?= 1
-export NODES ETCD ETCD_MOUNT SANITY_CORES KEEP_GOING
+export NODES ETCD ETCD_MOUNT SANITY_CORES KEEP_GOING STAGES
 
 .DEFAULT_GOAL := help
 .PHONY: help
@@ -63,7 +63,7 @@ build: ## Build the collection and have Galaxy's importer judge it
 
 .PHONY: test
 test: ## All of it, the quick ones first
-	@tests/tools/test
+	@$(in_venv) python tests/tools/run_all.py
 
 .PHONY: clean
 clean: ## Delete what the above leaves in the checkout (the cache outside it and the sandbox stay)

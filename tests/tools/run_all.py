@@ -1,0 +1,75 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Runs every stage of the tests, the quick ones first, and ends with one line that says how many tests ran.
+
+The first stage that fails ends it; with KEEP_GOING=1 the others run all the same.  STAGES="unit build" runs only these.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+REPORTS = ROOT / "reports"
+STAGES = ("lint", "unit", "build", "integration", "sanity", "sandbox", "molecule")
+
+
+def counts(files):
+    """[passed, failed, skipped] of JUnit files."""
+    passed = failed = skipped = 0
+    for path in files:
+        for case in ET.parse(path).getroot().iter("testcase"):  # noqa: S314 (our own tools wrote it)
+            if case.find("failure") is not None or case.find("error") is not None:
+                failed += 1
+            elif case.find("skipped") is not None:
+                skipped += 1
+            else:
+                passed += 1
+    return [passed, failed, skipped]
+
+
+def main():
+    """Run the stages."""
+    stages = os.environ.get("STAGES", "").split() or STAGES
+    keep_going = os.environ.get("KEEP_GOING", "") not in ("", "0")
+    shutil.rmtree(REPORTS, ignore_errors=True)
+    REPORTS.mkdir()
+    rows = []
+    for stage in stages:
+        if not keep_going and any(row[1] for row in rows):
+            rows.append((stage, None, 0, [0, 0, 0]))
+            continue
+        print("\n===== %s" % stage, flush=True)
+        before = set(REPORTS.glob("**/*.xml"))
+        start = time.monotonic()
+        code = subprocess.run(["make", "--no-print-directory", stage], cwd=ROOT, check=False).returncode
+        seconds = time.monotonic() - start
+        result = counts(sorted(set(REPORTS.glob("**/*.xml")) - before))
+        if not any(result):  # a stage that is one check in itself
+            result = [0, 1, 0] if code else [1, 0, 0]
+        elif code and not result[1]:
+            result[1] = 1  # it died without a test that failed
+        rows.append((stage, code, seconds, result))
+
+    print("\n%-14s %8s %8s %8s %8s" % ("stage", "seconds", "passed", "failed", "skipped"))
+    for stage, code, seconds, result in rows:
+        if code is None:
+            print("%-14s %8s" % (stage, "not run"))
+        else:
+            print("%-14s %8.0f %8d %8d %8d" % (stage, seconds, *result))
+    print("%-14s %8.0f" % ("all", sum(row[2] for row in rows)))
+    failed = any(row[1] or row[3][1] for row in rows)
+    print("%d passed, %d failed, %d skipped" % tuple(sum(row[3][i] for row in rows) for i in range(3)), flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
