@@ -25,9 +25,14 @@ get_kind() {
   mv "$t" "${kind%/kind}"
   rm -rf "$t".*
 }
-run_kind() { "$kind" "$@" 9>&-; }
+# kind, without the lock, and never longer than its caller lives: a second one must not meet it.
+run_kind() { setpriv --pdeathsig KILL "$kind" "$@" 9>&-; }
 
-cluster_exists() { run_kind get clusters 2>/dev/null | grep -qxF "$name"; }
+cluster_exists() {
+  local all
+  all=$(run_kind get clusters 2>"$cache/log/kind.log") || die "kind cannot say which clusters there are; see $cache/log/kind.log"
+  [[ $'\n'$all$'\n' == *$'\n'"$name"$'\n'* ]]
+}
 control_planes() { run_kind get nodes --name "$name" 2>/dev/null | grep -- '-control-plane' | sort -V; }
 kubectl() { engine exec -i "$name-control-plane" kubectl --kubeconfig /etc/kubernetes/admin.conf "$@"; }
 node_address() { engine inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$1"; }
@@ -35,6 +40,6 @@ node_address() { engine inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddr
 remove_cluster() {
   choose_engine
   rm -f "$state/ready" "$stem.yml" "$stem.kubeconfig"
-  run_kind delete cluster --name "$name" --kubeconfig "$stem.kubeconfig" >/dev/null 2>&1 || die "kind could not remove the cluster '$name'."
+  run_kind delete cluster --name "$name" --kubeconfig "$state/kubeconfig" >/dev/null 2>&1 || die "kind could not remove the cluster '$name'."
   rm -rf "$state"
 }

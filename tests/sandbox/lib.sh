@@ -9,7 +9,7 @@ cache=${K8S_DR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/k8s-dr-etcd}
 arch=$(dpkg --print-architecture 2>/dev/null || echo amd64)
 PATH=$PATH:/usr/sbin:/sbin
 umask 022
-mkdir -p "$cache"
+mkdir -p "$cache/log"
 
 say() { printf '[%3d s] %s\n' "$SECONDS" "$*" >&2; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
@@ -18,13 +18,13 @@ die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 quietly() {
   local log=$cache/log/$1.log; shift
   mkdir -p "$cache/log"
-  "$@" >"$log" 2>&1 </dev/null 9>&- && return
+  "$@" >"$log" 2>&1 </dev/null && return
   tail -n 25 "$log" >&2
   die "this failed: $*; all of its output is in $log"
 }
 
-# One process at a time per thing. The lock is descriptor 9 and ends with the process, however that ends; whatever may
-# outlive it (a container's monitor) is therefore started without descriptor 9.
+# One process at a time per thing. The lock is descriptor 9. Build steps inherit it: when their parent is killed, the
+# next one waits until they have ended too. What lives on (a container's monitor) must be started without it.
 locked() {
   mkdir -p "$cache/lock"
   exec 9>"$cache/lock/$1"
@@ -48,7 +48,7 @@ need_commands() { # COMMAND[:PACKAGE]...   installs what is missing from Debian
   export DEBIAN_FRONTEND=noninteractive
   apt-get install -y --no-install-recommends "${missing[@]}" >/dev/null 2>&1 9>&- && return
   quietly apt-update apt-get update
-  quietly apt-install apt-get install -y --no-install-recommends "${missing[@]}"
+  quietly apt-install apt-get install -y --no-install-recommends "${missing[@]}" 9>&-
 }
 
 # The mirror that apt itself is set up with.
@@ -56,8 +56,8 @@ debian_mirror() {
   local m
   # shellcheck disable=SC2016
   set -- apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian'
-  m=$("$@" 2>/dev/null | head -n 1)
-  [ -n "$m" ] || { quietly apt-update apt-get update; m=$("$@" | head -n 1); }
+  m=$("$@" 2>/dev/null | awk 'NR == 1')
+  [ -n "$m" ] || { quietly apt-update apt-get update; m=$("$@" | awk 'NR == 1'); }
   [ -n "$m" ] || die "apt is not set up with a Debian mirror."
   echo "${m%/}"
 }
@@ -82,11 +82,11 @@ update_private_apt() (
   echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $m bookworm main" >>"$d/sources.partial"
   mv "$d/sources.partial" "$d/sources.list"
   say "reading the package lists of Debian bookworm, trixie and sid"
-  quietly private-apt-update private_apt apt-get update
+  private_apt apt-get update >"$d/update.log" 2>&1 || say "not all of them could be read; see $d/update.log"
 )
 
 # The newest version of a package that starts so and that some Debian release holds: deb_version etcd-server 3.5.16-
-deb_version() { private_apt apt-cache madison "$1" | awk -v p="$2" '$3 ~ /^[0-9]/ && index($3, p) == 1 {print $3; exit}'; }
+deb_version() { private_apt apt-cache madison "$1" | awk -v p="$2" '!n && index($3, p) == 1 {print $3; n = 1}'; }
 
 # Unpacks packages, without installing them: unpack_debs DIRECTORY NAME=VERSION-PREFIX...
 unpack_debs() {
@@ -104,6 +104,15 @@ unpack_debs() {
   mkdir -p "$dir"
   for p in "$dir.debs"/*.deb; do dpkg-deb -x "$p" "$dir"; done
   rm -rf "$dir.debs"
+}
+
+# The etcd that a short version stands for.
+etcd_version() {
+  case $1 in
+    3.4) echo 3.4.23;; 3.5) echo 3.5.16;; 3.6) echo 3.6.14;; 3.7) echo 3.7.1;;
+    3.*.*[0-9]) echo "$1";;
+    *) die "'$1' is no version of etcd; say 3.4, 3.5, 3.6, 3.7 or three numbers.";;
+  esac
 }
 
 # Puts a Go compiler of at least this version on PATH, from Debian if the machine has none: with_go 1.26 sid
