@@ -34,8 +34,8 @@ class BadFile(Exception):
 
 
 def default_timeout(size):
-    """Ten minutes, and more for what a slow disk needs for a large file: 5 MB/s."""
-    return 600 + (size or 0) // (5 * 1000 * 1000)
+    """Ten minutes, and more for what a slow disk needs for a large file: 5 MB/s.  Two hours at most, since a sparse file may have any size."""
+    return min(7200, 600 + (size or 0) // (5 * 1000 * 1000))
 
 
 def parse_status(stdout):

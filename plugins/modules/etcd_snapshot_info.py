@@ -55,7 +55,7 @@ options:
   timeout:
     description:
       - Seconds that all of it may take.
-      - When not given, it is 600, and one more for every 5 MB of the file.
+      - When not given, it is 600 and one more for every 5 MB of the file, up to 7200.
     type: int
 notes:
   - Up to 3.5 the tools count every entry of the database as a key, from 3.6 on the keys that exist, so RV(snapshot.total_keys)

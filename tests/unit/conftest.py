@@ -1,0 +1,12 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pathlib
+
+from hypothesis import configuration
+
+# Otherwise it leaves a directory of its own in the checkout.
+configuration.set_hypothesis_home_dir(pathlib.Path(__file__).resolve().parents[2] / ".cache" / "hypothesis")

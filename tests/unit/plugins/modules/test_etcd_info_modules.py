@@ -1,0 +1,225 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The thin modules that only look: what they make of what the utilities say."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import EtcdError
+from ansible_collections.k8s_dr.etcd.plugins.modules import etcd_client_info, etcd_cluster_info, etcd_snapshot_info
+
+
+class Exit(Exception):
+    def __init__(self, failed, result):
+        super().__init__(result)
+        self.failed, self.result = failed, result
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Run the main() of a module with these parameters: (failed, result)."""
+
+    def run(module, **params):
+        class FakeModule:
+            def __init__(self, argument_spec, supports_check_mode):
+                assert supports_check_mode
+                unknown = set(params) - set(argument_spec)
+                assert not unknown
+                self.params = {name: params.get(name, spec.get("default")) for name, spec in argument_spec.items()}
+
+            def exit_json(self, **result):
+                raise Exit(False, result)
+
+            def fail_json(self, **result):
+                raise Exit(True, result)
+
+        monkeypatch.setattr(module, "AnsibleModule", FakeModule)
+        with pytest.raises(Exit) as caught:
+            module.main()
+        return caught.value.failed, caught.value.result
+
+    return run
+
+
+class FakeTool:
+    def __init__(self, name, version, abilities):
+        self.name, self.version, self.path = name, version, "/opt/" + name
+        for ability in ("save", "status", "restore", "bump"):
+            setattr(self, "can_" + ability, ability in abilities)
+
+    def describe(self):
+        return {"path": self.path, "name": self.name, "version": self.version}
+
+
+ETCDCTL_3_4 = FakeTool("etcdctl", "3.4.23", "save status restore")
+ETCDCTL_3_5 = FakeTool("etcdctl", "3.5.16", "save status restore bump")
+ETCDCTL_3_6 = FakeTool("etcdctl", "3.6.14", "save")
+ETCDUTL_3_6 = FakeTool("etcdutl", "3.6.14", "status restore bump")
+
+
+@pytest.mark.parametrize(
+    ("tools", "save", "offline", "bump"),
+    [
+        ((None, None), None, None, False),
+        ((ETCDCTL_3_4, None), "/opt/etcdctl", "/opt/etcdctl", False),
+        ((ETCDCTL_3_5, None), "/opt/etcdctl", "/opt/etcdctl", True),
+        ((ETCDCTL_3_6, None), "/opt/etcdctl", None, False),
+        ((ETCDCTL_3_6, ETCDUTL_3_6), "/opt/etcdctl", "/opt/etcdutl", True),
+        ((ETCDCTL_3_4, ETCDUTL_3_6), "/opt/etcdctl", "/opt/etcdutl", True),
+        ((None, ETCDUTL_3_6), None, "/opt/etcdutl", True),
+    ],
+)
+def test_client(monkeypatch, run, tools, save, offline, bump):
+    monkeypatch.setattr(etcd_client_info._etcd, "find_tools", lambda *_args: tools)
+    failed, result = run(etcd_client_info)
+    found = result["tools"]
+    assert not failed
+    assert (found["save"], found["status"], found["restore"], found["bump_revision"]) == (save, offline, offline, bump)
+    assert found["misfits"] == []
+    assert (found["etcdctl"] is None, found["etcdutl"] is None) == (tools[0] is None, tools[1] is None)
+
+
+@pytest.mark.parametrize(
+    ("tools", "server", "misfits"),
+    [
+        ((ETCDCTL_3_4, None), "3.4.13-0", 0),
+        ((ETCDCTL_3_4, None), "3.5.16", 0),
+        ((ETCDCTL_3_4, None), "3.6.1", 1),
+        ((ETCDCTL_3_4, ETCDUTL_3_6), "3.6.1", 0),
+        ((None, None), "3.6.1", 0),
+    ],
+)
+def test_client_for_a_server(monkeypatch, run, tools, server, misfits):
+    monkeypatch.setattr(etcd_client_info._etcd, "find_tools", lambda *_args: tools)
+    assert len(run(etcd_client_info, server_version=server)[1]["tools"]["misfits"]) == misfits
+
+
+def test_client_tools_given_the_wrong_way_round(monkeypatch, run):
+    monkeypatch.setattr(etcd_client_info._etcd, "find_tools", lambda *_args: (ETCDUTL_3_6, None))
+    failed, result = run(etcd_client_info, etcdctl="/opt/etcdutl")
+    assert failed
+    assert result["msg"] == "/opt/etcdutl is an etcdutl, not an etcdctl; give its path as `etcdutl`"
+
+
+@pytest.mark.parametrize(("module", "params"), [(etcd_client_info, {}), (etcd_snapshot_info, {"path": "/a.db"})])
+def test_broken_tool_fails_with_its_own_sentence(monkeypatch, run, module, params):
+    def broken(*_args):
+        raise EtcdError("/opt/etcdctl cannot be run: Exec format error")
+
+    monkeypatch.setattr(module._etcd, "find_tools", broken)
+    failed, result = run(module, **params)
+    assert failed
+    assert result["msg"] == "/opt/etcdctl cannot be run: Exec format error"
+
+
+STATUS = {"version": "3.5.16", "leader_id": "1", "member_id": "1", "is_learner": False, "revision": 7}
+MEMBERS = [{"id": "1", "name": "cp1", "peer_urls": [], "client_urls": [], "is_learner": False}]
+
+
+class FakeClient:
+    """A member that answers so; an exception stands for a question that is not answered."""
+
+    endpoint, binary = "https://127.0.0.1:2379", "/opt/etcdctl"
+
+    def __init__(self, status=None, members=MEMBERS, alarms=None, health=None):
+        self.answers = {"status": STATUS if status is None else status, "members": members, "alarms": alarms or [], "health": health}
+
+    def argv(self):
+        return []
+
+    def _answer(self, name):
+        if isinstance(self.answers[name], Exception):
+            raise self.answers[name]
+        return self.answers[name]
+
+    def status(self):
+        return self._answer("status")
+
+    def members(self):
+        return self._answer("members")
+
+    def alarms(self):
+        return self._answer("alarms")
+
+    def run(self, *args):
+        assert args == ("endpoint", "health")
+        self._answer("health")
+
+
+NO = EtcdError("etcd at https://127.0.0.1:2379: no")
+
+
+@pytest.mark.parametrize(
+    ("client", "reachable", "healthy", "error", "fails"),
+    [
+        (FakeClient(), True, True, None, False),
+        (FakeClient(status=NO), False, False, NO.message, True),
+        (FakeClient(members=NO), True, False, NO.message, True),
+        (FakeClient(alarms=NO), True, False, NO.message, False),
+        (FakeClient(health=NO), True, False, NO.message, False),
+        (FakeClient(alarms=["NOSPACE"]), True, False, "etcd at https://127.0.0.1:2379 has raised the alarm NOSPACE", False),
+        (FakeClient(status=dict(STATUS, leader_id="0")), True, False, "etcd at https://127.0.0.1:2379 has no leader", False),
+        (FakeClient(status=dict(STATUS, is_learner=True), health=NO), True, True, None, False),
+    ],
+)
+def test_cluster(monkeypatch, run, client, reachable, healthy, error, fails):
+    monkeypatch.setattr(etcd_cluster_info._etcd, "EtcdClient", lambda _params: client)
+    monkeypatch.setattr(etcd_cluster_info._etcd, "Tool", lambda *_args: None)
+    failed, result = run(etcd_cluster_info, required=False)
+    assert not failed
+    etcd = result["etcd"]
+    assert (etcd["reachable"], etcd["healthy"], etcd["error"]) == (reachable, healthy, error)
+    assert set(etcd) >= set(etcd_cluster_info.UNKNOWN)
+    failed, result = run(etcd_cluster_info)
+    assert failed is fails
+    assert result["etcd"] == etcd
+    if fails:
+        assert result["msg"] == error
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_cluster_without_certificates_fails_in_any_case(monkeypatch, run, required):
+    class NoKey(FakeClient):
+        def argv(self):
+            raise EtcdError("/nonexistent (etcd's key) cannot be read on this host")
+
+    monkeypatch.setattr(etcd_cluster_info._etcd, "EtcdClient", lambda _params: NoKey())
+    failed, result = run(etcd_cluster_info, required=required)
+    assert (failed, result["msg"]) == (True, "/nonexistent (etcd's key) cannot be read on this host")
+
+
+def snapshot(monkeypatch, **found):
+    asked = []
+
+    def examine(path, etcdctl, etcdutl, timeout, everything):
+        asked.append((path, timeout, everything))
+        return dict({"path": path, "integrity": "ok", "problems": [], "undetermined": []}, **found)
+
+    monkeypatch.setattr(etcd_snapshot_info._etcd, "find_tools", lambda *_args: (None, None))
+    monkeypatch.setattr(etcd_snapshot_info._snapshot_status, "examine", examine)
+    return asked
+
+
+def test_snapshot_that_is_sound(monkeypatch, run):
+    asked = snapshot(monkeypatch)
+    failed, result = run(etcd_snapshot_info, path="/a.db")
+    assert (failed, result["changed"], result["snapshot"]["integrity"]) == (False, False, "ok")
+    assert asked == [("/a.db", None, False)]
+
+
+def test_snapshot_that_is_damaged(monkeypatch, run):
+    asked = snapshot(monkeypatch, integrity="empty", problems=["/a.db is empty"])
+    failed, result = run(etcd_snapshot_info, path="/a.db", timeout=5)
+    assert (failed, result["msg"], result["snapshot"]["integrity"]) == (True, "/a.db is empty", "empty")
+    failed, result = run(etcd_snapshot_info, path="/a.db", verify=False)
+    assert (failed, result["snapshot"]["integrity"]) == (False, "empty")
+    assert asked == [("/a.db", 5, False), ("/a.db", None, True)]
+
+
+@pytest.mark.parametrize("timeout", [0, -1])
+def test_snapshot_needs_time(monkeypatch, run, timeout):
+    snapshot(monkeypatch)
+    failed, result = run(etcd_snapshot_info, path="/a.db", timeout=timeout)
+    assert (failed, "timeout" in result["msg"]) == (True, True)
