@@ -1,0 +1,135 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""etcd_cluster_info and etcd_client_info with real etcds and real tools."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+
+import harness
+import pytest
+
+
+def ask(etcd, **more):
+    return harness.run_module("etcd_cluster_info", **dict(etcd.connection, **more))
+
+
+def test_healthy_member(etcd):
+    rc, result = ask(etcd)
+    assert rc == 0, result
+    assert result["changed"] is False
+    found = result["etcd"]
+    assert (found["reachable"], found["healthy"], found["error"], found["alarms"]) == (True, True, None, [])
+    assert found["version"].startswith(etcd.version)
+    assert found["leader_id"] == found["member_id"]
+    assert found["revision"] > 40
+    assert found["db_size"] >= found["db_size_in_use"] > 0
+    assert found["members"] == [{"id": found["member_id"], "name": "m1", "peer_urls": [etcd.peer_url], "client_urls": [etcd.endpoint], "is_learner": False}]
+
+
+def test_through_ansible_and_in_check_mode(etcd):
+    rc, result = harness.ansible("etcd_cluster_info", "--check", **etcd.connection)
+    assert rc == 0, result
+    assert result["etcd"]["healthy"] is True
+
+
+def test_environment_of_the_caller_does_not_matter(etcd):
+    environment = {"ETCDCTL_ENDPOINTS": "https://127.0.0.1:1", "ETCDCTL_API": "2", "ETCDCTL_KEY": "/nonexistent"}
+    rc, result = ask(etcd, environment=environment)
+    assert rc == 0, result
+
+
+def test_nobody_listens(etcd):
+    endpoint = "https://127.0.0.1:%d" % harness.free_ports(1)[0]
+    rc, result = ask(etcd, endpoint=endpoint, timeout=1)
+    assert rc == 1
+    assert endpoint in result["msg"]
+    assert result["etcd"]["reachable"] is False
+    rc, result = ask(etcd, endpoint=endpoint, timeout=1, required=False)
+    assert rc == 0, result
+    assert (result["etcd"]["reachable"], result["etcd"]["healthy"]) == (False, False)
+    assert endpoint in result["etcd"]["error"]
+
+
+def test_endpoint_that_accepts_and_never_answers(etcd):
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+        started = time.monotonic()
+        rc, result = ask(etcd, endpoint="https://127.0.0.1:%d" % deaf.getsockname()[1], timeout=1, required=False)
+        assert time.monotonic() - started < 15
+    assert (rc, result["etcd"]["reachable"]) == (0, False)
+
+
+def test_certificate_that_etcd_does_not_trust(etcd, tmp_path):
+    stranger = harness.make_pki(tmp_path)
+    rc, result = ask(etcd, timeout=1, required=False, cert=stranger["cert"], key=stranger["key"])
+    assert (rc, result["etcd"]["reachable"]) == (0, False)
+
+
+def test_certificate_that_is_not_there(etcd):
+    rc, result = ask(etcd, required=False, key="/nonexistent/server.key")
+    assert rc == 1
+    assert "/nonexistent/server.key" in result["msg"]
+
+
+def test_alarm_makes_it_unhealthy(version, tmp_path):
+    with harness.Etcd(version, tmp_path, flags=["--quota-backend-bytes", str(400 * 1024)]) as etcd:
+        with pytest.raises(ValueError, match="space"):
+            for number in range(100):
+                etcd.put("/registry/configmaps/default/%d" % number, bytes(50 * 1024))
+        rc, result = ask(etcd)
+    assert rc == 0, result
+    assert (result["etcd"]["alarms"], result["etcd"]["healthy"]) == (["NOSPACE"], False)
+    assert "NOSPACE" in result["etcd"]["error"]
+
+
+def test_three_members_and_what_is_left_of_them(version, tmp_path):
+    ports = harness.free_ports(6)
+    cluster = ",".join("m%d=https://127.0.0.1:%d" % (number, ports[number + 3]) for number in range(3))
+    members = [
+        harness.Etcd(version, tmp_path, name="m%d" % number, initial_cluster=cluster, client_port=ports[number], peer_port=ports[number + 3], wait=False)
+        for number in range(3)
+    ]
+    with members[0] as first, members[1] as second, members[2] as third:
+        assert first.ready()
+        rc, result = ask(first)
+        assert rc == 0, result
+        assert result["etcd"]["healthy"] is True
+        assert sorted(member["name"] for member in result["etcd"]["members"]) == ["m0", "m1", "m2"]
+        second.kill()
+        third.kill(signal.SIGTERM)
+        # It answers for itself, yet there is no quorum: that is reported, in bounded time, and fails only who needs the members.
+        started = time.monotonic()
+        rc, result = ask(first, timeout=1, required=False)
+        assert time.monotonic() - started < 20
+        assert rc == 0, result
+        assert (result["etcd"]["reachable"], result["etcd"]["healthy"]) == (True, False)
+        assert result["etcd"]["error"]
+
+
+def test_client_info_of_real_tools(version):
+    tools = harness.tools(version)
+    rc, result = harness.run_module("etcd_client_info", server_version=version, **tools)
+    assert rc == 0, result
+    found = result["tools"]
+    old, new = version.startswith("3.4"), version.split(".")[:2] >= ["3", "6"]
+    assert found["save"] == tools["etcdctl"]
+    assert found["restore"] == found["status"] == (tools["etcdctl"] if old else tools["etcdutl"])
+    assert found["misfits"] == []
+    assert found["etcdctl"]["version"].startswith(version)
+    assert found["etcdctl"]["status"] is found["etcdctl"]["restore"] is (not new)
+    assert found["bump_revision"] is (not old)
+    if not old:
+        assert (found["etcdutl"]["save"], found["etcdutl"]["restore"]) == (False, True)
+
+
+def test_client_info_of_something_else(tmp_path):
+    for path in ("/bin/true", str(tmp_path), "/nonexistent/etcdctl"):
+        rc, result = harness.run_module("etcd_client_info", etcdctl=path)
+        assert rc == 1
+        assert result["msg"].startswith(path)
