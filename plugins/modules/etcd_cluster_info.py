@@ -12,6 +12,7 @@ version_added: 0.1.0
 description:
   - Asks the member at O(endpoint) for its version, its ids, its revision and sizes, the members of its cluster and the alarms that are raised.
   - Every question is bounded by O(timeout), so an endpoint that hangs costs seconds and not the play.
+  - A member without a quorum is asked who it remembers, since that is when a snapshot is restored.
 author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
@@ -27,7 +28,7 @@ attributes:
 options:
   required:
     description:
-      - Whether to fail when the member does not answer, or answers but cannot say who its members are, because its cluster has no leader.
+      - Whether to fail when the member does not answer, or has no leader, so that who its members are cannot be agreed on.
       - With V(false) what could be learned is returned, and RV(etcd.error) says what could not.
       - A missing or broken C(etcdctl) and unreadable certificates always fail, since they say nothing about etcd.
     type: bool
@@ -114,6 +115,12 @@ etcd:
       type: list
       elements: str
       sample: [NOSPACE]
+    members_agreed:
+      description:
+        - Whether RV(etcd.members) is what the cluster agrees on.
+        - When V(false), as without a quorum, it is what this member itself remembers, which may be out of date or empty.
+      type: bool
+      sample: true
     members:
       description: All members of the cluster. Empty when they could not be learned.
       type: list
@@ -143,6 +150,11 @@ etcd:
           sample: false
 """
 
+import http.client
+import json
+import ssl
+from urllib.parse import urlsplit
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils import _etcd
 
@@ -161,8 +173,41 @@ UNKNOWN = {
     "db_size": None,
     "db_size_in_use": None,
     "alarms": [],
+    "members_agreed": False,
     "members": [],
 }
+
+
+def remembered_members(client):
+    """The members as this one remembers them, which needs no quorum; [] when it does not tell.
+
+    etcdctl asks for what the cluster agrees on, and has a flag for less from 3.6 on only, so it is asked without it.
+    """
+    url = urlsplit(client.endpoint)
+    try:
+        if url.scheme == "https":
+            context = ssl.create_default_context(cafile=client.tls["cacert"])
+            context.load_cert_chain(client.tls["cert"], client.tls["key"])
+            connection = http.client.HTTPSConnection(url.hostname, url.port, timeout=client.timeout, context=context)
+        else:
+            connection = http.client.HTTPConnection(url.hostname, url.port, timeout=client.timeout)
+        try:
+            connection.request("POST", "/v3/cluster/member/list", "{}", {"Content-Type": "application/json"})
+            answer = json.loads(connection.getresponse().read().decode("utf-8"))
+        finally:
+            connection.close()
+        return [
+            {
+                "id": "%x" % int(member["ID"]),
+                "name": member.get("name", ""),
+                "peer_urls": member.get("peerURLs", []),
+                "client_urls": member.get("clientURLs", []),
+                "is_learner": bool(member.get("isLearner", False)),
+            }
+            for member in answer.get("members", [])
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, http.client.HTTPException):
+        return []
 
 
 def ask(client):
@@ -172,9 +217,9 @@ def ask(client):
         etcd.update(client.status(), reachable=True)
         etcd["members"] = client.members()
         etcd["alarms"] = client.alarms()
-        if etcd["leader_id"] == "0":
-            etcd["error"] = "etcd at %s has no leader" % client.endpoint
-        elif etcd["alarms"]:
+        # Up to 3.4 the list of members comes from this member alone; the alarms come through the quorum in every version.
+        etcd["members_agreed"] = True
+        if etcd["alarms"]:
             etcd["error"] = "etcd at %s has raised the alarm %s" % (client.endpoint, ", ".join(etcd["alarms"]))
         else:
             # `endpoint health` is a read through the quorum, except on a learner, which serves none.
@@ -183,6 +228,8 @@ def ask(client):
             etcd["healthy"] = True
     except _etcd.EtcdError as exc:
         etcd["error"] = exc.message
+        if etcd["reachable"] and not etcd["members"]:
+            etcd["members"] = remembered_members(client)
         return etcd, exc
     return etcd, None
 
@@ -199,7 +246,7 @@ def main():
     except _etcd.EtcdError as exc:
         module.fail_json(msg=exc.message, **exc.details())
     etcd, error = ask(client)
-    if module.params["required"] and not (etcd["reachable"] and etcd["members"]):
+    if module.params["required"] and not etcd["members_agreed"]:
         module.fail_json(msg=etcd["error"], etcd=etcd, **(error.details() if error else {}))
     module.exit_json(changed=False, etcd=etcd)
 

@@ -101,6 +101,8 @@ def test_three_members_and_what_is_left_of_them(version, tmp_path):
         assert rc == 0, result
         assert result["etcd"]["healthy"] is True
         assert sorted(member["name"] for member in result["etcd"]["members"]) == ["m0", "m1", "m2"]
+        assert result["etcd"]["members_agreed"] is True
+        agreed = {member["id"] for member in result["etcd"]["members"]}
         second.kill()
         third.kill(signal.SIGTERM)
         # It answers for itself, yet there is no quorum: that is reported, in bounded time, and fails only who needs the members.
@@ -110,6 +112,11 @@ def test_three_members_and_what_is_left_of_them(version, tmp_path):
         assert rc == 0, result
         assert (result["etcd"]["reachable"], result["etcd"]["healthy"]) == (True, False)
         assert result["etcd"]["error"]
+        assert result["etcd"]["members_agreed"] is False
+        assert sorted(member["name"] for member in result["etcd"]["members"]) == ["m0", "m1", "m2"]
+        assert {member["id"] for member in result["etcd"]["members"]} == agreed
+        rc, result = ask(first, timeout=1)
+        assert (rc, result["etcd"]["reachable"]) == (1, True)
 
 
 def test_client_info_of_real_tools(version):

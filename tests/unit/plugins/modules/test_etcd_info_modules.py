@@ -157,21 +157,23 @@ NO = EtcdError("etcd at https://127.0.0.1:2379: no")
         (FakeClient(), True, True, None, False),
         (FakeClient(status=NO), False, False, NO.message, True),
         (FakeClient(members=NO), True, False, NO.message, True),
-        (FakeClient(alarms=NO), True, False, NO.message, False),
+        (FakeClient(alarms=NO), True, False, NO.message, True),
         (FakeClient(health=NO), True, False, NO.message, False),
         (FakeClient(alarms=["NOSPACE"]), True, False, "etcd at https://127.0.0.1:2379 has raised the alarm NOSPACE", False),
-        (FakeClient(status=dict(STATUS, leader_id="0")), True, False, "etcd at https://127.0.0.1:2379 has no leader", False),
         (FakeClient(status=dict(STATUS, is_learner=True), health=NO), True, True, None, False),
     ],
 )
 def test_cluster(monkeypatch, run, client, reachable, healthy, error, fails):
     monkeypatch.setattr(etcd_cluster_info._etcd, "EtcdClient", lambda _params: client)
     monkeypatch.setattr(etcd_cluster_info._etcd, "Tool", lambda *_args: None)
+    monkeypatch.setattr(etcd_cluster_info, "remembered_members", lambda _client: MEMBERS)
     failed, result = run(etcd_cluster_info, required=False)
     assert not failed
     etcd = result["etcd"]
     assert (etcd["reachable"], etcd["healthy"], etcd["error"]) == (reachable, healthy, error)
     assert set(etcd) >= set(etcd_cluster_info.UNKNOWN)
+    assert etcd["members_agreed"] is not fails
+    assert etcd["members"] == (MEMBERS if reachable else [])
     failed, result = run(etcd_cluster_info)
     assert failed is fails
     assert result["etcd"] == etcd
