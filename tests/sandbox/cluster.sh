@@ -37,6 +37,26 @@ control_planes() { run_kind get nodes --name "$name" 2>/dev/null | grep -- '-con
 kubectl() { engine exec -i "$name-control-plane" kubectl --kubeconfig /etc/kubernetes/admin.conf "$@"; }
 node_address() { engine inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$1"; }
 
+running() { [ "$(engine inspect -f '{{.State.Running}}' "$1" 2>/dev/null)" = true ]; }
+note_addresses() {
+  local node
+  [ -s "$state/addresses" ] && return
+  for node in $(run_kind get nodes --name "$name" 2>/dev/null); do echo "$node $(node_address "$node")"; done >"$state/addresses.partial"
+  mv "$state/addresses.partial" "$state/addresses"
+}
+# A stopped node comes back at the address it had, for its etcd and its certificates know no other. Docker's does so
+# by itself, and kind's own node image repairs what it must; Podman gives out a new one.
+start_node() {
+  local address
+  running "$1" && return
+  address=$(awk -v node="$1" '$1 == node {print $2}' "$state/addresses")
+  if [ "$engine" = podman ] && [ -n "$address" ]; then
+    engine network disconnect k8s-dr "$1"
+    engine network connect --ip "$address" --alias "$1" k8s-dr "$1"
+  fi >/dev/null 2>&1
+  engine start "$1" >/dev/null
+}
+
 remove_cluster() {
   choose_engine
   rm -f "$state/ready" "$stem.yml" "$stem.kubeconfig"
