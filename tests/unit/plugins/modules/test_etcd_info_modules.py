@@ -123,8 +123,13 @@ class FakeClient:
 
     endpoint, binary = "https://127.0.0.1:2379", "/opt/etcdctl"
 
-    def __init__(self, status=None, members=MEMBERS, alarms=None, health=None):
-        self.answers = {"status": STATUS if status is None else status, "members": members, "alarms": alarms or [], "health": health}
+    def __init__(self, status=None, members=None, alarms=None, health=None):
+        self.answers = {
+            "status": STATUS if status is None else status,
+            "members": MEMBERS if members is None else members,
+            "alarms": alarms or [],
+            "health": health,
+        }
 
     def argv(self):
         return []
