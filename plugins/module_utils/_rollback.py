@@ -60,7 +60,11 @@ if [ -e "$T/old" ]; then
   waited=0
   while [ -n "$(pids etcd kube-apiserver kube-controller kube-scheduler)" ] || ! unlocked "$DATA/member"; do
     # the API server holds no state and would use its whole 30 s; etcd is asked first
-    case $waited in 2) kill -9 $(pids kube-apiserver) ;; 15) kill $(pids etcd) ;; 30) kill -9 $(pids etcd kube-controller kube-scheduler) ;; esac 2>/dev/null || :
+    case $waited in
+      2) kill -9 $(pids kube-apiserver) ;;
+      15) kill $(pids etcd) ;;
+      30) kill -9 $(pids etcd kube-controller kube-scheduler) ;;
+    esac 2>/dev/null || :
     [ $waited -lt 120 ] || stop 5 "etcd does not stop; no data was moved, the old data is in $T/old, the manifests in $HELD."
     sleep 1; waited=$((waited + 1))
   done

@@ -22,6 +22,7 @@ import fcntl
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -89,13 +90,28 @@ def rename_durably(source, target):
         sync_directory(directory)
 
 
+def mount_of(path):
+    """The mount point that holds `path`, which need not exist.
+
+    From the kernel's table: a bind mount has the device of what it shows, so os.path.ismount() does not see it, but
+    rename(2) does not cross it.
+    """
+    with open("/proc/self/mountinfo", encoding="utf-8") as stream:
+        # blanks are written as \\040
+        points = {re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal.group(1), 8)), line.split(" ")[4]) for line in stream}
+    path = os.path.realpath(path)
+    while path not in points and path != "/":
+        path = os.path.dirname(path)
+    return path
+
+
 def transactions_directory(data_dir):
     """Where transactions of a data directory live: in its own file system, so that every move is a rename.
 
     Beside the data directory; inside it when it is a mount point, where etcd ignores what is not called `member`.
     """
     data_dir = os.path.realpath(data_dir)
-    if os.path.ismount(data_dir):
+    if mount_of(data_dir) == data_dir:
         return os.path.join(data_dir, ".restore")
     return data_dir + ".restore"
 
@@ -103,7 +119,16 @@ def transactions_directory(data_dir):
 def live_path(data_dir):
     """What a swap renames: the data directory, or `member` inside it when it is a mount point, which cannot be renamed."""
     data_dir = os.path.realpath(data_dir)
-    return os.path.join(data_dir, "member") if os.path.ismount(data_dir) else data_dir
+    return os.path.join(data_dir, "member") if mount_of(data_dir) == data_dir else data_dir
+
+
+def held_directory(manifests_dir, transaction_id):
+    """Where manifests wait: outside the directory that kubelet watches, in the same file system, which need not be the data's.
+
+    Inside it when it is a mount point: kubelet does not descend into directories.
+    """
+    name = "restore-" + transaction_id
+    return os.path.join(manifests_dir, "." + name) if mount_of(manifests_dir) == manifests_dir else "%s.%s" % (manifests_dir, name)
 
 
 def list_transactions(data_dir):

@@ -408,7 +408,7 @@ def keep_old(path):
 
 def stage(stream, path, origin):
     """Copy a tool beside its place and see it run; returns (path of the copy, version)."""
-    copy = tempfile.NamedTemporaryFile(dir=os.path.dirname(path), prefix=".%s-" % os.path.basename(path), suffix=NEW, delete=False)  # noqa: SIM115
+    copy = tempfile.NamedTemporaryFile(dir=os.path.dirname(path), prefix=".%s-" % os.path.basename(path), suffix=NEW, delete=False)
     try:
         with copy:
             stream.seek(0)

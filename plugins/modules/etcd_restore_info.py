@@ -104,7 +104,6 @@ import os
 import socket
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._fingerprints import fingerprints
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import kubelet_is_running
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import COMPONENTS, read_static_pods

@@ -145,7 +145,6 @@ import socket
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import CONNECTION_SPEC, EtcdError, find_tools, offline_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import COMPONENTS
@@ -153,7 +152,9 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import (
     Transaction,
     TransactionError,
     generations_to_prune,
+    held_directory,
     live_path,
+    mount_of,
     read_control_plane,
     transactions_directory,
 )
@@ -188,8 +189,11 @@ def make_plan(transaction, manifests_dir):
     if not os.path.isdir(os.path.join(data_dir, "member")):
         raise TransactionError("%s/member does not exist: there is no data of etcd to replace here" % data_dir)
     base = os.path.dirname(transaction.path)
-    if base != transactions_directory(data_dir) or os.stat(base if os.path.isdir(base) else os.path.dirname(base)).st_dev != os.stat(data_dir).st_dev:
-        raise TransactionError("%s is not the place for restores of %s, which is %s" % (base, data_dir, transactions_directory(data_dir)))
+    expected = transactions_directory(data_dir)
+    if base != expected:
+        raise TransactionError("%s is not the place for restores of %s, which is %s" % (base, data_dir, expected))
+    if mount_of(base) != mount_of(data_dir):
+        raise TransactionError("%s is a file system of its own, so data cannot be renamed between it and %s" % (base, data_dir))
     metrics = flags.get("listen-metrics-urls", "").split(",")[0]
     return {
         "id": transaction.id,
@@ -198,8 +202,7 @@ def make_plan(transaction, manifests_dir):
         "data_dir": data_dir,
         "live": live_path(data_dir),
         "manifests_dir": manifests_dir,
-        # outside the watched directory, or a manifest becomes a Pod; in the same file system, which need not be the data's
-        "held": "%s.restore-%s" % (manifests_dir, transaction.id),
+        "held": held_directory(manifests_dir, transaction.id),
         "files": [os.path.basename(pods[component].path) for component in COMPONENTS],
         "client_url": flags.get("advertise-client-urls", "").split(",")[0],
         "listen_urls": [

@@ -85,7 +85,6 @@ validation:
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeApi, KubeError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import read_static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._validation import LAYERS, judge, observe

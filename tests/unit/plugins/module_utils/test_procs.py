@@ -4,7 +4,6 @@ import fcntl
 import os
 
 import pytest
-
 from ansible_collections.k8s_dr.etcd.plugins.module_utils import _procs
 
 STATIC = "0123456789abcdef0123456789abcdef"

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import StaticPod, read_static_pods
 
 ETCD = """apiVersion: v1

@@ -10,7 +10,6 @@ import shutil
 import subprocess
 
 import pytest
-
 from ansible_collections.k8s_dr.etcd.plugins.module_utils import _transaction
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import ORDER, Transaction, TransactionError
 
@@ -306,3 +305,19 @@ def test_the_script_is_short_enough_to_read_at_night(node):
 
 def test_every_state_has_a_doing_and_a_done():
     assert len(ORDER) == len(set(ORDER)) == 12
+
+
+def test_a_mount_point_is_known_even_when_it_is_a_bind_mount(tmp_path, monkeypatch):
+    """A bind mount has the same device as its parent; only the kernel's table tells, and spaces in it are escaped."""
+    real_open = open
+    table = tmp_path / "mountinfo"
+    table.write_text("1 0 254:0 / / rw - ext4 /dev/vda rw\n2 1 254:0 /x %s/my\\040etcd rw - ext4 /dev/vda rw\n" % tmp_path)
+    monkeypatch.setattr("builtins.open", lambda path, *args, **kw: real_open(table if path == "/proc/self/mountinfo" else path, *args, **kw))
+    data_dir = str(tmp_path / "my etcd")
+    assert _transaction.live_path(data_dir) == data_dir + "/member"
+    assert _transaction.transactions_directory(data_dir) == data_dir + "/.restore"
+    assert _transaction.held_directory(data_dir, "1") == data_dir + "/.restore-1"
+    other = str(tmp_path / "etcd")
+    assert _transaction.live_path(other) == other
+    assert _transaction.transactions_directory(other) == other + ".restore"
+    assert _transaction.held_directory(other, "1") == other + ".restore-1"

@@ -3,7 +3,6 @@ from __future__ import annotations
 import copy
 
 import pytest
-
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._validation import judge, observe, seconds
 
 NOW = 1_800_000_000
