@@ -56,6 +56,10 @@ def test_good_snapshot_by_tools_of_every_version(snapshot, etcd, tool_version):
     assert found["problems"] == []
     assert found["integrity"] == "ok"
     assert found["undetermined"] == []
+    said = _snapshot_status.run_status(_etcd.offline_tool("status", *tools_of(tool_version)), str(snapshot), 10)
+    # Only tools from 3.6 on read the storage version; the file tells it to all.
+    assert said["storage_version"] in (None, found["storage_version"])
+    assert bool(found["storage_version"]) is not etcd.version.startswith(("3.4", "3.5"))
     reference = examine(snapshot, etcd.version)
     assert {key: found[key] for key in ("hash", "revision", "total_size", "sha256", "size", "storage_version")} == {
         key: reference[key] for key in ("hash", "revision", "total_size", "sha256", "size", "storage_version")
