@@ -6,7 +6,11 @@ from __future__ import annotations
 
 import pathlib
 
-from hypothesis import configuration
+from hypothesis import HealthCheck, configuration, settings
 
 # Otherwise it leaves a directory of its own in the checkout.
 configuration.set_hypothesis_home_dir(pathlib.Path(__file__).resolve().parents[2] / ".cache" / "hypothesis")
+
+# On a busy machine slowness is no failure.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")

@@ -349,7 +349,7 @@ def test_memory_is_bounded_and_sparse_files_are_refused_at_once(tmp_path):
     assert int(out[1]) < 64 * 1024
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     edits=st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.binary(min_size=1, max_size=64)), min_size=1, max_size=4),
     cut=st.integers(0, 200),
@@ -364,7 +364,7 @@ def test_no_damage_is_accepted(tmp_path_factory, edits, cut, more):
     assert (proof.integrity == "ok") == (data == GOOD)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(edits=st.lists(st.tuples(st.integers(0, len(GOOD) - 40), st.binary(min_size=1, max_size=16)), min_size=1, max_size=6))
 def test_walk_ends_whatever_the_pages_say(tmp_path_factory, edits):
     data = database()
