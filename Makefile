@@ -39,7 +39,7 @@ lint: ## ansible-lint (production), yamllint, ruff, changelog
 	$(in_venv) ruff check .
 	$(in_venv) yamllint --strict .
 	$(in_venv) antsibull-changelog lint
-	$(in_venv) ansible-lint --offline --strict
+	ANSIBLE_COLLECTIONS_PATH=$(collections) $(in_venv) ansible-lint --offline --strict
 
 .PHONY: sanity
 sanity: ## ansible-test sanity (SANITY_CORES="2.17 2.19 2.21")

@@ -134,7 +134,7 @@ class Sandbox:
         argv = [str(pathlib.Path(sys.executable).with_name("ansible-playbook")), "-i", str(self.inventory), name, *args]
         env = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
         env.update(ANSIBLE_NOCOLOR="1", ANSIBLE_FORCE_COLOR="0", PYTHONUNBUFFERED="1", LC_ALL="C.UTF-8")
-        how = dict(cwd=ROOT / "playbooks", env=env, stdin=subprocess.DEVNULL, text=True)
+        how = {"cwd": ROOT / "playbooks", "env": env, "stdin": subprocess.DEVNULL, "text": True}
         if background:
             return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, **how)
         print("$ ansible-playbook %s %s" % (name, " ".join(args)), flush=True)

@@ -15,7 +15,7 @@ import testinfra
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "tests" / "tools"))
 
-from cluster import Sandbox, wait_for  # noqa: E402
+from cluster import Sandbox, wait_for
 
 DATA = "/var/lib/etcd"
 NAMESPACE = "molecule"

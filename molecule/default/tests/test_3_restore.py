@@ -1,0 +1,151 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""playbooks/restore.yml -l cp1, after an accident; a second one; and back."""
+
+from __future__ import annotations
+
+import json
+import re
+import types
+
+import pytest
+from cluster import wait_for
+
+MANIFESTS = ("etcd.yaml", "kube-apiserver.yaml", "kube-controller-manager.yaml", "kube-scheduler.yaml")
+
+
+@pytest.fixture(scope="module")
+def restored(cluster):
+    """A cluster after the accident and the restore; what it was like before."""
+    story = types.SimpleNamespace()
+    cluster.note("kept")
+    cluster.note("changed", "as it was")
+    cluster.note("deleted")
+    cluster.apply(cluster.workload("lost", cluster.namespace, "marker-lost"))
+    cluster.wait_running("lost", "marker-lost")
+    story.snapshot = cluster.snapshot()
+
+    cluster.note("changed", "by accident")
+    cluster.kubectl("-n", cluster.namespace, "delete", "configmap/deleted", "deployment/lost")
+    cluster.kubectl("-n", "shop", "delete", "secret/payment-key")
+    cluster.note("late")
+    cluster.apply(cluster.workload("late", cluster.namespace, "marker-late"))
+    cluster.wait_running("late", "marker-late")
+    cluster.wait_gone("marker-lost")
+
+    story.before = len(cluster.transactions())
+    story.revision = cluster.revision()
+    story.live = cluster.live()
+    with cluster.probe("/api/v1/namespaces/shop/configmaps/prices") as probe:
+        story.output = cluster.restore().stdout
+        cluster.wait_ready()
+    story.gaps = probe.gaps()
+    print(story.gaps)
+    return story
+
+
+def test_what_was_deleted_is_back(cluster, restored):
+    assert cluster.noted("kept") == "yes"
+    assert cluster.noted("deleted") == "yes"
+    assert cluster.get("-n", "shop", "secret/payment-key") is not None
+
+
+def test_what_was_changed_is_as_it_was(cluster, restored):
+    assert cluster.noted("changed") == "as it was"
+
+
+def test_what_came_later_is_gone(cluster, restored):
+    assert cluster.noted("late") is None
+    assert cluster.get("-n", cluster.namespace, "deployment/late") is None
+
+
+def test_the_lost_pods_run_again(cluster, restored):
+    cluster.wait_running("lost", "marker-lost")
+
+
+def test_pods_that_no_longer_exist_are_stopped(cluster, restored):
+    cluster.wait_gone("marker-late")
+
+
+def test_new_pods_are_scheduled_and_deleted_ones_stop(cluster, restored):
+    cluster.apply(cluster.workload("new", cluster.namespace, "marker-new"))
+    cluster.wait_running("new", "marker-new")
+    cluster.kubectl("-n", cluster.namespace, "delete", "deployment/new")
+    cluster.wait_gone("marker-new")
+
+
+def test_the_member_has_its_real_address(cluster, cp1, restored):
+    wanted = re.search(r"--initial-advertise-peer-urls=(\S+)", cp1.file("/etc/kubernetes/manifests/etcd.yaml").content_string).group(1)
+    members = cluster.etcdctl("member", "list")["members"]
+    assert [member["peerURLs"] for member in members] == [[wanted]]
+    assert "localhost" not in wanted
+
+
+def test_clients_see_a_revision_above_the_one_they_knew(cluster, restored):
+    if "raised by" not in restored.output:
+        pytest.skip("these tools cannot raise the revision")
+    assert cluster.revision() > restored.revision
+
+
+def test_the_live_data_has_the_modes_that_etcd_gives(cp1, restored):
+    for path, mode in (("", 0o700), ("/member", 0o700), ("/member/snap", 0o700), ("/member/wal", 0o700), ("/member/snap/db", 0o600)):
+        assert cp1.file("/var/lib/etcd" + path).mode == mode
+        assert cp1.file("/var/lib/etcd" + path).user == "root"
+
+
+def test_the_old_data_is_kept(cluster, cp1, restored):
+    transactions = cluster.transactions()
+    assert transactions[-1].state == "committed"
+    assert cluster.live() != restored.live
+    assert cp1.check_output("stat -c %%d:%%i %s/old/member/snap/db", transactions[-1].path) == restored.live
+    assert cp1.file(transactions[-1].path).mode == 0o700
+
+
+def test_the_manifests_are_where_they_were(cp1, restored):
+    assert set(MANIFESTS) <= set(cp1.check_output("ls /etc/kubernetes/manifests").split())
+    assert cp1.check_output("ls -d /etc/kubernetes/manifests*") == "/etc/kubernetes/manifests"
+
+
+def test_the_api_was_away_for_less_than_a_minute(restored):
+    for gap in restored.gaps:
+        assert 0 < gap.seconds < 60, gap
+
+
+def test_no_secret_was_shown(restored):
+    assert "PRIVATE KEY" not in restored.output
+    assert "not-a-real-key" not in restored.output
+
+
+def test_a_second_restore_and_back(cluster, cp1, restored):
+    """The same snapshot once more, then the restore is undone: what was written between the two is back."""
+    cluster.note("between")
+    first = cluster.transactions()[-1]
+    cluster.restore("-e", "etcd_restore_snapshot=" + restored.snapshot)
+    cluster.wait_ready()
+    assert cluster.noted("deleted") == "yes"
+    assert cluster.noted("between") is None
+    second = cluster.transactions()[-1]
+    assert second.state == "committed"
+    assert second.path != first.path
+    assert cp1.file(first.path + "/old/member/snap/db").exists
+
+    cluster.playbook("rollback.yml", "-l", "cp1", "-e", "etcd_restore_undo=true")
+    cluster.wait_ready()
+    assert cluster.noted("between") == "yes"
+    cluster.apply(cluster.workload("afterwards", cluster.namespace, "marker-afterwards"))
+    cluster.wait_running("afterwards", "marker-afterwards")
+
+    # with nothing to roll back it says so and does nothing
+    live = cluster.live()
+    cluster.playbook("rollback.yml", "-l", "cp1")
+    assert cluster.live() == live
+
+
+def test_the_audit_of_the_cluster_is_clean(cluster, restored):
+    cluster.playbook("validate.yml", "-l", "cp1")
+    wait_for(
+        lambda: all(item["status"]["phase"] == "Running" for item in cluster.get("-n", "shop", "pods")["items"]), 120, "the shop's Pods run"
+    )
+    assert json.loads(cluster.kubectl("get", "--raw", "/api/v1/namespaces/shop/configmaps/prices"))["data"]["apples"] == "3"

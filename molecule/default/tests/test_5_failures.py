@@ -1,0 +1,133 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Restores that go wrong after the stop: each leaves the cluster as it was.
+
+The collection has no hooks for tests.  A shell in the node waits until the restore's own state says that it got so far, and
+then does what misfortune would do.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+from cluster import wait_for
+
+# $t is the directory of the restore that is running: the one that was not there before
+WATCH = """
+set -u
+for i in $(seq 6000); do
+  for t in {data}.restore/*; do
+    case " {known} " in *" $t "*) continue;; esac
+    grep -q '^{state} ' $t/log 2>/dev/null && break 2
+  done
+  sleep 0.02
+done
+grep '^{state} ' $t/log || exit 1
+{action}
+"""
+
+
+@pytest.fixture
+def interrupt(cluster):
+    """interrupt(state, action): run a shell script in the node as soon as the next restore has got that far."""
+    started = []
+
+    def start(state, action):
+        known = " ".join(transaction.path for transaction in cluster.transactions())
+        started.append(cluster.start("cp1", WATCH.format(data=cluster.data, known=known, state=state, action=action)))
+
+    yield start
+    for process in started:
+        output = process.communicate(timeout=150)[0]
+        print(output)
+        assert process.returncode == 0, "the misfortune did not happen: " + output
+
+
+@pytest.fixture
+def before(cluster):
+    """Something that the snapshot does not hold: it must survive a restore that fails.  Returns what is live."""
+    cluster.wait_ready()
+    cluster.kubectl("-n", cluster.namespace, "delete", "configmap/newest", "--ignore-not-found")
+    cluster.snapshot()
+    cluster.note("newest", "written after the snapshot")
+    return cluster.live()
+
+
+def assert_as_before(cluster, before, state="rolled-back"):
+    """The old data is live, and the cluster works."""
+    cluster.wait_ready()
+    assert cluster.live() == before
+    assert cluster.noted("newest") == "written after the snapshot"
+    assert cluster.transactions()[-1].state == state
+    assert cluster.run("cp1", "sh", "-c", "ls -d /etc/kubernetes/manifests*").split() == ["/etc/kubernetes/manifests"]
+    cluster.apply(cluster.workload("alive", cluster.namespace, "marker-alive"))
+    cluster.wait_running("alive", "marker-alive")
+    cluster.kubectl("-n", cluster.namespace, "delete", "deployment/alive")
+    cluster.wait_gone("marker-alive")
+
+
+def test_etcd_does_not_start_on_the_restored_data(cluster, before, interrupt):
+    interrupt("staged", "dd if=/dev/urandom of=$t/staged/member/snap/db bs=4096 count=64 conv=notrunc 2>&1")
+    process = cluster.restore("-e", "etcd_restore_start_timeout=20", check=False)
+    assert process.returncode != 0
+    assert "rolled back" in process.stdout
+    assert_as_before(cluster, before)
+
+
+def test_the_staged_data_vanishes(cluster, before, interrupt):
+    interrupt("stopping", "rm -rf $t/staged")
+    process = cluster.restore(check=False)
+    assert process.returncode != 0
+    assert_as_before(cluster, before)
+
+
+def test_kubelet_is_dead(cluster, before, interrupt):
+    """etcd cannot be stopped, so the data is not touched; the way back starts kubelet."""
+    interrupt("staged", "systemctl stop kubelet")
+    process = cluster.restore("-e", "etcd_restore_stop_timeout=15", check=False)
+    assert process.returncode != 0
+    cluster.run("cp1", "systemctl", "is-active", "kubelet")
+    assert_as_before(cluster, before)
+
+
+@pytest.mark.parametrize("state", ["stopped", "swapped", "etcd-started"])
+def test_the_controller_is_killed_and_one_command_brings_the_cluster_back(cluster, before, state):
+    known = set(cluster.transactions())
+    process = cluster.playbook("restore.yml", *cluster.confirmed, background=True)
+
+    def got_there():
+        assert process.poll() is None, process.communicate()[0]
+        log = cluster.run("cp1", "sh", "-c", "cat $(ls -dt %s.restore/*/ | head -n 1)/log 2>/dev/null || :" % cluster.data)
+        return {item.id for item in cluster.transactions()} - {item.id for item in known} and ("\n%s " % state) in log
+
+    wait_for(got_there, 180, "the restore gets as far as " + state)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+    cluster.playbook("rollback.yml", "-l", "cp1")
+    assert_as_before(cluster, before)
+
+
+def test_a_rollback_script_at_the_console_is_enough(cluster, before, interrupt):
+    """No Ansible at all: the operator runs the script that lies beside the data, twice."""
+    process = cluster.playbook("restore.yml", *cluster.confirmed, background=True)
+    known = len(cluster.transactions())
+    wait_for(lambda: len(cluster.transactions()) > known and cluster.transactions()[-1].state in ("swapped", "starting-etcd", "etcd-started"), 180, "the swap")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+    script = cluster.transactions()[-1].path + "/rollback"
+    for dummy in range(2):
+        print(cluster.run("cp1", script, timeout=300))
+    assert_as_before(cluster, before)
+
+
+def test_after_all_that_a_restore_works(cluster, before):
+    cluster.restore()
+    cluster.wait_ready()
+    assert cluster.noted("newest") is None
+    assert cluster.transactions()[-1].state == "committed"
