@@ -77,6 +77,8 @@ if [ -e "$T/old" ]; then
 fi
 [ -d "$DATA/member" ] || stop 6 "$DATA/member is missing: the manifests stay in $HELD, or kubelet would start an empty cluster."
 
+# A kubelet that died meanwhile would start nothing; one that runs does not notice.
+systemctl start kubelet 2> /dev/null || :
 # etcd first; the API server would only crash and back off until etcd answers
 for f in $FILES; do
   [ -e "$HELD/$f" ] || continue
