@@ -32,10 +32,14 @@ def fingerprints(manifests_dir="/etc/kubernetes/manifests", pki_dir="/etc/kubern
     None stands for a file that is not there, and for a cluster that encrypts nothing.  One that encrypts with a file that
     cannot be found from here says UNREADABLE, which is not the same.
     """
+    ambiguous = False
     try:
         pods = _static_pod.read_static_pods(manifests_dir)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pods = {}
+    except ValueError:
+        # two manifests of one component, of which only kubelet knows which one counts
+        pods, ambiguous = {}, True
     apiserver = pods["kube-apiserver"].flags if "kube-apiserver" in pods else {}
     etcd = pods["etcd"].flags if "etcd" in pods else {}
     paths = {
@@ -44,7 +48,7 @@ def fingerprints(manifests_dir="/etc/kubernetes/manifests", pki_dir="/etc/kubern
         "service_account": os.path.join(pki_dir, "sa.pub"),
     }
     found = {name: sha256_of_file(path) for name, path in paths.items()}
-    found["encryption_configuration"] = _encryption_configuration(apiserver.get("encryption-provider-config"))
+    found["encryption_configuration"] = UNREADABLE if ambiguous else _encryption_configuration(apiserver.get("encryption-provider-config"))
     return found
 
 

@@ -231,7 +231,11 @@ def remove(path):
     """Remove a snapshot and its manifest; at no instant is the file there without its manifest.  The lock must be held."""
     partial = partial_dir(path)
     os.mkdir(partial, 0o700)
-    os.rename(path, os.path.join(partial, "removed"))
+    try:
+        os.rename(path, os.path.join(partial, "removed"))
+    except OSError:
+        os.rmdir(partial)
+        raise
     _forget(manifest_path(path))
     discard_partial(partial)
     fsync_dir(os.path.dirname(path))

@@ -140,15 +140,13 @@ import glob
 import hashlib
 import os
 import shutil
-import signal
 import stat
-import sys
 import tarfile
 import tempfile
 import zipfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _etcd, _procs, _static_pod
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _etcd, _procs, _signals, _static_pod
 
 NAMES = ("etcdctl", "etcdutl")
 # Where images have them: upstream's and kubeadm's, distributions', Bitnami's, and an archive's that was laid flat.
@@ -484,9 +482,7 @@ def main():
         required_if=[("source", "archive", ["archive"])],
         supports_check_mode=True,
     )
-    # Mounts of a task that is cancelled are then undone as after a failure.
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda signum, _frame: sys.exit(128 + signum))
+    _signals.raise_when_ended()
     params = module.params
     try:
         etcd = _static_pod.read_static_pods(params["manifests_dir"]).get("etcd")
@@ -498,6 +494,8 @@ def main():
         result = run(module, etcd.image if etcd else None, server_version)
     except (Unavailable, _etcd.EtcdError) as exc:
         module.fail_json(msg=str(exc), server_version=server_version)
+    except _signals.Ended as exc:
+        module.fail_json(msg="etcd's tools were not installed: %s" % exc, server_version=server_version)
     except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile) as exc:
         module.fail_json(msg="etcd's tools could not be installed: %s" % exc, server_version=server_version)
     module.exit_json(server_version=server_version, **result)

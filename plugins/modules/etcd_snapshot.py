@@ -194,8 +194,7 @@ snapshot:
       type: dict
     census:
       description: >-
-        RV(snapshot.census.objects) counts the objects by resource and namespace, RV(snapshot.census.names) names some. V(null) when they
-        could not be had.
+        In C(objects) the number of objects by resource and namespace, in C(names) the names of some. V(null) when they could not be had.
       type: dict
     census_problem:
       description: Why there is no census, or V(null).
@@ -217,14 +216,21 @@ import base64
 import json
 import os
 import shutil
-import signal
 import socket
 import stat
-import sys
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _census, _etcd, _fingerprints, _retention, _snapshot_manifest, _snapshot_status, _static_pod
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import (
+    _census,
+    _etcd,
+    _fingerprints,
+    _retention,
+    _signals,
+    _snapshot_manifest,
+    _snapshot_status,
+    _static_pod,
+)
 
 # A snapshot is as large as the database, which goes on growing while it is sent.
 HEADROOM = 1.1
@@ -264,7 +270,8 @@ def look_at_host(manifests_dir, pki_dir):
     """(Kubernetes version or None, the API server's prefix for keys, fingerprints)"""
     try:
         pods = _static_pod.read_static_pods(manifests_dir)
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        # No control plane, or a stray copy of a manifest: the data are worth a snapshot all the same.
         pods = {}
     apiserver = pods.get("kube-apiserver")
     version = apiserver.image_version if apiserver else None
@@ -380,9 +387,7 @@ def main():
             module.fail_json(msg="`%s` must not be negative" % name)
     if module.params["save_timeout"] < 1:
         module.fail_json(msg="`save_timeout` must be at least 1")
-    # A task that is cancelled sends one of these; what is half done is then put away by the same code as after a failure.
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda signum, _frame: sys.exit(128 + signum))
+    _signals.raise_when_ended()
     os.umask(0o077)
     try:
         result = run(module)
@@ -390,6 +395,8 @@ def main():
         module.fail_json(msg=exc.message, **exc.details())
     except (Refused, _snapshot_manifest.Busy, _snapshot_manifest.ManifestError) as exc:
         module.fail_json(msg=str(exc))
+    except _signals.Ended as exc:
+        module.fail_json(msg="no snapshot was taken: %s" % exc)
     except OSError as exc:
         module.fail_json(msg="no snapshot was taken: %s%s" % (exc.filename + ": " if isinstance(exc.filename, str) else "", exc.strerror or exc))
     module.exit_json(changed=True, **result)
@@ -433,13 +440,26 @@ def run(module):
         finally:
             # After a success there is nothing to tidy.
             _snapshot_manifest.tidy(directory)
-        removed = _retention.to_remove(before, params["keep"], snapshot)
-        for path in removed:
-            _snapshot_manifest.remove(path)
+        removed = remove_surplus(module, before, snapshot)
     for sentence in undetermined:
         module.warn("%s is proven, but its %s" % (snapshot["file"], sentence))
     diff = make_diff(directory, mode, set_mode, before, snapshot, removed)
     return {"snapshot": snapshot, "removed": removed, "seconds": seconds, "diff": diff}
+
+
+def remove_surplus(module, before, snapshot):
+    """Remove what is not to be kept; the new snapshot is in place, so nothing that goes wrong here makes it a failure."""
+    removed = []
+    for path in _retention.to_remove(before, module.params["keep"], snapshot):
+        try:
+            _snapshot_manifest.remove(path)
+            removed.append(path)
+        except OSError as exc:
+            module.warn("%s is in place, but %s could not be removed: %s" % (snapshot["path"], path, exc.strerror))
+        except _signals.Ended as exc:
+            module.warn("%s is in place, but not all older snapshots were removed: %s" % (snapshot["path"], exc))
+            break
+    return removed
 
 
 def free_name(directory, host):

@@ -416,3 +416,19 @@ def test_a_manifest_that_is_damaged_is_not_verified(member, tmp_path):
     shutil.rmtree(str(tmp_path / "backups"))
     rc, listed = harness.run_module("etcd_snapshot_list", directory=tmp_path / "backups")
     assert rc == 0 and listed["snapshots"] == [] and listed["latest"] is None
+
+
+def test_an_older_one_that_cannot_be_removed_does_not_make_the_new_one_a_failure(member, tmp_path):
+    rc, result = take(member, tmp_path / "backups")
+    old = result["snapshot"]["path"]
+    if subprocess.run(["chattr", "+i", old], capture_output=True, check=False).returncode:
+        pytest.skip("this file system or user cannot make a file immutable")
+    try:
+        rc, result = take(member, tmp_path / "backups", keep=1)
+        assert rc == 0 and result["removed"] == [] and "could not be removed" in json.dumps(result["warnings"]), result
+        only_good(tmp_path / "backups", 2)
+    finally:
+        subprocess.run(["chattr", "-i", old], check=True)
+    rc, result = take(member, tmp_path / "backups", keep=1)
+    assert rc == 0 and len(result["removed"]) == 2
+    only_good(tmp_path / "backups", 1)

@@ -60,5 +60,12 @@ def test_encryption_with_a_file_that_is_not_here_is_not_no_encryption(tmp_path):
     assert found["encryption_configuration"] == _fingerprints.UNREADABLE
 
 
+def test_a_stray_copy_of_a_manifest_leaves_it_open_whether_there_is_encryption(tmp_path):
+    manifests, pki = make(tmp_path)
+    (tmp_path / "manifests" / "kube-apiserver.yaml.bak").write_text(APISERVER.format(pki=pki, more=""))
+    found = _fingerprints.fingerprints(manifests, pki)
+    assert found["ca"] == digest("ca") and found["encryption_configuration"] == _fingerprints.UNREADABLE
+
+
 def test_a_host_that_is_no_control_plane(tmp_path):
     assert set(_fingerprints.fingerprints(str(tmp_path / "none"), str(tmp_path / "none")).values()) == {None}

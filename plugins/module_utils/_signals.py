@@ -1,0 +1,31 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A task that is cancelled puts away what is half done, as it would after a failure.  Private to this collection."""
+
+from __future__ import annotations
+
+import signal
+
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Ended(BaseException):
+    """Somebody ended this process; no handler of errors is to take it for one."""
+
+    def __init__(self, number):
+        super().__init__("it was ended by %s" % signal.Signals(number).name)
+
+
+def raise_when_ended():
+    """From now on raise Ended where the process would otherwise be gone without a word."""
+
+    def handle(number, _frame):
+        # A second one must not interrupt the putting away.
+        for one in _ENDING:
+            signal.signal(one, signal.SIG_IGN)
+        raise Ended(number)
+
+    for number in _ENDING:
+        signal.signal(number, handle)
