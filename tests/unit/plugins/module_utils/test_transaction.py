@@ -44,6 +44,18 @@ class Node:
             "health_url": "",
         }
         self.transaction.begin(self.plan)
+        # The machine that runs the tests may be a node itself: neither its processes nor its kubelet are meant.
+        script = self.path / "rollback"
+        script.write_text(script.read_text().replace("/proc/[0-9]*", str(root / "proc/[0-9]*")))
+        self.systemctl = root / "bin/systemctl"
+        self.systemctl.parent.mkdir()
+        self.systemctl.write_text('#!/bin/sh\necho "$*" >> "%s.log"\n' % self.systemctl)
+        self.systemctl.chmod(0o755)
+        self.environment = dict(os.environ, PATH="%s:%s" % (self.systemctl.parent, os.environ["PATH"]))
+
+    def kubelet(self):
+        """What was asked of systemd."""
+        return (self.systemctl.parent / "systemctl.log").read_text().splitlines()
 
     @staticmethod
     def make_data(directory, words):
@@ -68,7 +80,7 @@ class Node:
                     self.transaction._give_back(name)
 
     def rollback(self, *args):
-        return subprocess.run(["sh", str(self.path / "rollback"), *args], capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(["sh", str(self.path / "rollback"), *args], capture_output=True, text=True, timeout=60, check=False, env=self.environment)
 
     def is_old(self):
         assert self.data() == "old"
@@ -132,6 +144,8 @@ def test_rollback_from_every_point_and_again(node, point):
     first = node.rollback()
     assert first.returncode == 0, first.stdout + first.stderr
     node.is_old()
+    # after new data it has to list again; before, it may have died
+    assert node.kubelet() == ["restart kubelet" if point.startswith(("swapp", "etcd-st", "started")) else "start kubelet"]
     again = node.rollback()
     assert again.returncode == 0 and "already rolled back" in again.stdout
     node.is_old()
@@ -151,9 +165,9 @@ def test_an_interrupted_rollback_is_finished_by_the_next(node, point):
         lines = (script.replace(str(saved), str(copy))).splitlines()
         (copy / node.path.relative_to(saved) / "rollback").write_text("\n".join([*lines[: number + 1], "kill -9 $$", *lines[number + 1 :]]) + "\n")
         target = copy / node.path.relative_to(saved)
-        subprocess.run(["sh", str(target / "rollback")], capture_output=True, check=False, timeout=60)
+        subprocess.run(["sh", str(target / "rollback")], capture_output=True, check=False, timeout=60, env=node.environment)
         (target / "rollback").write_text("\n".join(lines) + "\n")
-        done = subprocess.run(["sh", str(target / "rollback")], capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(["sh", str(target / "rollback")], capture_output=True, text=True, check=False, timeout=60, env=node.environment)
         assert done.returncode == 0, done.stdout + done.stderr
         assert (copy / node.data_dir.relative_to(saved) / "member/snap/db").read_text() == "old"
         assert sorted(p.name for p in (copy / node.manifests.relative_to(saved)).iterdir()) == sorted([*FILES, "kube-vip.yaml"])
@@ -194,7 +208,7 @@ def test_rollback_waits_for_a_database_in_use(node):
     bring_to(node, "started")
     with open(node.data_dir / "member/snap/db") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        process = subprocess.Popen(["sh", str(node.path / "rollback")], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(["sh", str(node.path / "rollback")], stdout=subprocess.PIPE, text=True, env=node.environment)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(2.5)
         assert node.data() == "new"
@@ -204,7 +218,7 @@ def test_rollback_waits_for_a_database_in_use(node):
 
 def test_two_rollbacks_at_once(node):
     bring_to(node, "started")
-    both = [subprocess.Popen(["sh", str(node.path / "rollback")], stdout=subprocess.PIPE, text=True) for dummy in range(2)]
+    both = [subprocess.Popen(["sh", str(node.path / "rollback")], stdout=subprocess.PIPE, text=True, env=node.environment) for dummy in range(2)]
     assert [process.wait(60) for process in both] == [0, 0]
     node.is_old()
 
