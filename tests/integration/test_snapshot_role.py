@@ -48,6 +48,11 @@ def variables(etcd, archive, tmp_path, **more):
     return found
 
 
+def with_tools(etcd, tmp_path, **more):
+    """The same for a host that has its tools."""
+    return dict(variables(etcd, "", tmp_path), etcd_client_source="auto", etcd_client_bin_dir=str(harness.bin_dir(VERSION)), **more)
+
+
 def play(playbook, tmp_path, hosts, *arguments, cwd=harness.ROOT):
     """Run a playbook with connection local: (return code, output, {host: {changed, …}})."""
     common = {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": sys.executable}
@@ -110,7 +115,7 @@ def test_snapshot_from_the_root_from_playbooks_and_by_its_name(etcd, archive, tm
     assert sorted(os.listdir(str(tmp_path / "backups"))) == before
 
 
-def test_one_snapshot_per_cluster_on_the_first_host_that_can(etcd, archive, tmp_path):
+def test_one_snapshot_per_cluster_on_the_first_host_that_can(etcd, tmp_path):
     (tmp_path / "other").mkdir()
     with harness.Etcd(VERSION, tmp_path / "other") as other:
         harness.fill(other)
@@ -118,7 +123,7 @@ def test_one_snapshot_per_cluster_on_the_first_host_that_can(etcd, archive, tmp_
         hosts = {}
         for name, directory in own.items():
             directory.mkdir()
-            hosts[name] = variables(etcd if name[0] == "a" else other, archive, directory)
+            hosts[name] = with_tools(etcd if name[0] == "a" else other, directory)
         # the first host of the first cluster does not answer
         hosts["a1"].update(etcd_client_endpoint="https://127.0.0.1:1", etcd_client_timeout=2)
         rc, output, recap = play("playbooks/snapshot.yml", tmp_path, hosts)
@@ -127,8 +132,8 @@ def test_one_snapshot_per_cluster_on_the_first_host_that_can(etcd, archive, tmp_
         assert taken == ["a2", "b1"], output
 
 
-def test_no_member_that_can_be_relied_on_is_a_failure(etcd, archive, tmp_path):
-    hosts = {"cp1": variables(etcd, archive, tmp_path)}
+def test_no_member_that_can_be_relied_on_is_a_failure(etcd, tmp_path):
+    hosts = {"cp1": with_tools(etcd, tmp_path)}
     hosts["cp1"].update(etcd_client_endpoint="https://127.0.0.1:1", etcd_client_timeout=2)
     rc, output, _recap = play("playbooks/snapshot.yml", tmp_path, hosts)
     assert rc != 0 and "No snapshot was taken" in output and "https://127.0.0.1:1" in output, output
