@@ -71,8 +71,7 @@ class KubeApi:
         token = ""
         while True:
             answer = self.get("%s?limit=%d%s" % (path, page, "&continue=" + token if token else ""))
-            for item in answer.get("items") or []:
-                yield item
+            yield from answer.get("items") or []
             token = answer.get("metadata", {}).get("continue") or ""
             if not token:
                 return

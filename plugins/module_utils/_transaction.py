@@ -27,7 +27,6 @@ import shutil
 import signal
 import socket
 import ssl
-import subprocess
 import time
 from urllib.parse import urlsplit
 
@@ -86,7 +85,7 @@ def rename_durably(source, target):
     if os.path.lexists(target):
         raise TransactionError("%s exists already, so %s was not moved there" % (target, source))
     os.rename(source, target)
-    for directory in {os.path.dirname(source), os.path.dirname(target)}:
+    for directory in sorted({os.path.dirname(source), os.path.dirname(target)}):
         sync_directory(directory)
 
 
@@ -441,11 +440,6 @@ def tree_bytes(path):
             with contextlib.suppress(OSError):
                 total += os.lstat(os.path.join(directory, name)).st_blocks * 512
     return total
-
-
-def restart_kubelet(timeout):
-    """Make kubelet list again.  Needed when the revision went backwards and could not be bumped."""
-    subprocess.run(["systemctl", "restart", "kubelet"], check=True, timeout=timeout, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def read_control_plane(manifests_dir):
