@@ -72,7 +72,7 @@ if [ -e "$T/old" ]; then
     n=1; while [ -e "$T/undone.$n" ]; do n=$((n + 1)); done
     mv "$LIVE" "$T/undone.$n"; sync
   fi
-  mv "$T/old" "$LIVE"; sync; back=restart
+  mv "$T/old" "$LIVE"; sync; back=yes
   say "the old data is back in $LIVE"
 fi
 [ -d "$DATA/member" ] || stop 6 "$DATA/member is missing: the manifests stay in $HELD, or kubelet would start an empty cluster."
@@ -88,8 +88,8 @@ for f in $FILES; do
   waited=0; until curl -s -m 2 "$HEALTH" | grep -q true || [ $waited -ge 60 ]; do sleep 1; waited=$((waited + 1)); done
 done
 rmdir "$HELD" 2> /dev/null || :
-# After new data the revision has gone backwards: kubelet has to list again. A dead one would start nothing.
-systemctl "${back:-start}" kubelet 2> /dev/null || say "kubelet could not be started; run: systemctl restart kubelet"
+# After new data the revision has gone backwards: kubelet has to list again.
+[ -z "${back-}" ] || systemctl restart kubelet 2> /dev/null || say "kubelet could not be restarted; run: systemctl restart kubelet"
 state rolled-back
 say "done: the cluster has its old data and its manifests; kubelet starts it now"
 """
