@@ -313,7 +313,12 @@ def check_space(directory, db_size):
 def make_directory(directory, mode):
     if mode is None:
         parent = os.path.dirname(directory)
-        os.makedirs(parent, exist_ok=True)
+        # What is above is not only for snapshots.
+        before = os.umask(0o022)
+        try:
+            os.makedirs(parent, exist_ok=True)
+        finally:
+            os.umask(before)
         os.mkdir(directory, 0o700)
         _snapshot_manifest.fsync_dir(parent)
     else:

@@ -98,9 +98,10 @@ def only_good(directory, count):
 
 
 def test_a_snapshot_is_taken_proven_and_described(member, version, tmp_path):
-    directory = tmp_path / "backups"
+    directory = tmp_path / "above" / "backups"
     rc, result = take(member, directory, diff=True)
     assert rc == 0, result
+    assert stat.S_IMODE(directory.parent.stat().st_mode) == 0o755
     snapshot = result["snapshot"]
     path = pathlib.Path(snapshot["path"])
     assert result["changed"] and result["removed"] == []
