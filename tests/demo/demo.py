@@ -43,13 +43,17 @@ def run_playbook(sandbox, *args):
     start = time.monotonic()
     process = sandbox.playbook(*args, background=True)
     lines = []
+    name, since = None, 0.0
     with open(LOG, "a", encoding="utf-8") as log:
         for line in process.stdout:
             log.write(line)
             lines.append(line)
-            task = re.match(r"TASK \[(?:k8s_dr\.etcd\.\S+ : )?(.*)\] \**$", line)
+            task = re.match(r"(?:TASK|RUNNING HANDLER) \[(?:k8s_dr\.etcd\.\S+ : )?(.*)\] \**$", line)
             if task:
-                print("%s   %6.1f s  %s%s" % (DIM, time.monotonic() - start, task.group(1), PLAIN), flush=True)
+                name, since = task.group(1), time.monotonic() - start
+            elif name and re.match(r"(ok|changed|fatal): ", line) and not name.startswith("Validating arguments"):
+                print("%s   %6.1f s  %s%s" % (DIM, since, name, PLAIN), flush=True)
+                name = None
     output = "".join(lines)
     if process.wait() != 0:
         print(output[-4000:])

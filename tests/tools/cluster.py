@@ -89,7 +89,7 @@ class Sandbox:
 
     def apply(self, *objects):
         """Apply objects."""
-        self.kubectl("apply", "-f", "-", stdin="\n---\n".join(json.dumps(item) for item in objects))
+        self.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
 
     def etcdctl(self, *args, host="cp1"):
         """Ask the etcd of a node, with the tool that the role installed there; the parsed answer."""
