@@ -280,6 +280,7 @@ def image_root(wanted, image, timeout):
     """
     reasons = []
     image = wanted or image
+    found = None
     with contextlib.ExitStack() as stack:
         for way in (containerd, docker, podman) if wanted else (running_etcd, containerd, docker, podman):
             if way is not running_etcd and not image:
@@ -290,8 +291,6 @@ def image_root(wanted, image, timeout):
                 break
             except (Unavailable, _etcd.EtcdError, OSError) as exc:
                 reasons.append(str(exc))
-        else:
-            found = None
         if not found:
             raise Unavailable("etcd's tools cannot be copied out of its image: %s" % "; ".join(reasons))
         yield found

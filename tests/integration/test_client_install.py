@@ -183,6 +183,9 @@ def test_old_tools_do_not_suit_a_new_server(tmp_path):
 def test_a_host_without_etcd_and_without_an_image(tmp_path):
     rc, result = install(tmp_path, image="registry.k8s.io/etcd:0.0.0-nosuch", timeout=20)
     assert rc == 1 and "cannot be copied out of its image" in result["msg"] and "containerd" not in names(tmp_path)
+    # nor is there anything that says which image it would be
+    rc, result = install(tmp_path)
+    assert rc == 1 and "no static Pod of etcd says which image it is" in result["msg"], result
     assert not (tmp_path / "bin").exists()
     assert not [name for name in names("/run") if name.startswith("k8s_dr-etcd-image-")]
 
