@@ -61,6 +61,31 @@ def kubelet_is_running():
     return any(process.name == "kubelet" for process in processes())
 
 
+def age(pid, proc="/proc"):
+    """Seconds since a process started; 0 when it is gone."""
+    try:
+        # the name, in parentheses, may hold anything
+        start = int(_read("%s/%d/stat" % (proc, pid)).rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    except OSError:
+        return 0
+    return float(_read(os.path.join(proc, "uptime")).split()[0]) - start
+
+
+def kubelet_backs_off(names, proc="/proc"):
+    """Whether kubelet may delay the next start of one of the static Pods `names`.
+
+    It keeps a back-off of 10 s to 5 min in memory, for up to 10 minutes after it had to start a container again: when one is
+    not running now, or started lately and well after kubelet itself.
+    """
+    running = processes(proc)
+    kubelet = max([age(process.pid, proc) for process in running if process.name == "kubelet"] or [0])
+    for name in names:
+        ages = [age(process.pid, proc) for process in running if process.name == name and process.pod]
+        if not ages or (min(ages) < 600 and kubelet - min(ages) > 120):
+            return True
+    return False
+
+
 def database_is_locked(path):
     """Whether somebody, in whatever container and under whatever name, holds the bolt database at `path`.
 

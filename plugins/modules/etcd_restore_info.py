@@ -95,6 +95,9 @@ restore:
     kubelet_running:
       description: Whether a kubelet runs. Without it nothing stops or starts a static Pod.
       type: bool
+    kubelet_backs_off:
+      description: Whether kubelet may delay the next start of the control plane, because it had to start a part of it again lately.
+      type: bool
     fingerprints:
       description: SHA-256 of what a snapshot of this cluster must have in common with it, as in a snapshot's manifest.
       type: dict
@@ -105,7 +108,7 @@ import socket
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._fingerprints import fingerprints
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import kubelet_is_running
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import kubelet_backs_off, kubelet_is_running
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import COMPONENTS, read_static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import (
     list_transactions,
@@ -147,6 +150,7 @@ def look(manifests_dir, data_dir):
         "etcd": etcd,
         "kubernetes_version": pods["kube-apiserver"].image_version if "kube-apiserver" in pods else "",
         "kubelet_running": kubelet_is_running(),
+        "kubelet_backs_off": kubelet_backs_off(COMPONENTS),
         "fingerprints": fingerprints(manifests_dir),
     }
 

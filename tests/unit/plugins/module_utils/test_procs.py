@@ -10,11 +10,14 @@ STATIC = "0123456789abcdef0123456789abcdef"
 UUID = "d3adbeef-0000-4000-8000-000000000001"
 
 
-def add(proc, pid, command, cgroup, network="net:[1]"):
+def add(proc, pid, command, cgroup, network="net:[1]", started=0):
     base = proc / str(pid)
     (base / "ns").mkdir(parents=True)
     (base / "cmdline").write_bytes(b"\0".join(part.encode() for part in command) + b"\0" if command else b"")
     (base / "cgroup").write_text(cgroup)
+    # starttime is field 22, in clock ticks; a name may hold blanks and parentheses
+    ticks = started * os.sysconf("SC_CLK_TCK")
+    (base / "stat").write_text("%d (a ) b) S %s %d 0\n" % (pid, " ".join(["0"] * 18), ticks))
     os.symlink(network, base / "ns/net")
 
 
@@ -22,6 +25,7 @@ def add(proc, pid, command, cgroup, network="net:[1]"):
 def proc(tmp_path):
     (tmp_path / "self/ns").mkdir(parents=True)
     os.symlink("net:[1]", tmp_path / "self/ns/net")
+    (tmp_path / "uptime").write_text("10000.00 5.00\n")
     return tmp_path
 
 
@@ -70,6 +74,24 @@ def test_lock_of_the_database_follows_a_rename(tmp_path):
         path.rename(tmp_path / "elsewhere")
         assert _procs.database_is_locked(str(tmp_path / "elsewhere"))
     assert not _procs.database_is_locked(str(tmp_path / "elsewhere"))
+
+
+@pytest.mark.parametrize(
+    ("kubelet", "etcd", "expected"),
+    [
+        (100, 110, False),  # up for hours
+        (9800, 9810, False),  # the node has just booted
+        (100, 9900, True),  # started again 100 s ago by an old kubelet
+        (9990, 9900, False),  # kubelet was restarted since
+        (100, 9300, False),  # longer ago than kubelet remembers
+        (100, None, True),  # not running: it crashes
+    ],
+)
+def test_back_off_of_kubelet(proc, kubelet, etcd, expected):
+    add(proc, 5, ["/usr/bin/kubelet"], "0::/system.slice/kubelet.service\n", started=kubelet)
+    if etcd is not None:
+        add(proc, 7, ["etcd"], "0::/kubepods/pod%s/x\n" % STATIC, started=etcd)
+    assert _procs.kubelet_backs_off(("etcd",), str(proc)) is expected
 
 
 def test_this_very_machine():
