@@ -129,9 +129,15 @@ class Sandbox:
 
     # -- playbooks ------------------------------------------------------------------------------------------------
 
-    def playbook(self, name, *args, check=True, background=False):
-        """Run a playbook of the collection as an operator in playbooks/ would, with nobody at a terminal."""
-        argv = [str(pathlib.Path(sys.executable).with_name("ansible-playbook")), "-i", str(self.inventory), name, *args]
+    def playbook(self, name, *args, check=True, background=False, core=None):
+        """Run a playbook of the collection as an operator in playbooks/ would, with nobody at a terminal.
+
+        `core` is another version of ansible-core than the tests' own, as "2.17".
+        """
+        argv = [str(pathlib.Path(sys.executable).with_name("ansible-playbook"))]
+        if core:
+            argv = [str(ROOT / "tests/tools/venv"), "core-" + core, "ansible-playbook"]
+        argv += ["-i", str(self.inventory), name, *args]
         env = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
         env.update(ANSIBLE_NOCOLOR="1", ANSIBLE_FORCE_COLOR="0", PYTHONUNBUFFERED="1", LC_ALL="C.UTF-8")
         how = {"cwd": ROOT / "playbooks", "env": env, "stdin": subprocess.DEVNULL, "text": True}
