@@ -75,7 +75,7 @@ if [ -e "$T/old" ]; then
   mv "$T/old" "$LIVE"; sync; back=yes
   say "the old data is back in $LIVE"
 fi
-[ -d "$DATA/member" ] || stop 6 "$DATA/member is missing: the manifests stay in $HELD, or kubelet would start an empty cluster."
+[ -f "$DATA/member/snap/db" ] || stop 6 "$DATA/member/snap/db is missing: the manifests stay in $HELD, or kubelet would start an empty cluster."
 
 # A kubelet that died meanwhile would start nothing; one that runs does not notice.
 systemctl start kubelet 2> /dev/null || :

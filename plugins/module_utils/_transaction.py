@@ -205,6 +205,8 @@ class Transaction:
         os.makedirs(base, mode=0o700, exist_ok=True)
         os.makedirs(self.path, mode=0o700, exist_ok=True)
         open(self.file("lock"), "a", encoding="utf-8").close()
+        # On the worst day there is nothing left to replace; then this nothing is what becomes old/.
+        os.makedirs(plan["live"], mode=0o700, exist_ok=True)
         write_durably(self.file("rollback"), rollback_script(plan), 0o700)
         write_durably(self.file("state"), "begun\n")
         write_durably(self.file("plan.json"), json.dumps(plan, indent=2, sort_keys=True) + "\n")

@@ -186,8 +186,6 @@ def make_plan(transaction, manifests_dir):
     pods = read_control_plane(manifests_dir)
     flags = pods["etcd"].flags
     data_dir = os.path.realpath(flags["data-dir"])
-    if not os.path.isdir(os.path.join(data_dir, "member")):
-        raise TransactionError("%s/member does not exist: there is no data of etcd to replace here" % data_dir)
     base = os.path.dirname(transaction.path)
     expected = transactions_directory(data_dir)
     if base != expected:

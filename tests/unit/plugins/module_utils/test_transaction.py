@@ -43,15 +43,19 @@ class Node:
             "listen_urls": [],
             "health_url": "",
         }
-        self.transaction.begin(self.plan)
-        # The machine that runs the tests may be a node itself: neither its processes nor its kubelet are meant.
-        script = self.path / "rollback"
-        script.write_text(script.read_text().replace("/proc/[0-9]*", str(root / "proc/[0-9]*")))
+        self.root = root
+        self.begin()
         self.systemctl = root / "bin/systemctl"
         self.systemctl.parent.mkdir()
         self.systemctl.write_text('#!/bin/sh\necho "$*" >> "%s.log"\n' % self.systemctl)
         self.systemctl.chmod(0o755)
         self.environment = dict(os.environ, PATH="%s:%s" % (self.systemctl.parent, os.environ["PATH"]))
+
+    def begin(self):
+        self.transaction.begin(self.plan)
+        # The machine that runs the tests may be a node itself: neither its processes nor its kubelet are meant.
+        script = self.path / "rollback"
+        script.write_text(script.read_text().replace("/proc/[0-9]*", str(self.root / "proc/[0-9]*")))
 
     def kubelet(self):
         """What was asked of systemd."""
@@ -214,6 +218,18 @@ def test_rollback_waits_for_a_database_in_use(node):
         assert node.data() == "new"
     assert process.wait(30) == 0
     node.is_old()
+
+
+def test_a_restore_onto_nothing(node):
+    """The data was deleted: a restore brings it back, and a rollback does not let kubelet start an empty cluster."""
+    shutil.rmtree(node.live)
+    node.begin()
+    bring_to(node, "started")
+    assert node.data() == "new"
+    assert os.listdir(node.path / "old") == []
+    done = node.rollback()
+    assert done.returncode == 6 and "empty cluster" in done.stdout
+    assert node.manifest_names() == ["kube-vip.yaml"]
 
 
 def test_two_rollbacks_at_once(node):
