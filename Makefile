@@ -57,6 +57,10 @@ integration: ## Tests with a real etcd on loopback (ETCD_VERSIONS="3.4 3.5")
 molecule: ## The roles on a real cluster, with everything that may go wrong (starts the sandbox when it is down)
 	tests/tools/molecule $(SCENARIO)
 
+.PHONY: changelog
+changelog: ## Write CHANGELOG.md anew from changelogs/fragments and the modules and roles there are
+	$(in_venv) antsibull-changelog release --update-existing --reload-plugins --refresh
+
 .PHONY: build
 build: ## Build the collection and have Galaxy's importer judge it
 	$(in_venv) tests/tools/build
