@@ -69,7 +69,12 @@ class Sandbox:
 
     def run(self, host, *argv, stdin=None, check=True, timeout=120):
         """Run a command in a node; its standard output."""
-        process = subprocess.run(self._argv(host, argv), input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
+        try:
+            process = subprocess.run(self._argv(host, argv), input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
+        except subprocess.TimeoutExpired as exc:
+            if not check:
+                return ""
+            raise SandboxError("%s on %s did not end within %d s" % (" ".join(argv)[:300], host, timeout)) from exc
         if check and process.returncode != 0:
             raise SandboxError("%s on %s ended with code %d: %s%s" % (" ".join(argv)[:300], host, process.returncode, process.stdout, process.stderr))
         return process.stdout

@@ -2,11 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The cluster and its first node; what tests/tools/cluster.py offers is used by every test."""
+"""The cluster and its first node; tests/tools/story.py and cluster.py have what every test uses."""
 
 from __future__ import annotations
 
-import collections
 import pathlib
 import sys
 
@@ -15,83 +14,13 @@ import testinfra
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "tests" / "tools"))
 
-from cluster import Sandbox, wait_for
-
-DATA = "/var/lib/etcd"
-NAMESPACE = "molecule"
-Transaction = collections.namedtuple("Transaction", "path id state")
-
-
-class Cluster(Sandbox):
-    """The sandbox, with the words that the tests of a restore are told in."""
-
-    data = DATA
-    namespace = NAMESPACE
-    confirmed = ("-l", "cp1", "-e", "etcd_restore_confirm=true")
-
-    def snapshot(self):
-        """Take one; its path."""
-        self.playbook("snapshot.yml", "-l", "cp1")
-        return self.run("cp1", "sh", "-c", "ls -t /var/backups/etcd/*.db | head -n 1").strip()
-
-    def restore(self, *args, check=True):
-        """Restore the newest snapshot on cp1."""
-        return self.playbook("restore.yml", *self.confirmed, *args, check=check)
-
-    def note(self, name, text="yes"):
-        """Leave a ConfigMap."""
-        self.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": NAMESPACE}, "data": {"text": text}})
-
-    def noted(self, name):
-        """The text of that ConfigMap, None when there is none."""
-        found = self.get("-n", NAMESPACE, "configmap/" + name)
-        return found and found["data"]["text"]
-
-    def transactions(self):
-        """What the node knows of restores, oldest first."""
-        text = self.run("cp1", "sh", "-c", "cd %s.restore 2>/dev/null && for d in *; do [ ! -e $d/state ] || echo $d $(cat $d/state); done || :" % DATA)
-        return [Transaction("%s.restore/%s" % (DATA, line.split()[0]), *line.split()[:2]) for line in text.splitlines()]
-
-    def live(self):
-        """What tells one data directory from another."""
-        return self.run("cp1", "stat", "-c", "%d:%i", DATA + "/member/snap/db").strip()
-
-    def etcd_process(self):
-        """When etcd was started: it changes whenever etcd is restarted."""
-        return self.run("cp1", "sh", "-c", "stat -c %Y-%i /proc/$(pgrep -xo etcd)/ns/pid").strip()
-
-    def wait_ready(self, timeout=180):
-        """Wait until the API server answers and the node is Ready."""
-
-        def ready():
-            if self.kubectl("get", "--raw", "/readyz", check=False, timeout=30).strip() != "ok":
-                return False
-            node = self.get("nodes")["items"][0]
-            return any(item["type"] == "Ready" and item["status"] == "True" for item in node["status"]["conditions"])
-
-        wait_for(ready, timeout, "the cluster works")
-
-    def wait_running(self, name, marker, timeout=120):
-        """Wait until the Deployment is available and its process really runs."""
-        wait_for(
-            lambda: ((self.get("-n", NAMESPACE, "deployment/" + name) or {}).get("status", {}).get("availableReplicas") and self.processes("cp1", marker)),
-            timeout,
-            "Deployment %s runs" % name,
-        )
-
-    def wait_gone(self, marker, timeout=120):
-        """Wait until no process of these containers is left."""
-        wait_for(lambda: not self.processes("cp1", marker), timeout, "the processes of %s end" % marker)
+from story import Cluster
 
 
 @pytest.fixture(scope="session")
 def cluster():
     """The cluster, with a namespace for the tests."""
-    found = Cluster()
-    found.wait_ready()
-    found.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait", timeout=300)
-    found.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-    return found
+    return Cluster().open()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,84 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The sandbox, with the words that the tests of a restore are told in."""
+
+from __future__ import annotations
+
+import collections
+
+from cluster import Sandbox, wait_for
+
+DATA = "/var/lib/etcd"
+NAMESPACE = "molecule"
+Transaction = collections.namedtuple("Transaction", "path id state")
+
+
+class Cluster(Sandbox):
+    """A cluster to take snapshots of, to have accidents in, and to restore."""
+
+    data = DATA
+    namespace = NAMESPACE
+    confirmed = ("-l", "cp1", "-e", "etcd_restore_confirm=true")
+
+    def snapshot(self):
+        """Take one; its path."""
+        self.playbook("snapshot.yml", "-l", "cp1")
+        return self.run("cp1", "sh", "-c", "ls -t /var/backups/etcd/*.db | head -n 1").strip()
+
+    def restore(self, *args, check=True):
+        """Restore the newest snapshot on cp1."""
+        return self.playbook("restore.yml", *self.confirmed, *args, check=check)
+
+    def note(self, name, text="yes"):
+        """Leave a ConfigMap."""
+        self.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": NAMESPACE}, "data": {"text": text}})
+
+    def noted(self, name):
+        """The text of that ConfigMap, None when there is none."""
+        found = self.get("-n", NAMESPACE, "configmap/" + name)
+        return found and found["data"]["text"]
+
+    def transactions(self, host="cp1"):
+        """What a node knows of restores, oldest first."""
+        text = self.run(host, "sh", "-c", "cd %s.restore 2>/dev/null && for d in *; do [ ! -e $d/state ] || echo $d $(cat $d/state); done || :" % DATA)
+        return [Transaction("%s.restore/%s" % (DATA, line.split()[0]), *line.split()[:2]) for line in text.splitlines()]
+
+    def live(self, host="cp1"):
+        """What tells one data directory of a node from another."""
+        return self.run(host, "stat", "-c", "%d:%i", DATA + "/member/snap/db").strip()
+
+    def etcd_process(self, host="cp1"):
+        """When etcd was started: it changes whenever etcd is restarted."""
+        return self.run(host, "sh", "-c", "stat -c %Y-%i /proc/$(pgrep -xo etcd)/ns/pid").strip()
+
+    def wait_ready(self, timeout=180):
+        """Wait until every API server answers and every node is Ready."""
+
+        def ready():
+            if any(self.kubectl("get", "--raw", "/readyz", check=False, timeout=30, host=host).strip() != "ok" for host in self.nodes):
+                return False
+            conditions = [item for node in self.get("nodes")["items"] for item in node["status"]["conditions"] if item["type"] == "Ready"]
+            return all(item["status"] == "True" for item in conditions)
+
+        wait_for(ready, timeout, "the cluster works")
+
+    def wait_running(self, name, marker, timeout=120):
+        """Wait until the Deployment is available and its process really runs."""
+        wait_for(
+            lambda: ((self.get("-n", NAMESPACE, "deployment/" + name) or {}).get("status", {}).get("availableReplicas") and self.processes("cp1", marker)),
+            timeout,
+            "Deployment %s runs" % name,
+        )
+
+    def wait_gone(self, marker, timeout=120):
+        """Wait until no process of these containers is left."""
+        wait_for(lambda: not self.processes("cp1", marker), timeout, "the processes of %s end" % marker)
+
+    def open(self):
+        """Wait until it works, and make a namespace for the tests."""
+        self.wait_ready()
+        self.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait", timeout=300)
+        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+        return self
