@@ -25,6 +25,8 @@ _WORKLOADS = {
     "statefulsets": ("/apis/apps/v1/statefulsets", lambda o: (o["spec"].get("replicas", 1), o.get("status", {}).get("readyReplicas", 0))),
 }
 _SYSTEM = "kube-system"
+# the label that kubeadm sets, and the one it set up to 1.23
+_CONTROL_PLANE = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
 _CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
 
 
@@ -45,7 +47,8 @@ def observe(api):
     for node in api.items("/api/v1/nodes"):
         name = node["metadata"]["name"]
         ready = any(c["type"] == "Ready" and c["status"] == "True" for c in node.get("status", {}).get("conditions", []))
-        nodes[name] = {"ready": ready, "renewed": node_leases.get(name, 0)}
+        control_plane = any(label in node["metadata"].get("labels", {}) for label in _CONTROL_PLANE)
+        nodes[name] = {"ready": ready, "renewed": node_leases.get(name, 0), "control_plane": control_plane}
     leases = {}
     for item in api.items("/apis/coordination.k8s.io/v1/namespaces/%s/leases" % _SYSTEM):
         if item["metadata"]["name"] in _CONTROLLERS:
@@ -60,12 +63,13 @@ def observe(api):
     return {"nodes": nodes, "leases": leases, "workloads": workloads, "secret_read": bool(secrets)}
 
 
-def judge(observed, since, names=None, baseline=None):
+def judge(observed, since, names=None, baseline=None, strict=True):
     """{layer: {"problems": [...], "warnings": [...]}} for an observation.
 
     since: Unix time (of the node's clock) after which a lease must have been renewed to count as alive.
     names: `census.names` of a snapshot's manifest: what must exist.
     baseline: an earlier observation: what was not well then is only warned about now.
+    strict: whether what no baseline shows to have been well is held against the cluster.  Its control plane always is.
     """
     found = {layer: {"problems": [], "warnings": []} for layer in LAYERS}
     names = names or {}
@@ -78,17 +82,18 @@ def judge(observed, since, names=None, baseline=None):
             say("nodes", "node %s is in the snapshot but not in the cluster" % name, False)
     for name, node in sorted(observed["nodes"].items()):
         was = (baseline or {}).get("nodes", {}).get(name)
-        gone = bool(baseline) and (not was or not was["ready"])
+        harmless = not was["ready"] if was else not (strict or node["control_plane"])
+        before = ", as before" if was and harmless else ""
         if not node["ready"]:
-            say("nodes", "node %s is not Ready%s" % (name, ", as before" if gone else ""), gone)
+            say("nodes", "node %s is not Ready%s" % (name, before), harmless)
         elif node["renewed"] < since:
-            say("nodes", "the kubelet of node %s has not renewed its lease yet%s" % (name, ", and was not well before" if gone else ""), gone)
+            say("nodes", "the kubelet of node %s does not renew its lease%s" % (name, before), harmless)
     if not observed["nodes"]:
         say("nodes", "the cluster has no nodes: it is empty", False)
 
     for name in _CONTROLLERS:
         if observed["leases"].get(name, 0) < since:
-            say("system", "%s has not renewed its lease yet: it does not work" % name, False)
+            say("system", "%s does not renew its lease: it does not work" % name, False)
     if not observed["secret_read"]:
         say("system", "no Secret could be read", True)
 
@@ -102,11 +107,10 @@ def judge(observed, since, names=None, baseline=None):
         was = (baseline or {}).get("workloads", {}).get(key)
         resource, name = key.split(" ")
         sentence = "%s %s has %d of %d Pods ready" % (resource[:-1], name, state["ready"], state["wanted"])
-        if was and was["ready"] <= state["ready"]:
-            say(_layer(name), sentence + ", as before", True)
+        if was and was["ready"] < was["wanted"]:
+            say(_layer(name), sentence + ", and was not well before", True)
         else:
-            # Only what was seen well is held against the restore.
-            say(_layer(name), sentence, was is None)
+            say(_layer(name), sentence, was is None and not strict)
     return found
 
 

@@ -282,6 +282,8 @@ def main():
     before = describe(transaction)
     if state == "rolled_back" and not before["state"]:
         module.fail_json(msg="%s holds no restore that could be rolled back" % transaction.path)
+    if state == "rolled_back" and before["state"] == "committed" and not module.params["undo"]:
+        module.fail_json(msg="%s was finished; to go back to the data from before it, set undo" % transaction.path, transaction=before)
     if state not in ("begun", "rolled_back") and not before["state"] and not module.check_mode:
         module.fail_json(msg="%s holds no restore: it was not begun" % transaction.path)
 

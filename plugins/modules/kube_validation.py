@@ -16,7 +16,7 @@ description:
   - Nodes, controller-manager and scheduler count as alive only when they renew their leases while this module looks, because right after
     a restore everything reads as it was when the snapshot was taken.
   - With O(names) every node, Deployment, DaemonSet and StatefulSet of a snapshot must exist.
-  - What was not well in O(baseline) already, and what nobody has seen well, is a warning and not a failure.
+  - What was not well in O(baseline) already is a warning and not a failure.
   - Reads one Secret to prove that it can be decrypted. It is not returned.
 extends_documentation_fragment:
   - k8s_dr.etcd.attributes
@@ -35,6 +35,12 @@ options:
   baseline:
     description: RV(validation.observed) of an earlier look at the same cluster.
     type: dict
+  strict:
+    description:
+      - Whether a worker node or a workload that is not well, and that no O(baseline) shows to have been well, is a failure.
+      - V(false) suits a cluster whose API was down before, so that nobody knows. Its control plane must be well in any case.
+    type: bool
+    default: true
   wait_timeout:
     description: Seconds to wait until all is well. V(0) looks once and takes a lease that is less than a minute old for alive.
     type: int
@@ -100,7 +106,7 @@ def look(api, since, params):
         layers = {layer: {"problems": [], "warnings": []} for layer in LAYERS}
         layers["system"]["problems"].append(str(exc))
         return {"ok": False, "reachable": bool(exc.status), "layers": layers, "observed": None}
-    layers = judge(observed, since, params["names"], params["baseline"])
+    layers = judge(observed, since, params["names"], params["baseline"], params["strict"])
     return {"ok": not any(layers[layer]["problems"] for layer in LAYERS), "reachable": True, "layers": layers, "observed": observed}
 
 
@@ -110,6 +116,7 @@ def main():
             "manifests_dir": {"type": "path", "default": "/etc/kubernetes/manifests"},
             "names": {"type": "dict"},
             "baseline": {"type": "dict"},
+            "strict": {"type": "bool", "default": True},
             "wait_timeout": {"type": "int", "default": 120},
             "required": {"type": "bool", "default": True},
         },

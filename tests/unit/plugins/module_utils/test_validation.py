@@ -7,7 +7,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._validation import jud
 
 NOW = 1_800_000_000
 WELL = {
-    "nodes": {"cp1": {"ready": True, "renewed": NOW + 5}},
+    "nodes": {"cp1": {"ready": True, "renewed": NOW + 5, "control_plane": True}},
     "leases": {"kube-controller-manager": NOW + 2, "kube-scheduler": NOW + 2},
     "workloads": {"deployments shop/web": {"wanted": 2, "ready": 2}, "daemonsets kube-system/kube-proxy": {"wanted": 1, "ready": 1}},
     "secret_read": True,
@@ -35,7 +35,7 @@ def test_well(seen):
 def test_a_node_that_is_ready_on_paper_only(seen):
     """What etcd held when the snapshot was taken says Ready; only a renewed lease shows a living kubelet."""
     seen["nodes"]["cp1"]["renewed"] = NOW - 1
-    assert "has not renewed its lease" in problems(judge(seen, NOW))["nodes"][0]
+    assert "does not renew its lease" in problems(judge(seen, NOW))["nodes"][0]
 
 
 def test_controllers_that_do_not_work(seen):
@@ -66,19 +66,28 @@ def test_what_was_not_well_before_is_a_warning(seen):
     before = copy.deepcopy(seen)
     found = judge(seen, NOW, baseline=before)
     assert not problems(found)
-    assert warnings(found)["workloads"] == ["deployment shop/web has 0 of 2 Pods ready, as before"]
+    assert warnings(found)["workloads"] == ["deployment shop/web has 0 of 2 Pods ready, and was not well before"]
 
 
-def test_what_nobody_saw_well_is_a_warning(seen):
+def test_what_nobody_saw_well_is_held_against_a_cluster_only_when_strict(seen):
+    """After a restore of a cluster that was down, nobody knows whether it was well; one that is merely looked at should be."""
     seen["workloads"]["deployments shop/back-again"] = {"wanted": 1, "ready": 0}
-    assert not problems(judge(seen, NOW, baseline=WELL))
-    assert not problems(judge(seen, NOW))
+    seen["nodes"]["worker"] = {"ready": False, "renewed": 0, "control_plane": False}
+    for baseline in (None, WELL):
+        lenient = judge(seen, NOW, baseline=baseline, strict=False)
+        assert not problems(lenient) and set(warnings(lenient)) == {"nodes", "workloads"}
+        assert set(problems(judge(seen, NOW, baseline=baseline))) == {"nodes", "workloads"}
+
+
+def test_the_control_plane_must_be_well_in_any_case(seen):
+    seen["nodes"]["cp1"]["ready"] = False
+    assert problems(judge(seen, NOW, strict=False))["nodes"] == ["node cp1 is not Ready"]
 
 
 def test_a_node_that_was_down_before_does_not_fail_the_restore(seen):
     before = copy.deepcopy(WELL)
-    before["nodes"]["worker"] = {"ready": False, "renewed": 0}
-    seen["nodes"]["worker"] = {"ready": True, "renewed": 0}
+    before["nodes"]["worker"] = {"ready": False, "renewed": 0, "control_plane": False}
+    seen["nodes"]["worker"] = {"ready": True, "renewed": 0, "control_plane": False}
     found = judge(seen, NOW, baseline=before)
     assert not problems(found) and "worker" in warnings(found)["nodes"][0]
 
@@ -104,5 +113,5 @@ def test_observation_holds_no_secret():
 
     seen = observe(Api())
     assert "c2VjcmV0" not in repr(seen)
-    assert seen["secret_read"] and seen["nodes"] == {"cp1": {"ready": True, "renewed": NOW}}
+    assert seen["secret_read"] and seen["nodes"] == {"cp1": {"ready": True, "renewed": NOW, "control_plane": False}}
     assert seen["workloads"] == {"deployments shop/web": {"wanted": 2, "ready": 0}}
