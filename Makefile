@@ -54,7 +54,7 @@ integration: ## Tests with a real etcd on loopback (ETCD_VERSIONS="3.4 3.5")
 	PYTHONPATH=$(collections) $(in_venv) pytest tests/integration --junitxml=$(reports)/integration.xml $(PYTEST_ARGS)
 
 .PHONY: molecule
-molecule: ## The roles on a real cluster, with everything that may go wrong (starts the sandbox when it is down)
+molecule: ## The roles on a real cluster, with everything that may go wrong (SCENARIO=default; ha: three control planes)
 	tests/tools/molecule $(SCENARIO)
 
 .PHONY: changelog
