@@ -1,0 +1,64 @@
+"""What is said in two places says the same in both."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+import yaml
+from ansible_collections.k8s_dr.etcd.plugins.doc_fragments.etcd import ModuleDocFragment
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import CONNECTION_SPEC
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
+PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
+MODULES = sorted(path.stem for path in (ROOT / "plugins/modules").glob("*.py"))
+
+
+def load(path):
+    return yaml.safe_load((ROOT / path).read_text())
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_entry_point_describes_the_defaults(role):
+    defaults = load("roles/%s/defaults/main.yml" % role)
+    specs = load("roles/%s/meta/argument_specs.yml" % role)["argument_specs"]
+    assert "main" in specs
+    for point, spec in specs.items():
+        assert (ROOT / "roles" / role / "tasks" / (point + ".yml")).exists()
+        assert set(spec["options"]) == set(defaults), point
+        for name, option in spec["options"].items():
+            assert name.startswith(role + "_")
+            if "default" in option and "{{" not in str(defaults[name]):
+                assert option["default"] == defaults[name], name
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_entry_point_that_a_playbook_uses_is_described(role):
+    specs = load("roles/%s/meta/argument_specs.yml" % role)["argument_specs"]
+    for playbook in PLAYBOOKS:
+        for play in load("playbooks/%s.yml" % playbook):
+            for task in play.get("tasks", []):
+                used = task.get("ansible.builtin.import_role", {})
+                if used.get("name") == "k8s_dr.etcd." + role:
+                    assert used.get("tasks_from", "main") in specs
+
+
+def test_the_connection_is_documented_as_it_is():
+    documented = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]
+    assert set(documented) == set(CONNECTION_SPEC)
+    for name, spec in CONNECTION_SPEC.items():
+        assert documented[name]["type"] == spec["type"]
+        assert documented[name].get("default") == spec.get("default")
+
+
+def test_modules_that_take_the_connection_are_in_the_action_group():
+    group = load("meta/runtime.yml")["action_groups"]["etcd"]
+    takes = [name for name in MODULES if "CONNECTION_SPEC" in (ROOT / "plugins/modules" / (name + ".py")).read_text()]
+    assert sorted(group) == takes
+
+
+@pytest.mark.parametrize("name", PLAYBOOKS + ROLES + MODULES)
+def test_the_readme_names_it(name):
+    text = (ROOT / "README.md").read_text()
+    assert "[%s]" % name in text or "`%s`" % name in text
