@@ -338,10 +338,7 @@ class Transaction:
             shutil.rmtree(self.file("staged"), ignore_errors=True)
             with contextlib.suppress(OSError):
                 os.rmdir(self.plan["held"])
-            for name in os.listdir(self.path):
-                # a snapshot that was copied here only for this restore
-                if name.endswith((".db", ".db.json")):
-                    os.unlink(self.file(name))
+            self._remove_copied_snapshot()
         removed = generations_to_prune(self, keep)
         for path in removed:
             # so that an interrupted removal is not taken for a generation
@@ -362,7 +359,13 @@ class Transaction:
         # Data that was staged but never served is of no more use; undone.N, which served, is kept.
         for name in ("staged", "staged.partial"):
             shutil.rmtree(self.file(name), ignore_errors=True)
+        self._remove_copied_snapshot()
         return result.stdout.splitlines()
+
+    def _remove_copied_snapshot(self):
+        """It was brought here for this restore only, and holds every Secret."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.file("snapshot.db"))
 
 
 def generations_to_prune(transaction, keep):

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _transaction
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _etcd, _transaction
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import ORDER, Transaction, TransactionError
 
 FILES = ["etcd.yaml", "kube-apiserver.yaml", "kube-controller-manager.yaml", "kube-scheduler.yaml"]
@@ -188,6 +188,19 @@ def test_what_was_written_since_is_kept_when_a_finished_restore_is_undone(node):
     node.is_old()
     undone = node.path / "undone.1"
     assert ((undone if node.live.name == "member" else undone / "member") / "snap/db").read_text() == "new"
+
+
+@pytest.mark.parametrize("end", ["committed", "rolled-back"])
+def test_a_snapshot_that_was_copied_for_the_restore_does_not_stay(node, end, monkeypatch):
+    monkeypatch.setattr(_transaction, "run_tool", lambda argv, timeout: _etcd.run_tool(["env", "PATH=" + node.environment["PATH"], *argv], timeout))
+    bring_to(node, "started")
+    (node.path / "snapshot.db").write_text("every Secret")
+    if end == "committed":
+        node.transaction.commit(keep=3)
+    else:
+        node.transaction.roll_back(False, 60)
+    assert node.transaction.state()[0] == end
+    assert not (node.path / "snapshot.db").exists()
 
 
 def test_manifests_stay_away_when_the_data_is_gone(node):
