@@ -89,7 +89,7 @@ for f in $FILES; do
 done
 rmdir "$HELD" 2> /dev/null || :
 # After new data the revision has gone backwards: kubelet has to list again.
-[ -z "${back-}" ] || systemctl restart kubelet 2> /dev/null || say "kubelet could not be restarted; run: systemctl restart kubelet"
+[ -z "${back-}" ] && [ ! -e "$T/undone.1" ] || systemctl restart kubelet 2> /dev/null || say "kubelet could not be restarted; run: systemctl restart kubelet"
 state rolled-back
 say "done: the cluster has its old data and its manifests; kubelet starts it now"
 """

@@ -131,14 +131,16 @@ def held_directory(manifests_dir, transaction_id):
 
 
 def list_transactions(data_dir):
-    """[{id, path, state, since, ended}], oldest first; ids start with the time, so they sort."""
+    """[{id, path, state, since, ended, finished}], oldest first; ids start with the time, so they sort."""
     base = transactions_directory(data_dir)
     found = []
     for name in sorted(os.listdir(base)) if os.path.isdir(base) else []:
         path = os.path.join(base, name)
         if os.path.isfile(os.path.join(path, "plan.json")):
-            state, since = Transaction(path).state()
-            found.append({"id": name, "path": path, "state": state, "since": since, "ended": state in ENDED})
+            transaction = Transaction(path)
+            state, since = transaction.state()
+            finished = "committed" in [line.split(" ")[0] for line in transaction.log()]
+            found.append({"id": name, "path": path, "state": state, "since": since, "ended": state in ENDED, "finished": finished})
     return found
 
 
@@ -168,6 +170,12 @@ class Transaction:
         with open(self.file("state"), encoding="utf-8") as stream:
             word, dummy, since = stream.read().strip().partition(" ")
         return word, since
+
+    def log(self):
+        """Every state it went through with the time, as lines."""
+        with contextlib.suppress(FileNotFoundError), open(self.file("log"), encoding="utf-8") as stream:
+            return stream.read().splitlines()
+        return []
 
     def reached(self, state):
         """Whether this step was taken before."""
@@ -339,11 +347,14 @@ class Transaction:
             with contextlib.suppress(OSError):
                 os.rmdir(self.plan["held"])
             self._remove_copied_snapshot()
-        removed = generations_to_prune(self, keep)
-        for path in removed:
-            # so that an interrupted removal is not taken for a generation
-            write_durably(os.path.join(path, "state"), "pruned\n")
-            shutil.rmtree(path)
+        removed = []
+        for path in generations_to_prune(self, keep):
+            # What cannot be removed is no reason to call a finished restore failed.
+            with contextlib.suppress(OSError):
+                # so that an interrupted removal is not taken for a generation
+                write_durably(os.path.join(path, "state"), "pruned\n")
+                shutil.rmtree(path)
+                removed.append(path)
         return removed
 
     # -- roll back ------------------------------------------------------------------------------------------------

@@ -76,7 +76,9 @@ restore:
       type: str
       sample: /var/lib/etcd.restore
     transactions:
-      description: Restores that are known on this node, oldest first, each with V(id), V(path), V(state), V(since) and V(ended).
+      description: >-
+        Restores that are known on this node, oldest first, each with V(id), V(path), V(state), V(since), V(ended), and V(finished), whether it was
+        ever committed.
       type: list
       elements: dict
     unfinished:

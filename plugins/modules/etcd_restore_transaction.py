@@ -139,7 +139,6 @@ removed:
   elements: str
 """
 
-import contextlib
 import os
 import socket
 import time
@@ -265,10 +264,8 @@ def is_done(transaction, state):
 
 
 def describe(transaction):
-    log = []
-    with contextlib.suppress(FileNotFoundError), open(transaction.file("log"), encoding="utf-8") as stream:
-        log = stream.read().splitlines()
-    return {"id": transaction.id, "path": transaction.path, "state": transaction.state()[0] if transaction.exists() else "", "log": log}
+    state = transaction.state()[0] if transaction.exists() else ""
+    return {"id": transaction.id, "path": transaction.path, "state": state, "log": transaction.log()}
 
 
 def main():

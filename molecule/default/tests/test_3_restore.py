@@ -141,6 +141,9 @@ def test_a_second_restore_and_back(cluster, cp1, restored):
     live = cluster.live()
     cluster.playbook("rollback.yml", "-l", "cp1")
     assert cluster.live() == live
+    # and the same undo again does not go back another generation
+    cluster.playbook("rollback.yml", "-l", "cp1", "-e", "etcd_restore_undo=true")
+    assert cluster.live() == live
 
 
 def test_the_audit_of_the_cluster_is_clean(cluster, restored):

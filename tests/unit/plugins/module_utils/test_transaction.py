@@ -245,6 +245,29 @@ def test_a_restore_onto_nothing(node):
     assert node.manifest_names() == ["kube-vip.yaml"]
 
 
+def test_kubelet_lists_again_even_when_the_rollback_was_cut_before_that(node):
+    bring_to(node, "started")
+    script = node.path / "rollback"
+    whole = script.read_text()
+    script.write_text(whole.replace("rmdir ", "exit 9; rmdir "))
+    assert node.rollback().returncode == 9
+    script.write_text(whole)
+    assert node.rollback().returncode == 0
+    assert node.kubelet()[-1] == "restart kubelet"
+    node.is_old()
+
+
+def test_a_finished_restore_that_was_undone_is_known_as_such(node, monkeypatch):
+    monkeypatch.setattr(_transaction, "transactions_directory", lambda data_dir: str(node.path.parent))
+    bring_to(node, "started")
+    listed = _transaction.list_transactions(str(node.data_dir))[0]
+    assert not listed["finished"] and not listed["ended"]
+    node.transaction.commit(keep=3)
+    node.rollback("--undo")
+    listed = _transaction.list_transactions(str(node.data_dir))[0]
+    assert listed["finished"] and listed["ended"] and listed["state"] == "rolled-back"
+
+
 def test_two_rollbacks_at_once(node):
     bring_to(node, "started")
     both = [subprocess.Popen(["sh", str(node.path / "rollback")], stdout=subprocess.PIPE, text=True, env=node.environment) for dummy in range(2)]
