@@ -77,8 +77,8 @@ restore:
       sample: /var/lib/etcd.restore
     transactions:
       description: >-
-        Restores that are known on this node, oldest first, each with V(id), V(path), V(state), V(since), V(ended), and V(finished), whether it was
-        ever committed.
+        Restores that are known on this node, oldest first, each with V(id), V(path), V(state), V(since), V(ended), V(finished), whether it was
+        ever committed, and V(about), what an unfinished one was begun with.
       type: list
       elements: dict
     unfinished:
@@ -94,6 +94,10 @@ restore:
       description: Version in the image of kube-apiserver. Empty when its manifest is not in place.
       type: str
       sample: 1.20.2
+    api_address:
+      description: Address that the node's API server advertises. Empty when its manifest is not in place.
+      type: str
+      sample: 10.0.0.11
     kubelet_running:
       description: Whether a kubelet runs. Without it nothing stops or starts a static Pod.
       type: bool
@@ -151,6 +155,7 @@ def look(manifests_dir, data_dir):
         "unfinished": [transaction for transaction in transactions if not transaction["ended"]],
         "etcd": etcd,
         "kubernetes_version": pods["kube-apiserver"].image_version if "kube-apiserver" in pods else "",
+        "api_address": pods["kube-apiserver"].flags.get("advertise-address", "") if "kube-apiserver" in pods else "",
         "kubelet_running": kubelet_is_running(),
         "kubelet_backs_off": kubelet_backs_off(COMPONENTS),
         "fingerprints": fingerprints(manifests_dir),
