@@ -20,6 +20,11 @@ class KubeError(Exception):
         self.status = status
 
 
+def url_of(host, port):
+    """An address as a URL."""
+    return "https://%s:%d" % ("[%s]" % host if ":" in host else host, port)
+
+
 class KubeApi:
     """The API server of this very node, not the load balancer in front of all of them.
 
@@ -45,7 +50,7 @@ class KubeApi:
 
     @property
     def url(self):
-        return "https://%s:%d" % ("[%s]" % self.host if ":" in self.host else self.host, self.port)
+        return url_of(self.host, self.port)
 
     def request(self, method, path, body=None, content_type="application/json"):
         """(HTTP code, body as text); raises KubeError when there is no answer."""

@@ -98,6 +98,10 @@ restore:
       description: Address that the node's API server advertises. Empty when its manifest is not in place.
       type: str
       sample: 10.0.0.11
+    api_url:
+      description: Where others than the node reach its API server. Empty when its manifest is not in place, or does not say.
+      type: str
+      sample: https://10.0.0.11:6443
     kubelet_running:
       description: Whether a kubelet runs. Without it nothing stops or starts a static Pod.
       type: bool
@@ -114,6 +118,7 @@ import socket
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._fingerprints import fingerprints
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import url_of
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import kubelet_backs_off, kubelet_is_running
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import COMPONENTS, read_static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import (
@@ -138,6 +143,11 @@ def look(manifests_dir, data_dir):
             "image": pods["etcd"].image,
             "version": pods["etcd"].image_version,
         }
+    address, api_url = "", ""
+    if "kube-apiserver" in pods:
+        flags = pods["kube-apiserver"].flags
+        address = flags.get("advertise-address", "")
+        api_url = url_of(address, int(flags.get("secure-port") or 6443)) if address else ""
     transactions = list_transactions(data_dir)
     missing = [component for component in COMPONENTS if component not in pods]
     parent = data_dir if os.path.isdir(data_dir) else os.path.dirname(data_dir)
@@ -155,7 +165,8 @@ def look(manifests_dir, data_dir):
         "unfinished": [transaction for transaction in transactions if not transaction["ended"]],
         "etcd": etcd,
         "kubernetes_version": pods["kube-apiserver"].image_version if "kube-apiserver" in pods else "",
-        "api_address": pods["kube-apiserver"].flags.get("advertise-address", "") if "kube-apiserver" in pods else "",
+        "api_address": address,
+        "api_url": api_url,
         "kubelet_running": kubelet_is_running(),
         "kubelet_backs_off": kubelet_backs_off(COMPONENTS),
         "fingerprints": fingerprints(manifests_dir),
