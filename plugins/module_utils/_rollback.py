@@ -5,7 +5,8 @@
 """The `rollback` script that every transaction directory holds.  Private to this collection.
 
 It decides by what lies on the disk, not by what a state file says, so it is right from every point of a restore, and
-again after it was interrupted itself.  Data moves first and manifests second: kubelet must never see an etcd manifest
+again after it was interrupted itself.  Four triggers run it: the role's handlers, the rollback playbook, an operator at
+the console, and the dead-man timer, whose units are made here too.  Data moves first and manifests second: kubelet must never see an etcd manifest
 without its data, or DirectoryOrCreate makes it a brand-new empty cluster whose readyz says ok.
 """
 
@@ -17,9 +18,9 @@ SCRIPT = r"""#!/bin/sh
 # Puts @HOST@ back to the data it had before restore @ID@. Needs no Ansible; safe to run again, from any point.
 #   ./rollback          an unfinished restore: back to the cluster as it was
 #   ./rollback --undo   a finished one: back to the old data; what was written since is kept here as undone.N
-set -eu
-T=@T@ LIVE=@LIVE@ DATA=@DATA@ MANIFESTS=@MANIFESTS@ HELD=@HELD@ FILES=@FILES@ HEALTH=@HEALTH@
-PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+#   ./rollback --timer  what the dead-man timer runs: as the first, but a restore that was validated stays
+set -eu; PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+T=@T@ LIVE=@LIVE@ DATA=@DATA@ MANIFESTS=@MANIFESTS@ HELD=@HELD@ FILES=@FILES@ HEALTH=@HEALTH@ UNIT=@UNIT@
 say() { echo "rollback of @ID@ on @HOST@: $*"; }
 stop() { code=$1; shift; say "$* Now run: $T/rollback"; exit "$code"; }
 # only a note for people: with a full disk the rollback goes on without it
@@ -28,39 +29,41 @@ state() {
   { echo "$line" > "$T/state.new" && sync && mv -f "$T/state.new" "$T/state" && echo "$line" >> "$T/log" && sync; } 2>/dev/null ||
     say "cannot write $T/state (is the disk full?), going on"
 }
+disarm() {
+  [ -e "$UNIT.timer" ] || return 0
+  systemctl stop "${UNIT##*/}.timer" 2> /dev/null || :
+  rm -f "$UNIT.timer" "$UNIT.service" "${UNIT%/*}"/*.wants/"${UNIT##*/}".*; systemctl daemon-reload 2> /dev/null || :
+}
 # the control plane's processes: in a Pod, in this node's network namespace (comm holds 15 characters)
 pids() {
   for p in /proc/[0-9]*; do
-    [ "$p/ns/net" -ef /proc/self/ns/net ] || continue
-    read -r name < "$p/comm" || continue
+    [ "$p/ns/net" -ef /proc/self/ns/net ] && read -r name < "$p/comm" || continue
     case " $* " in *" $name "*) ! grep -q kubepods "$p/cgroup" || echo "${p#/proc/}" ;; esac
   done 2>/dev/null
 }
 unlocked() { [ ! -e "$1/snap/db" ] || flock -n -x "$1/snap/db" true; }
-
 exec 9>> "$T/lock"
 flock -w 600 9 || stop 4 "another step still holds $T/lock; nothing was done."
 read -r was rest < "$T/state"
-case $was in
-  committed) [ "${1-}" = --undo ] || { say "this restore was finished (${rest:-}); to go back to the old data: $T/rollback --undo"; exit 3; } ;;
-  rolled-back) [ -e "$T/old" ] || { say "already rolled back"; exit 0; } ;;
-  pruned) say "its old data was removed; nothing to go back to"; exit 3 ;;
+case $was:${1-} in
+  committed:--undo) ;;
+  committ*:--timer) disarm; say "the restore was validated, so its data stays"; exit 0 ;;
+  committed:*) say "this restore was finished (${rest:-}); to go back to the old data: $T/rollback --undo"; exit 3 ;;
+  rolled-back:*) [ -e "$T/old" ] || { disarm; say "already rolled back"; exit 0; } ;;
+  pruned:*) disarm; say "its old data was removed; nothing to go back to"; exit 3 ;;
 esac
+# a step that is still to come finds nothing to swap in, even where the full disk takes no state
+[ ! -e "$T/staged" ] || mv "$T/staged" "$T/staged.unused"
 state rolling-back
-
 if [ -e "$T/old" ]; then
   # The old data was moved away. Stop what runs on the new data, and prove it, before anything moves again.
   mkdir -p "$HELD"
   for f in $FILES; do
-    if [ -e "$MANIFESTS/$f" ]; then
-      if [ -e "$HELD/$f" ]; then mv "$MANIFESTS/$f" "$HELD/$f.$(date +%s)"; else mv "$MANIFESTS/$f" "$HELD/$f"; fi
-    fi
+    [ ! -e "$MANIFESTS/$f" ] || mv "$MANIFESTS/$f" "$HELD/$f$([ ! -e "$HELD/$f" ] || date +.%s)"
   done
-  say "stopping etcd and what talks to it"
-  waited=0
+  say "stopping etcd and what talks to it"; waited=0
   while [ -n "$(pids etcd kube-apiserver kube-controller kube-scheduler)" ] || ! unlocked "$DATA/member"; do
-    # the API server holds no state and would use its whole 30 s; etcd is asked first
-    case $waited in
+    case $waited in # the API server holds no state and would use its whole 30 s; etcd is asked first
       2) kill -9 $(pids kube-apiserver) ;;
       15) kill $(pids etcd) ;;
       30) kill -9 $(pids etcd kube-controller kube-scheduler) ;;
@@ -68,19 +71,14 @@ if [ -e "$T/old" ]; then
     [ $waited -lt 120 ] || stop 5 "etcd does not stop; no data was moved, the old data is in $T/old, the manifests in $HELD."
     sleep 1; waited=$((waited + 1))
   done
-  if [ -e "$LIVE" ]; then
-    n=1; while [ -e "$T/undone.$n" ]; do n=$((n + 1)); done
-    mv "$LIVE" "$T/undone.$n"; sync
-  fi
-  mv "$T/old" "$LIVE"; sync; back=yes
+  n=1; while [ -e "$T/undone.$n" ]; do n=$((n + 1)); done
+  [ ! -e "$LIVE" ] || mv "$LIVE" "$T/undone.$n"
+  sync; mv "$T/old" "$LIVE"; sync; back=yes
   say "the old data is back in $LIVE"
 fi
 [ -f "$DATA/member/snap/db" ] || stop 6 "$DATA/member/snap/db is missing: the manifests stay in $HELD, or kubelet would start an empty cluster."
-
-# A kubelet that died meanwhile would start nothing; one that runs does not notice.
-systemctl start kubelet 2> /dev/null || :
-# etcd first; the API server would only crash and back off until etcd answers
-for f in $FILES; do
+systemctl start kubelet 2> /dev/null || : # one that died would start nothing; one that runs does not notice
+for f in $FILES; do # etcd first; the API server would only crash and back off until etcd answers
   [ -e "$HELD/$f" ] || continue
   if [ -e "$MANIFESTS/$f" ]; then say "$MANIFESTS/$f exists already; the other one stays in $HELD"; continue; fi
   mv "$HELD/$f" "$MANIFESTS/$f"; sync
@@ -90,13 +88,55 @@ done
 rmdir "$HELD" 2> /dev/null || :
 # After new data the revision has gone backwards: kubelet has to list again.
 [ -z "${back-}" ] && [ ! -e "$T/undone.1" ] || systemctl restart kubelet 2> /dev/null || say "kubelet could not be restarted; run: systemctl restart kubelet"
+rm -rf "$T/staged.unused" "$T/staged.partial" "$T/snapshot.db"
 state rolled-back
+disarm
 say "done: the cluster has its old data and its manifests; kubelet starts it now"
 """
 
 
+# The timer counts from when it was armed.  A node that was rebooted runs the service at once: whoever was taking the restore
+# further has lost it.  No Type=oneshot, which systemd before 244 does not restart.
+SERVICE = """[Unit]
+Description=Take this node back from etcd restore @ID@, which was not committed
+RequiresMountsFor=@T@ @MANIFESTS@
+StartLimitIntervalSec=0
+
+[Service]
+ExecStart=/bin/sh @T@/rollback --timer
+Restart=on-failure
+RestartSec=30
+"""
+TIMER = """[Unit]
+Description=Dead-man timer of etcd restore @ID@
+
+[Timer]
+OnActiveSec=@SECONDS@
+AccuracySec=1s
+"""
+
+
+def timer_units(values, seconds):
+    """(text of the .service, text of the .timer)."""
+    texts = []
+    for text in (SERVICE, TIMER):
+        for name, value in (("T", _unit_quote(values["path"])), ("MANIFESTS", _unit_quote(values["manifests_dir"]))):
+            text = text.replace("@%s@" % name, value)
+        texts.append(text.replace("@ID@", values["id"]).replace("@SECONDS@", "%d" % seconds))
+    return tuple(texts)
+
+
+def _unit_quote(path):
+    """A path as systemd reads it in a unit file, where a backslash, a blank, a quote and a per cent sign mean something."""
+    return "".join("\\x%02x" % ord(c) if c in "\\ \"'" else "%%" if c == "%" else c for c in path)
+
+
 def rollback_script(values):
-    """The script for one transaction.  `values`: host, id, path, live, data_dir, manifests_dir, held, files (etcd's first), health_url."""
+    """The script for one transaction.
+
+    `values`: host, id, path, live, data_dir, manifests_dir, held, files (etcd's first), health_url, unit (path of the timer's
+    units without their suffix).
+    """
     text = SCRIPT
     for name, value in (
         ("T", values["path"]),
@@ -107,6 +147,7 @@ def rollback_script(values):
         ("FILES", " ".join(values["files"])),
         ("HEALTH", values["health_url"]),
         ("ETCD", values["files"][0]),
+        ("UNIT", values["unit"]),
     ):
         text = text.replace("@%s@" % name, shlex.quote(value))
     return text.replace("@HOST@", values["host"]).replace("@ID@", values["id"])

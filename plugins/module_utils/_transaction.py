@@ -30,10 +30,10 @@ import ssl
 import time
 from urllib.parse import urlsplit
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import run_tool
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import EtcdError, run_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeApi
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import database_is_locked, processes, remaining
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._rollback import rollback_script
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._rollback import rollback_script, timer_units
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import COMPONENTS, StaticPod, read_static_pods
 
 # The states in which a restore leaves a node, in order.  Each step first writes `<doing>`, then acts, then writes `<done>`.
@@ -131,7 +131,10 @@ def held_directory(manifests_dir, transaction_id):
 
 
 def list_transactions(data_dir):
-    """[{id, path, state, since, ended, finished}], oldest first; ids start with the time, so they sort."""
+    """[{id, path, state, since, ended, finished, about}], oldest first; ids start with the time, so they sort.
+
+    `about` is what the restore was begun with, for who is to finish it; {} when it has ended.
+    """
     base = transactions_directory(data_dir)
     found = []
     for name in sorted(os.listdir(base)) if os.path.isdir(base) else []:
@@ -140,7 +143,9 @@ def list_transactions(data_dir):
             transaction = Transaction(path)
             state, since = transaction.state()
             finished = "committed" in [line.split(" ")[0] for line in transaction.log()]
-            found.append({"id": name, "path": path, "state": state, "since": since, "ended": state in ENDED, "finished": finished})
+            ended = state in ENDED
+            about = {} if ended else transaction.plan.get("about", {})
+            found.append({"id": name, "path": path, "state": state, "since": since, "ended": ended, "finished": finished, "about": about})
     return found
 
 
@@ -208,7 +213,10 @@ class Transaction:
     # -- begin ----------------------------------------------------------------------------------------------------
 
     def begin(self, plan):
-        """Make the directory, the plan and the rollback script.  Nothing of the cluster is touched."""
+        """Make the directory, the plan and the rollback script.  Nothing of the cluster is touched.
+
+        `plan["about"]` is kept for whoever finishes the restore later.
+        """
         base = os.path.dirname(self.path)
         os.makedirs(base, mode=0o700, exist_ok=True)
         os.makedirs(self.path, mode=0o700, exist_ok=True)
@@ -243,6 +251,42 @@ class Transaction:
             like_old(self.plan["data_dir"], partial)
             sync_tree(partial)
             rename_durably(partial, staged)
+
+    # -- dead-man timer -------------------------------------------------------------------------------------------
+
+    def arm(self, seconds):
+        """Have systemd run the rollback script in so many seconds, and at once after a reboot; arming again begins anew."""
+        now = self.state()[0]
+        if now not in ORDER or not ORDER.index("staged") <= ORDER.index(now) < ORDER.index("committing"):
+            raise TransactionError("restore %s is %s on this host, so there is nothing to arm its timer for" % (self.id, now))
+        unit = self.plan["unit"]
+        wants = os.path.join(os.path.dirname(unit), "multi-user.target.wants")
+        for suffix, text in zip((".service", ".timer"), timer_units(self.plan, seconds)):
+            write_durably(unit + suffix, text, 0o644)
+        os.makedirs(wants, mode=0o755, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.symlink(unit + ".service", os.path.join(wants, os.path.basename(unit) + ".service"))
+        sync_directory(wants)
+        for command in (["daemon-reload"], ["restart", os.path.basename(unit) + ".timer"]):
+            result = run_tool(["systemctl"] + command, 60)
+            if result.rc != 0:
+                self._disarm()
+                raise TransactionError("the dead-man timer cannot be armed: `systemctl %s` %s: %s" % (" ".join(command), result.how(), result.last_words()))
+
+    def _disarm(self):
+        """Whatever stays armed finds the restore committed and does nothing."""
+        unit = self.plan["unit"]
+        name = os.path.basename(unit)
+        paths = [unit + ".timer", unit + ".service", os.path.join(os.path.dirname(unit), "multi-user.target.wants", name + ".service")]
+        if not any(os.path.lexists(path) for path in paths):
+            return
+        with contextlib.suppress(EtcdError):
+            run_tool(["systemctl", "stop", name + ".timer"], 60)
+        for path in paths:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        with contextlib.suppress(EtcdError):
+            run_tool(["systemctl", "daemon-reload"], 60)
 
     # -- stop -----------------------------------------------------------------------------------------------------
 
@@ -346,7 +390,10 @@ class Transaction:
             shutil.rmtree(self.file("staged"), ignore_errors=True)
             with contextlib.suppress(OSError):
                 os.rmdir(self.plan["held"])
-            self._remove_copied_snapshot()
+            # it was brought here for this restore only, and holds every Secret
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.file("snapshot.db"))
+            self._disarm()
         removed = []
         for path in generations_to_prune(self, keep):
             # What cannot be removed is no reason to call a finished restore failed.
@@ -367,16 +414,7 @@ class Transaction:
             raise TransactionError(
                 "the rollback %s: %s" % (result.how(), (result.stdout.strip().splitlines() or [result.last_words()])[-1])
             )
-        # Data that was staged but never served is of no more use; undone.N, which served, is kept.
-        for name in ("staged", "staged.partial"):
-            shutil.rmtree(self.file(name), ignore_errors=True)
-        self._remove_copied_snapshot()
         return result.stdout.splitlines()
-
-    def _remove_copied_snapshot(self):
-        """It was brought here for this restore only, and holds every Secret."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.file("snapshot.db"))
 
 
 def generations_to_prune(transaction, keep):
@@ -391,6 +429,20 @@ def generations_to_prune(transaction, keep):
         if other.exists():
             kinds.get("committed" if other.id == transaction.id else other.state()[0], []).append(other.path)
     return [path for paths in kinds.values() for path in paths[:-keep]] if keep else []
+
+
+def known_cluster_ids(data_dir):
+    """The cluster ids that etcd had on this node before and after its restores, oldest first: each restore makes a new one."""
+    with contextlib.suppress(FileNotFoundError), open(os.path.join(transactions_directory(data_dir), "cluster-ids"), encoding="utf-8") as stream:
+        return stream.read().split()
+    return []
+
+
+def remember_cluster_id(data_dir, cluster_id):
+    """So that a snapshot from before an earlier restore is known as this cluster's."""
+    known = known_cluster_ids(data_dir)
+    if cluster_id and cluster_id not in known:
+        write_durably(os.path.join(transactions_directory(data_dir), "cluster-ids"), "".join(each + "\n" for each in known + [cluster_id]))
 
 
 def like_old(old, new):

@@ -15,6 +15,7 @@ description:
   - A restore of one control plane node is a directory on it, in the file system of etcd's data directory. O(state) says how far it is to go.
   - Each state is written to disk before and after its step. A state that was reached already is not taken again.
   - Where the restore of several nodes must move together, bring all of them to one state before any goes to the next.
+  - A node on its own may go from V(staged) to V(started) in one call; every state between is written all the same.
   - Whatever the point, O(state=rolled_back) runs the script C(rollback) of that directory, which an operator can run without Ansible just as well.
 extends_documentation_fragment:
   - k8s_dr.etcd.etcd
@@ -36,7 +37,11 @@ options:
     description:
       - V(begun) makes the directory with the plan and the C(rollback) script.
       - V(staged) restores O(snapshot) into C(staged/) while the cluster serves.
+      - >-
+        V(armed) has systemd run the C(rollback) script in O(deadman) seconds, and at once after a reboot, unless the restore was committed by then.
+        It is no state of its own; arming again begins the time anew.
       - V(stopped) takes the control plane's own manifests away from kubelet and waits for proof that etcd is gone.
+      - The following ones take the steps before them as well, as far as these were not taken.
       - V(swapped) renames the live data to C(old/) and the staged data to where it was.
       - V(etcd_started) gives etcd's manifest back and waits until etcd serves.
       - V(started) gives the other manifests back and waits until the node's API server is ready.
@@ -44,11 +49,34 @@ options:
       - V(rolled_back) puts the node back to the data it had before.
     type: str
     required: true
-    choices: [begun, staged, stopped, swapped, etcd_started, started, committed, rolled_back]
+    choices: [begun, staged, armed, stopped, swapped, etcd_started, started, committed, rolled_back]
   manifests_dir:
     description: Directory that kubelet reads static Pods from. Used with O(state=begun).
     type: path
     default: /etc/kubernetes/manifests
+  about:
+    description: >-
+      What the restore is about, kept in its C(plan.json) and returned by M(k8s_dr.etcd.etcd_restore_info) while it is unfinished, for whoever
+      finishes it. Used with O(state=begun).
+    type: dict
+    default: {}
+  cluster_id:
+    description: >-
+      The id that the cluster has now. Kept beside the restores, since each restore makes a new one, and a snapshot from before is of the same
+      cluster. Used with O(state=begun) and O(state=committed).
+    type: str
+    default: ""
+  api_addresses:
+    description: >-
+      Addresses of all API servers of the cluster. When given, what other ones left in etcd (C(masterleases)) is removed with
+      O(state=started), so that no client is sent to an API server that is gone (kubernetes/kubernetes#86812).
+    type: list
+    elements: str
+    default: []
+  deadman:
+    description: Seconds until the node goes back by itself. Used with O(state=armed).
+    type: int
+    default: 900
   snapshot:
     description: Snapshot to restore, on the node. Required with O(state=staged).
     type: path
@@ -79,9 +107,13 @@ options:
     type: bool
     default: false
   step_timeout:
-    description: Seconds that the step may take.
+    description: Seconds that each step may take.
     type: int
     default: 300
+  stop_timeout:
+    description: Seconds that the stop may take.
+    type: int
+    default: 120
 seealso:
   - module: k8s_dr.etcd.etcd_restore_info
 notes:
@@ -93,7 +125,7 @@ EXAMPLES = r"""
   k8s_dr.etcd.etcd_restore_transaction:
     path: /var/lib/etcd.restore/20261122T170501Z-4f1c
     state: stopped
-    step_timeout: 90
+    stop_timeout: 90
 
 - name: Put the node back as it was
   k8s_dr.etcd.etcd_restore_transaction:
@@ -127,6 +159,11 @@ seconds:
   returned: success
   type: float
   sample: 1.9
+masterleases:
+  description: Keys of API servers that are gone, which were removed.
+  returned: O(state=started)
+  type: list
+  elements: str
 output:
   description: What the C(rollback) script said.
   returned: O(state=rolled_back)
@@ -144,7 +181,7 @@ import socket
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import CONNECTION_SPEC, EtcdError, find_tools, offline_tool
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import CONNECTION_SPEC, EtcdClient, EtcdError, find_tools, offline_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import COMPONENTS
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import (
@@ -155,6 +192,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import (
     live_path,
     mount_of,
     read_control_plane,
+    remember_cluster_id,
     transactions_directory,
 )
 
@@ -164,7 +202,7 @@ ARGUMENTS = dict(
     state={
         "type": "str",
         "required": True,
-        "choices": ["begun", "staged", "stopped", "swapped", "etcd_started", "started", "committed", "rolled_back"],
+        "choices": ["begun", "staged", "armed", "stopped", "swapped", "etcd_started", "started", "committed", "rolled_back"],
     },
     manifests_dir={"type": "path", "default": "/etc/kubernetes/manifests"},
     snapshot={"type": "path"},
@@ -175,11 +213,16 @@ ARGUMENTS = dict(
     bump_revision={"type": "int", "default": 0},
     keep={"type": "int", "default": 3, "no_log": False},
     undo={"type": "bool", "default": False},
+    about={"type": "dict", "default": {}},
+    cluster_id={"type": "str", "default": ""},
+    api_addresses={"type": "list", "elements": "str", "default": []},
+    deadman={"type": "int", "default": 900},
     step_timeout={"type": "int", "default": 300},
+    stop_timeout={"type": "int", "default": 120},
 )
 
 
-def make_plan(transaction, manifests_dir):
+def make_plan(transaction, manifests_dir, about):
     """All that the later steps and the rollback script need, taken from the node while its manifests are in place."""
     manifests_dir = os.path.realpath(manifests_dir)
     pods = read_control_plane(manifests_dir)
@@ -207,6 +250,9 @@ def make_plan(transaction, manifests_dir):
         ],
         # plain HTTP, for the rollback script
         "health_url": metrics + "/health" if metrics else "",
+        "unit": "/etc/systemd/system/etcd-restore-" + transaction.id,
+        "etcd_prefix": pods["kube-apiserver"].flags.get("etcd-prefix", "/registry"),
+        "about": about,
     }
 
 
@@ -233,30 +279,62 @@ def take(module, transaction):
     params = module.params
     state, timeout = params["state"], params["step_timeout"]
     if state == "begun":
-        transaction.begin(make_plan(transaction, params["manifests_dir"]))
+        transaction.begin(make_plan(transaction, params["manifests_dir"], params["about"]))
+        remember_cluster_id(transaction.plan["data_dir"], params["cluster_id"])
     elif state == "staged":
         stage(module, transaction)
-    elif state == "stopped":
-        transaction.stop(timeout)
-    elif state == "swapped":
-        transaction.swap()
-    elif state == "etcd_started":
-        transaction.start_etcd({name: params[name] for name in ("cacert", "cert", "key")}, timeout)
-    elif state == "started":
-        transaction.start(timeout)
+    elif state == "armed":
+        transaction.arm(params["deadman"])
     elif state == "committed":
+        remember_cluster_id(transaction.plan["data_dir"], params["cluster_id"])
         return {"removed": transaction.commit(params["keep"])}
-    else:
+    elif state == "rolled_back":
         return {"output": transaction.roll_back(params["undo"], timeout)}
+    else:
+        forward(transaction, state, params)
+        if state == "started":
+            return {"masterleases": remove_stale_masterleases(module, transaction.plan["etcd_prefix"])}
     return {}
+
+
+def forward(transaction, state, params):
+    """From staged data to `state`, step by step."""
+    tls = {name: params[name] for name in ("cacert", "cert", "key")}
+    for step, act in (
+        ("stopped", lambda: transaction.stop(params["stop_timeout"])),
+        ("swapped", transaction.swap),
+        ("etcd_started", lambda: transaction.start_etcd(tls, params["step_timeout"])),
+        ("started", lambda: transaction.start(params["step_timeout"])),
+    ):
+        if not is_done(transaction, step):
+            act()
+        if step == state:
+            return
+
+
+def remove_stale_masterleases(module, prefix):
+    """They would expire by themselves, so this is no reason to fail."""
+    if not module.params["api_addresses"]:
+        return []
+    base = prefix.rstrip("/") + "/masterleases/"
+    removed = []
+    try:
+        client = EtcdClient(module.params)
+        for key in client.run("get", "--prefix", "--keys-only", base).stdout.split():
+            if key[len(base) :] not in module.params["api_addresses"]:
+                client.run("del", key)
+                removed.append(key)
+    except EtcdError as exc:
+        module.warn("stale masterleases were not removed, they expire by themselves: %s" % exc.message)
+    return removed
 
 
 def is_done(transaction, state):
     """Whether there is nothing left to do."""
     if not transaction.exists():
         return False
-    if state == "begun":
-        return True
+    if state in ("begun", "armed"):
+        return state == "begun"
     if state == "rolled_back":
         now = transaction.state()[0]
         return now == "rolled-back" and not os.path.exists(transaction.file("old"))
@@ -287,7 +365,7 @@ def main():
     changed = not is_done(transaction, state)
     answer = {"changed": changed, "transaction": before, "seconds": 0.0}
     if changed and module.check_mode:
-        answer["transaction"] = dict(before, state=state.replace("_", "-"))
+        answer["transaction"] = dict(before, state=before["state"] if state == "armed" else state.replace("_", "-"))
         if state == "committed":
             answer["removed"] = generations_to_prune(transaction, module.params["keep"])
     elif changed:
