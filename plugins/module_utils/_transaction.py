@@ -58,6 +58,10 @@ class TransactionError(Exception):
     """A step that could not be taken: one sentence that says what state things are in."""
 
 
+class Busy(TransactionError):
+    """Somebody else is taking a step of this restore on this host: a module whose controller died goes on, or a rollback."""
+
+
 def sync_directory(path):
     """Make a rename inside `path` durable."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -201,7 +205,7 @@ class Transaction:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as exc:
-                raise TransactionError("another step of restore %s is being taken on this host right now" % self.id) from exc
+                raise Busy("another step of restore %s is being taken on this host right now" % self.id) from exc
             now = self.state()[0]
             # from where the step before ended, or from this very step, interrupted
             if now not in (doing, (["begun"] + ORDER)[ORDER.index(doing)]):

@@ -185,6 +185,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import CONNECTIO
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import COMPONENTS
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import (
+    Busy,
     Transaction,
     TransactionError,
     generations_to_prune,
@@ -306,8 +307,15 @@ def forward(transaction, state, params):
         ("etcd_started", lambda: transaction.start_etcd(tls, params["step_timeout"])),
         ("started", lambda: transaction.start(params["step_timeout"])),
     ):
-        if not is_done(transaction, step):
-            act()
+        end = time.monotonic() + params["step_timeout"]
+        while not is_done(transaction, step):
+            try:
+                act()
+            except Busy:
+                # what the run before began and never saw the end of
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.2)
         if step == state:
             return
 
