@@ -31,6 +31,8 @@ import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PKI = "/etc/kubernetes/pki/etcd"
+# Where the reports of restores go, which would otherwise litter the home directory.
+RESTORES = ROOT / "reports" / "restores"
 Gap = collections.namedtuple("Gap", "what seconds samples failures")
 
 
@@ -143,6 +145,8 @@ class Sandbox:
         if core:
             argv = [str(ROOT / "tests/tools/venv"), "core-" + core, "ansible-playbook"]
         argv += ["-i", str(self.inventory), name, *args]
+        if name in ("restore.yml", "rollback.yml") and not any("etcd_restore_report_dir=" in arg for arg in args):
+            argv += ["-e", "etcd_restore_report_dir=%s" % RESTORES]
         env = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
         env.update(ANSIBLE_NOCOLOR="1", ANSIBLE_FORCE_COLOR="0", PYTHONUNBUFFERED="1", LC_ALL="C.UTF-8")
         how = {"cwd": ROOT / "playbooks", "env": env, "stdin": subprocess.DEVNULL, "text": True}
