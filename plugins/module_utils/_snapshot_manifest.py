@@ -97,8 +97,11 @@ def write_manifest(path, manifest):
     fsync_dir(os.path.dirname(target))
 
 
-def read_manifest(path):
-    """The manifest of the snapshot `path`; ManifestError when there is none or it cannot be one of this file."""
+def read_manifest(path, renamed=False):
+    """The manifest of the snapshot `path`; ManifestError when there is none or it cannot be one of this file.
+
+    renamed: the snapshot may have had another name when it was taken; then its checksum tells whether the manifest is its own.
+    """
     target = manifest_path(path)
     try:
         with open(target, "rb") as stream:
@@ -120,7 +123,11 @@ def read_manifest(path):
             raise ManifestError("%s is damaged: its `%s` is missing or of the wrong type" % (target, name))
     if not re.match(r"^[0-9a-f]{64}$", manifest["sha256"]):
         raise ManifestError("%s is damaged: its `sha256` is none" % target)
-    if manifest["file"] != os.path.basename(path):
+    try:
+        time.strptime(manifest["created"], "%Y-%m-%dT%H:%M:%SZ")
+    except ValueError:
+        raise ManifestError("%s is damaged: its `created` is no time" % target) from None
+    if manifest["file"] != os.path.basename(path) and not renamed:
         raise ManifestError("%s belongs to %s" % (target, json.dumps(manifest["file"])[:200]))
     return manifest
 

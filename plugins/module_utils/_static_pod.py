@@ -68,3 +68,19 @@ def read_static_pods(directory):
                 raise ValueError("%s and %s are both manifests of %s" % (pods[pod.component].path, path, pod.component))
             pods[pod.component] = pod
     return pods
+
+
+def other_static_pods(directory):
+    """Names of the static Pods in a directory that are not the control plane's own, as kube-vip or haproxy: nobody moves them."""
+    names = []
+    for name in sorted(os.listdir(directory)):
+        path = os.path.join(directory, name)
+        if name.startswith(".") or not os.path.isfile(path):
+            continue
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            text = stream.read()
+        if StaticPod(path, text).component not in COMPONENTS:
+            # the name in the metadata, at whatever depth they are written
+            match = re.search(r"""^["']?metadata["']?:[ \t]*\n(?:[ \t]+.*\n)*?[ \t]+["']?name["']?:[ \t]*["']?([a-z0-9.-]+)""", text, re.MULTILINE)
+            names.append(match.group(1) if match else name)
+    return names

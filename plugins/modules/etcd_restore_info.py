@@ -12,7 +12,8 @@ version_added: 0.1.0
 author:
   - The k8s_dr founders (@k8s-dr)
 description:
-  - Reads the static Pod manifests of a kubeadm control plane, its etcd data directory and what earlier restores left behind.
+  - Reads the static Pod manifests of a kubeadm control plane, its etcd data directory, what earlier restores left behind, and what a restore
+    depends on besides, as certificates, kubelet, the container runtime, file systems and the clock.
   - Fails only when the host is not a control plane. What merely stands in the way of a restore is returned.
 extends_documentation_fragment:
   - k8s_dr.etcd.attributes
@@ -31,6 +32,19 @@ options:
       - While etcd's manifest is there, its C(--data-dir) is what counts.
     type: path
     default: /var/lib/etcd
+  snapshot_dir:
+    description: Directory of snapshots, which need not exist, to tell the space in its file system.
+    type: path
+    default: /var/backups/etcd
+  controller_time:
+    description:
+      - Time of the controller when it asks, in seconds since 1970. It is returned beside the node's own.
+      - The node's clock is behind by as much as RV(restore.time) is less than this, and ahead by as much as it is more than the controller's time
+        when it gets the answer. So the time that the question takes is not taken for a difference.
+    type: float
+  controller_pod:
+    description: Name of the Pod that the controller runs in, when it runs in one, to tell whether that Pod belongs to this very cluster.
+    type: str
 seealso:
   - module: k8s_dr.etcd.etcd_restore_transaction
 """
@@ -66,7 +80,10 @@ restore:
       description: Whether the data directory is a mount point. Then C(member) inside it is what moves.
       type: bool
     data_bytes:
-      description: Bytes that the data directory holds.
+      description: Bytes on disk of etcd's data, without what earlier restores keep.
+      type: int
+    database_bytes:
+      description: Size of the database in it, which is about what a snapshot of it has. V(0) when there is none.
       type: int
     free_bytes:
       description: Bytes free in the data directory's file system.
@@ -108,20 +125,76 @@ restore:
     kubelet_backs_off:
       description: Whether kubelet may delay the next start of the control plane, because it had to start a part of it again lately.
       type: bool
+    snapshot_dir:
+      description: >-
+        V(path), V(free_bytes) of the file system that O(snapshot_dir) is in or would be in, and V(same_file_system), whether that is the one of the
+        data directory.
+      type: dict
+    certificates:
+      description: >-
+        Certificates that the node lives on, each with V(path), V(what) in words, V(expires) in UTC, V(expired), V(days_left), and V(problem), a
+        sentence when it has expired, is not yet valid or cannot be read, otherwise V(null). They are etcd's, the API server's with the CAs they
+        know each other by, and the client certificates of the controller-manager, the scheduler and kubelet.
+      type: list
+      elements: dict
+      sample:
+        - path: /etc/kubernetes/pki/etcd/server.crt
+          what: etcd's server certificate
+          expires: "2027-11-22T20:41:00Z"
+          expired: false
+          days_left: 364
+          problem: null
+    obstacles:
+      description: >-
+        One sentence for everything that would keep the restore from moving data or manifests, or the control plane from starting again. Among them
+        are file systems that data cannot be renamed between, that are read-only or full, files that are immutable, a write-ahead log outside
+        the data, and files that the control plane's flags name and that are missing.
+      type: list
+      elements: str
+    other_static_pods:
+      description: Names of the static Pods in O(manifests_dir) that are not the control plane's own, as kube-vip. A restore leaves them alone.
+      type: list
+      elements: str
+      sample: [kube-vip]
+    runtime:
+      description: V(socket), the path of the container runtime's socket as kubelet knows it, and V(running), whether it answers there.
+      type: dict
+    systemd:
+      description: Whether systemd runs the node, and so can have a timer.
+      type: bool
+    cluster_ids:
+      description: Ids, in hexadecimal, of the clusters that etcd on this node belonged to before and after earlier restores.
+      type: list
+      elements: str
+    time:
+      description: Time of the node, in seconds since 1970.
+      type: float
+    controller_time:
+      description: O(controller_time) again, V(null) without it.
+      type: float
+    controller_inside:
+      description: Whether O(controller_pod) is a Pod of this cluster. V(null) without it, and when the API server does not answer.
+      type: bool
     fingerprints:
       description: SHA-256 of what a snapshot of this cluster must have in common with it, as in a snapshot's manifest.
       type: dict
 """
 
+import datetime
 import os
 import socket
+import time
+from urllib.parse import quote
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._fingerprints import fingerprints
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import url_of
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeApi, KubeError, url_of
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kubelet import Kubelet, runtime_answers
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._obstacles import certificates, existing, obstacles
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import kubelet_backs_off, kubelet_is_running
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import COMPONENTS, read_static_pods
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import COMPONENTS, other_static_pods, read_static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import (
+    known_cluster_ids,
     list_transactions,
     live_path,
     transactions_directory,
@@ -129,7 +202,24 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import (
 )
 
 
-def look(manifests_dir, data_dir):
+def size_of(path):
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def pod_exists(apiserver, name):
+    """Whether a Pod of this name is in the cluster; None when nobody can say."""
+    if apiserver is None:
+        return None
+    try:
+        return bool(KubeApi(apiserver).get("/api/v1/pods?limit=1&fieldSelector=metadata.name%3D" + quote(name, safe="")).get("items"))
+    except (KubeError, ValueError):
+        return None
+
+
+def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None):
     pods = read_static_pods(manifests_dir)
     etcd = {}
     if "etcd" in pods:
@@ -152,13 +242,16 @@ def look(manifests_dir, data_dir):
     missing = [component for component in COMPONENTS if component not in pods]
     parent = data_dir if os.path.isdir(data_dir) else os.path.dirname(data_dir)
     space = os.statvfs(parent)
+    beside = os.statvfs(existing(snapshot_dir))
+    kubelet = Kubelet()
     return {
         "host": socket.gethostname(),
         "complete": not missing,
         "missing": missing,
         "data_dir": os.path.realpath(data_dir),
         "mount_point": live_path(data_dir) != os.path.realpath(data_dir),
-        "data_bytes": tree_bytes(data_dir),
+        "data_bytes": tree_bytes(live_path(data_dir)),
+        "database_bytes": size_of(os.path.join(data_dir, "member", "snap", "db")),
         "free_bytes": space.f_bavail * space.f_frsize,
         "transactions_dir": transactions_directory(data_dir),
         "transactions": transactions,
@@ -170,6 +263,18 @@ def look(manifests_dir, data_dir):
         "kubelet_running": kubelet_is_running(),
         "kubelet_backs_off": kubelet_backs_off(COMPONENTS),
         "fingerprints": fingerprints(manifests_dir),
+        "snapshot_dir": {
+            "path": snapshot_dir,
+            "free_bytes": beside.f_bavail * beside.f_frsize,
+            "same_file_system": os.stat(existing(snapshot_dir)).st_dev == os.stat(parent).st_dev,
+        },
+        "certificates": certificates(pods, kubelet.kubeconfig, datetime.datetime.now(datetime.timezone.utc)),
+        "obstacles": obstacles(pods, manifests_dir, data_dir, kubelet.static_pods),
+        "other_static_pods": other_static_pods(manifests_dir),
+        "runtime": {"socket": kubelet.runtime_socket, "running": runtime_answers(kubelet.runtime_socket)},
+        "systemd": os.path.isdir("/run/systemd/system"),
+        "cluster_ids": known_cluster_ids(data_dir),
+        "controller_inside": pod_exists(pods.get("kube-apiserver"), controller_pod) if controller_pod else None,
     }
 
 
@@ -178,14 +283,20 @@ def main():
         argument_spec={
             "manifests_dir": {"type": "path", "default": "/etc/kubernetes/manifests"},
             "data_dir": {"type": "path", "default": "/var/lib/etcd"},
+            "snapshot_dir": {"type": "path", "default": "/var/backups/etcd"},
+            "controller_time": {"type": "float"},
+            "controller_pod": {"type": "str"},
         },
         supports_check_mode=True,
     )
-    manifests_dir = module.params["manifests_dir"]
+    params = module.params
+    # at once, so that what looking takes is not taken for a difference of clocks
+    times = {"time": time.time(), "controller_time": params["controller_time"]}
+    manifests_dir = params["manifests_dir"]
     if not os.path.isdir(manifests_dir):
         module.fail_json(msg="%s does not exist: this host is no kubeadm control plane node" % manifests_dir)
     try:
-        restore = look(manifests_dir, module.params["data_dir"])
+        restore = dict(times, **look(manifests_dir, params["data_dir"], params["snapshot_dir"], params["controller_pod"]))
     except (OSError, ValueError) as exc:
         module.fail_json(msg="The control plane of this host cannot be read: %s" % exc)
     module.exit_json(changed=False, restore=restore)

@@ -168,10 +168,35 @@ snapshot:
       type: list
       elements: str
       sample: []
+manifest:
+  description: The manifest beside the file, as M(k8s_dr.etcd.etcd_snapshot) wrote it; V(null) when there is none or it is not this file's.
+  returned: success
+  type: dict
+manifest_problem:
+  description: One sentence that says why the manifest beside the file cannot be relied on; V(null) when it can, and when there is none.
+  returned: success
+  type: str
+  sample: /var/backups/etcd/a.db.json describes another file than /var/backups/etcd/a.db, so the one or the other was replaced
 """
 
+import os
+
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _etcd, _snapshot_status
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _etcd, _snapshot_manifest, _snapshot_status
+
+
+def manifest_beside(snapshot):
+    """(manifest, problem) of a snapshot that was examined; (None, None) when it has no manifest."""
+    path = _snapshot_manifest.manifest_path(snapshot["path"])
+    if not os.path.lexists(path):
+        return None, None
+    try:
+        manifest = _snapshot_manifest.read_manifest(snapshot["path"], renamed=True)
+    except _snapshot_manifest.ManifestError as exc:
+        return None, str(exc)
+    if snapshot["sha256"] and manifest["sha256"] != snapshot["sha256"]:
+        return None, "%s describes another file than %s, so the one or the other was replaced" % (path, snapshot["path"])
+    return manifest, None
 
 
 def main():
@@ -195,7 +220,8 @@ def main():
     snapshot = _snapshot_status.examine(params["path"], etcdctl, etcdutl, params["timeout"], everything=not params["verify"])
     if params["verify"] and snapshot["problems"]:
         module.fail_json(msg=snapshot["problems"][0], snapshot=snapshot)
-    module.exit_json(changed=False, snapshot=snapshot)
+    manifest, problem = manifest_beside(snapshot)
+    module.exit_json(changed=False, snapshot=snapshot, manifest=manifest, manifest_problem=problem)
 
 
 if __name__ == "__main__":
