@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
 import re
 
@@ -71,19 +72,26 @@ def age(pid, proc="/proc"):
     return float(_read(os.path.join(proc, "uptime")).split()[0]) - start
 
 
-def kubelet_backs_off(names, proc="/proc"):
+def kubelet_backs_off(names, proc="/proc", logs="/var/log/pods"):
     """Whether kubelet may delay the next start of one of the static Pods `names`.
 
     It keeps a back-off of 10 s to 5 min in memory, for up to 10 minutes after it had to start a container again: when one is
-    not running now, or started lately and well after kubelet itself.
+    not running now, or when it was this very kubelet that lately started one which had run before.
     """
     running = processes(proc)
     kubelet = max([age(process.pid, proc) for process in running if process.name == "kubelet"] or [0])
     for name in names:
         ages = [age(process.pid, proc) for process in running if process.name == name and process.pod]
-        if not ages or (min(ages) < 600 and kubelet - min(ages) > 120):
+        if not ages or (min(ages) < 600 and min(ages) < kubelet and _ran_before(name, logs)):
             return True
     return False
+
+
+def _ran_before(name, logs):
+    """Whether this is not the first container of the static Pod: kubelet numbers their logs from 0.  True when there are none to see."""
+    found = glob.glob(os.path.join(logs, "kube-system_%s-*" % name, name, "*.log"))
+    numbers = [int(number) for number in (os.path.basename(path)[: -len(".log")] for path in found) if number.isdigit()]
+    return not numbers or max(numbers) > 0
 
 
 def database_is_locked(path):

@@ -77,21 +77,28 @@ def test_lock_of_the_database_follows_a_rename(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kubelet", "etcd", "expected"),
+    ("kubelet", "etcd", "log", "expected"),
     [
-        (100, 110, False),  # up for hours
-        (9800, 9810, False),  # the node has just booted
-        (100, 9900, True),  # started again 100 s ago by an old kubelet
-        (9990, 9900, False),  # kubelet was restarted since
-        (100, 9300, False),  # longer ago than kubelet remembers
-        (100, None, True),  # not running: it crashes
+        (100, 110, 3, False),  # up for hours
+        (9800, 9810, 0, False),  # the node was made just now
+        (9800, 9810, 1, True),  # the node has just booted: its containers run for the second time
+        (9800, 9810, None, True),  # where there are no logs nobody knows
+        (100, 9900, 11, True),  # started again 100 s ago by an old kubelet
+        (9990, 9900, 11, False),  # kubelet was restarted since
+        (100, 9300, 11, False),  # longer ago than kubelet remembers
+        (100, None, 11, True),  # not running: it crashes
     ],
 )
-def test_back_off_of_kubelet(proc, kubelet, etcd, expected):
+def test_back_off_of_kubelet(proc, tmp_path, kubelet, etcd, log, expected):
     add(proc, 5, ["/usr/bin/kubelet"], "0::/system.slice/kubelet.service\n", started=kubelet)
     if etcd is not None:
         add(proc, 7, ["etcd"], "0::/kubepods/pod%s/x\n" % STATIC, started=etcd)
-    assert _procs.kubelet_backs_off(("etcd",), str(proc)) is expected
+    logs = tmp_path / "logs"
+    for name, number in (("etcd", log), ("kube-apiserver", 99)):
+        (logs / ("kube-system_%s-cp1_%s" % (name, STATIC)) / name).mkdir(parents=True)
+        if number is not None:
+            (logs / ("kube-system_%s-cp1_%s" % (name, STATIC)) / name / ("%d.log" % number)).touch()
+    assert _procs.kubelet_backs_off(("etcd",), str(proc), str(logs)) is expected
 
 
 def test_this_very_machine():
