@@ -6,12 +6,17 @@ import contextlib
 import fcntl
 import json
 import os
+import pathlib
 import shutil
 import subprocess
+import threading
+import time
+import types
 
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _etcd, _transaction
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _etcd, _rollback, _transaction
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import ORDER, Transaction, TransactionError
+from ansible_collections.k8s_dr.etcd.plugins.modules import etcd_restore_transaction as module
 
 FILES = ["etcd.yaml", "kube-apiserver.yaml", "kube-controller-manager.yaml", "kube-scheduler.yaml"]
 
@@ -372,6 +377,164 @@ def test_the_script_is_short_enough_to_read_at_night(node):
 
 def test_every_state_has_a_doing_and_a_done():
     assert len(ORDER) == len(set(ORDER)) == 12
+
+
+def units(node):
+    """What systemd would find."""
+    directory = pathlib.Path(node.plan["unit"]).parent
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir()) if directory.exists() else []
+
+
+@pytest.fixture
+def systemd(node, monkeypatch):
+    """The commands of systemctl are written down, and the transaction finds it."""
+    pathlib.Path(node.plan["unit"]).parent.mkdir()
+    monkeypatch.setenv("PATH", node.environment["PATH"])
+    return node
+
+
+ARMED = ["etcd-restore-x.service", "etcd-restore-x.timer", "multi-user.target.wants/etcd-restore-x.service"]
+
+
+def test_the_timer_runs_the_rollback_later_and_after_a_reboot_at_once(systemd):
+    systemd.stage()
+    for dummy in range(2):
+        systemd.transaction.arm(900)
+        assert units(systemd) == ARMED
+    service, timer, wanted = (pathlib.Path(systemd.plan["unit"]).parent / name for name in ARMED)
+    assert "OnActiveSec=900\n" in timer.read_text()
+    assert "ExecStart=/bin/sh %s/rollback --timer\n" % systemd.path in service.read_text()
+    assert "RequiresMountsFor=%s " % systemd.path in service.read_text()
+    assert wanted.resolve() == service
+    assert systemd.kubelet() == ["daemon-reload", "restart etcd-restore-x.timer"] * 2
+    assert systemd.transaction.state()[0] == "staged"
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback", "timer"])
+def test_the_timer_ends_with_the_restore(systemd, end):
+    systemd.stage()
+    systemd.transaction.arm(900)
+    systemd.transaction.stop(5)
+    systemd.transaction.swap()
+    systemd.start()
+    if end == "commit":
+        systemd.transaction.commit(keep=3)
+        assert systemd.data() == "new"
+    else:
+        done = systemd.rollback(*(["--timer"] if end == "timer" else []))
+        assert done.returncode == 0, done.stdout
+        systemd.is_old()
+    assert units(systemd) == []
+    assert "stop etcd-restore-x.timer" in systemd.kubelet()
+
+
+def test_a_validated_restore_stays_when_the_timer_fires(systemd):
+    """The controller died between its decision and the end."""
+    systemd.stage()
+    systemd.transaction.arm(900)
+    systemd.transaction.stop(5)
+    systemd.transaction.swap()
+    systemd.start()
+    with contextlib.suppress(KeyboardInterrupt), systemd.transaction.step("committing", "committed"):
+        raise KeyboardInterrupt
+    assert systemd.rollback("--timer").returncode == 0
+    assert systemd.data() == "new" and units(systemd) == []
+    assert systemd.transaction.state()[0] == "committing"
+    # whoever is asked by name still goes back
+    assert systemd.rollback().returncode == 0
+    systemd.is_old()
+
+
+def test_a_timer_that_cannot_be_armed_is_an_error_and_leaves_nothing(systemd):
+    systemd.stage()
+    systemd.systemctl.write_text("#!/bin/sh\necho no bus >&2; [ $1 != restart ]\n")
+    with pytest.raises(TransactionError, match=r"cannot be armed: `systemctl restart etcd-restore-x.timer` ended with code 1: no bus"):
+        systemd.transaction.arm(900)
+    assert units(systemd) == []
+    systemd.transaction.stop(5)
+
+
+@pytest.mark.parametrize("state", ["begun", "rolled-back", "committed"])
+def test_no_timer_for_what_is_not_under_way(systemd, state):
+    (systemd.path / "state").write_text(state + " 2026\n")
+    with pytest.raises(TransactionError, match="nothing to arm"):
+        systemd.transaction.arm(900)
+    assert units(systemd) == []
+
+
+def test_paths_that_mean_something_to_systemd():
+    texts = _rollback.timer_units({"path": "/a b/100%/x", "manifests_dir": '/m"n', "id": "i"}, 5)
+    assert "ExecStart=/bin/sh /a\\x20b/100%%/x/rollback" in texts[0]
+    assert "RequiresMountsFor=/a\\x20b/100%%/x /m\\x22n" in texts[0]
+
+
+def test_after_a_rollback_nothing_is_left_to_swap_in(node):
+    """Even where no state can be written: the step that is still to come finds nothing."""
+    bring_to(node, "stopped")
+    os.mkdir(node.path / "state.new")
+    assert node.rollback().returncode == 0
+    assert not (node.path / "staged").exists()
+    (node.path / "state.new").rmdir()
+    with pytest.raises(TransactionError, match="missing"):
+        node.transaction.swap()
+    assert node.data() == "old"
+
+
+def test_cluster_ids_are_remembered_once_and_in_order(node, monkeypatch):
+    monkeypatch.setattr(_transaction, "transactions_directory", lambda data_dir: str(node.path.parent))
+    assert _transaction.known_cluster_ids("x") == []
+    for cluster_id in ("a1", "b2", "", "a1"):
+        _transaction.remember_cluster_id("x", cluster_id)
+    assert _transaction.known_cluster_ids("x") == ["a1", "b2"]
+
+
+def test_an_unfinished_restore_says_what_it_is_about(node, monkeypatch):
+    monkeypatch.setattr(_transaction, "transactions_directory", lambda data_dir: str(node.path.parent))
+    node.plan["about"] = {"snapshot": {"path": "/x.db"}}
+    node.begin()
+    assert _transaction.list_transactions(str(node.data_dir))[0]["about"]["snapshot"]["path"] == "/x.db"
+    bring_to(node, "started")
+    node.transaction.commit(keep=3)
+    assert _transaction.list_transactions(str(node.data_dir))[0]["about"] == {}
+
+
+@pytest.mark.parametrize("point", POINTS[1:])
+def test_a_restore_is_finished_from_every_point(node, point, monkeypatch):
+    """What the next run does when it is told to resume."""
+    monkeypatch.setattr(module, "remove_stale_masterleases", lambda *args: [])
+    monkeypatch.setattr(_transaction, "etcd_is_healthy", lambda *args: True)
+    monkeypatch.setattr(_transaction, "KubeApi", lambda *args, **kw: types.SimpleNamespace(ready=lambda: True, url=""))
+    monkeypatch.setattr(_transaction, "StaticPod", lambda *args: None)
+    bring_to(node, point)
+    params = {"cacert": "", "cert": "", "key": "", "stop_timeout": 5, "step_timeout": 5}
+    for state in ("stopped", "started", "started"):
+        module.forward(node.transaction, state, params)
+    assert node.data() == "new"
+    assert node.transaction.state()[0] == "started"
+    assert node.manifest_names() == sorted([*FILES, "kube-vip.yaml"])
+    assert node.rollback().returncode == 0
+    node.is_old()
+
+
+def test_what_another_run_has_under_way_is_waited_for(node):
+    node.stage()
+    taken = threading.Event()
+
+    def other():
+        with open(node.path / "lock", "a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            taken.set()
+            time.sleep(0.5)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    taken.wait(5)
+    params = {"cacert": "", "cert": "", "key": "", "stop_timeout": 5, "step_timeout": 0}
+    with pytest.raises(_transaction.Busy):
+        module.forward(node.transaction, "stopped", params)
+    module.forward(node.transaction, "stopped", dict(params, step_timeout=10))
+    thread.join()
+    assert node.transaction.state()[0] == "stopped"
 
 
 def test_a_mount_point_is_known_even_when_it_is_a_bind_mount(tmp_path, monkeypatch):
