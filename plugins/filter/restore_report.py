@@ -54,7 +54,8 @@ _PHASES = (
 )
 ORDER = ("preflight", "question") + tuple(phase[0] for phase in _PHASES) + ("safety snapshot",)
 _SNAPSHOT = ("path", "source", "created", "host", "revision", "size", "sha256", "integrity", "etcd_version", "kubernetes_version")
-_SAFETY = ("path", "created", "revision", "size", "sha256", "total_keys", "verified")
+_SAFETY = ("path", "created", "revision", "size", "sha256", "total_keys")
+_NUMBERS = ("revision", "size", "total_keys")
 # Clocks that differ by less are left as they are: the difference is noise of how it is measured.
 _SKEW = 5.0
 
@@ -96,9 +97,9 @@ def some(source, names):
     source = mapping(source)
     found = {}
     for name in names:
-        value = source.get(name)
+        value = number(source.get(name)) if name in _NUMBERS else text_of(source.get(name))
         if value is not None and value != "":
-            found[name] = value if isinstance(value, (bool, int, float)) else text_of(value)
+            found[name] = value
     return found
 
 
@@ -148,8 +149,8 @@ class Node:
         return found
 
     def inside(self):
-        """Seconds from the stop until the API server was ready, by the node itself; None when it did not get there."""
-        begun, ended = self.first("stopping"), self.last("started")
+        """Seconds from the stop until the API server was ready, by the node itself; None when it did not get there, or not for good."""
+        begun, ended = self.first("stopping"), self.last("started") if not self.first("rolling-back") else None
         return round((ended - begun).total_seconds(), 3) if begun and ended else None
 
     def outside(self):
@@ -239,10 +240,12 @@ def timeline(facts, nodes):
     return begun, ended, together, each
 
 
-def add_offsets(gaps, begun):
-    for gap in gaps:
+def add_offsets(outside, begun, skew):
+    """What a gap needs to be drawn beside the phases."""
+    for gap in outside["gaps"]:
         at = parse(gap.get("from"))
-        gap["offset"] = round((at - begun).total_seconds(), 3) if at and begun else None
+        offset = (at - begun).total_seconds() + (skew if outside["where"] == "node" else 0) if at and begun else None
+        gap.update(name="API away", offset=None if offset is None else round(offset, 3))
 
 
 def outage(nodes):
@@ -271,7 +274,7 @@ def validated(facts):
     if not facts:
         return {}
     found = {name: number(facts.get(name)) for name in ("nodes", "workloads", "members")}
-    found.update(secret_read=bool(facts.get("secret_read")), seconds=facts.get("seconds"))
+    found.update(secret_read=bool(facts.get("secret_read")), seconds=float(facts.get("seconds") or 0))
     found["warnings"] = [text_of(sentence) for sentence in facts.get("warnings") or []]
     return found
 
@@ -284,9 +287,9 @@ def restore_report(facts):
     known = [Node(host, node) for host, node in zip(hosts, facts.get("nodes") or [])]
     begun, ended, together, each = timeline(facts, known)
     nodes = [node.report() for node in known]
-    for node, phases in zip(nodes, each):
+    for one, node, phases in zip(known, nodes, each):
         node["phases"] = phases
-        add_offsets(node["outage"]["outside"]["gaps"], begun)
+        add_offsets(node["outage"]["outside"], begun, one.skew)
     safety = [dict(some(one, _SAFETY), host=host) for host, one in zip(hosts, facts.get("safety") or []) if mapping(one).get("path")]
     raised = number(mapping(facts.get("revision")).get("raised_by")) or 0
     limit = ",".join(hosts)
