@@ -80,7 +80,7 @@ def other_static_pods(directory):
         with open(path, encoding="utf-8", errors="replace") as stream:
             text = stream.read()
         if StaticPod(path, text).component not in COMPONENTS:
-            # the name in the metadata, at whatever depth they are written
-            match = re.search(r"""^["']?metadata["']?:[ \t]*\n(?:[ \t]+.*\n)*?[ \t]+["']?name["']?:[ \t]*["']?([a-z0-9.-]+)""", text, re.MULTILINE)
-            names.append(match.group(1) if match else name)
+            body = re.search(r"^metadata:[ \t]*\n((?:[ \t]+.*\n?)+)", text, re.MULTILINE)
+            indent = re.match(r"[ \t]+", body.group(1)).group(0) if body else ""
+            names.append((_first(r"^%sname:[ \t]*(\S+)" % indent, body.group(1)) if body else "") or name)
     return names

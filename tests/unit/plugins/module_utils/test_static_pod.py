@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import StaticPod, read_static_pods
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import StaticPod, other_static_pods, read_static_pods
 
 ETCD = """apiVersion: v1
 kind: Pod
@@ -67,3 +67,13 @@ def test_a_backup_left_in_the_directory_is_named(tmp_path):
     (tmp_path / "etcd.yaml.bak").write_text(ETCD)
     with pytest.raises(ValueError, match=r"etcd\.yaml\.bak are both manifests of etcd"):
         read_static_pods(str(tmp_path))
+
+
+def test_pods_that_are_not_the_control_planes(tmp_path):
+    (tmp_path / "etcd.yaml").write_text("metadata:\n  labels:\n    component: etcd\n  name: etcd\n")
+    (tmp_path / "kube-vip.yml").write_text("kind: Pod\nmetadata:\n  creationTimestamp: null\n  labels:\n    name: wrong-depth\n  name: vip\nspec:\n")
+    (tmp_path / "haproxy.yaml").write_text('metadata:\n    namespace: kube-system\n    name: "haproxy"\nspec:\n  containers:\n  - name: c\n')
+    (tmp_path / "odd.json").write_text('{"kind": "Pod"}')
+    (tmp_path / ".hidden.yaml").write_text("metadata:\n  name: hidden\n")
+    (tmp_path / "directory").mkdir()
+    assert other_static_pods(str(tmp_path)) == ["haproxy", "vip", "odd.json"]

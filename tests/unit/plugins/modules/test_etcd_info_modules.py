@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import EtcdError
 from ansible_collections.k8s_dr.etcd.plugins.modules import etcd_client_info, etcd_cluster_info, etcd_snapshot_info
@@ -230,3 +232,45 @@ def test_snapshot_needs_time(monkeypatch, run, timeout):
     snapshot(monkeypatch)
     failed, result = run(etcd_snapshot_info, path="/a.db", timeout=timeout)
     assert (failed, "timeout" in result["msg"]) == (True, True)
+
+
+@pytest.fixture
+def beside(tmp_path):
+    """A file and the manifest beside it; changes to the manifest."""
+
+    def make(text=None, **changes):
+        manifest = {"format": 1, "file": "a.db", "sha256": "0" * 64, "size": 3, "hash": None, "revision": 1, "verified": True, "host": "cp1"}
+        manifest.update(dict({"created": "2026-01-02T03:04:05Z"}, **changes))
+        (tmp_path / "a.db.json").write_text(json.dumps(manifest) if text is None else text)
+        return etcd_snapshot_info.manifest_beside({"path": str(tmp_path / "a.db"), "sha256": "0" * 64})
+
+    make.path = str(tmp_path / "a.db.json")
+    return make
+
+
+def test_manifest_beside_a_snapshot(beside):
+    manifest, problem = beside()
+    assert (manifest["host"], problem) == ("cp1", None)
+    # renamed together: the checksum tells that they belong together
+    assert beside(file="b.db")[0]["host"] == "cp1"
+
+
+def test_no_manifest_beside_a_snapshot():
+    assert etcd_snapshot_info.manifest_beside({"path": "/nonexistent/a.db", "sha256": None}) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"text": "{"}, "%s is not JSON"),
+        ({"text": ""}, "%s is not JSON"),
+        ({"format": 2}, "%s is no manifest of format 1 (its format is 2)"),
+        ({"created": "yesterday"}, "%s is damaged: its `created` is no time"),
+        ({"created": "2026-13-02T03:04:05Z"}, "%s is damaged: its `created` is no time"),
+        ({"sha256": "1" * 64}, "%s describes another file than "),
+    ],
+)
+def test_manifest_that_cannot_be_relied_on(beside, change, problem):
+    manifest, found = beside(**change)
+    assert manifest is None
+    assert found.startswith(problem % beside.path)

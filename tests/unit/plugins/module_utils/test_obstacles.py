@@ -1,0 +1,226 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What would keep a restore from moving things, with mount points and file systems that are only said to be there."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import types
+
+import pytest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _obstacles, _transaction
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import read_static_pods
+
+from .test_certificates import expired, make
+
+MANIFEST = """
+metadata:
+  labels:
+    component: {component}
+  name: {component}
+spec:
+  containers:
+  - command:
+    - {component}
+{flags}
+"""
+
+
+class Node:
+    """A control plane on disk."""
+
+    def __init__(self, base):
+        self.manifests, self.pki, self.data = base / "etc/kubernetes/manifests", base / "etc/kubernetes/pki", base / "var/lib/etcd"
+        self.kubelet_conf = base / "etc/kubernetes/kubelet.conf"
+        for directory in (self.manifests, self.pki, self.data / "member/snap", self.data / "member/wal"):
+            directory.mkdir(parents=True)
+        pem, key = make(300)
+        for name in ("ca", "server", "healthcheck-client", "apiserver"):
+            (self.pki / (name + ".crt")).write_bytes(pem)
+            (self.pki / (name + ".key")).write_bytes(key)
+        (self.pki / "scheduler.conf").write_text("users:\n- user:\n    client-certificate: ca.crt\n")
+        (self.pki / "client.pem").write_bytes(pem + key)
+        self.kubelet_conf.write_text("    client-certificate: %s\n" % (self.pki / "client.pem"))
+        self.etcd = {"trusted-ca-file": self.pki / "ca.crt", "cert-file": self.pki / "server.crt", "data-dir": self.data}
+        self.write()
+
+    def write(self):
+        self._manifest("etcd", self.etcd)
+        self._manifest("kube-apiserver", {"tls-cert-file": self.pki / "apiserver.crt", "client-ca-file": self.pki / "ca.crt", "audit-log-path": "/none"})
+        self._manifest("kube-controller-manager", {"cluster-signing-key-file": '""'})
+        self._manifest("kube-scheduler", {"kubeconfig": self.pki / "scheduler.conf"})
+
+    def _manifest(self, component, flags):
+        text = MANIFEST.format(component=component, flags="\n".join("    - --%s=%s" % item for item in flags.items()))
+        (self.manifests / (component + ".yaml")).write_text(text)
+
+    def look(self, static_pods=""):
+        return _obstacles.obstacles(read_static_pods(str(self.manifests)), str(self.manifests), str(self.data), static_pods)
+
+    def certificates(self):
+        now = datetime.datetime.now(datetime.timezone.utc)
+        return _obstacles.certificates(read_static_pods(str(self.manifests)), str(self.kubelet_conf), now)
+
+
+@pytest.fixture
+def node(tmp_path, monkeypatch):
+    monkeypatch.setattr(_obstacles._procs, "remaining", lambda names: [])
+    return Node(tmp_path)
+
+
+@pytest.fixture
+def mounted(monkeypatch):
+    """Have these paths be mount points, as far as everybody can see."""
+    points = {"/"}
+
+    def mount_of(path):
+        path = os.path.realpath(path)
+        while path not in points:
+            path = os.path.dirname(path)
+        return path
+
+    monkeypatch.setattr(_transaction, "mount_of", mount_of)
+    monkeypatch.setattr(_obstacles, "mount_of", mount_of)
+    return points
+
+
+def only(found):
+    assert len(found) == 1, found
+    return found[0]
+
+
+def test_a_sound_node(node, mounted):
+    assert node.look() == []
+    assert node.look(str(node.manifests)) == []
+    mounted.add(str(node.data))
+    assert node.look() == []
+    mounted.add(str(node.manifests))
+    assert node.look() == []
+
+
+def test_nothing_there_yet(node):
+    for path in (node.data / "member/snap", node.data / "member/wal", node.data / "member", node.data):
+        path.rmdir()
+    assert node.look() == []
+
+
+def test_the_place_for_restores_is_another_file_system(node, mounted):
+    place = str(node.data) + ".restore"
+    os.mkdir(place)
+    mounted.add(place)
+    assert only(node.look()).startswith(place + " is a file system of its own, so data cannot be renamed")
+
+
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_the_place_for_restores_is_no_directory(node, kind):
+    place = str(node.data) + ".restore"
+    if kind == "link":
+        os.symlink("/tmp", place)
+    else:
+        open(place, "w").close()
+    assert only(node.look()).startswith(place + " is no directory")
+
+
+@pytest.mark.parametrize("name", ["member", "member/wal", "member/snap"])
+@pytest.mark.parametrize("own", [True, False])
+def test_a_file_system_inside_the_data(node, mounted, name, own):
+    mounted.add(str(node.data / name))
+    if own:
+        mounted.add(str(node.data))
+    assert only(node.look()).startswith(str(node.data / name) + " is a file system of its own inside")
+
+
+def test_a_log_outside_the_data(node):
+    node.etcd["wal-dir"] = "/fast/wal"
+    node.write()
+    assert "in /fast/wal (--wal-dir)" in only(node.look())
+    node.etcd["wal-dir"] = node.data / "member/wal"
+    node.write()
+    assert node.look() == []
+
+
+def test_a_manifest_that_is_mounted(node, mounted):
+    mounted.add(str(node.manifests / "etcd.yaml"))
+    assert only(node.look()).startswith(str(node.manifests / "etcd.yaml") + " is mounted by itself")
+
+
+def test_kubelet_reads_from_elsewhere(node):
+    assert only(node.look("/etc/kubelet.d")).endswith("set etcd_client_manifests_dir=/etc/kubelet.d")
+
+
+@pytest.mark.parametrize("which", ["manifest", "directory", "data"])
+def test_what_is_immutable(node, monkeypatch, which):
+    path = str({"manifest": node.manifests / "etcd.yaml", "directory": node.manifests, "data": node.data}[which])
+    monkeypatch.setattr(_obstacles, "_unmovable", lambda candidate: candidate == path)
+    assert only(node.look()) == "%s is immutable or append-only, so nothing can be renamed in or out of it: chattr -i -a %s" % (path, path)
+
+
+def test_flags_of_a_real_file(node, tmp_path):
+    """Whatever file system the tests run on: it answers or knows no such thing."""
+    assert _obstacles._unmovable(str(tmp_path)) is False
+    assert _obstacles._unmovable(str(node.manifests / "etcd.yaml")) is False
+    assert _obstacles._unmovable(str(tmp_path / "none")) is False
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [({"f_flag": os.ST_RDONLY}, "read-only"), ({"f_favail": 3}, "is full"), ({"f_bavail": 3}, "is full"), ({"f_files": 0, "f_favail": 0}, None)],
+)
+def test_file_systems(node, monkeypatch, change, word):
+    values = dict({"f_flag": 0, "f_files": 1000, "f_favail": 900, "f_bavail": 10**6, "f_frsize": 4096}, **change)
+    monkeypatch.setattr(_obstacles.os, "statvfs", lambda path: types.SimpleNamespace(**values))
+    found = node.look()
+    assert len(found) == (2 if word else 0)
+    for sentence in found:
+        assert word in sentence
+
+
+def test_files_that_the_control_plane_needs(node):
+    (node.pki / "apiserver.crt").unlink()
+    assert only(node.look()) == "%s/apiserver.crt (--tls-cert-file of kube-apiserver) is missing, so that would not start again: put it back" % node.pki
+
+
+def test_a_file_that_only_the_pod_sees(node, monkeypatch):
+    """Its volume may come from elsewhere on the host."""
+    (node.pki / "apiserver.crt").unlink()
+    inside = "/proc/7/root" + str(node.pki / "apiserver.crt")
+    monkeypatch.setattr(_obstacles._procs, "remaining", lambda names: [types.SimpleNamespace(pid=7)])
+    exists = os.path.exists
+    monkeypatch.setattr(_obstacles.os.path, "exists", lambda path: path == inside or exists(path))
+    assert node.look() == []
+    assert _obstacles.seen_by("kube-apiserver", str(node.pki / "apiserver.crt")) == inside
+
+
+def test_certificates(node):
+    found = {entry["what"]: entry for entry in node.certificates()}
+    assert sorted(found) == [
+        "etcd's CA",
+        "etcd's health check certificate",
+        "etcd's server certificate",
+        "kubelet's client certificate",
+        "the API server's certificate",
+    ]
+    assert {entry["problem"] for entry in found.values()} == {None}
+    assert {entry["days_left"] for entry in found.values()} == {299}
+
+
+def test_an_expired_certificate_and_one_that_is_none(node):
+    (node.pki / "healthcheck-client.crt").write_bytes(expired())
+    (node.pki / "server.crt").write_text("not a certificate")
+    problems = [entry["problem"] for entry in node.certificates() if entry["problem"]]
+    assert len(problems) == 2
+    assert problems[0] == "%s/server.crt (etcd's server certificate) holds no certificate in PEM" % node.pki
+    assert problems[1].startswith("%s/healthcheck-client.crt (etcd's health check certificate) expired on " % node.pki)
+
+
+def test_kubelet_without_its_certificate(node):
+    (node.pki / "client.pem").unlink()
+    (problem,) = [entry["problem"] for entry in node.certificates() if entry["problem"]]
+    assert problem == "%s/client.pem (kubelet's client certificate) is missing, although %s names it" % (node.pki, node.kubelet_conf)
+
+
+def test_no_private_key_is_returned(node):
+    assert "PRIVATE" not in str(node.certificates()) and "PRIVATE" not in str(node.look())
