@@ -57,9 +57,38 @@ start_node() {
   engine start "$1" >/dev/null
 }
 
+# A data disk of limited size per node: what is mounted on the directory that the node has as /var/lib/etcd.
+disk_of() { echo "$state/etcd-$1"; }
+mount_disk() { # NUMBER   makes it where there is none; true when it had to be mounted
+  local dir image=$state/disk-$1.ext4
+  dir=$(disk_of "$1")
+  ! mountpoint -q "$dir" || return 1
+  mkdir -p "$dir"
+  if [ -e "$image" ] || losetup --find >/dev/null 2>&1; then
+    if [ ! -e "$image" ]; then
+      need_commands mkfs.ext4:e2fsprogs
+      truncate -s "${ETCD_DISK_MB}M" "$image.partial"
+      # no blocks that only root may have: it should be possible to fill it
+      quietly mkfs mkfs.ext4 -q -m 0 "$image.partial"
+      mv "$image.partial" "$image"
+    fi
+    quietly mount mount -o loop,discard "$image" "$dir"
+  else
+    say "there are no loop devices; the data disk is memory"
+    quietly mount mount -t tmpfs -o "size=${ETCD_DISK_MB}m,mode=700" tmpfs "$dir"
+  fi
+}
+unmount_disks() {
+  local dir
+  for dir in "$state"/etcd-*; do
+    ! mountpoint -q "$dir" || umount "$dir" || die "$dir is in use."
+  done
+}
+
 remove_cluster() {
   choose_engine
   rm -f "$state/ready" "$stem.yml" "$stem.kubeconfig"
   run_kind delete cluster --name "$name" --kubeconfig "$state/kubeconfig" >/dev/null 2>&1 || die "kind could not remove the cluster '$name'."
+  unmount_disks
   rm -rf "$state"
 }
