@@ -143,7 +143,7 @@ class Node:
                 found.append(phase(name, begun, ended))
             elif begun and name != "roll back":
                 broken = next((moment for state, moment in self.states if state == "rolling-back" and moment >= begun), None)
-                after = [moment for state, moment in self.states if moment > begun and state != "rolling-back"]
+                after = [moment for state, moment in self.states if moment > begun and not state.startswith("roll")]
                 if broken and not after:
                     found.append(phase(name, begun, broken, finished=False))
         return found
