@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import types
@@ -14,6 +15,14 @@ import pytest
 from cluster import wait_for
 
 MANIFESTS = ("etcd.yaml", "kube-apiserver.yaml", "kube-controller-manager.yaml", "kube-scheduler.yaml")
+
+# An API server that was lost long ago, in the snapshot only: its lease is a copy of a live one's, for another address.
+STALE_API_SERVER = """
+p=/etc/kubernetes/pki/etcd gone=/registry/masterleases/10.255.255.1
+e="env ETCDCTL_API=3 /usr/local/bin/etcdctl --cacert=$p/ca.crt --cert=$p/server.crt --key=$p/server.key"
+own=$($e get --prefix --keys-only /registry/masterleases/ | head -n 1)
+if [ $0 = del ]; then $e del $gone; else $e get --print-value-only $own | head -c -1 | $e put $gone; fi
+"""
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +34,9 @@ def restored(cluster):
     cluster.note("deleted")
     cluster.apply(cluster.workload("lost", cluster.namespace, "marker-lost"))
     cluster.wait_running("lost", "marker-lost")
+    cluster.run("cp1", "sh", "-c", STALE_API_SERVER, "put")
     story.snapshot = cluster.snapshot()
+    cluster.run("cp1", "sh", "-c", STALE_API_SERVER, "del")
 
     cluster.note("changed", "by accident")
     cluster.kubectl("-n", cluster.namespace, "delete", "configmap/deleted", "deployment/lost")
@@ -59,6 +70,12 @@ def test_what_was_changed_is_as_it_was(cluster, restored):
 def test_what_came_later_is_gone(cluster, restored):
     assert cluster.noted("late") is None
     assert cluster.get("-n", cluster.namespace, "deployment/late") is None
+
+
+def test_no_client_is_sent_to_an_api_server_that_is_gone(cluster, restored):
+    leases = [base64.b64decode(kv["key"]).decode() for kv in cluster.etcdctl("get", "--prefix", "--keys-only", "/registry/masterleases/")["kvs"]]
+    address = re.search(r"--advertise-address=(\S+)", cluster.run("cp1", "cat", "/etc/kubernetes/manifests/kube-apiserver.yaml")).group(1)
+    assert leases == ["/registry/masterleases/" + address]
 
 
 def test_the_lost_pods_run_again(cluster, restored):
