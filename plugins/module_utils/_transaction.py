@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import http.client
 import json
 import os
@@ -132,6 +133,15 @@ def held_directory(manifests_dir, transaction_id):
     """
     name = "restore-" + transaction_id
     return os.path.join(manifests_dir, "." + name) if mount_of(manifests_dir) == manifests_dir else "%s.%s" % (manifests_dir, name)
+
+
+def held_static_pods(manifests_dir):
+    """{component: StaticPod} of the manifests that restores keep from kubelet now, as an unfinished one does."""
+    pods = {}
+    for held in sorted(glob.glob(glob.escape(held_directory(manifests_dir, "")) + "*")):
+        if os.path.isdir(held):
+            pods.update(read_static_pods(held))
+    return pods
 
 
 def list_transactions(data_dir):

@@ -105,14 +105,14 @@ restore:
     etcd:
       description: >-
         V(name), V(peer_urls), V(client_url), V(initial_cluster), V(image) and V(version) of this node's member, from its manifest.
-        Empty when the manifest is not in place.
+        Empty when the node has no manifest of it.
       type: dict
     kubernetes_version:
-      description: Version in the image of kube-apiserver. Empty when its manifest is not in place.
+      description: Version in the image of kube-apiserver. Empty when the node has no manifest of it.
       type: str
       sample: 1.20.2
     api_address:
-      description: Address that the node's API server advertises. Empty when its manifest is not in place.
+      description: Address that the node's API server advertises. Empty when the node has no manifest of it.
       type: str
       sample: 10.0.0.11
     api_url:
@@ -194,6 +194,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._obstacles import cert
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import kubelet_backs_off, kubelet_is_running
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import COMPONENTS, other_static_pods, read_static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import (
+    held_static_pods,
     known_cluster_ids,
     list_transactions,
     live_path,
@@ -222,20 +223,22 @@ def pod_exists(apiserver, name):
 def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None):
     pods = read_static_pods(manifests_dir)
     etcd = {}
-    if "etcd" in pods:
-        flags = pods["etcd"].flags
+    # what an unfinished restore keeps from kubelet still says what the node is
+    known = dict(held_static_pods(manifests_dir), **pods)
+    if "etcd" in known:
+        flags = known["etcd"].flags
         data_dir = flags.get("data-dir", data_dir)
         etcd = {
             "name": flags.get("name", ""),
             "peer_urls": flags.get("initial-advertise-peer-urls", ""),
             "client_url": flags.get("advertise-client-urls", "").split(",")[0],
             "initial_cluster": flags.get("initial-cluster", ""),
-            "image": pods["etcd"].image,
-            "version": pods["etcd"].image_version,
+            "image": known["etcd"].image,
+            "version": known["etcd"].image_version,
         }
     address, api_url = "", ""
-    if "kube-apiserver" in pods:
-        flags = pods["kube-apiserver"].flags
+    if "kube-apiserver" in known:
+        flags = known["kube-apiserver"].flags
         address = flags.get("advertise-address", "")
         api_url = url_of(address, int(flags.get("secure-port") or 6443)) if address else ""
     transactions = list_transactions(data_dir)
@@ -257,7 +260,7 @@ def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None):
         "transactions": transactions,
         "unfinished": [transaction for transaction in transactions if not transaction["ended"]],
         "etcd": etcd,
-        "kubernetes_version": pods["kube-apiserver"].image_version if "kube-apiserver" in pods else "",
+        "kubernetes_version": known["kube-apiserver"].image_version if "kube-apiserver" in known else "",
         "api_address": address,
         "api_url": api_url,
         "kubelet_running": kubelet_is_running(),

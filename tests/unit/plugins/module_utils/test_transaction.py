@@ -274,6 +274,18 @@ def test_a_finished_restore_that_was_undone_is_known_as_such(node, monkeypatch):
     assert listed["finished"] and listed["ended"] and listed["state"] == "rolled-back"
 
 
+@pytest.mark.parametrize("where", [".restore-", "manifests.restore-"])
+def test_manifests_that_are_kept_from_kubelet_are_still_known(node, monkeypatch, where):
+    """An unfinished restore of a data directory that is not the usual one is found by what etcd's manifest says of it."""
+    monkeypatch.setattr(_transaction, "mount_of", lambda path: str(node.manifests) if where[0] == "." else "/")
+    held = pathlib.Path(_transaction.held_directory(str(node.manifests), node.path.name))
+    assert where in str(held)
+    held.mkdir()
+    text = "metadata:\n  labels:\n    component: etcd\nspec:\n  containers:\n  - command:\n    - etcd\n    - --data-dir=/srv/etcd\n"
+    (held / FILES[0]).write_text(text)
+    assert _transaction.held_static_pods(str(node.manifests))["etcd"].flags["data-dir"] == "/srv/etcd"
+
+
 def test_two_rollbacks_at_once(node):
     bring_to(node, "started")
     both = [subprocess.Popen(["sh", str(node.path / "rollback")], stdout=subprocess.PIPE, text=True, env=node.environment) for dummy in range(2)]
