@@ -89,16 +89,16 @@ def clean_environment():
     return env
 
 
-def run_tool(argv, timeout, max_output=64 * 1024 * 1024):
+def run_tool(argv, timeout, max_output=64 * 1024 * 1024, cwd="/"):
     """Run a tool without a shell and without a terminal, bounded in time; the whole process group is killed at the end of it.
 
-    timeout: seconds.  Returns a ToolResult; a tool that cannot be executed raises EtcdError.
+    timeout: seconds.  cwd: where it runs.  Returns a ToolResult; a tool that cannot be executed raises EtcdError.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         try:
             # AnsibleModule.run_command knows no bound in time
             process = subprocess.Popen(  # pylint: disable=ansible-bad-function
-                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=clean_environment(), cwd="/", start_new_session=True
+                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=clean_environment(), cwd=cwd, start_new_session=True
             )
         except OSError as exc:
             raise EtcdError("%s cannot be run: %s" % (argv[0], exc.strerror or exc)) from exc
@@ -203,9 +203,11 @@ def restore_misfit(tool_version, server_version):
 class EtcdClient:
     """One member of a cluster, reached through etcdctl over TLS."""
 
-    def __init__(self, params):
+    def __init__(self, params, cwd="/"):
         self.endpoint = params["endpoint"]
         self.timeout = params["timeout"]
+        # what the path of a Unix socket is relative to
+        self.cwd = cwd
         self.tls = {name: params[name] for name in ("cacert", "cert", "key")}
         self.binary = find_tool("etcdctl", params.get("etcdctl"))
         if not self.binary:
@@ -225,7 +227,7 @@ class EtcdClient:
     def run(self, *args, **kwargs):
         """Run etcdctl; anything but code 0 raises EtcdError."""
         timeout = kwargs.get("command_timeout", self.timeout)
-        result = run_tool(self.argv(*args, **kwargs), timeout + 10)
+        result = run_tool(self.argv(*args, **kwargs), timeout + 10, cwd=self.cwd)
         if result.rc != 0:
             raise EtcdError("etcd at %s: `etcdctl %s` %s: %s" % (self.endpoint, " ".join(args), result.how(), result.last_words()), result)
         return result

@@ -1,0 +1,370 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: etcd_restore_plan
+short_description: Tells which objects a restore of etcd would lose, bring back and change
+version_added: 0.1.0
+author:
+  - The k8s_dr founders (@k8s-dr)
+description:
+  - Restores a snapshot into a temporary directory, serves it there by a throw-away etcd that nobody else can reach, and compares its keys and
+    their revisions with those of the live etcd at O(endpoint). No value is read, of a Secret or of anything else.
+  - The throw-away etcd listens on Unix sockets in a directory of mode 0700, in a network namespace of its own, and ends with the module.
+  - When something stands in the way of the comparison, RV(comparison.reason) says what. The module fails only when the snapshot cannot be
+    restored or does not start.
+  - Memory does not grow with the number of keys.
+extends_documentation_fragment:
+  - k8s_dr.etcd.etcd
+  - k8s_dr.etcd.attributes
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Compares as well, and does not write O(dest).
+  diff_mode:
+    support: none
+  idempotent:
+    description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
+    support: partial
+    details:
+      - Nothing is changed but O(dest), which is written every time it is given.
+options:
+  snapshot:
+    description: Path of the snapshot on this host.
+    type: path
+    required: true
+  work_dir:
+    description:
+      - Directory in whose file system the snapshot is restored for the comparison, beside the live data for example.
+      - A directory of mode 0700 is made in it, and removed again whatever happens. What a killed run left is removed by the next one.
+    type: path
+    default: /var/lib
+  names:
+    description: How many names are returned for each kind and namespace.
+    type: int
+    default: 3
+  lines:
+    description: How many lines of RV(comparison.lines) each of the three may take. V(0) means as many as there are kinds and namespaces.
+    type: int
+    default: 30
+  dest:
+    description: File on this host to which every difference is written, one a line, with mode 0600. It holds names and keys, no values.
+    type: path
+  compare_timeout:
+    description: Seconds that all of it may take. When they are over there is no comparison, which is no failure.
+    type: int
+    default: 900
+  etcd:
+    description:
+      - Path of the etcd server program.
+      - When not given it is that of the etcd that runs on this host, else one beside O(etcdctl) or in C(PATH).
+    type: path
+  manifests_dir:
+    description: Where kubelet finds the static Pods of the control plane, one of which says below which prefix the keys of objects are.
+    type: path
+    default: /etc/kubernetes/manifests
+seealso:
+  - module: k8s_dr.etcd.etcd_snapshot_info
+  - module: k8s_dr.etcd.etcd_restore_transaction
+"""
+
+EXAMPLES = r"""
+- name: Ask what a restore would lose
+  k8s_dr.etcd.etcd_restore_plan:
+    snapshot: /var/backups/etcd/etcd-cp1-20260102T030405Z.db
+  register: plan
+
+- name: Say it
+  ansible.builtin.debug:
+    var: plan.comparison.lines
+"""
+
+RETURN = r"""
+comparison:
+  description: What was found.
+  returned: success
+  type: dict
+  contains:
+    compared:
+      description: Whether the snapshot was compared with the live etcd.
+      type: bool
+    reason:
+      description: Why it was not, one sentence; or V(null).
+      type: str
+      sample: the live etcd does not answer
+    vanish:
+      description: What is live and not in the snapshot, so that a restore loses it. V(null) when nothing was compared.
+      type: dict
+      contains: &difference
+        count:
+          description: How many keys.
+          type: int
+          sample: 12
+        objects:
+          description: How many of them are objects other than leases and events.
+          type: int
+          sample: 3
+        kinds:
+          description: >-
+            The same by C(kind) and C(namespace), each with its C(count) and the first C(names). Resources are named as kubectl does. Leases and
+            events are last, without their namespaces. Keys of no object are C(other keys), and the namespace V(*) stands for those beyond the first
+            thousand.
+          type: list
+          elements: dict
+          sample: [{kind: pods, namespace: default, count: 3, names: [a, b, c]}]
+    reappear:
+      description: What is in the snapshot and not live. V(null) when nothing was compared.
+      type: dict
+      contains: *difference
+    change:
+      description: What is in both, with other revisions. V(null) when nothing was compared.
+      type: dict
+      contains: *difference
+    snapshot:
+      description: C(revision), number of C(keys), and C(kinds), the number of objects by kind. V(null) when the snapshot could not be served.
+      type: dict
+      sample: {revision: 582, keys: 358, kinds: {pods: 12}}
+    live:
+      description: >-
+        C(revision) and number of C(keys), and in C(moved) whether that revision was compacted away meanwhile, so that a newer one was read to
+        the end. V(null) when the live etcd does not answer.
+      type: dict
+      sample: {revision: 990, keys: 360, moved: false}
+    lines:
+      description: The differences as aligned text for a person.
+      type: list
+      elements: str
+      sample: ["vanish  3  pods  default  a, b, c"]
+    server:
+      description: C(path) and C(version) of the etcd server program that served the snapshot, or V(null).
+      type: dict
+      sample: {path: /proc/1234/exe, version: 3.5.16}
+    dest:
+      description: The file that was written, or V(null).
+      type: str
+    seconds:
+      description: How long it took.
+      type: float
+      sample: 2.1
+"""
+
+import os
+import stat
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _census, _comparison, _etcd, _signals, _snapshot_status, _static_pod, _throwaway
+
+# The logs of a restored and started etcd, in bytes.
+OWN_SPACE = 160 * 1024 * 1024
+# What one question to etcd may take is for a question, not for the start of a server.
+STATUS_SECONDS = 30
+
+
+class Unusable(Exception):
+    """The snapshot must not be restored: one sentence."""
+
+
+class NotCompared(Exception):
+    """Why there is no comparison: one sentence without a capital and a full stop."""
+
+
+def read_manifests(directory):
+    """(prefix of the keys of objects, version of etcd's image or '')"""
+    try:
+        pods = _static_pod.read_static_pods(directory)
+    except (OSError, ValueError):
+        return "/registry", ""
+    apiserver, etcd = pods.get("kube-apiserver"), pods.get("etcd")
+    return apiserver.flags.get("etcd-prefix", "/registry") if apiserver else "/registry", etcd.image_version if etcd else ""
+
+
+def check_space(work_dir, snapshot):
+    space = os.statvfs(work_dir)
+    free, needed = space.f_bavail * space.f_frsize, int(os.path.getsize(snapshot) * 1.1) + OWN_SPACE
+    if free < needed:
+        raise NotCompared("%s has %d MB free and serving the snapshot takes %d MB" % (work_dir, free // 1000000, needed // 1000000))
+
+
+def restore(params, tool, target, deadline):
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise _comparison.OutOfTime
+    result = _etcd.run_tool([tool.path, "snapshot", "restore", os.path.abspath(params["snapshot"]), "--data-dir", target], left)
+    if result.rc == 0:
+        return
+    if result.timed_out:
+        raise _comparison.OutOfTime
+    if result.rc in _snapshot_status.ENDED_FROM_OUTSIDE or _snapshot_status.HOST_TROUBLE.search(result.stderr):
+        raise NotCompared("`%s snapshot restore` %s: %s" % (tool.name, result.how(), result.last_words()))
+    raise Unusable(
+        "%s cannot be restored, so nothing was done: `%s snapshot restore` %s: %s" % (params["snapshot"], tool.name, result.how(), result.last_words())
+    )
+
+
+def prepare(params, live, deadline, stack, found):
+    """The keys of the snapshot, served; and with the throw-away etcd on the stack, everything that must be put away."""
+    server = found["server"]
+    work = stack(_throwaway.WorkDir(params["work_dir"]))
+    data = os.path.join(work.path, "data")
+    tool = _etcd.offline_tool("restore", *_etcd.find_tools(params["etcdctl"], params["etcdutl"], params["timeout"]))
+    if tool is None:
+        raise NotCompared("neither etcdctl nor etcdutl on this host can restore a snapshot")
+    misfit = _etcd.restore_misfit(tool.version, server.version)
+    if misfit:
+        raise NotCompared(misfit)
+    check_space(params["work_dir"], params["snapshot"])
+    restore(params, tool, data, deadline)
+    try:
+        served = stack(_throwaway.Throwaway(server, work.path, data, live.binary, deadline, STATUS_SECONDS))
+    except _throwaway.Unservable as exc:
+        image = found["image"]
+        if server.whose != "running" and image and _etcd.version_tuple(image)[:2] != _etcd.version_tuple(server.version)[:2]:
+            raise NotCompared("this host's etcd is %s, and %s" % (image, exc)) from exc
+        raise Unusable("%s does not start: %s. Nothing was done; choose another snapshot" % (params["snapshot"], exc)) from exc
+    return _comparison.Keys(served.client, deadline)
+
+
+def walk(snapshot, live, prefix, names, kinds, write):
+    """{state: Groups} of all differences; counts the snapshot's kinds on the way."""
+    groups = {state: _comparison.Groups(names) for state in _comparison.STATES}
+
+    def counted():
+        for entry in snapshot:
+            kind = _comparison.describe(entry[0], prefix)[0]
+            if kind in kinds or len(kinds) < 1000:
+                kinds[kind] = kinds.get(kind, 0) + 1
+            yield entry
+
+    if live is None:
+        for dummy in counted():
+            pass
+        return None
+    for state, key in _comparison.merge(counted(), live):
+        kind, namespace, name = _comparison.describe(key, prefix)
+        groups[state].add(kind, namespace, name)
+        write("%s\t%s\t%s\t%s\n" % (state, kind, namespace or "-", name))
+    return groups
+
+
+class Report:
+    """The file with all differences; it gets its name when it is whole."""
+
+    def __init__(self, dest):
+        self.dest = dest
+        self.temporary = "%s.%d.new" % (dest, os.getpid()) if dest else None
+        self._stream = None
+
+    def __enter__(self):
+        if self.dest:
+            descriptor = os.open(self.temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            self._stream = os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace")
+        return self
+
+    def write(self, line):
+        if self._stream:
+            self._stream.write(line)
+
+    def __exit__(self, kind, *_exc):
+        if self._stream:
+            self._stream.close()
+            if kind is None:
+                os.rename(self.temporary, self.dest)
+            else:
+                os.unlink(self.temporary)
+
+
+def compare(params, check_mode):
+    started = time.monotonic()
+    deadline = started + params["compare_timeout"]
+    image_prefix, image = read_manifests(params["manifests_dir"])
+    prefix = _census.prefix_of(image_prefix)
+    comparison = dict.fromkeys(("reason", "vanish", "reappear", "change", "snapshot", "live", "server", "dest"), None)
+    comparison.update(compared=False, lines=[])
+    opened = []
+
+    def stack(context):
+        entered = context.__enter__()
+        opened.append(context)
+        return entered
+
+    try:
+        client = _etcd.EtcdClient(params)
+        server = stack(_throwaway.find_server(params["etcd"], params["endpoint"], client.binary))
+        comparison["server"] = {"path": server.path, "version": server.version}
+        snapshot = prepare(params, client, deadline, stack, {"server": server, "image": image})
+        try:
+            live = _comparison.Keys(client, deadline)
+        except _etcd.EtcdError as exc:
+            live, comparison["reason"] = None, "the live etcd does not answer (%s)" % exc.message
+        kinds = {}
+        with Report(params["dest"] if live and not check_mode else None) as report:
+            groups = walk(snapshot, live, prefix, params["names"], kinds, report.write)
+        comparison["snapshot"] = {"revision": snapshot.revision, "keys": snapshot.seen, "kinds": dict(sorted(kinds.items()))}
+        if groups:
+            comparison.update(compared=True, dest=report.dest, live={"revision": live.revision, "keys": live.seen, "moved": live.moved})
+            listed = {state: found.as_list() for state, found in groups.items()}
+            for state, found in groups.items():
+                comparison[state] = {"count": found.count, "objects": found.objects, "kinds": listed[state]}
+            comparison["lines"] = _comparison.table(listed, params["lines"])
+    except (_comparison.OutOfTime, _throwaway.TimeIsUp):
+        comparison["reason"] = "it was not finished within %d s" % params["compare_timeout"]
+    except (NotCompared, _throwaway.ThrowawayError) as exc:
+        comparison["reason"] = str(exc)
+    except _etcd.EtcdError as exc:
+        comparison["reason"] = exc.message
+    except OSError as exc:
+        comparison["reason"] = "%s%s" % (exc.filename + ": " if isinstance(exc.filename, str) else "", exc.strerror or exc)
+    finally:
+        for context in reversed(opened):
+            context.__exit__(None, None, None)
+    comparison["seconds"] = round(time.monotonic() - started, 1)
+    return comparison
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(
+            _etcd.CONNECTION_SPEC,
+            snapshot={"type": "path", "required": True},
+            work_dir={"type": "path", "default": "/var/lib"},
+            names={"type": "int", "default": 3},
+            lines={"type": "int", "default": 30},
+            dest={"type": "path"},
+            compare_timeout={"type": "int", "default": 900},
+            etcd={"type": "path"},
+            manifests_dir={"type": "path", "default": "/etc/kubernetes/manifests"},
+        ),
+        supports_check_mode=True,
+    )
+    params = module.params
+    for name in ("names", "lines"):
+        if params[name] < 0:
+            module.fail_json(msg="`%s` must not be negative" % name)
+    if params["compare_timeout"] < 1:
+        module.fail_json(msg="`compare_timeout` must be at least 1")
+    try:
+        if not stat.S_ISREG(os.stat(params["snapshot"]).st_mode):
+            module.fail_json(msg="%s is no regular file" % params["snapshot"])
+    except OSError as exc:
+        module.fail_json(msg="%s cannot be read: %s" % (params["snapshot"], exc.strerror))
+    _signals.raise_when_ended()
+    os.umask(0o077)
+    # The live etcd and the API server come first, in all that follows.
+    os.nice(10)
+    try:
+        comparison = compare(params, module.check_mode)
+    except Unusable as exc:
+        module.fail_json(msg=str(exc))
+    except _signals.Ended as exc:
+        module.fail_json(msg="nothing was compared: %s" % exc)
+    module.exit_json(changed=comparison["dest"] is not None, comparison=comparison)
+
+
+if __name__ == "__main__":
+    main()

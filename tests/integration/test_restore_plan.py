@@ -1,0 +1,302 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a restore would lose and bring back, told by real etcds."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import harness
+import pytest
+
+
+@pytest.fixture
+def work(tmp_path):
+    """Where snapshots are served; nothing may be left in it, and no throw-away etcd anywhere."""
+    directory = tmp_path / "work"
+    directory.mkdir()
+    yield directory
+    assert list(directory.iterdir()) == []
+    assert throwaways(directory) == []
+
+
+def throwaways(directory):
+    """Process ids of throw-away etcds whose data are below a directory."""
+    found = []
+    for entry in os.listdir("/proc"):
+        try:
+            command = pathlib.Path("/proc", entry, "cmdline").read_bytes()
+        except OSError:
+            continue
+        if command.startswith(b"k8s-dr-throwaway\0") and os.fsencode(directory) in command:
+            found.append(int(entry))
+    return found
+
+
+def plan(live, snapshot, work, check_mode=False, limit=120, **options):
+    options.setdefault("etcd", live.dir / "etcd")
+    options.setdefault("manifests_dir", work / "none")
+    options = {**live.connection, "snapshot": snapshot, "work_dir": work, **options}
+    return harness.run_module("etcd_restore_plan", check_mode=check_mode, limit=limit, **options)
+
+
+def compare(*args, **options):
+    code, result = plan(*args, **options)
+    assert code == 0, result
+    assert result["comparison"]["compared"], result
+    return result["comparison"]
+
+
+def told(difference):
+    return {(group["kind"], group["namespace"]): (group["count"], group["names"]) for group in difference["kinds"]}
+
+
+def test_what_vanishes_reappears_and_changes(version, tmp_path, work):
+    with harness.Etcd(version, tmp_path) as etcd:
+        for name in ("kept", "changed", "deleted", "replaced"):
+            etcd.put("/registry/configmaps/default/" + name, b"old")
+        etcd.put("/registry/minions/worker-1")
+        etcd.put("/registry/example.org/widgets/default/old")
+        etcd.put("compact_rev_key", b"1")
+        snapshot = etcd.save(tmp_path / "a.db")
+        etcd.put("/registry/configmaps/default/changed", b"new")
+        etcd.delete("/registry/configmaps/default/deleted")
+        etcd.delete("/registry/configmaps/default/replaced")
+        etcd.put("/registry/configmaps/default/replaced", b"old")
+        etcd.delete("/registry/example.org/widgets/default/old")
+        for number in range(5):
+            etcd.put("/registry/secrets/shop/secret-%d" % number, b"do not tell")
+        etcd.put("/registry/services/specs/shop/web")
+        etcd.put("/registry/nodes/not-a-node")
+        etcd.put("/registry/events/default/e1")
+        etcd.put("/registry/events/shop/e2")
+        etcd.put("/registry/leases/kube-node-lease/worker-1")
+        etcd.put("compact_rev_key", b"2")
+        revision = etcd.put(b"/registry/pods/default/\xff\xfe\x1b[31m", b"")
+        before = etcd.get_keys("/registry/secrets")
+        dest = tmp_path / "all.txt"
+        found = compare(etcd, snapshot, work, dest=dest)
+        assert etcd.get_keys("/registry/secrets") == before
+        assert int(etcd.call("/v3/kv/range", key=b"a")["header"]["revision"]) == revision
+    assert told(found["vanish"]) == {
+        ("nodes", ""): (1, ["not-a-node"]),
+        ("pods", "default"): (1, ["\\xff\\xfe\\x1b[31m"]),
+        ("secrets", "shop"): (5, ["secret-0", "secret-1", "secret-2"]),
+        ("services", "shop"): (1, ["web"]),
+        ("events", ""): (2, ["default/e1", "shop/e2"]),
+        ("leases", ""): (1, ["kube-node-lease/worker-1"]),
+    }
+    assert [group["kind"] for group in found["vanish"]["kinds"]][-2:] == ["events", "leases"]
+    assert (found["vanish"]["count"], found["vanish"]["objects"]) == (11, 8)
+    assert told(found["reappear"]) == {("configmaps", "default"): (1, ["deleted"]), ("widgets.example.org", "default"): (1, ["old"])}
+    assert told(found["change"]) == {("configmaps", "default"): (2, ["changed", "replaced"]), ("other keys", ""): (1, ["compact_rev_key"])}
+    assert found["snapshot"]["kinds"] == {"configmaps": 4, "nodes": 1, "other keys": 1, "widgets.example.org": 1}
+    assert found["server"]["version"].startswith(version)
+    assert found["live"] == {"revision": revision, "keys": found["snapshot"]["keys"] + 11 - 2, "moved": False}
+    assert "do not tell" not in json.dumps(found)
+    assert found["lines"][2].split() == ["vanish", "5", "secrets", "shop", "secret-0,", "secret-1,", "secret-2,", "..."]
+    assert [line.split()[2] for line in found["lines"][-2:]] == ["events", "leases"]
+    lines = dest.read_text().splitlines()
+    assert len(lines) == 11 + 2 + 3
+    assert "vanish\tsecrets\tshop\tsecret-4" in lines
+    assert "vanish\tpods\tdefault\t\\xff\\xfe\\x1b[31m" in lines
+    assert "do not tell" not in dest.read_text()
+    assert dest.stat().st_mode & 0o777 == 0o600
+
+
+def test_nothing_differs_and_check_mode_writes_nothing(etcd, snapshot, tmp_path, work):
+    code, result = plan(etcd, snapshot, work, check_mode=True, dest=tmp_path / "all.txt")
+    assert (code, result["changed"]) == (0, False)
+    found = result["comparison"]
+    assert found["compared"]
+    assert [found[state]["count"] for state in ("vanish", "reappear", "change")] == [0, 0, 0]
+    assert found["lines"] == []
+    assert not (tmp_path / "all.txt").exists()
+
+
+def test_revisions_that_repeat_after_a_restore(version, tmp_path, work):
+    with harness.Etcd(version, tmp_path) as etcd:
+        etcd.put("/registry/pods/a/x")
+        snapshot = etcd.save(tmp_path / "a.db")
+        etcd.put("/registry/pods/a/y")
+    assert harness.restore(version, snapshot, tmp_path / "again").returncode == 0
+    with harness.Etcd(version, tmp_path, name="default", data_dir=tmp_path / "again", initial_cluster="default=http://localhost:2380") as etcd:
+        later = etcd.put("/registry/pods/a/x", b"other")
+        found = compare(etcd, snapshot, work)
+        assert later == found["live"]["revision"]
+    assert told(found["change"]) == {("pods", "a"): (1, ["x"])}
+
+
+def test_the_running_etcd_is_the_one_that_serves(etcd, snapshot, work):
+    found = compare(etcd, snapshot, work, etcd=None)
+    assert found["server"]["path"] == "/proc/%d/exe" % etcd.pid
+
+
+def test_a_live_etcd_that_does_not_answer(etcd, snapshot, work):
+    port = harness.free_ports(1)[0]
+    code, result = plan(etcd, snapshot, work, endpoint="https://127.0.0.1:%d" % port, timeout=2)
+    found = result["comparison"]
+    assert (code, found["compared"], found["vanish"], found["live"]) == (0, False, None, None)
+    assert found["reason"].startswith("the live etcd does not answer (")
+    assert found["snapshot"]["kinds"]["pods"] == 36
+
+
+def test_without_a_server_program_there_is_a_reason(etcd, snapshot, work, tmp_path):
+    code, result = plan(etcd, snapshot, work, etcd="/nonexistent/etcd")
+    assert (code, result["comparison"]["reason"]) == (0, "/nonexistent/etcd cannot be run: No such file or directory")
+    code, result = plan(etcd, snapshot, work, etcd="/bin/true")
+    assert (code, result["comparison"]["reason"]) == (0, "/bin/true is no etcd server: `/bin/true --version` ended with code 0")
+
+
+def test_time_that_is_over_is_no_failure(etcd, snapshot, work):
+    slow = work.parent / "slow"
+    slow.write_text("#!/bin/sh\ncase $1 in --version) exec %s --version;; esac\nexec sleep 100\n" % (etcd.dir / "etcd"))
+    slow.chmod(0o755)
+    start = time.monotonic()
+    code, result = plan(etcd, snapshot, work, etcd=slow, compare_timeout=3)
+    assert (code, result["comparison"]["reason"]) == (0, "it was not finished within 3 s")
+    assert time.monotonic() - start < 20
+
+
+def test_a_snapshot_that_does_not_start_is_a_failure(etcd, snapshot, work):
+    refuses = work.parent / "refuses"
+    refuses.write_text("#!/bin/sh\ncase $1 in --version) exec %s --version;; esac\necho 'panic: member unknown'\nexit 2\n" % (etcd.dir / "etcd"))
+    refuses.chmod(0o755)
+    code, result = plan(etcd, snapshot, work, etcd=refuses)
+    assert code == 1
+    assert result["msg"].startswith("%s does not start: etcd %s" % (snapshot, etcd.version))
+    assert result["msg"].endswith("panic: member unknown. Nothing was done; choose another snapshot")
+    broken = harness.copy(snapshot, work.parent / "broken.db")
+    with broken.open("r+b") as stream:
+        stream.seek(-1, 2)
+        stream.write(b"\0" if stream.read(1) != b"\0" else b"\1")
+    code, result = plan(etcd, broken, work)
+    assert code == 1
+    assert result["msg"].startswith("%s cannot be restored, so nothing was done: `" % broken)
+
+
+def test_no_room(etcd, snapshot, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(small)], check=True)
+    try:
+        code, result = plan(etcd, snapshot, small)
+        left = list(small.iterdir())
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+    assert code == 0
+    assert result["comparison"]["reason"].startswith("%s has " % small)
+    assert left == []
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_is_ended_leaves_no_etcd_and_nothing_that_stays(etcd, snapshot, tmp_path, sig):
+    work = tmp_path / "work"
+    work.mkdir()
+    # it serves, and the live one is slow to answer
+    slow = tmp_path / "etcdctl"
+    slow.write_text('#!/bin/sh\ncase "$*" in *https://*status*) sleep 30;; esac\nexec %s "$@"\n' % (etcd.dir / "etcdctl"))
+    slow.chmod(0o755)
+    options = dict(etcd.connection, etcdctl=str(slow), snapshot=str(snapshot), work_dir=str(work), etcd=str(etcd.dir / "etcd"), manifests_dir="/none")
+    module = subprocess.Popen(
+        [sys.executable, str(harness.ROOT / "plugins" / "modules" / "etcd_restore_plan.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=dict(os.environ, PYTHONPATH=str(harness.COLLECTIONS), PYTHONDONTWRITEBYTECODE="1"),
+    )
+    module.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": options}).encode())
+    module.stdin.close()
+    end = time.monotonic() + 30
+    while not throwaways(work) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert throwaways(work)
+    time.sleep(1)
+    module.send_signal(sig)
+    module.wait(20)
+    end = time.monotonic() + 5
+    while throwaways(work) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert throwaways(work) == []
+    if sig == signal.SIGKILL:
+        assert len(list(work.iterdir())) == 1
+        compare(etcd, snapshot, work)
+    assert list(work.iterdir()) == []
+
+
+def test_nobody_else_reaches_it_and_it_reaches_nobody(etcd, snapshot, tmp_path, work):
+    spy = tmp_path / "etcdctl"
+    seen = tmp_path / "seen"
+    spy.write_text(
+        '#!/bin/sh\ncase "$*" in *unix://*status*) for pid in $(pgrep -f "^k8s-dr-throwaway.*%s"); do\n'
+        "cat /proc/$pid/net/tcp /proc/$pid/net/tcp6 /proc/$pid/net/dev > %s; ls -ld $(readlink /proc/$pid/cwd) > %s.dir; done;; esac\n"
+        'exec %s "$@"\n' % (work, seen, seen, etcd.dir / "etcdctl")
+    )
+    spy.chmod(0o755)
+    compare(etcd, snapshot, work, etcdctl=spy)
+    lines = seen.read_text().splitlines()
+    assert len([line for line in lines if "sl " in line]) == 2
+    # no socket, and no interface but its own loopback, which is down
+    assert [line.split()[0] for line in lines if ":" in line] == ["lo:"]
+    assert (tmp_path / "seen.dir").read_text().startswith("drwx------")
+
+
+def test_compaction_while_it_compares(version, tmp_path, work):
+    with harness.Etcd(version, tmp_path) as etcd:
+        etcd.put_all({"/registry/pods/default/pod-%05d" % number: b"" for number in range(3000)})
+        snapshot = etcd.save(tmp_path / "a.db")
+        # Between two pages of the live one (of 500 keys, since a key seems to hold much) everything moves on.
+        etcd.put("/registry/large/default/one", b"x" * 1400000)
+        for number in range(140):
+            etcd.put("/registry/large/default/%d" % number, b"x" * 1400000)
+        state = tmp_path / "state"
+        state.write_text("")
+        moving = tmp_path / "etcdctl"
+        moving.write_text(
+            '#!/bin/sh\nreal="%s %s"\ncase "$*" in *https://*keys-only*) echo >> %s; if [ $(wc -l < %s) = 3 ]; then\n'
+            "$real put /registry/pods/default/zzz new; $real del /registry/pods/default/pod-00000\n"
+            '$real compact "$($real put a b --write-out=fields | sed -n \'s/^"Revision" : //p\')"; fi >&2;; esac\nexec %s "$@"\n'
+            % (
+                etcd.dir / "etcdctl",
+                " ".join(["--endpoints=" + etcd.endpoint] + ["--%s=%s" % item for item in etcd.pki.items()]),
+                state,
+                state,
+                etcd.dir / "etcdctl",
+            )
+        )
+        moving.chmod(0o755)
+        found = compare(etcd, snapshot, work, etcdctl=moving)
+    assert found["live"]["moved"]
+    assert told(found["vanish"])["pods", "default"] == (1, ["zzz"])
+    assert found["vanish"]["objects"] == 142
+
+
+def test_a_hundred_thousand_keys_in_little_time_and_memory(version, tmp_path, work):
+    with harness.Etcd(version, tmp_path, flags=["--unsafe-no-fsync"] if version != "3.4" else []) as etcd:
+        etcd.put_all({"/registry/pods/namespace-%02d/pod-%06d" % (number % 40, number): b"x" * 300 for number in range(100000)})
+        snapshot = etcd.save(tmp_path / "a.db")
+        for number in range(0, 100000, 1000):
+            etcd.delete("/registry/pods/namespace-%02d/pod-%06d" % (number % 40, number))
+        found = compare(etcd, snapshot, work, names=100)
+    assert found["reappear"]["count"] == 100
+    assert found["snapshot"]["keys"] == 100000
+    assert found["seconds"] < 60, found["seconds"]
+
+
+def test_a_key_with_a_nul_at_a_page_s_end(version, tmp_path, work):
+    with harness.Etcd(version, tmp_path) as etcd:
+        etcd.put_all({b"/registry/a\0%05d" % number: b"" for number in range(25000)})
+        snapshot = etcd.save(tmp_path / "a.db")
+        etcd.put(b"/registry/a\0zzz", b"")
+        found = compare(etcd, snapshot, work)
+    assert found["snapshot"]["keys"] == 25000
+    assert found["vanish"]["count"] == 1
+
+
