@@ -184,6 +184,9 @@ class Node:
             answer["remark"] = "not measured: it never answered there (%s)" % text_of(seen.get("last_error"))
         elif not seen.get("answering_at_start"):
             answer["remark"] = "it did not answer before the restore either, so it was away for longer than this"
+        elif probe.get("ended_by") != "stop_file":
+            answer["complete"] = False
+            answer["remark"] = "the watch ended before the restore did, so it may have been away for longer than this"
         elif not seen.get("answering_at_end"):
             answer["remark"] = "it did not answer yet when the watch ended"
         return answer

@@ -60,6 +60,10 @@ options:
   stop_file:
     description: It ends when this file exists, or when the directory that it would be in does not.
     type: path
+  while_process:
+    description: >-
+      Id of a process on the host that asks. It ends when there is no such process any more, so that nothing is left of a controller that was killed.
+    type: int
   ready_file:
     description: >-
       File to write as soon as each API server was asked once: JSON with V(true) for each URL that answered. Whoever started this asynchronously
@@ -105,7 +109,7 @@ probe:
       type: float
       sample: 0.2
     ended_by:
-      description: Either V(stop_file) or V(max_seconds). V(null) in check mode.
+      description: One of V(stop_file), V(while_process) and V(max_seconds). V(null) in check mode.
       type: str
       sample: stop_file
     apis:
@@ -343,6 +347,18 @@ def stopped(path):
     return bool(path) and (os.path.exists(path) or not os.path.isdir(os.path.dirname(path) or "."))
 
 
+def gone(process):
+    if not process:
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # somebody else's
+        pass
+    return False
+
+
 def watch(params):
     """Ask until it ends; what the module returns."""
     stop = threading.Event()
@@ -362,6 +378,9 @@ def watch(params):
             ready_file = None
         if stopped(params["stop_file"]):
             ended_by = "stop_file"
+            break
+        if gone(params["while_process"]):
+            ended_by = "while_process"
             break
         if elapsed >= params["max_seconds"] and (everybody or elapsed >= params["max_seconds"] + patience):
             break
@@ -389,8 +408,8 @@ def complaint(params):
             good = False
         if not good:
             return "urls: '%s' is no address of an API server, which would look like https://192.0.2.11:6443" % url
-    for name, least in (("interval", 0.01), ("timeout", 0.1), ("max_seconds", 0)):
-        if not params[name] >= least:
+    for name, least in (("interval", 0.01), ("timeout", 0.1), ("max_seconds", 0), ("while_process", 1)):
+        if params[name] is not None and not params[name] >= least:
             return "%s is %s, and should be %s or more" % (name, params[name], least)
     return ""
 
@@ -404,6 +423,7 @@ def main():
             "timeout": {"type": "float", "default": 2},
             "max_seconds": {"type": "float", "default": 900},
             "stop_file": {"type": "path"},
+            "while_process": {"type": "int"},
             "ready_file": {"type": "path"},
         },
         supports_check_mode=True,

@@ -178,6 +178,7 @@ def test_a_small_difference_of_clocks_is_noise():
         ({"url": URL, "controller": probe(answering_at_start=False)}, "controller", 5.3, "did not answer before the restore either"),
         ({"url": URL, "controller": probe(answering_at_end=False)}, "controller", 5.3, "did not answer yet"),
         ({"url": URL, "controller": probe(gaps=[], longest_gap=None)}, "controller", 0.0, ""),
+        ({"url": URL, "controller": dict(probe(), ended_by="max_seconds")}, "controller", 5.3, "the watch ended before the restore did"),
     ],
 )
 def test_what_could_be_seen(watched, where, value, words):

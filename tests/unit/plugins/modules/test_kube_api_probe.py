@@ -99,6 +99,7 @@ def api(pki):
 def params(url, **others):
     urls = url if isinstance(url, list) else [url]
     values = {"urls": urls, "ca": None, "interval": 0.05, "timeout": 1.0, "max_seconds": 20, "stop_file": None, "ready_file": None}
+    values["while_process"] = None
     return dict(values, **others)
 
 
@@ -221,6 +222,18 @@ def test_it_ends_when_its_directory_is_gone(api, tmp_path):
     assert time.monotonic() - start < 3
 
 
+def test_it_ends_with_the_process_that_started_it(api):
+    with subprocess.Popen(["sleep", "0.5"]) as process:
+        threading.Timer(0.7, process.wait).start()
+        start = time.monotonic()
+        probe = watch(params(api.url, while_process=process.pid))
+    assert probe["ended_by"] == "while_process"
+    assert 0.4 < time.monotonic() - start < 5
+    assert probe["apis"][api.url]["samples"] > 3
+    # init is somebody else's, and there
+    assert watch(params(api.url, while_process=1, max_seconds=0.2))["ended_by"] == "max_seconds"
+
+
 def test_a_server_of_another_ca_is_none(api, pki):
     seen = watch(params(api.url, ca=text(pki["stranger"][0]), max_seconds=0))["apis"][api.url]
     assert seen["answering_at_start"] is False
@@ -283,7 +296,7 @@ def test_what_is_an_address(url):
     assert complaint(params(url)) == ""
 
 
-@pytest.mark.parametrize(("name", "value"), [("interval", 0), ("timeout", 0), ("max_seconds", -1), ("interval", float("nan"))])
+@pytest.mark.parametrize(("name", "value"), [("interval", 0), ("timeout", 0), ("max_seconds", -1), ("interval", float("nan")), ("while_process", -1)])
 def test_numbers_that_make_no_sense(name, value):
     assert complaint(params("https://a", **{name: value})).startswith(name)
 
