@@ -12,7 +12,7 @@ import re
 import types
 
 import pytest
-from cluster import wait_for
+from cluster import RESTORES, wait_for
 
 MANIFESTS = ("etcd.yaml", "kube-apiserver.yaml", "kube-controller-manager.yaml", "kube-scheduler.yaml")
 
@@ -53,6 +53,7 @@ def restored(cluster):
         story.output = cluster.restore().stdout
         cluster.wait_ready()
     story.gaps = probe.gaps()
+    story.id = cluster.transactions()[-1].id
     print(story.gaps)
     return story
 
@@ -130,9 +131,55 @@ def test_the_api_was_away_for_less_than_a_minute(restored):
         assert 0 < gap.seconds < 60, gap
 
 
+def report_of(restored, kind):
+    """The text of a report file, which nobody else may read."""
+    path = RESTORES / ("restore-%s.%s" % (restored.id, kind))
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    return path.read_text(encoding="utf-8")
+
+
+def test_the_report_measured_what_we_measured(restored):
+    report = json.loads(report_of(restored, "json"))
+    assert (report["id"], report["result"], report["hosts"]) == (restored.id, "restored", ["cp1"])
+    assert report["outage"]["complete"] is True
+    ours = next(gap.seconds for gap in restored.gaps if gap.what == "readyz")
+    assert abs(report["outage"]["seconds"] - ours) < 1.5
+    # by the node's own log it is shorter: it ends when the node sees itself ready
+    assert 0 < report["outage"]["inside"] < report["outage"]["seconds"] + 0.5
+
+
+def test_the_report_tells_when_each_phase_was(restored):
+    report = json.loads(report_of(restored, "json"))
+    phases = [phase["name"] for phase in report["phases"]]
+    assert [name for name in phases if name != "safety snapshot"] == [
+        *("preflight", "stage", "stop", "swap", "start etcd", "start API", "validate", "commit")
+    ]
+    assert all(phase["finished"] and phase["seconds"] >= 0 for phase in report["phases"])
+    down = sum(phase["seconds"] for phase in report["phases"] if phase["name"] in ("stop", "swap", "start etcd", "start API"))
+    assert down <= report["outage"]["inside"] + 0.1
+    assert [state["state"] for state in report["nodes"][0]["states"]][-1] == "committed"
+
+
+def test_the_report_tells_what_was_restored_and_how_to_undo_it(restored):
+    report = json.loads(report_of(restored, "json"))
+    assert report["snapshot"]["path"] == restored.snapshot
+    assert report["revision"]["before"] >= restored.revision
+    assert report["revision"]["after"] >= report["revision"]["snapshot"] + report["revision"]["raised_by"]
+    assert report["validated"]["nodes"] == len(report["hosts"])
+    page = report_of(restored, "html")
+    for words in (restored.snapshot, str(report["revision"]["after"]), str(report["revision"]["snapshot"]), report["undo"], report["nodes"][0]["old_data"]):
+        assert words in page
+        assert words in restored.output
+    assert "-l cp1 -e etcd_restore_undo=true" in report["undo"]
+    for path in report["files"].values():
+        assert path in restored.output
+
+
 def test_no_secret_was_shown(restored):
-    assert "PRIVATE KEY" not in restored.output
-    assert "not-a-real-key" not in restored.output
+    for text in (restored.output, report_of(restored, "json"), report_of(restored, "html")):
+        assert "PRIVATE KEY" not in text
+        assert "not-a-real-key" not in text
 
 
 def test_a_second_restore_and_back(cluster, cp1, restored):
