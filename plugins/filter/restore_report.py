@@ -56,6 +56,7 @@ ORDER = ("preflight", "question") + tuple(phase[0] for phase in _PHASES) + ("saf
 _SNAPSHOT = ("path", "source", "created", "host", "revision", "size", "sha256", "integrity", "etcd_version", "kubernetes_version")
 _SAFETY = ("path", "created", "revision", "size", "sha256", "total_keys")
 _NUMBERS = ("revision", "size", "total_keys")
+_KINDS = 300
 # Clocks that differ by less are left as they are: the difference is noise of how it is measured.
 _SKEW = 5.0
 
@@ -282,6 +283,22 @@ def validated(facts):
     return found
 
 
+def objects(facts):
+    """How many objects a restore lost, brought back and changed, as the plan said; no names."""
+    facts = mapping(facts)
+    if not facts:
+        return {}
+    found = {"compared": bool(facts.get("compared")), "reason": text_of(facts.get("reason")), "list": text_of(facts.get("list")), "kinds": []}
+    for name, word in (("vanish", "lost"), ("reappear", "back"), ("change", "changed")):
+        difference = mapping(facts.get(name))
+        found[word] = number(difference.get("objects"))
+        for kind in difference.get("kinds") or []:
+            row = {"kind": text_of(kind.get("kind")), "namespace": text_of(kind.get("namespace")), "count": number(kind.get("count"))}
+            found["kinds"].append(dict(row, what=word))
+    del found["kinds"][_KINDS:]
+    return found
+
+
 def restore_report(facts):
     """The report of one restore; see the module's documentation."""
     if not isinstance(facts, Mapping):
@@ -333,6 +350,7 @@ def restore_report(facts):
         "phases": together,
         "nodes": nodes,
         "validated": validated(facts.get("validated")),
+        "objects": objects(facts.get("comparison")),
         "safety": safety,
         "undo": undo,
         "hints": hints,

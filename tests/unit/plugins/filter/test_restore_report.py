@@ -83,6 +83,22 @@ def node(**others):
     return dict(facts, **others)
 
 
+def difference(count, name):
+    kinds = [{"kind": "configmaps", "namespace": "shop", "count": count, "names": [name]}]
+    return {"count": count + 5, "objects": count, "kinds": kinds}
+
+
+COMPARED = {
+    "compared": True,
+    "reason": None,
+    "list": "/home/me/plan.txt",
+    "vanish": difference(3, "a"),
+    "reappear": difference(2, "b"),
+    "change": difference(1, "c"),
+    "lines": ["vanish 3 configmaps shop a"],
+}
+
+
 def facts(*nodes, **others):
     nodes = nodes or (node(),)
     known = {
@@ -94,6 +110,7 @@ def facts(*nodes, **others):
         "revision": {"before": 1200, "snapshot": 1000, "raised_by": 1000200, "after": 1001300},
         "validated": {"nodes": 3, "workloads": 9, "members": 1, "secret_read": True, "seconds": 12.1, "warnings": ["Deployment a/b has 0 of 1 Pods ready"]},
         "safety": [{"path": "/var/backups/etcd/safety.db", "revision": 1200}],
+        "comparison": COMPARED,
         "nodes": list(nodes),
         "files": {"json": "/home/me/r.json", "html": "/home/me/r.html"},
     }
@@ -252,6 +269,22 @@ def test_only_what_is_listed_gets_into_it():
     assert "PRIVATE KEY" not in json.dumps(restore_report(known))
 
 
+def test_the_objects_are_counted_and_not_named():
+    found = restore_report(facts())["objects"]
+    assert (found["lost"], found["back"], found["changed"], found["list"]) == (3, 2, 1, "/home/me/plan.txt")
+    assert found["kinds"][0] == {"what": "lost", "kind": "configmaps", "namespace": "shop", "count": 3}
+    many = dict(COMPARED, vanish={"objects": 1000, "kinds": [{"kind": "pods", "namespace": str(i), "count": 1} for i in range(1000)]})
+    assert len(restore_report(facts(comparison=many))["objects"]["kinds"]) == 300
+
+
+@pytest.mark.parametrize("found", [{}, None, {"compared": False, "reason": "etcd does not answer", "vanish": None, "list": ""}])
+def test_objects_that_were_not_compared(found):
+    report = restore_report(facts(comparison=found))
+    text = Page(render("report.html.j2", report)).text
+    assert ("Not compared: etcd does not answer" in text) is bool(found)
+    assert "objects " not in str(console(report))
+
+
 def test_nothing_at_all_is_a_report_too():
     report = restore_report({})
     assert (report["nodes"], report["phases"], report["outage"]["seconds"], report["seconds"]) == ([], [], None, None)
@@ -321,6 +354,7 @@ def reports():
         "unraised": facts(revision={}),
         "went back": facts(broken, result="", validated={}, safety=[]),
         "lost a node": facts(node(log=[]), {}, result=""),
+        "not compared": facts(comparison={"compared": False, "reason": "no"}),
         "not watched": facts(node(watched={"reason": "no"}), files={}),
         "nothing known": {},
     }
@@ -418,6 +452,7 @@ def test_the_console_after_a_restore():
         "revision   1200 before, 1001300 now (raised by 1000200, so that every client lists again)",
         "validated  1 etcd member(s), 3 node(s), 9 workloads, a Secret read back, in 12.1 s",
         "warning    Deployment a/b has 0 of 1 Pods ready",
+        "objects    3 lost, 2 back, 1 changed; all of them: /home/me/plan.txt",
         "safety     what was discarded is in /var/backups/etcd/safety.db on cp1 (revision 1200)",
         "report     /home/me/r.json",
         "report     /home/me/r.html",
