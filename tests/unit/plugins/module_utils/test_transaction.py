@@ -563,3 +563,85 @@ def test_a_mount_point_is_known_even_when_it_is_a_bind_mount(tmp_path, monkeypat
     assert _transaction.live_path(other) == other
     assert _transaction.transactions_directory(other) == other + ".restore"
     assert _transaction.held_directory(other, "1") == other + ".restore-1"
+
+
+class PowerCut(BaseException):
+    """Nothing after it happens."""
+
+
+def cut_at(node, state, monkeypatch):
+    """Take the restore as far as its durable state `state`, and not a step further."""
+    if state == "begun":
+        return
+    enter = Transaction._enter
+
+    def enter_and_die(transaction, word):
+        enter(transaction, word)
+        if word == state:
+            raise PowerCut
+
+    with monkeypatch.context() as patch, contextlib.suppress(PowerCut):
+        patch.setattr(Transaction, "_enter", enter_and_die)
+        node.stage()
+        node.transaction.stop(5)
+        node.transaction.swap()
+        if state in ("rolling-back", "rolled-back"):
+            script = node.path / "rollback"
+            whole = script.read_text()
+            script.write_text(whole.replace("\nstate %s\n" % state, "\nstate %s; kill -9 $$\n" % state))
+            assert node.rollback().returncode == -9
+            script.write_text(whole)
+        else:
+            node.start()
+            node.transaction.commit(keep=3)
+    assert node.transaction.state()[0] == state
+
+
+def tree(node):
+    """{path: content} of all that a restore may touch; of states without their times."""
+    found = {}
+    for directory, names, files in os.walk(node.root):
+        for name in names:
+            found[os.path.relpath(os.path.join(directory, name), node.root)] = None
+        for name in files:
+            path = os.path.join(directory, name)
+            with open(path) as stream:
+                lines = stream.read().replace(str(node.root), "ROOT").splitlines()
+            if name in ("state", "log"):
+                lines = [line.split(" ")[0] for line in lines]
+            found[os.path.relpath(path, node.root)] = lines
+    # systemd may be asked twice for what it has done
+    return {path: content for path, content in found.items() if not path.startswith("bin")}
+
+
+STATES = ["begun", *ORDER, "rolling-back", "rolled-back"]
+
+
+@pytest.mark.parametrize("mount_point", [False, True], ids=["directory", "mount-point"])
+@pytest.mark.parametrize("argument", [[], ["--timer"], ["--undo"]], ids=lambda value: "".join(value) or "plain")
+@pytest.mark.parametrize("state", STATES)
+def test_the_rollback_once_twice_and_twice_at_once_end_the_same(tmp_path, monkeypatch, state, argument, mount_point):
+    ends = {}
+    for how in ("once", "twice", "at-once", "with-the-timer"):
+        node = Node(tmp_path / how, mount_point)
+        cut_at(node, state, monkeypatch)
+        before = tree(node)
+        if how in ("once", "twice"):
+            for dummy in range(1 if how == "once" else 2):
+                node.rollback(*argument)
+        else:
+            second = argument if how == "at-once" else ["--timer"]
+            both = [
+                subprocess.Popen(["sh", str(node.path / "rollback"), *which], stdout=subprocess.DEVNULL, env=node.environment) for which in (argument, second)
+            ]
+            for process in both:
+                process.wait(60)
+        ends[how] = tree(node)
+        stays = (state == "committed" and argument != ["--undo"]) or (state == "committing" and argument == ["--timer"])
+        if stays:
+            assert node.data() == "new"
+            assert ends[how] == before
+        else:
+            node.is_old()
+    for how, end in ends.items():
+        assert end == ends["once"], how
