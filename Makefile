@@ -11,7 +11,7 @@ reports := $(CURDIR)/reports
 collections := $(CURDIR)/playbooks/collections
 
 NODES ?= 1
-export NODES ETCD ETCD_MOUNT SANITY_CORES KEEP_GOING STAGES
+export NODES ETCD ETCD_MOUNT ETCD_DISK_MB FAULTS SANITY_CORES KEEP_GOING STAGES
 
 .DEFAULT_GOAL := help
 .PHONY: help
@@ -23,7 +23,7 @@ venv: ## Make the virtual environment of requirements-dev.txt and print where it
 	@tests/tools/venv
 
 .PHONY: sandbox
-sandbox: ## Start a kubeadm cluster here (NODES=1 or 3, ETCD=3.5.16, ETCD_MOUNT=1); inventory/sandbox.yml reaches it
+sandbox: ## Start a kubeadm cluster here (NODES=1 or 3, ETCD=3.5.16, ETCD_MOUNT=1, ETCD_DISK_MB=1500); inventory/sandbox.yml reaches it
 	tests/sandbox/up
 
 .PHONY: sandbox-down
@@ -54,8 +54,12 @@ integration: ## Tests with a real etcd on loopback (ETCD_VERSIONS="3.4 3.5")
 	PYTHONPATH=$(collections) $(in_venv) pytest tests/integration --junitxml=$(reports)/integration.xml $(PYTEST_ARGS)
 
 .PHONY: molecule
-molecule: ## The roles on a real cluster, with everything that may go wrong (SCENARIO=default; ha: three control planes)
+molecule: ## The roles on a real cluster, with everything that may go wrong (SCENARIO=default; ha: three control planes; faults)
 	tests/tools/molecule $(SCENARIO)
+
+.PHONY: test-faults
+test-faults: ## Every state of a restore x every fault on a real node, a table at the end (an hour and more; FAULTS="swapped-node ...")
+	FAULTS='$(or $(FAULTS),all)' tests/tools/molecule faults
 
 .PHONY: changelog
 changelog: ## Write CHANGELOG.md anew from changelogs/fragments and the modules and roles there are

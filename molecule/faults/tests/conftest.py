@@ -1,0 +1,57 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The cluster, and the table that the matrix ends with."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "tests" / "tools"))
+
+from cluster import ROOT
+from faults import FaultyCluster
+
+TABLE = pytest.StashKey()
+
+
+def pytest_configure(config):
+    config.stash[TABLE] = {}
+
+
+@pytest.fixture(scope="session")
+def table(request):
+    """{(state, fault): what became of the cell}."""
+    return request.config.stash[TABLE]
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """The cluster, with a namespace for the tests, and with the failpoint in its node."""
+    cluster = FaultyCluster()
+    cluster.recover()
+    cluster.open()
+    cluster.install_failpoint()
+    yield cluster
+    cluster.remove_failpoint()
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    cells = config.stash[TABLE]
+    if not cells:
+        return
+    rows = list(dict.fromkeys(state for state, dummy in cells))
+    columns = list(dict.fromkeys(fault for dummy, fault in cells))
+    text = [["state", *columns]] + [[row, *(cells.get((row, column), "") for column in columns)] for row in rows]
+    widths = [max(len(line[number]) for line in text) for number in range(len(columns) + 1)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in text]
+    lines.insert(0, "old or new, by what, and seconds from the fault to a cluster that serves")
+    (ROOT / "reports").mkdir(exist_ok=True)
+    (ROOT / "reports" / "fault-matrix.txt").write_text("\n".join(lines) + "\n")
+    terminalreporter.section("fault matrix")
+    for line in lines:
+        terminalreporter.write_line(line)

@@ -1,0 +1,286 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Misfortunes at a chosen state of a restore.
+
+The collection has no hooks for tests.  What stops it at a state lies in the node for as long as a test needs it: Python's
+os.rename and the command mv, which is how states become durable, wait there after they have written the wanted one.
+
+    /run/failpoint/die      state at which the process that wrote it ends with SIGKILL
+                   hold     state at which it waits; the first to get there takes the file away
+                   reached  is there from then on
+                   go       lets it go on
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import signal
+import subprocess
+import tempfile
+import time
+
+from cluster import ROOT, SandboxError, wait_for
+from story import DATA, Cluster, Transaction
+
+# `begun` counts from plan.json on: without it, nobody takes the directory for a restore.
+PYTHON = r"""
+import os, signal, time
+P = "/run/failpoint/"
+real = os.rename
+def wanted(name, state):
+    try:
+        with open(P + name) as stream:
+            return stream.read().strip() == state
+    except OSError:
+        return False
+def rename(source, target, **kw):
+    real(source, target, **kw)
+    path = os.fspath(target)
+    if not isinstance(path, str) or ".restore" not in path:
+        return
+    base = os.path.basename(path)
+    if base == "plan.json":
+        state = "begun"
+    elif base == "state":
+        with open(path) as stream:
+            state = stream.read().split(" ")[0].strip()
+    else:
+        return
+    if wanted("die", state):
+        os.unlink(P + "die")
+        os.kill(os.getpid(), signal.SIGKILL)
+    if state != "begun" or base == "plan.json":
+        if wanted("hold", state):
+            os.unlink(P + "hold")
+            open(P + "reached", "w").close()
+            end = time.time() + 120
+            while not os.path.exists(P + "go") and time.time() < end:
+                time.sleep(0.05)
+if os.path.isdir(P):
+    os.rename = rename
+"""
+MV = r"""#!/bin/sh
+# stands before the real one, see tests/tools/faults.py
+p=/run/failpoint
+/usr/bin/mv "$@" || exit
+for target; do :; done
+case $target in */state) read -r state rest <"$target";; *) exit 0;; esac
+[ "$(cat $p/hold 2>/dev/null)" = "$state" ] || exit 0
+rm $p/hold; : >$p/reached
+n=0; until [ -e $p/go ] || [ $n -ge 1200 ]; do sleep 0.1; n=$((n + 1)); done
+"""
+INSTALL = r"""
+set -e
+rm -rf /run/failpoint; mkdir -p /run/failpoint
+d=$(/usr/bin/python3 -c 'import site; print(site.getsitepackages()[0])'); mkdir -p "$d"
+cat >"$d/failpoint_k8s_dr.py"
+echo 'import failpoint_k8s_dr' >"$d/failpoint_k8s_dr.pth"
+"""
+REMOVE = r"""
+rm -rf /run/failpoint /usr/local/bin/mv
+d=$(/usr/bin/python3 -S -c 'import site; print(site.getsitepackages()[0])')
+rm -f "$d"/failpoint_k8s_dr.*
+"""
+# To the last byte: what is left when there is no room for a block any more is nothing that could be written to.
+FILL = r"""
+cd %s
+fallocate -l $(($(stat -f -c '%%a * %%S' .))) filler 2>/dev/null || :
+for size in 1M 4k 1k 1; do
+  [ $(stat -f -c %%a .) = 0 ] || dd if=/dev/zero of=filler bs=$size oflag=append conv=notrunc 2>/dev/null || :
+done
+sync
+[ $(stat -f -c %%a .) = 0 ]
+""" % DATA
+# as one would see it on the disk, whatever has become of the processes
+FACTS = r"""
+cd %s
+for d in .restore/*/; do [ ! -e $d/plan.json ] || echo "transaction ${d%%/} $(cat $d/state)"; done
+find * .restore -inum $INODE -path '*/snap/db' 2>/dev/null | sed 's/^/inode /'
+ls -A /etc/kubernetes/manifests | sed 's/^/manifest /'
+ls -d /etc/kubernetes/manifests?* /etc/kubernetes/manifests/.restore* 2>/dev/null | sed 's/^/held /'
+ls -d /etc/systemd/system/etcd-restore-* /etc/systemd/system/*.wants/etcd-restore-* 2>/dev/null | sed 's/^/unit /'
+systemctl list-timers --all --no-legend 'etcd-restore-*' | sed 's/^/armed /'
+sha256sum $SNAPSHOT | sed 's/^/sha256 /'
+stat -f -c 'free %%a' .
+echo "kubelet $(systemctl is-active kubelet)"
+""" % DATA
+
+
+class FaultyCluster(Cluster):
+    """A cluster of one node with a data disk of its own, and misfortunes."""
+
+    node = "cp1"
+
+    def transactions(self, host="cp1"):
+        """As Cluster's, in the data directory's own file system."""
+        script = "cd %s/.restore 2>/dev/null && for d in *; do [ ! -e $d/plan.json ] || echo $d $(cat $d/state); done || :" % DATA
+        lines = self.run(host, "sh", "-c", script).splitlines()
+        return [Transaction("%s/.restore/%s" % (DATA, line.split()[0]), *line.split()[:2]) for line in lines]
+
+    def facts(self, inode="0", snapshot="/dev/null"):
+        """{kind: [rest of the line]} of FACTS."""
+        found = {}
+        text = self.run(self.node, "env", "INODE=" + inode, "SNAPSHOT=" + snapshot, "sh", "-c", FACTS)
+        for line in text.splitlines():
+            kind, dummy, rest = line.partition(" ")
+            found.setdefault(kind, []).append(rest)
+        return found
+
+    # -- what a snapshot holds and what not -----------------------------------------------------------------------
+
+    marks_each = 4
+
+    def mark(self, *sides):
+        """Objects of two kinds for each side."""
+        objects = []
+        for side in sides:
+            for kind in ("ConfigMap", "Secret"):
+                for number in range(self.marks_each // 2):
+                    name = {"name": "%s-%d" % (side, number), "namespace": self.namespace, "labels": {"side": side}}
+                    objects.append({"apiVersion": "v1", "kind": kind, "metadata": name})
+        self.apply(*objects)
+
+    def unmark(self, side):
+        """Delete them."""
+        self.kubectl("-n", self.namespace, "delete", "configmap,secret", "-l", "side=" + side)
+
+    def marks(self):
+        """{side: how many of its objects there are}."""
+        found = {}
+        for line in self.kubectl("-n", self.namespace, "get", "configmap,secret", "-l", "side", "-L", "side", "--no-headers").splitlines():
+            if line.strip():
+                found[line.split()[-1]] = found.get(line.split()[-1], 0) + 1
+        return found
+
+    def start_pod(self):
+        """A new Pod runs, which takes the whole control plane and the node."""
+        spec = self.workload("probe", self.namespace, "marker-probe")["spec"]["template"]["spec"]
+        name = "probe-%d" % time.time()
+        self.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": self.namespace}, "spec": spec})
+        wait_for(lambda: self.processes(self.node, "marker-probe"), 120, "a new Pod runs")
+        self.kubectl("-n", self.namespace, "delete", "pod", name, "--grace-period=0", "--force")
+        self.wait_gone("marker-probe")
+
+    def recover(self):
+        """From whatever a test left: a cluster that serves, with no trace of a restore but the ids that the cluster had."""
+        if not self._is_on():
+            self.power("on")
+            time.sleep(5)
+        self.run(self.node, "sh", "-c", "mkdir -p /run/failpoint; cd /run/failpoint; rm -f *; touch go")
+        self.heal_ssh()
+        self.free_disk()
+        self.run(self.node, "systemctl", "start", "kubelet", "containerd")
+        for transaction in self.transactions():
+            if transaction.state not in ("committed", "rolled-back"):
+                self.run(self.node, transaction.path + "/rollback", timeout=700)
+        self.wait_ready()
+        self.run(self.node, "sh", "-c", "rm -rf %s/.restore/*/" % DATA)
+
+    def _is_on(self):
+        return subprocess.run(self._argv(self.node, ["true"]), capture_output=True, check=False).returncode == 0
+
+    # -- the failpoint --------------------------------------------------------------------------------------------
+
+    def install_failpoint(self):
+        """Into the node's own Python and before its mv; nothing happens yet."""
+        self.run(self.node, "sh", "-c", INSTALL, stdin=PYTHON)
+        self.run(self.node, "sh", "-c", "cat >/usr/local/bin/mv; chmod 755 /usr/local/bin/mv", stdin=MV)
+
+    def remove_failpoint(self):
+        """Whatever waits goes on."""
+        self.run(self.node, "sh", "-c", "mkdir -p /run/failpoint; touch /run/failpoint/go; sleep 0.3" + REMOVE)
+
+    def hold_at(self, state, die=None):
+        """The next that comes to `state` waits there; before that, the module that comes to the state `die` dies of it."""
+        script = "mkdir -p /run/failpoint; cd /run/failpoint; rm -f *; echo %s >hold" % state
+        self.run(self.node, "sh", "-c", script + ("; echo %s >die" % die if die else ""))
+
+    def wait_held(self, run, timeout):
+        """Until somebody waits there; fails when the playbook ends before."""
+        watch = self.start(self.node, "until [ -e /run/failpoint/reached ]; do sleep 0.1; done")
+        try:
+            wait_for(lambda: watch.poll() is not None or run.ended(), timeout, "the restore gets to the state")
+            if watch.poll() is None:
+                raise SandboxError("the restore ended before the state:\n" + run.output()[-3000:])
+        finally:
+            watch.kill()
+            watch.communicate()
+
+    def let_go(self):
+        """It goes on."""
+        self.run(self.node, "touch", "/run/failpoint/go")
+
+    # -- misfortunes ----------------------------------------------------------------------------------------------
+
+    def fill_disk(self):
+        """Not a byte is left on the data disk."""
+        self.run(self.node, "sh", "-c", FILL)
+
+    def free_disk(self):
+        """What an operator would do."""
+        self.run(self.node, "rm", "-f", DATA + "/filler")
+
+    def cut_ssh(self):
+        """No packet of it comes in any more, not even for what is connected."""
+        self.run(self.node, "iptables", "-w", "-I", "INPUT", "-p", "tcp", "--dport", "22", "-j", "DROP")
+
+    def heal_ssh(self):
+        """Undo cut_ssh()."""
+        self.run(self.node, "sh", "-c", "while iptables -w -D INPUT -p tcp --dport 22 -j DROP 2>/dev/null; do :; done")
+
+    def power(self, way):
+        """Pull the node's plug, or give it back."""
+        environment = dict(os.environ, SANDBOX_NAME=self.name)
+        subprocess.run([str(ROOT / "tests/sandbox/power"), way, self.nodes[self.node]], check=True, capture_output=True, env=environment)
+
+    def power_cycle(self):
+        """Off, and on again."""
+        self.power("off")
+        self.power("on")
+        wait_for(lambda: self.run(self.node, "systemctl", "is-system-running", check=False).strip() in ("running", "degraded", "starting"), 60, "it boots")
+
+
+class Run:
+    """A playbook in the background, with ssh connections of its own, so that all of it can be killed."""
+
+    def __init__(self, cluster, name, *args):
+        self.begun = time.monotonic()
+        self._place = tempfile.TemporaryDirectory(prefix="faults-")
+        self.socket = self._place.name + "/ssh"
+        args = [*args, "-e", "ansible_control_path=" + self.socket]
+        self.process = cluster.playbook(name, *args, background=True)
+        self.log = pathlib.Path(self._place.name, "log")
+        # a pipe that nobody reads would stop it
+        self._copy = subprocess.Popen(["cat"], stdin=self.process.stdout, stdout=self.log.open("wb"))
+        self.process.stdout.close()
+
+    def ended(self):
+        return self.process.poll() is not None
+
+    def output(self):
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def wait(self, timeout):
+        """Its return code."""
+        wait_for(self.ended, timeout, "the playbook ends")
+        return self.process.returncode
+
+    def kill(self):
+        """The whole process group, and the ssh connection that it left in the background."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                if self.socket.encode() in path.read_bytes():
+                    os.kill(int(path.parent.name), signal.SIGKILL)
+
+    def close(self):
+        """Leave nothing behind."""
+        self.kill()
+        self._copy.wait(10)
+        self._place.cleanup()
