@@ -221,8 +221,8 @@ class FaultyCluster(Cluster):
         self.run(self.node, "sh", "-c", FILL)
 
     def free_disk(self):
-        """What an operator would do."""
-        self.run(self.node, "rm", "-f", DATA + "/filler")
+        """What an operator would do; kubelet would wait longer and longer for an etcd that crashed."""
+        self.run(self.node, "sh", "-c", "cd %s; [ ! -e filler ] || { rm filler; systemctl restart kubelet; }" % DATA)
 
     def cut_ssh(self):
         """No packet of it comes in any more, not even for what is connected."""
