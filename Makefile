@@ -11,7 +11,7 @@ reports := $(CURDIR)/reports
 collections := $(CURDIR)/playbooks/collections
 
 NODES ?= 1
-export NODES ETCD ETCD_MOUNT ETCD_DISK_MB FAULTS SANITY_CORES KEEP_GOING STAGES
+export NODES ETCD ETCD_MOUNT ETCD_DISK_MB FAULTS SANITY_CORES KEEP_GOING STAGES RUNS SIZES
 
 .DEFAULT_GOAL := help
 .PHONY: help
@@ -60,6 +60,10 @@ molecule: ## The roles on a real cluster, with everything that may go wrong (SCE
 .PHONY: test-faults
 test-faults: ## Every state of a restore x every fault on a real node, a table at the end (an hour and more; FAULTS="swapped-node ...")
 	FAULTS='$(or $(FAULTS),all)' tests/tools/molecule faults
+
+.PHONY: bench-outage
+bench-outage: ## How long a restore keeps the API away, against the textbook and the floor (RUNS=7, SIZES="small large", NODES=1)
+	$(in_venv) python bench/outage.py
 
 .PHONY: changelog
 changelog: ## Write CHANGELOG.md anew from changelogs/fragments and the modules and roles there are

@@ -1,0 +1,533 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How long a restore keeps the API away: ours, the textbook's, and a mere stop and start of the same containers.
+
+    make bench-outage [RUNS=7] [SIZES="small large"] [NODES=1] [SANDBOX_NAME=bench] [KEEP=1]
+
+See README.md beside this file.  Ends with code 0 whatever the times are, and with 1 when a run failed.
+"""
+
+from __future__ import annotations
+
+import calendar
+import http.client
+import json
+import os
+import pathlib
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "tools"))
+
+from cluster import Probe, SandboxError, wait_for  # noqa: E402
+from story import Cluster  # noqa: E402
+
+REPORT = ROOT / "reports" / "bench-outage.json"
+LOG = REPORT.with_suffix(".log")
+NAMESPACE = "bench"
+BACKUPS = "/var/backups/bench"
+MANIFESTS = "/etc/kubernetes/manifests"
+MEGABYTES = {"small": 1, "large": 1100}  # beside what Kubernetes keeps there itself
+# What the issue of an outage is judged by: (ratio, limit).
+TARGETS = {"ours / floor": 1.25, "ours / textbook": 0.2, "worst / median of ours": 2.0, "large / small of ours": 1.2}
+QUESTIONS = {"readyz": "/readyz", "read": "read", "write": "write"}
+# A kubelet that was just restarted is slow to stop Pods, and one that was not remembers back-offs of the run before.
+SETTLE = int(os.environ.get("SETTLE", "") or 30)
+
+# The textbook, with every wait as short as correctness allows (the documentation has two of 20 s):
+#   kubernetes.io, "Operating etcd clusters for Kubernetes", Restoring an etcd cluster: stop all API servers, restore etcd, start the
+#     API servers again; restart scheduler, controller-manager and kubelet, so that they do not rely on stale data.
+#   kubernetes.io, "Certificate Management with kubeadm": a static Pod is stopped by moving its file out of the manifests, wait until kubelet
+#     has ended it, move the file back.
+#   etcd.io, "Disaster recovery": snapshot restore with name, initial cluster and peer URLs, --bump-revision 1000000000 --mark-compacted.
+TEXTBOOK = r"""
+set -eu
+stamp() { echo "$1 $(date +%s.%N)"; }
+stamp stopping
+mkdir -p @MANIFESTS@.textbook
+mv @MANIFESTS@/*.yaml @MANIFESTS@.textbook/
+while pgrep -x 'etcd|kube-apiserver|kube-controller|kube-scheduler' >/dev/null; do sleep 0.2; done
+stamp stopped
+mv /var/lib/etcd /var/lib/etcd.textbook
+etcdutl snapshot restore "$1" --data-dir /var/lib/etcd --name "$2" --initial-cluster "$3" --initial-advertise-peer-urls "$4" \
+  --bump-revision "$5" --mark-compacted 2>&1
+stamp swapped
+mv @MANIFESTS@.textbook/*.yaml @MANIFESTS@/
+until curl -fsk -m 2 -o /dev/null https://127.0.0.1:6443/readyz; do sleep 0.2; done
+stamp started
+systemctl restart kubelet
+rmdir @MANIFESTS@.textbook
+""".replace("@MANIFESTS@", MANIFESTS)
+
+# The floor: the order of a restore without the restore, and nobody to wait for but the other nodes, at each line that is read.
+FLOOR = r"""
+import os, re, signal, ssl, sys, time, urllib.request
+MANIFESTS, HELD = "@MANIFESTS@", "@MANIFESTS@.floor"
+NAMES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+TLS = ssl._create_unverified_context()
+
+def processes():
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            name = os.path.basename(open("/proc/%s/cmdline" % pid).read().split("\0")[0])
+            pod = re.search(r"pod([0-9a-f]{32})", open("/proc/%s/cgroup" % pid).read())
+        except OSError:
+            continue
+        if name and pod:
+            yield int(pid), name, pod.group(1)
+
+def answers(url):
+    try:
+        return urllib.request.urlopen(url, timeout=2, context=TLS if url.startswith("https") else None).status == 200
+    except OSError:
+        return False
+
+def wait(condition, what):
+    start = time.monotonic()
+    while not condition():
+        if time.monotonic() > start + 120:
+            sys.exit("%s: not within 120 s" % what)
+        time.sleep(0.05)
+
+def stamp(state):
+    print(state, time.time(), flush=True)
+
+def gone():
+    left = [process for process in processes() if process[2] in pods]
+    for pid, name, pod in left:
+        if name == "kube-apiserver" and time.monotonic() > moved + 1:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except OSError:
+                pass
+    return not left
+
+os.makedirs(HELD, exist_ok=True)
+pods = {pod for pid, name, pod in processes() if name in NAMES}
+stamp("stopping")
+for name in reversed(NAMES):
+    os.rename("%s/%s.yaml" % (MANIFESTS, name), "%s/%s.yaml" % (HELD, name))
+moved = time.monotonic()
+wait(gone, "the Pods end")
+stamp("stopped")
+sys.stdin.readline()
+stamp("swapped")
+os.rename(HELD + "/etcd.yaml", MANIFESTS + "/etcd.yaml")
+wait(lambda: answers("http://127.0.0.1:2381/health"), "etcd serves")
+stamp("etcd-started")
+sys.stdin.readline()
+for name in NAMES[1:]:
+    os.rename("%s/%s.yaml" % (HELD, name), "%s/%s.yaml" % (MANIFESTS, name))
+wait(lambda: answers("https://127.0.0.1:6443/readyz"), "the API server is ready")
+stamp("started")
+os.rmdir(HELD)
+""".replace("@MANIFESTS@", MANIFESTS)
+
+# Values of a megabyte of noise under a prefix that is none of Kubernetes' business.
+FILL = r"""
+import base64, http.client, json, os, ssl, sys
+PKI = "/etc/kubernetes/pki/etcd/"
+tls = ssl.create_default_context(cafile=PKI + "ca.crt")
+tls.load_cert_chain(PKI + "server.crt", PKI + "server.key")
+etcd = http.client.HTTPSConnection("127.0.0.1", 2379, context=tls, timeout=60)
+for number in range(int(sys.argv[1])):
+    key, value = (base64.b64encode(raw).decode() for raw in (b"/bench/%06d" % number, os.urandom(1 << 20)))
+    etcd.request("POST", "/v3/kv/put", json.dumps({"key": key, "value": value}))
+    answer = etcd.getresponse()
+    text = answer.read()
+    if answer.status != 200:
+        sys.exit(text.decode())
+"""
+
+# kubelet forgets its back-off when it is restarted; ours and the textbook do that themselves at their end.
+REST = r"""
+age() { ps -o etimes= -C "$1" | sort -n | head -n 1; }
+sync
+[ "$(age kubelet)" -lt "$(age kube-apiserver)" ] || systemctl restart kubelet
+until age kubelet | grep .; do sleep 0.2; done
+"""
+
+# After a run that failed: the data first, then the manifests.
+HEAL = r"""
+[ -e /var/lib/etcd/member ] || [ ! -e /var/lib/etcd.textbook/member ] || { rm -rf /var/lib/etcd; mv /var/lib/etcd.textbook /var/lib/etcd; }
+for file in @MANIFESTS@.textbook/*.yaml @MANIFESTS@.floor/*.yaml; do [ ! -e "$file" ] || mv "$file" @MANIFESTS@/; done
+rm -rf @MANIFESTS@.textbook @MANIFESTS@.floor
+systemctl restart kubelet
+""".replace("@MANIFESTS@", MANIFESTS)
+
+
+class Watch(Probe):
+    """A probe that writes as well."""
+
+    path = "/api/v1/namespaces/%s/configmaps/probe" % NAMESPACE
+
+    def __init__(self, kubeconfig):
+        super().__init__(kubeconfig, self.path)
+        self.samples["write"] = []
+        self._threads.append(threading.Thread(target=self._loop, args=("write", "write"), daemon=True))
+
+    def _ask(self, path):
+        if path != "write":
+            return super()._ask(path)
+        connection = http.client.HTTPSConnection(self.server.hostname, self.server.port, timeout=2, context=self.context)
+        try:
+            patch = json.dumps({"data": {"time": str(time.time())}})
+            connection.request("PATCH", self.path, patch, {"Content-Type": "application/merge-patch+json"})
+            response = connection.getresponse()
+            response.read()
+            return response.status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+
+class Bench:
+    """One sandbox, and the ways to stop and start it."""
+
+    def __init__(self, name, nodes):
+        self.name, self.wanted = name, nodes
+        self.snapshots = {}
+        self.cluster = None
+
+    # -- the sandbox ----------------------------------------------------------------------------------------------
+
+    def script(self, what):
+        """Run tests/sandbox/up or down."""
+        environment = dict(os.environ, SANDBOX_NAME=self.name, NODES=str(self.wanted))
+        subprocess.run([str(ROOT / "tests" / "sandbox" / what)], check=True, env=environment)
+
+    def up(self):
+        """Bring it up, with etcd's tools, and as small as it was at first."""
+        self.script("up")
+        self.snapshots = {}
+        self.cluster = Cluster(self.name)
+        self.cluster.wait_ready()
+        self.playbook("install.yml")
+        if self.megabytes() > 50:
+            self.cluster.etcdctl("del", "--prefix", "/bench/")
+            self.cluster.etcdctl("compact", "--physical", str(self.cluster.revision()))
+            self.cluster.etcdctl("--command-timeout=120s", "defrag")
+
+    def megabytes(self):
+        """Size of the database."""
+        return self.cluster.etcdctl("endpoint", "status")[0]["Status"]["dbSize"] / 1e6
+
+    def playbook(self, *args, timeout=1800):
+        """Run a playbook; its output goes to the log."""
+        process = self.cluster.playbook(*args, background=True)
+        try:
+            output = process.communicate(timeout=timeout)[0]
+        except BaseException:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.communicate()
+            raise
+        with open(LOG, "a", encoding="utf-8") as log:
+            log.write("$ ansible-playbook %s\n%s\n" % (" ".join(args), output))
+        if process.returncode != 0:
+            why = re.findall(r'"msg": "(.*?)"[,}]', output) or output.strip().splitlines()[-1:]
+            raise SandboxError("%s ended with code %d: %s" % (args[0], process.returncode, why[0]))
+
+    def prepare(self, size):
+        """A database of this size, and a snapshot of it."""
+        cluster = self.cluster
+        if size in self.snapshots:
+            return
+        cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+        cluster.apply(configmap("probe"), configmap("before"))
+        cluster.run("cp1", "python3", "-c", FILL, str(MEGABYTES[size]), timeout=900)
+        place = "%s/%s" % (BACKUPS, size)
+        cluster.run("cp1", "rm", "-rf", place)
+        self.playbook("snapshot.yml", "-l", "cp1", "-e", "etcd_snapshot_dir=" + place)
+        self.snapshots[size] = cluster.run("cp1", "sh", "-c", "ls -t %s/*.db | head -n 1" % place).strip()
+
+    def settle(self):
+        """The same start for every run: nothing in flight, no back-off, a kubelet that has had time."""
+        self.cluster.wait_ready()
+        ages = [int(self.cluster.run(host, "sh", "-c", REST)) for host in self.cluster.nodes]
+        time.sleep(max(0, SETTLE - min(ages)))
+        self.cluster.wait_ready()
+
+    def heal(self):
+        """The sandbox as it was, or a new one."""
+        try:
+            for host in self.cluster.nodes:
+                self.cluster.run(host, "sh", "-c", HEAL, check=False)
+            self.cluster.playbook("rollback.yml", background=True).communicate(timeout=900)
+            self.cluster.wait_ready()
+        except (SandboxError, subprocess.SubprocessError) as exc:
+            print("  the sandbox does not recover (%s), making a new one" % exc, flush=True)
+            self.script("down")
+            self.up()
+
+    # -- the variants ---------------------------------------------------------------------------------------------
+
+    def ours(self, size):
+        """restore.yml, as an operator runs it."""
+        hosts = ",".join(self.cluster.nodes)
+        settings = {
+            "etcd_restore_confirm": True,
+            "etcd_restore_snapshot": self.snapshots[size],
+            "etcd_restore_keep": 1,
+            "etcd_restore_report_dir": "",
+            # where what was discarded goes; removed after each run
+            "etcd_restore_snapshot_dir": BACKUPS + "/discarded",
+        }
+        settings.update(json.loads(os.environ.get("RESTORE_VARS", "") or "{}"))
+        self.playbook("restore.yml", "-l", hosts, "-e", json.dumps(settings))
+        newest = self.cluster.transactions()[-1].path
+        stamps = {}
+        for line in self.cluster.run("cp1", "cat", newest + "/log").splitlines():
+            state, when = line.split()
+            whole, dot, fraction = when.rstrip("Z").partition(".")
+            stamps[state] = calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + float("0" + dot + fraction)
+        return stamps
+
+    def textbook(self, size):
+        """The documentation's commands, by one script in the node."""
+        flags = dict(re.findall(r"--([a-z-]+)=(\S+)", self.cluster.run("cp1", "cat", MANIFESTS + "/etcd.yaml")))
+        # the documentation's number; above the live revision too, which earlier runs have raised
+        bump = str(1000000000 + self.cluster.revision())
+        arguments = [self.snapshots[size], flags["name"], flags["initial-cluster"], flags["initial-advertise-peer-urls"], bump]
+        return read_stamps(self.cluster.run("cp1", "sh", "-c", TEXTBOOK, "textbook", *arguments, timeout=600))
+
+    def floor(self, dummy):
+        """Stop and start, by one script in each node; all nodes end one step before any begins the next."""
+        cluster, output = self.cluster, {}
+        running = {}
+        for host, node in cluster.nodes.items():
+            argv = [cluster.engine, "exec", "-i", node, "python3", "-c", FLOOR]
+            running[host] = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for barrier in ("stopped", "etcd-started", "started"):
+            for host, process in running.items():
+                for line in process.stdout:
+                    output[host] = output.get(host, "") + line
+                    if line.startswith(barrier + " "):
+                        break
+                else:
+                    raise SandboxError("the floor's script on %s ended before %s: %s" % (host, barrier, output.get(host, "").strip()))
+            for process in running.values():
+                process.stdin.write("\n")
+                process.stdin.flush()
+        for process in running.values():
+            process.communicate()
+        return read_stamps(output["cp1"])
+
+    # -- one run --------------------------------------------------------------------------------------------------
+
+    def measure(self, size, variant, number):
+        """One run, as a dictionary."""
+        run = {"size": size, "variant": variant, "number": number, "problem": None}
+        began = time.monotonic()
+        try:
+            self.prepare(size)
+            self.settle()
+            run["megabytes"] = round(self.megabytes())
+            self.cluster.apply(configmap("after"))
+            etcd = self.cluster.etcd_process()
+            with Watch(self.cluster.kubeconfig) as watch:
+                time.sleep(1)
+                began_run = time.monotonic()
+                stamps = getattr(self, variant)(size)
+                run["seconds"] = round(time.monotonic() - began_run, 1)
+                time.sleep(3)
+            run["outage"] = {gap.what: round(gap.seconds, 2) for gap in watch.gaps()}
+            run["phases"] = phases(stamps, run["outage"]["readyz"])
+            # nothing was asked well before, or after
+            unseen = [what for what, seconds in run["outage"].items() if not seconds]
+            run["problem"] = "no outage was seen by %s" % ", ".join(unseen) if unseen else self.proven(variant, etcd)
+            for host in self.cluster.nodes:
+                self.cluster.run(host, "rm", "-rf", "/var/lib/etcd.textbook", BACKUPS + "/discarded")
+        except (SandboxError, subprocess.SubprocessError, OSError) as exc:
+            run["problem"] = str(exc)
+        run["all_seconds"] = round(time.monotonic() - began, 1)
+        return run
+
+    def proven(self, variant, etcd):
+        """Why this was no restore, or no restart; None when it was."""
+
+        def there(name):
+            return self.cluster.get("-n", NAMESPACE, "configmap/" + name) is not None
+
+        wait_for(lambda: self.cluster.kubectl("get", "--raw", "/readyz", check=False).strip() == "ok", 60, "the API server is ready")
+        if self.cluster.etcd_process() == etcd:
+            return "etcd was not restarted"
+        if not there("before"):
+            return "what the snapshot holds is not there"
+        if there("after") != (variant == "floor"):
+            return "what was written after the snapshot is lost" if variant == "floor" else "what was written after the snapshot is still there"
+        return None
+
+
+def configmap(name):
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": NAMESPACE}, "data": {"name": name}}
+
+
+def read_stamps(output):
+    """{state: time} of what the scripts print."""
+    return {state: float(when) for state, when in re.findall(r"^([a-z-]+) (\d+\.\d+)$", output, re.MULTILINE)}
+
+
+def phases(stamps, outage):
+    """Seconds by phase; `around` is what the outage is longer than these, by the reaction of who asks."""
+    result = {}
+    for name, begin, end in (("stop", "stopping", "stopped"), ("data", "stopped", "swapped"), ("start", "swapped", "started")):
+        result[name] = round(stamps[end] - stamps[begin], 2)
+    if "etcd-started" in stamps:
+        result["etcd"] = round(stamps["etcd-started"] - stamps["swapped"], 2)
+        result["apiserver"] = round(stamps["started"] - stamps["etcd-started"], 2)
+    result["around"] = round(outage - (stamps["started"] - stamps["stopping"]), 2)
+    return result
+
+
+# -- what is printed --------------------------------------------------------------------------------------------------
+
+
+def table(rows):
+    """Print rows of cells, the first of them as the heading."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for number, row in enumerate(rows):
+        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+        if number == 0:
+            print("  " + "  ".join("-" * width for width in widths))
+    print(flush=True)
+
+
+def summarize(runs):
+    """{size: {variant: {n, failed, question: {median, worst}, phases}}} and {(ratio, size): {question: value}}."""
+    summary, ratios = {}, {}
+    for run in runs:
+        entry = summary.setdefault(run["size"], {}).setdefault(run["variant"], {"good": [], "failed": 0})
+        if run["problem"]:
+            entry["failed"] += 1
+        else:
+            entry["good"].append(run)
+    for entry in (entry for variants in summary.values() for entry in variants.values()):
+        good = entry.pop("good")
+        entry["n"] = len(good)
+        for question in QUESTIONS if good else ():
+            values = [run["outage"][question] for run in good]
+            entry[question] = {"median": statistics.median(values), "worst": max(values)}
+        entry["phases"] = {name: round(statistics.median(run["phases"][name] for run in good), 2) for name in (good[0]["phases"] if good else ())}
+
+    def ratio(name, size, above, below):
+        if above.get("n") and below.get("n"):
+            upper = "worst" if name.startswith("worst") else "median"
+            ratios[name, size] = {question: above[question][upper] / below[question]["median"] for question in QUESTIONS if below[question]["median"]}
+
+    for size, variants in summary.items():
+        ours = variants.get("ours", {})
+        ratio("ours / floor", size, ours, variants.get("floor", {}))
+        ratio("ours / textbook", size, ours, variants.get("textbook", {}))
+        ratio("worst / median of ours", size, ours, ours)
+    ratio("large / small of ours", "", summary.get("large", {}).get("ours", {}), summary.get("small", {}).get("ours", {}))
+    return summary, ratios
+
+
+def show(runs, about):
+    """The tables, and the same as JSON."""
+    summary, ratios = summarize(runs)
+    print("\nHow long the API was away, in seconds: median / worst; new connections every 0.2 s from outside\n")
+    rows = [("database", "variant", "runs", "failed", *QUESTIONS)]
+    for size, variants in summary.items():
+        for variant, entry in variants.items():
+            cells = ["%.1f / %.1f" % (entry[question]["median"], entry[question]["worst"]) if entry["n"] else "-" for question in QUESTIONS]
+            rows.append((size, variant, str(entry["n"]), str(entry["failed"]), *cells))
+    table(rows)
+
+    print("Where it goes (medians): `around` is from the last answer to the first step and from the last step to the first answer\n")
+    names = ("stop", "data", "start", "etcd", "apiserver", "around")
+    rows = [("database", "variant", "stop", "data", "start", "= etcd", "+ API server", "around")]
+    for size, variants in summary.items():
+        for variant, entry in variants.items():
+            rows.append((size, variant, *("%.1f" % entry["phases"][name] if name in entry["phases"] else "-" for name in names)))
+    table(rows)
+
+    print("Against the targets\n")
+    rows = [("ratio", "database", "at most", *QUESTIONS)]
+    for (name, size), values in ratios.items():
+        limit = TARGETS[name]
+        rows.append((name, size, str(limit), *("%.2f %s" % (values[q], "yes" if values[q] <= limit else "NO") if q in values else "-" for q in QUESTIONS)))
+    table(rows)
+
+    for run in runs:
+        if run["problem"]:
+            print("FAILED: %(size)s %(variant)s, run %(number)d: %(problem)s" % run)
+    named = [dict(values, ratio=name, size=size, limit=TARGETS[name]) for (name, size), values in ratios.items()]
+    REPORT.write_text(json.dumps(dict(about, summary=summary, ratios=named, runs=runs), indent=2) + "\n")
+    print("All of it: %s and %s" % (REPORT.relative_to(ROOT), LOG.name), flush=True)
+
+
+def plan(sizes, rounds, nodes):
+    """[(size, variant, number)]: the variants in turn, each round beginning with another one."""
+    variants = ("ours", "textbook", "floor") if nodes == 1 else ("ours", "floor")
+    steps = []
+    for size in sizes:
+        for number in range(rounds):
+            turn = number % len(variants)
+            steps += [(size, variant, number + 1) for variant in variants[turn:] + variants[:turn]]
+    return steps
+
+
+def left(steps, runs):
+    """Minutes that the remaining steps take, by what such steps took so far."""
+    typical = {"ours": 100, "textbook": 80, "floor": 40}
+    known = {}
+    for run in runs:
+        known[run["size"], run["variant"]] = run["all_seconds"]
+    return sum(known.get((size, variant), typical[variant]) for size, variant, dummy in steps[len(runs) :]) / 60
+
+
+def main():
+    """Run all of it."""
+    rounds = int(os.environ.get("RUNS", "") or 7)
+    sizes = (os.environ.get("SIZES", "") or "small large").split()
+    nodes = int(os.environ.get("NODES", "") or 1)
+    for size in sizes:
+        if size not in MEGABYTES:
+            sys.exit("SIZES may hold %s, not '%s'." % (" and ".join(MEGABYTES), size))
+    bench = Bench(os.environ.get("SANDBOX_NAME", "") or "bench", nodes)
+    REPORT.parent.mkdir(exist_ok=True)
+    LOG.write_text("")
+    about = {"began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "nodes": nodes, "rounds": rounds, "settle": SETTLE}
+    steps, runs = plan(sizes, rounds, nodes), []
+    # a kill gets the same end as Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        bench.up()
+        for index, (size, variant, number) in enumerate(steps):
+            print("%2d of %d, about %.0f min left: %s, %s" % (index + 1, len(steps), left(steps, runs), size, variant), flush=True)
+            run = bench.measure(size, variant, number)
+            runs.append(run)
+            if run["problem"]:
+                print("  FAILED: %s" % run["problem"], flush=True)
+                bench.heal()
+            else:
+                print("  %s   (%s)" % (pairs(run["outage"]), pairs(run["phases"])), flush=True)
+    except KeyboardInterrupt:
+        print("\ninterrupted after %d of %d runs" % (len(runs), len(steps)))
+    finally:
+        if runs:
+            show(runs, about)
+        if os.environ.get("KEEP", "") in ("", "0"):
+            bench.script("down")
+    return 1 if len(runs) < len(steps) or any(run["problem"] for run in runs) else 0
+
+
+def pairs(values):
+    return ", ".join("%s %.1f s" % item for item in values.items())
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (SandboxError, subprocess.CalledProcessError) as error:
+        sys.exit("The benchmark could not go on: %s" % error)
