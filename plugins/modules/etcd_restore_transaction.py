@@ -176,6 +176,7 @@ removed:
   elements: str
 """
 
+import errno
 import os
 import socket
 import time
@@ -349,6 +350,13 @@ def is_done(transaction, state):
     return transaction.reached(state.replace("_", "-"))
 
 
+def sentence(exc, path):
+    """What an operator can act on; the system's own words do not even say which disk is meant."""
+    if getattr(exc, "errno", None) == errno.ENOSPC:
+        return "the disk is full: nothing can be written any more to the file system of %s; make room there" % path
+    return str(exc)
+
+
 def describe(transaction):
     state = transaction.state()[0] if transaction.exists() else ""
     return {"id": transaction.id, "path": transaction.path, "state": state, "log": transaction.log()}
@@ -381,7 +389,7 @@ def main():
         try:
             answer.update(take(module, transaction))
         except (TransactionError, EtcdError, KubeError, OSError) as exc:
-            module.fail_json(msg=str(exc), transaction=describe(transaction), seconds=round(time.monotonic() - start, 2))
+            module.fail_json(msg=sentence(exc, transaction.path), transaction=describe(transaction), seconds=round(time.monotonic() - start, 2))
         answer.update(transaction=describe(transaction), seconds=round(time.monotonic() - start, 2))
     if module._diff:
         answer["diff"] = {"before": "%s\n" % before["state"], "after": "%s\n" % answer["transaction"]["state"]}
