@@ -325,6 +325,9 @@ def restore_report(facts):
             "The revision was not raised, so kubelets of workers outside of this inventory hold on to what they knew: "
             "run on each of them: systemctl restart kubelet"
         )
+    problem = text_of(facts.get("safety_problem")).rstrip(".")
+    if result == "restored" and problem:
+        hints.append("There is no snapshot of what was discarded (%s). All of it is still in the old data." % problem)
     if result == "rolled back":
         hints.append("Look at the cluster again with: ansible-playbook k8s_dr.etcd.validate -l " + limit)
     for node in nodes:

@@ -262,6 +262,12 @@ def test_a_revision_that_was_not_raised_has_consequences():
     assert "systemctl restart kubelet" in report["hints"][0]
 
 
+def test_a_snapshot_of_what_was_discarded_that_could_not_be_made():
+    report = restore_report(facts(safety=[{}], safety_problem="the disk is full."))
+    assert report["hints"] == ["There is no snapshot of what was discarded (the disk is full). All of it is still in the old data."]
+    assert "safety snapshot" not in seconds(report["phases"])
+
+
 def test_only_what_is_listed_gets_into_it():
     leak = {"private": "PRIVATE KEY", "members": [{"secret": "PRIVATE KEY"}]}
     known = facts(dict(node(), **leak), snapshot=dict(leak, path="/a.db"), safety=[dict(leak, path="/b.db")], **leak)
