@@ -52,17 +52,19 @@ SAMPLE = {
     "staged": ("node", "resume"),
     "stopping": ("kubelet", None),
     "stopped": ("node", "boot"),
-    "swapping": ("controller", "resume"),
+    "swapping": ("controller", "console"),
     "swapped": ("ssh", "timer"),
     "starting-etcd": ("disk", None),
-    "etcd-started": ("controller", "timer"),
+    "etcd-started": ("controller", "resume"),
     "starting": ("containerd", None),
     "started": ("controller", "rollback"),
     "committing": ("ssh", None),
     "committed": ("kubelet", None),
     "rolling-back": ("node", "boot"),
-    "rolled-back": ("controller", None),
+    "rolled-back": ("containerd", None),
 }
+
+TWICE = "$0 & $0; first=$?; wait $!; second=$?; $0; echo $first $second $?"
 
 
 def way_of(state, fault, number):
@@ -199,9 +201,12 @@ def test_old_or_new(cluster, snapshot, old, runs, table, state, fault, way):
         said = cluster.run(cluster.node, "journalctl", "-o", "cat", "--no-pager", "-u", "etcd-restore-%s.service" % transaction)
         print(said)
         assert "rollback of %s" % transaction in said
-        by = way
+        by = {"boot": "the timer at boot", "timer": "the timer"}[way]
     elif way == "console":
-        print(cluster.run(cluster.node, cluster.transactions()[-1].path + "/rollback", timeout=300))
+        # two people at once, and one of them again
+        said = cluster.run(cluster.node, "sh", "-c", TWICE, cluster.transactions()[-1].path + "/rollback", timeout=400)
+        print(said)
+        assert said.splitlines()[-1] == "0 0 0"
         by = "console"
     elif way:
         name, *args = {
