@@ -45,6 +45,7 @@ _NAME = "k8s-dr-throwaway"
 _CLIENT_URL = "http://throwaway.invalid:1"
 # Members that do not find each other within this time never will: there is no network.
 _ALONE_AFTER = 5.0
+_DIRECTORIES = ("snap", "wal")
 _PR_SET_PDEATHSIG, _CLONE_NEWNET = 1, 0x40000000
 
 
@@ -276,13 +277,17 @@ class Throwaway:
 
     def _wait(self):
         """Until it serves a read that needs a leader."""
+        # since when it has known its members
         lonely = None
         while True:
             ended = self._process.poll()
             if ended is not None:
                 raise self._ended(ended)
-            if not self.members:
-                self.members = self._ask_members()
+            # Until the log is applied it may know fewer; once it is elected it writes itself over what the data said.
+            members = self._ask_members()
+            if members and not any(member["name"] == _NAME for member in members):
+                self.members = members
+            if members and lonely is None:
                 lonely = time.monotonic()
             if self._serves():
                 return
@@ -327,9 +332,9 @@ class Throwaway:
         return [
             {
                 "id": "%x" % int(member["id"]),
-                "name": member.get("name", "") if member.get("name") != _NAME else "",
-                "peer_urls": member.get("peerURLs", []),
-                "client_urls": [url for url in member.get("clientURLs") or [] if url != _CLIENT_URL],
+                "name": member.get("name", ""),
+                "peer_urls": member.get("peerURLs") or [],
+                "client_urls": member.get("clientURLs") or [],
                 "is_learner": bool(member.get("isLearner", False)),
             }
             for member in self._request(_PEER, "GET", "/members") or []
@@ -373,14 +378,10 @@ def copy_data(source, target):
             if exc.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
             raise ThrowawayError("an etcd uses %s right now" % source) from None
-        for directory in ("snap", "wal"):
-            there = os.path.join(target, "member", directory)
-            os.makedirs(there, 0o700)
-            for name in sorted(os.listdir(os.path.join(root, directory))) if os.path.isdir(os.path.join(root, directory)) else []:
-                path = os.path.join(root, directory, name)
-                # *.tmp are segments of the log made in advance
-                if not name.endswith(".tmp") and os.path.isfile(path) and not os.path.islink(path):
-                    _copy_file(path, os.path.join(there, name))
+        for directory in _DIRECTORIES:
+            os.makedirs(os.path.join(target, "member", directory), 0o700)
+        for path in files_of(source):
+            _copy_file(path, os.path.join(target, "member", os.path.relpath(path, root)))
     finally:
         os.close(lock)
 
@@ -392,6 +393,20 @@ def database_of(data_dir):
         if os.path.lexists(path):
             return path
     raise Unservable("there is no etcd database in %s" % data_dir)
+
+
+def files_of(data_dir):
+    """Paths of the files in a data directory that etcd needs to serve it."""
+    root = os.path.dirname(os.path.dirname(database_of(data_dir)))
+    found = []
+    for directory in _DIRECTORIES:
+        there = os.path.join(root, directory)
+        for name in sorted(os.listdir(there)) if os.path.isdir(there) else []:
+            path = os.path.join(there, name)
+            # *.tmp are segments of the log made in advance
+            if not name.endswith(".tmp") and os.path.isfile(path) and not os.path.islink(path):
+                found.append(path)
+    return found
 
 
 def _copy_file(source, target):

@@ -16,6 +16,8 @@ description:
   - When O(keep) is set, surplus snapshots are removed after the new one is in place.
   - One snapshot is taken at a time in a directory; a second one is refused, or waits for O(lock_timeout).
   - What interrupted runs left is removed at the next start.
+  - With O(data_dir) the snapshot is of a data directory that no etcd uses, as a restore leaves one behind. A copy of it is served by a throw-away
+    etcd that nobody else can reach, since the write-ahead log holds what the database does not, and the directory itself is only read.
 author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
@@ -72,6 +74,22 @@ options:
     description: Where the cluster's certificates are, of which the manifest holds the fingerprints.
     type: path
     default: /etc/kubernetes/pki
+  data_dir:
+    description:
+      - A data directory of etcd, or what its C(member) holds, of which to take the snapshot instead of the member at O(endpoint).
+      - It is refused while an etcd uses it.
+      - O(save_timeout) is then for serving it as well.
+    type: path
+  work_dir:
+    description:
+      - Directory in whose file system the copy of O(data_dir) is made, in a directory of mode 0700 that is removed again whatever happens.
+      - Beside O(data_dir) by default.
+    type: path
+  etcd:
+    description:
+      - Path of the etcd server program that serves the copy of O(data_dir). It must be of the version that wrote it, or a later one.
+      - When not given it is that of the etcd that runs on this host, else one beside O(etcdctl) or in C(PATH).
+    type: path
 seealso:
   - module: k8s_dr.etcd.etcd_snapshot_list
   - module: k8s_dr.etcd.etcd_snapshot_info
@@ -86,6 +104,11 @@ EXAMPLES = r"""
 - name: Say where it is
   ansible.builtin.debug:
     var: taken.snapshot.path
+
+- name: Take a snapshot of what a restore discarded
+  k8s_dr.etcd.etcd_snapshot:
+    data_dir: /var/lib/etcd.restore/20260102T030405Z-4f1c/old
+    directory: /var/backups/etcd/discarded
 
 - name: Take a snapshot of a large cluster to a disk of its own, after the one that may be under way
   k8s_dr.etcd.etcd_snapshot:
@@ -159,8 +182,12 @@ snapshot:
         the last, since there was no tool that could, and RV(snapshot.hash) is V(null).
       type: str
       sample: status
+    source:
+      description: V(member) for the member at O(endpoint), V(data directory) for O(data_dir).
+      type: str
+      sample: member
     etcd_version:
-      description: Version of the server.
+      description: Version of the server, or of the one that served the copy of O(data_dir).
       type: str
       sample: 3.5.16
     kubernetes_version:
@@ -176,7 +203,7 @@ snapshot:
       type: dict
       sample: {id: 2c5e5a6bd0f2a6d1, name: cp1}
     members:
-      description: All members of the cluster.
+      description: All members of the cluster, of O(data_dir) as it names them.
       type: list
       elements: dict
     host:
@@ -206,13 +233,14 @@ removed:
   elements: str
   sample: []
 seconds:
-  description: Seconds that saving, proving and counting took.
+  description: Seconds that saving, proving and counting took, and C(serve), which is copying and serving O(data_dir).
   returned: success, not in check mode
   type: dict
-  sample: {save: 0.2, prove: 0.4, census: 0.1}
+  sample: {serve: 0.0, save: 0.2, prove: 0.4, census: 0.1}
 """
 
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -225,20 +253,27 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils import (
     _census,
     _etcd,
     _fingerprints,
+    _procs,
     _retention,
     _signals,
     _snapshot_manifest,
     _snapshot_status,
     _static_pod,
+    _throwaway,
+    _wal,
 )
 
 # A snapshot is as large as the database, which goes on growing while it is sent.
 HEADROOM = 1.1
+# Room for the logs of an etcd that starts.
+LOG_SPACE = 130 * 1024 * 1024
 # Keys per question: neither etcd nor this module ever holds more.
 PAGE = 5000
 # A census is worth this many seconds and no more.
 CENSUS_SECONDS = 120
 OWN = (".db", ".db.json", ".partial", ".new")
+# Where the role etcd_restore keeps the snapshots of what a restore discarded.
+OWN_NAMES = (_snapshot_manifest.LOCK, "discarded")
 
 
 class Refused(Exception):
@@ -290,7 +325,7 @@ def plan_directory(directory):
     mode = stat.S_IMODE(found.st_mode)
     if not mode & 0o077:
         return mode, False, []
-    own = all(name == _snapshot_manifest.LOCK or (name.lstrip(".").startswith("etcd-") and name.endswith(OWN)) for name in os.listdir(directory))
+    own = all(name in OWN_NAMES or (name.lstrip(".").startswith("etcd-") and name.endswith(OWN)) for name in os.listdir(directory))
     if own and found.st_uid == os.geteuid():
         return mode, True, []
     if mode & 0o022:
@@ -300,14 +335,75 @@ def plan_directory(directory):
     return mode, False, ["others may list %s (mode %04o), and it holds more than snapshots, so its mode is left alone" % (directory, mode)]
 
 
-def check_space(directory, db_size):
-    where = directory
-    while not os.path.isdir(where):
-        where = os.path.dirname(where)
+def check_space(directory, db_size, what="a snapshot", more=0):
+    where = existing(directory)
     found = os.statvfs(where)
-    free, needed = found.f_bavail * found.f_frsize, int(db_size * HEADROOM)
+    free, needed = found.f_bavail * found.f_frsize, int(db_size * HEADROOM) + more
     if free < needed:
-        raise Refused("%s has %s free and a snapshot needs %s; nothing was taken and nothing removed" % (directory, human(free), human(needed)))
+        raise Refused("%s has %s free and %s needs %s; nothing was taken and nothing removed" % (directory, human(free), what, human(needed)))
+
+
+def existing(path):
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path
+
+
+class DataDirectory:
+    """A data directory that no etcd uses, served as a copy: a context whose value is (client, members that the data names)."""
+
+    def __init__(self, params):
+        self.path = os.path.realpath(params["data_dir"])
+        self.work_dir = params["work_dir"] or os.path.dirname(self.path)
+        self.params = params
+        self.stack = contextlib.ExitStack()
+
+    def check(self, directory):
+        """Refused when it cannot be served, as far as that is to be seen from outside; the version of the server program otherwise."""
+        database = _throwaway.database_of(self.path)
+        if _procs.database_is_locked(database):
+            raise Refused("an etcd uses %s right now; nothing was taken" % self.path)
+        if not os.path.isdir(self.work_dir):
+            raise Refused("%s is not a directory" % self.work_dir)
+        size = os.path.getsize(database)
+        copied = sum(os.path.getsize(path) for path in _throwaway.files_of(self.path))
+        shared = os.stat(existing(directory)).st_dev == os.stat(self.work_dir).st_dev
+        check_space(self.work_dir, size if shared else 0, "a copy of %s" % self.path + (" with a snapshot of it" if shared else ""), copied + LOG_SPACE)
+        if not shared:
+            check_space(directory, size)
+        with self.server() as server:
+            return server.version
+
+    def server(self):
+        return _throwaway.find_server(self.params["etcd"], self.params["endpoint"], _etcd.find_tool("etcdctl", self.params["etcdctl"]))
+
+    def __enter__(self):
+        with contextlib.ExitStack() as stack:
+            work = stack.enter_context(_throwaway.WorkDir(self.work_dir))
+            server = stack.enter_context(self.server())
+            etcdctl = _etcd.find_tool("etcdctl", self.params["etcdctl"])
+            copy = os.path.join(work.path, "data")
+            _throwaway.copy_data(self.path, copy)
+
+            def serve(**more):
+                deadline = time.monotonic() + self.params["save_timeout"]
+                return stack.enter_context(_throwaway.Throwaway(server, work.path, copy, etcdctl, deadline, self.params["timeout"], **more))
+
+            try:
+                served = serve()
+                members = served.members
+            except _throwaway.NotAlone as exc:
+                members = exc.members
+                try:
+                    _wal.commit_all(os.path.join(copy, "member", "wal"))
+                except (_wal.WalError, OSError) as problem:
+                    raise _throwaway.Unservable("its write-ahead log cannot be read: %s" % problem) from problem
+                served = serve(force_new_cluster=True)
+            self.stack = stack.pop_all()
+        return served.client, members
+
+    def __exit__(self, *exc):
+        return self.stack.__exit__(*exc)
 
 
 def make_directory(directory, mode):
@@ -326,7 +422,7 @@ def make_directory(directory, mode):
 
 
 def save(client, target, timeout):
-    result = _etcd.run_tool(client.argv("snapshot", "save", target, command_timeout=timeout), timeout + 10)
+    result = _etcd.run_tool(client.argv("snapshot", "save", target, command_timeout=timeout), timeout + 10, cwd=client.cwd)
     if result.rc != 0 or not os.path.isfile(target):
         raise _etcd.EtcdError("no snapshot was taken: `etcdctl snapshot save` %s: %s" % (result.how(), result.last_words()), result)
 
@@ -384,6 +480,9 @@ def main():
             census={"type": "bool", "default": True},
             manifests_dir={"type": "path", "default": "/etc/kubernetes/manifests"},
             pki_dir={"type": "path", "default": "/etc/kubernetes/pki"},
+            data_dir={"type": "path"},
+            work_dir={"type": "path"},
+            etcd={"type": "path"},
         ),
         supports_check_mode=True,
     )
@@ -400,6 +499,8 @@ def main():
         module.fail_json(msg=exc.message, **exc.details())
     except (Refused, _snapshot_manifest.Busy, _snapshot_manifest.ManifestError) as exc:
         module.fail_json(msg=str(exc))
+    except _throwaway.ThrowawayError as exc:
+        module.fail_json(msg="no snapshot of %s was taken, which is as it was: %s" % (module.params["data_dir"], exc))
     except _signals.Ended as exc:
         module.fail_json(msg="no snapshot was taken: %s" % exc)
     except OSError as exc:
@@ -410,10 +511,36 @@ def main():
 def run(module):
     params = module.params
     directory = os.path.realpath(params["directory"])
-    client = _etcd.EtcdClient(params)
-    status, members, alarms = look_at_cluster(client)
+    if params["data_dir"] is None:
+        return of_member(module, directory, _etcd.EtcdClient(params), 0.0)
+    # The cluster that serves comes first.
+    os.nice(10)
+    source = DataDirectory(params)
+    version = source.check(directory)
+    if module.check_mode:
+        return of_data(module, directory, version)
+    start = time.monotonic()
+    with source as (client, members):
+        return of_member(module, directory, client, time.monotonic() - start, members)
+
+
+def of_data(module, directory, version):
+    """What can be said of a data directory that is not served."""
+    status = {"version": version, "cluster_id": None, "member_id": None, "db_size": 0}
+    return go(module, directory, None, status, [], 0.0)
+
+
+def of_member(module, directory, client, served, members=None):
+    status, found, alarms = look_at_cluster(client)
+    # A copy names itself alone, and its address is none.
+    members = found if members is None else members
     if "NOSPACE" in alarms:
         module.warn("etcd has raised the alarm NOSPACE: it refuses writes until space is made and the alarm is disarmed")
+    return go(module, directory, client, status, members, served)
+
+
+def go(module, directory, client, status, members, served):
+    params = module.params
     kubernetes_version, prefix, fingerprints = look_at_host(params["manifests_dir"], params["pki_dir"])
     mode, set_mode, warnings = plan_directory(directory)
     for warning in warnings:
@@ -421,6 +548,7 @@ def run(module):
     check_space(directory, status["db_size"])
     known = {
         "format": _snapshot_manifest.FORMAT,
+        "source": "member" if params["data_dir"] is None else "data directory",
         "etcd_version": status["version"],
         "kubernetes_version": kubernetes_version,
         "cluster_id": status["cluster_id"],
@@ -449,7 +577,7 @@ def run(module):
     for sentence in undetermined:
         module.warn("%s is proven, but its %s" % (snapshot["file"], sentence))
     diff = make_diff(directory, mode, set_mode, before, snapshot, removed)
-    return {"snapshot": snapshot, "removed": removed, "seconds": seconds, "diff": diff}
+    return {"snapshot": snapshot, "removed": removed, "seconds": dict(seconds, serve=round(served, 2)), "diff": diff}
 
 
 def remove_surplus(module, before, snapshot):
