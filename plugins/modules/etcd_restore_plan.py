@@ -126,15 +126,15 @@ comparison:
       type: dict
       contains: *difference
     snapshot:
-      description: C(revision), number of C(keys), and C(kinds), the number of objects by kind. V(null) when the snapshot could not be served.
+      description: C(revision), number of keys in C(total), and C(kinds), the number of objects by kind. V(null) when the snapshot could not be served.
       type: dict
-      sample: {revision: 582, keys: 358, kinds: {pods: 12}}
+      sample: {revision: 582, total: 358, kinds: {pods: 12}}
     live:
       description: >-
-        C(revision) and number of C(keys), and in C(moved) whether that revision was compacted away meanwhile, so that a newer one was read to
+        C(revision), number of keys in C(total), and in C(moved) whether that revision was compacted away meanwhile, so that a newer one was read to
         the end. V(null) when the live etcd does not answer.
       type: dict
-      sample: {revision: 990, keys: 360, moved: false}
+      sample: {revision: 990, total: 360, moved: false}
     lines:
       description: The differences as aligned text for a person.
       type: list
@@ -305,9 +305,9 @@ def compare(params, check_mode):
         kinds = {}
         with Report(params["dest"] if live and not check_mode else None) as report:
             groups = walk(snapshot, live, prefix, params["names"], kinds, report.write)
-        comparison["snapshot"] = {"revision": snapshot.revision, "keys": snapshot.seen, "kinds": dict(sorted(kinds.items()))}
+        comparison["snapshot"] = {"revision": snapshot.revision, "total": snapshot.seen, "kinds": dict(sorted(kinds.items()))}
         if groups:
-            comparison.update(compared=True, dest=report.dest, live={"revision": live.revision, "keys": live.seen, "moved": live.moved})
+            comparison.update(compared=True, dest=report.dest, live={"revision": live.revision, "total": live.seen, "moved": live.moved})
             listed = {state: found.as_list() for state, found in groups.items()}
             for state, found in groups.items():
                 comparison[state] = {"count": found.count, "objects": found.objects, "kinds": listed[state]}
