@@ -63,6 +63,7 @@ options:
   while_process:
     description: >-
       Id of a process on the host that asks. It ends when there is no such process any more, so that nothing is left of a controller that was killed.
+      Then it also removes O(ready_file), and the directory that O(stop_file) would be in if that is empty, for nobody else will.
     type: int
   ready_file:
     description: >-
@@ -169,6 +170,7 @@ probe:
           sample: "[Errno 111] Connection refused"
 """
 
+import contextlib
 import http.client
 import json
 import os
@@ -359,6 +361,14 @@ def gone(process):
     return False
 
 
+def tidy(params):
+    """What somebody who is gone made for us."""
+    with contextlib.suppress(OSError, TypeError):
+        os.unlink(params["ready_file"])
+    with contextlib.suppress(OSError, TypeError):
+        os.rmdir(os.path.dirname(params["stop_file"]))
+
+
 def watch(params):
     """Ask until it ends; what the module returns."""
     stop = threading.Event()
@@ -381,6 +391,7 @@ def watch(params):
             break
         if gone(params["while_process"]):
             ended_by = "while_process"
+            tidy(params)
             break
         if elapsed >= params["max_seconds"] and (everybody or elapsed >= params["max_seconds"] + patience):
             break

@@ -146,7 +146,7 @@ def test_the_report_measured_what_we_measured(restored):
     ours = next(gap.seconds for gap in restored.gaps if gap.what == "readyz")
     assert abs(report["outage"]["seconds"] - ours) < 1.5
     # by the node's own log it is shorter: it ends when the node sees itself ready
-    assert 0 < report["outage"]["inside"] < report["outage"]["seconds"] + 0.5
+    assert 0 < report["outage"]["inside"] < report["outage"]["seconds"] + 1
 
 
 def test_the_report_tells_when_each_phase_was(restored):

@@ -222,14 +222,17 @@ def test_it_ends_when_its_directory_is_gone(api, tmp_path):
     assert time.monotonic() - start < 3
 
 
-def test_it_ends_with_the_process_that_started_it(api):
+def test_it_ends_with_the_process_that_started_it(api, tmp_path):
+    place = tmp_path / "place"
+    place.mkdir()
     with subprocess.Popen(["sleep", "0.5"]) as process:
         threading.Timer(0.7, process.wait).start()
         start = time.monotonic()
-        probe = watch(params(api.url, while_process=process.pid))
+        probe = watch(params(api.url, while_process=process.pid, stop_file=str(place / "stop"), ready_file=str(place / "ready")))
     assert probe["ended_by"] == "while_process"
     assert 0.4 < time.monotonic() - start < 5
     assert probe["apis"][api.url]["samples"] > 3
+    assert not place.exists()
     # init is somebody else's, and there
     assert watch(params(api.url, while_process=1, max_seconds=0.2))["ended_by"] == "max_seconds"
 
