@@ -477,3 +477,18 @@ def test_the_console_where_nothing_could_be_recorded():
     lines = console({"files": {}})
     assert lines[0].startswith("RESTORED cp1")
     assert lines[-1].startswith("undo ")
+
+
+# -- the description ----------------------------------------------------------------------------------------------------
+
+
+def keys(value):
+    if isinstance(value, dict):
+        return set(value) | {key for one in value.values() for key in keys(one)}
+    return {key for one in value for key in keys(one)} if isinstance(value, list) else set()
+
+
+def test_every_field_is_described():
+    text = (ROOT / "roles/etcd_restore/README.md").read_text(encoding="utf-8")
+    described = set(re.findall(r"`([a-z_0-9]+)`", text[text.index("## The report") :]))
+    assert keys(restore_report(facts())) <= described
