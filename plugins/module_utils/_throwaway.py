@@ -202,14 +202,16 @@ class Throwaway:
     deadline: in time.monotonic(), by which it must serve.
     force_new_cluster: make it the only member of its cluster, whatever its data says.  Left out where it is the only one: what etcd
     did not know to be committed when it was killed is thrown away by that, and kept by an election.
+    election: milliseconds before it elects itself and writes its own name over the one that the data has.
     """
 
-    def __init__(self, server, work, data_dir, etcdctl, deadline, timeout=10, force_new_cluster=False):
+    def __init__(self, server, work, data_dir, etcdctl, deadline, timeout=10, force_new_cluster=False, election=100):
         self.server = server
         self.work = work
         self.data_dir = data_dir
         self.deadline = deadline
         self.force_new_cluster = force_new_cluster
+        self.election = election
         self.client = _etcd.EtcdClient(
             {"endpoint": "unix://" + _CLIENT, "timeout": timeout, "cacert": None, "cert": None, "key": None, "etcdctl": etcdctl}, cwd=work
         )
@@ -233,8 +235,8 @@ class Throwaway:
     def _argv(self):
         argv = [_NAME, "--name", _NAME, "--data-dir", self.data_dir]
         argv += ["--listen-client-urls", "unix://" + _CLIENT, "--advertise-client-urls", _CLIENT_URL, "--listen-peer-urls", "unix://" + _PEER]
-        # The election of a single one takes no longer than this, and leaves time to ask for the members before.
-        argv += ["--heartbeat-interval", "50", "--election-timeout", "500", "--initial-election-tick-advance=false"]
+        argv += ["--heartbeat-interval", "%d" % (self.election // 10), "--election-timeout", "%d" % self.election]
+        argv.append("--initial-election-tick-advance=false")
         argv += ["--logger", "zap", "--log-level", "warn"]
         if _etcd.version_tuple(self.server.version) >= (3, 5):
             argv.append("--unsafe-no-fsync")
@@ -283,13 +285,14 @@ class Throwaway:
             ended = self._process.poll()
             if ended is not None:
                 raise self._ended(ended)
-            # Until the log is applied it may know fewer; once it is elected it writes itself over what the data said.
             members = self._ask_members()
-            if members and not any(member["name"] == _NAME for member in members):
-                self.members = members
             if members and lonely is None:
                 lonely = time.monotonic()
-            if self._serves():
+            # Until the log is applied it may know fewer; once it is elected what the data said of it is gone.
+            if not self.members or len(members) > len(self.members) or not any(member["name"] == "" for member in members):
+                self.members = members or self.members
+            # before that it cannot, and asking would take the time in which the members are to be seen
+            if lonely is not None and time.monotonic() - lonely >= self.election / 1000.0 and self._serves():
                 return
             if len(self.members) > 1 and not self.force_new_cluster and time.monotonic() - lonely > _ALONE_AFTER:
                 raise NotAlone("it is one of %d members" % len(self.members), self.members)
@@ -332,9 +335,9 @@ class Throwaway:
         return [
             {
                 "id": "%x" % int(member["id"]),
-                "name": member.get("name", ""),
+                "name": member.get("name", "") if member.get("name") != _NAME else "",
                 "peer_urls": member.get("peerURLs") or [],
-                "client_urls": member.get("clientURLs") or [],
+                "client_urls": [url for url in member.get("clientURLs") or [] if url != _CLIENT_URL],
                 "is_learner": bool(member.get("isLearner", False)),
             }
             for member in self._request(_PEER, "GET", "/members") or []

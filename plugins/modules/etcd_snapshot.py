@@ -387,7 +387,7 @@ class DataDirectory:
 
             def serve(**more):
                 deadline = time.monotonic() + self.params["save_timeout"]
-                return stack.enter_context(_throwaway.Throwaway(server, work.path, copy, etcdctl, deadline, self.params["timeout"], **more))
+                return stack.enter_context(_throwaway.Throwaway(server, work.path, copy, etcdctl, deadline, self.params["timeout"], election=1000, **more))
 
             try:
                 served = serve()
