@@ -104,7 +104,8 @@ for storage, server, refused in (
 SPACE = "Refuse when what the restore writes would not fit"
 ELSEWHERE = {"path": "/mnt/backups", "free_bytes": 101 * MB, "same_file_system": False}
 case("space-all", SPACE, {"cp1": None}, {"node": {"free_bytes": 610 * MB}})
-case("space-too-little", SPACE, {"cp1": "later 300.00 MB for a snapshot of what is discarded. Nothing was done. Make room, or"}, {"node": {"free_bytes": 600 * MB}})
+LATER = "later 300.00 MB for a snapshot of what is discarded. Nothing was done. Make room, or"
+case("space-too-little", SPACE, {"cp1": LATER}, {"node": {"free_bytes": 600 * MB}})
 case("space-without-safety", SPACE, {"cp1": None}, {"node": {"free_bytes": 310 * MB}, "etcd_restore_safety_snapshot": False})
 case("space-staged", SPACE, {"cp1": "Make room there."}, {"node": {"free_bytes": 300 * MB}, "etcd_restore_safety_snapshot": False})
 case("space-copied", SPACE, {"cp1": "100.00 MB for a copy"}, {"node": {"free_bytes": 390 * MB}, "etcd_restore_safety_snapshot": False, "source": "localhost"})
