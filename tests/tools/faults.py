@@ -230,6 +230,10 @@ class FaultyCluster(Cluster):
         """No packet of it comes in any more, not even for what is connected."""
         self.run(self.node, "iptables", "-w", "-I", "INPUT", "-p", "tcp", "--dport", "22", "-j", "DROP")
 
+    def has_ssh(self):
+        """Or does something stand in for it?"""
+        return self.run(self.node, "sh", "-c", "ls /usr/sbin/sshd 2>/dev/null || :").strip() != ""
+
     def heal_ssh(self):
         """Undo cut_ssh()."""
         self.run(self.node, "sh", "-c", "while iptables -w -D INPUT -p tcp --dport 22 -j DROP 2>/dev/null; do :; done")
