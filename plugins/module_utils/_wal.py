@@ -80,7 +80,7 @@ def _message(data):
 
 
 def _records(stream):
-    """(offset, offset behind it, record) of every frame that is whole."""
+    """(offset behind it, record) of every frame that is whole."""
     at, size = 0, os.fstat(stream.fileno()).st_size
     while at + 8 <= size:
         stream.seek(at)
@@ -95,7 +95,7 @@ def _records(stream):
         except (IndexError, WalError):
             # what a power cut left
             return
-        yield at, behind, record
+        yield behind, record
         at = behind
 
 
@@ -104,27 +104,28 @@ def commit_all(directory):
 
     What this member had, and had not heard to be agreed on, is then kept as well: it may be more than clients were told, not less.
     """
-    last = state = None
-    newest = None
+    last = state = newest = None
     for name in sorted((name for name in os.listdir(directory) if _SEGMENT.match(name)), reverse=True):
         path = os.path.join(directory, name)
-        entry = hard_state = None
-        before, end, previous = 0, 0, (0, b"", 0)
+        # entry and state so far, offset behind the last record, checksum there
+        now = before = (None, None, 0, 0)
+        last_data = b""
         with open(path, "rb") as stream:
-            for start, behind, record in _records(stream):
+            for behind, record in _records(stream):
                 data = record.get(3, b"")
+                entry, hard_state = now[:2]
                 if record.get(1) == _ENTRY:
                     entry = _message(data)
                 elif record.get(1) == _STATE:
                     hard_state = _message(data)
-                before, end, previous = start, behind, (previous[2], data, record.get(2, 0))
-        if newest is None:
-            if end == 0:
-                continue
-            if previous[1] and _crc32c(previous[0], previous[1]) != previous[2]:
-                raise WalError("%s is damaged at byte %d" % (name, before))
-            newest = (path, end, previous[2])
-        last, state = last or entry, state or hard_state
+                now, before = (entry, hard_state, behind, record.get(2, 0)), now
+                last_data = data
+        if newest is None and now[2]:
+            # What a power cut left of the last one was never whole, so nobody was told of it.
+            if last_data and _crc32c(before[3], last_data) != now[3]:
+                now = before
+            newest = (path, now[2], now[3])
+        last, state = last or now[0], state or now[1]
         if last and state:
             break
     if not (newest and last and state):

@@ -131,8 +131,8 @@ def test_writes_that_are_cut_off_in_the_middle(version, tmp_path):
     with harness.Etcd(version, tmp_path) as etcd:
         writers = [
             subprocess.Popen(
-                ["sh", "-c", 'i=0; while "$@" put /registry/pods/w%d/$i x >/dev/null 2>&1; do i=$((i + 1)); echo $i; done' % number, "sh", str(etcd.dir / "etcdctl")]
-                + ["--endpoints=" + etcd.endpoint, "--command-timeout=2s"]
+                ["sh", "-c", 'i=0; while "$@" put /registry/pods/w%d/$i x >/dev/null 2>&1; do i=$((i + 1)); echo $i; done' % number]
+                + ["sh", str(etcd.dir / "etcdctl"), "--endpoints=" + etcd.endpoint, "--command-timeout=2s"]
                 + ["--%s=%s" % item for item in etcd.pki.items()],
                 env=harness.clean_environment(),
                 stdout=subprocess.PIPE,
