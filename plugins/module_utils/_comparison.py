@@ -59,7 +59,7 @@ class Keys:
         while True:
             try:
                 # No command line can hold a key with a NUL either, but what is before that is not behind it.
-                answer = self._get("--keys-only", "--limit=%d" % limit, last.split(b"\0")[0])
+                answer = self._get("--keys-only", "--limit=%d" % limit, last.partition(b"\0")[0])
             except _etcd.EtcdError as exc:
                 if exc.result is None or "has been compacted" not in exc.result.stderr:
                     raise
