@@ -425,7 +425,7 @@ def test_whatever_a_text_holds_it_stays_text(name):
 
 KNOWN_ATTRIBUTES = {
     *("lang", "charset", "name", "content", "class", "colspan", "open", "viewbox", "role", "aria-label"),
-    *("x", "y", "x1", "x2", "y1", "y2", "width", "height", "rx", "text-anchor"),
+    *("x", "y", "x1", "x2", "y1", "y2", "width", "height", "rx", "text-anchor", "fill", "stroke"),
 }
 
 
