@@ -46,7 +46,7 @@ exec 9>> "$T/lock"
 flock -w 600 9 || stop 4 "another step still holds $T/lock; nothing was done."
 read -r was rest < "$T/state"
 case $was:${1-} in
-  committed:--undo) ;;
+  committed:--undo) grep -q ^committed "$T/log" || echo "$was $rest" >> "$T/log" || : ;; # a power cut may have taken the log's end
   committ*:--timer) disarm; say "the restore was validated, so its data stays"; exit 0 ;;
   committed:*) say "this restore was finished (${rest:-}); to go back to the old data: $T/rollback --undo"; exit 3 ;;
   rolled-back:*) [ -e "$T/old" ] || { disarm; say "already rolled back"; exit 0; } ;;

@@ -156,7 +156,8 @@ def list_transactions(data_dir):
         if os.path.isfile(os.path.join(path, "plan.json")):
             transaction = Transaction(path)
             state, since = transaction.state()
-            finished = "committed" in [line.split(" ")[0] for line in transaction.log()]
+            # a power cut may have taken the end of the log, never the state
+            finished = "committed" in [state] + [line.split(" ")[0] for line in transaction.log()]
             ended = state in ENDED
             about = {} if ended else transaction.plan.get("about", {})
             found.append({"id": name, "path": path, "state": state, "since": since, "ended": ended, "finished": finished, "about": about})

@@ -286,6 +286,18 @@ def test_manifests_that_are_kept_from_kubelet_are_still_known(node, monkeypatch,
     assert _transaction.held_static_pods(str(node.manifests))["etcd"].flags["data-dir"] == "/srv/etcd"
 
 
+def test_a_finished_restore_is_known_as_such_although_a_power_cut_took_the_end_of_its_log(node, monkeypatch):
+    monkeypatch.setattr(_transaction, "transactions_directory", lambda data_dir: str(node.path.parent))
+    bring_to(node, "started")
+    node.transaction.commit(keep=3)
+    log = node.path / "log"
+    log.write_text("".join(line + "\n" for line in log.read_text().splitlines()[:-1]))
+    assert _transaction.list_transactions(str(node.data_dir))[0]["finished"]
+    assert node.rollback("--undo").returncode == 0
+    listed = _transaction.list_transactions(str(node.data_dir))[0]
+    assert listed["finished"] and listed["state"] == "rolled-back"
+
+
 def test_two_rollbacks_at_once(node):
     bring_to(node, "started")
     both = [subprocess.Popen(["sh", str(node.path / "rollback")], stdout=subprocess.PIPE, text=True, env=node.environment) for dummy in range(2)]
