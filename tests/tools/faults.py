@@ -99,6 +99,7 @@ sync
 FACTS = r"""
 cd %s
 for d in .restore/*/; do [ ! -e $d/plan.json ] || echo "transaction ${d%%/} $(cat $d/state)"; done
+for d in .restore/*/; do ! grep -q '^swapped ' $d/log 2>/dev/null || [ -e $d/old ] || echo "undone $(ls -d $d/undone.1/snap/db)"; done
 find * .restore -inum $INODE -path '*/snap/db' 2>/dev/null | sed 's/^/inode /'
 ls -A /etc/kubernetes/manifests | sed 's/^/manifest /'
 ls -d /etc/kubernetes/manifests?* /etc/kubernetes/manifests/.restore* 2>/dev/null | sed 's/^/held /'

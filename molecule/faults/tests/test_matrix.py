@@ -4,7 +4,7 @@
 
 """Every durable state of a restore x everything that may happen to it there: the cluster ends on the old data or on the new.
 
-FAULTS=sample (every state once, every fault, every way back) or all, or cells by name: FAULTS="swapped-node staged-disk".
+FAULTS=sample (every state once, every fault, every way back) or all, or cells by name: FAULTS="swapped-node staged-controller-again".
 """
 
 from __future__ import annotations
@@ -83,11 +83,17 @@ def way_of(state, fault, number):
 
 
 def cells():
-    every = [(state, fault, way_of(state, fault, number)) for number, state in enumerate(STATES) for fault in FAULTS]
     wanted = os.environ.get("FAULTS", "") or "sample"
     if wanted == "sample":
         return [(state, fault, way) for state, (fault, way) in SAMPLE.items()]
-    return [cell for cell in every if wanted == "all" or "%s-%s" % cell[:2] in wanted.split()]
+    found = []
+    for number, state in enumerate(STATES):
+        for fault in FAULTS:
+            name = "%s-%s" % (state, fault)
+            if wanted == "all" or name in wanted.split():
+                found.append((state, fault, way_of(state, fault, number)))
+            found += [(state, fault, way) for way in ("timer", *RERUNS) if "%s-%s" % (name, way) in wanted.split()]
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +134,8 @@ def assert_all_is_there(cluster, snapshot, inode, run):
     assert set(marks.values()) == {cluster.marks_each}
     places = [path.split("/")[0] if side == "old" else path.split("/")[2] for path in facts.get("inode", [])]
     assert places == ["member" if side == "old" else "old"], "the old database is in %s" % facts.get("inode")
+    # what had been restored, and perhaps written to, is kept as well
+    assert all(facts.get("undone", []))
     assert facts["sha256"][0].split()[0] == snapshot[1]
     assert sorted(facts["manifest"]) == ["etcd.yaml", "kube-apiserver.yaml", "kube-controller-manager.yaml", "kube-scheduler.yaml"]
     assert "held" not in facts
