@@ -106,6 +106,7 @@ ELSEWHERE = {"path": "/mnt/backups", "free_bytes": 101 * MB, "same_file_system":
 case("space-all", SPACE, {"cp1": None}, {"node": {"free_bytes": 610 * MB}})
 LATER = "later 300.00 MB for a snapshot of what is discarded. Nothing was done. Make room, or"
 case("space-too-little", SPACE, {"cp1": LATER}, {"node": {"free_bytes": 600 * MB}})
+case("space-of-the-others", SPACE, {"cp1": LATER, "cp2": None}, {"node": {"free_bytes": 420 * MB}}, cp1={}, cp2={})
 case("space-without-safety", SPACE, {"cp1": None}, {"node": {"free_bytes": 310 * MB}, "etcd_restore_safety_snapshot": False})
 case("space-staged", SPACE, {"cp1": "Make room there."}, {"node": {"free_bytes": 300 * MB}, "etcd_restore_safety_snapshot": False})
 case("space-copied", SPACE, {"cp1": "100.00 MB for a copy"}, {"node": {"free_bytes": 390 * MB}, "etcd_restore_safety_snapshot": False, "source": "localhost"})

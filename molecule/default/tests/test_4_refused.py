@@ -21,6 +21,7 @@ import tarfile
 import time
 
 import pytest
+import yaml
 
 DIRECTORY = "/var/backups/refused"
 OWN_CA = pathlib.Path("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt")
@@ -120,11 +121,18 @@ def test_without_a_yes(refused, snapshot):
     assert "etcd_restore_confirm=true" in refused(*of(snapshot), confirm=False, nothing="nothing was done")
 
 
-def test_check_mode_only_says_what_it_would_do(cluster, snapshot):
+def test_check_mode_only_says_what_it_would_do(cluster, snapshot, on_the_node):
+    """Beside the control plane's own there is a static Pod as kube-vip is one: the plan names it as what stays."""
+    pod = cluster.workload("kube-vip", "kube-system", "marker-vip")["spec"]["template"]["spec"]
+    manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "kube-vip", "namespace": "kube-system"}, "spec": dict(pod, hostNetwork=True)}
+    path = "/etc/kubernetes/manifests/kube-vip.yaml"
+    on_the_node(":", "rm -f " + path)
+    cluster.run("cp1", "sh", "-c", 'cat >"$0"', path, stdin=yaml.safe_dump(manifest, sort_keys=False))
     before = tree(cluster)
     text = cluster.playbook("restore.yml", "-l", "cp1", "--check", *of(snapshot)).stdout
     assert "nothing was stopped" in text
     assert snapshot in text
+    assert "these static Pods stay: kube-vip" in text
     assert tree(cluster) == before
 
 
