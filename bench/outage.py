@@ -12,6 +12,7 @@ See README.md beside this file.  Ends with code 0 whatever the times are, and wi
 from __future__ import annotations
 
 import calendar
+import contextlib
 import http.client
 import json
 import os
@@ -213,9 +214,11 @@ class Bench:
         self.cluster.wait_ready()
         self.playbook("install.yml")
         if self.megabytes() > 50:
-            self.cluster.etcdctl("del", "--prefix", "/bench/")
-            self.cluster.etcdctl("compact", "--physical", str(self.cluster.revision()))
-            self.cluster.etcdctl("--command-timeout=120s", "defrag")
+            revision = self.cluster.etcdctl("del", "--prefix", "/bench/")["header"]["revision"]
+            for command in (("compact", "--physical", str(revision)), ("--command-timeout=120s", "defrag")):
+                # neither answers in JSON
+                with contextlib.suppress(ValueError):
+                    self.cluster.etcdctl(*command)
 
     def megabytes(self):
         """Size of the database."""
@@ -223,17 +226,25 @@ class Bench:
 
     def playbook(self, *args, timeout=1800):
         """Run a playbook; its output goes to the log."""
+        began, lines = time.monotonic(), []
         process = self.cluster.playbook(*args, background=True)
+        end = threading.Timer(timeout, os.killpg, (process.pid, signal.SIGTERM))
+        end.start()
         try:
-            output = process.communicate(timeout=timeout)[0]
+            with open(LOG, "a", encoding="utf-8") as log:
+                log.write("$ ansible-playbook %s\n" % " ".join(args))
+                for line in process.stdout:
+                    log.write("%6.1f  %s" % (time.monotonic() - began, line))
+                    lines.append(line)
         except BaseException:
             os.killpg(process.pid, signal.SIGTERM)
-            process.communicate()
             raise
-        with open(LOG, "a", encoding="utf-8") as log:
-            log.write("$ ansible-playbook %s\n%s\n" % (" ".join(args), output))
+        finally:
+            end.cancel()
+            process.wait()
+        output = "".join(lines)
         if process.returncode != 0:
-            why = re.findall(r'"msg": "(.*?)"[,}]', output) or output.strip().splitlines()[-1:]
+            why = re.findall(r'^fatal: .*?"msg": "(.*?)"[,}]', output, re.MULTILINE) or output.strip().splitlines()[-1:]
             raise SandboxError("%s ended with code %d: %s" % (args[0], process.returncode, why[0]))
 
     def prepare(self, size):
@@ -331,7 +342,8 @@ class Bench:
             self.prepare(size)
             self.settle()
             run["megabytes"] = round(self.megabytes())
-            self.cluster.apply(configmap("after"))
+            after = "after-%d" % time.time()
+            self.cluster.apply(configmap(after))
             etcd = self.cluster.etcd_process()
             with Watch(self.cluster.kubeconfig) as watch:
                 time.sleep(1)
@@ -343,7 +355,7 @@ class Bench:
             run["phases"] = phases(stamps, run["outage"]["readyz"])
             # nothing was asked well before, or after
             unseen = [what for what, seconds in run["outage"].items() if not seconds]
-            run["problem"] = "no outage was seen by %s" % ", ".join(unseen) if unseen else self.proven(variant, etcd)
+            run["problem"] = "no outage was seen by %s" % ", ".join(unseen) if unseen else self.proven(variant, etcd, after)
             for host in self.cluster.nodes:
                 self.cluster.run(host, "rm", "-rf", "/var/lib/etcd.textbook", BACKUPS + "/discarded")
         except (SandboxError, subprocess.SubprocessError, OSError) as exc:
@@ -351,7 +363,7 @@ class Bench:
         run["all_seconds"] = round(time.monotonic() - began, 1)
         return run
 
-    def proven(self, variant, etcd):
+    def proven(self, variant, etcd, after):
         """Why this was no restore, or no restart; None when it was."""
 
         def there(name):
@@ -362,7 +374,7 @@ class Bench:
             return "etcd was not restarted"
         if not there("before"):
             return "what the snapshot holds is not there"
-        if there("after") != (variant == "floor"):
+        if there(after) != (variant == "floor"):
             return "what was written after the snapshot is lost" if variant == "floor" else "what was written after the snapshot is still there"
         return None
 
@@ -519,6 +531,8 @@ def main():
             show(runs, about)
         if os.environ.get("KEEP", "") in ("", "0"):
             bench.script("down")
+        elif len(runs) < len(steps) and bench.cluster:
+            bench.heal()
     return 1 if len(runs) < len(steps) or any(run["problem"] for run in runs) else 0
 
 
