@@ -17,6 +17,7 @@ VANISH, REAPPEAR, CHANGE = "vanish", "reappear", "change"
 STATES = (VANISH, REAPPEAR, CHANGE)
 # They come and go by the second in any cluster: nobody is to look for the one that matters among these.
 QUIET = ("leases", "masterleases", "events")
+_QUIET_NAMES = 3
 # Keys of no object, as an API server keeps some for itself.
 OTHER = "other keys"
 # What is in the namespaces beyond those that are told apart.
@@ -149,7 +150,7 @@ class Groups:
                 namespace = MANY
             group = self._groups.setdefault((kind, namespace), [0, []])
         group[0] += 1
-        if len(group[1]) < self.names:
+        if len(group[1]) < (min(self.names, _QUIET_NAMES) if kind in QUIET else self.names):
             group[1].append(name)
 
     @property

@@ -219,6 +219,7 @@ def prepare(params, live, deadline, stack, found):
     if misfit:
         raise NotCompared(misfit)
     check_space(params["work_dir"], params["snapshot"])
+    _throwaway.check_memory(os.path.getsize(params["snapshot"]))
     restore(params, tool, data, deadline)
     try:
         served = stack(_throwaway.Throwaway(server, work.path, data, live.binary, deadline, STATUS_SECONDS))

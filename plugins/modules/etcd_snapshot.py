@@ -371,6 +371,7 @@ class DataDirectory:
         check_space(self.work_dir, size if shared else 0, "a copy of %s" % self.path + (" with a snapshot of it" if shared else ""), copied + LOG_SPACE)
         if not shared:
             check_space(directory, size)
+        _throwaway.check_memory(size)
         with self.server() as server:
             return server.version
 

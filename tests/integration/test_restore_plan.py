@@ -236,8 +236,8 @@ def test_nobody_else_reaches_it_and_it_reaches_nobody(etcd, snapshot, tmp_path, 
     seen = tmp_path / "seen"
     spy.write_text(
         '#!/bin/sh\ncase "$*" in *unix://*status*) for pid in $(pgrep -f "^k8s-dr-throwaway.*%s"); do\n'
-        "cat /proc/$pid/net/tcp /proc/$pid/net/tcp6 /proc/$pid/net/dev > %s; ls -ld $(readlink /proc/$pid/cwd) > %s.dir; done;; esac\n"
-        'exec %s "$@"\n' % (work, seen, seen, etcd.dir / "etcdctl")
+        "cat /proc/$pid/net/tcp /proc/$pid/net/tcp6 /proc/$pid/net/dev > %s; ls -ld $(readlink /proc/$pid/cwd) > %s.dir\n"
+        'cat /proc/$pid/oom_score_adj > %s.oom; done;; esac\nexec %s "$@"\n' % (work, seen, seen, seen, etcd.dir / "etcdctl")
     )
     spy.chmod(0o755)
     compare(etcd, snapshot, work, etcdctl=spy)
@@ -246,6 +246,8 @@ def test_nobody_else_reaches_it_and_it_reaches_nobody(etcd, snapshot, tmp_path, 
     # no socket, and no interface but its own loopback, which is down
     assert [line.split()[0] for line in lines if ":" in line] == ["lo:"]
     assert (tmp_path / "seen.dir").read_text().startswith("drwx------")
+    # and it is the first to go when memory runs out
+    assert (tmp_path / "seen.oom").read_text() == "1000\n"
 
 
 def test_compaction_while_it_compares(version, tmp_path, work):

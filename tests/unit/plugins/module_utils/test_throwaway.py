@@ -1,0 +1,70 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+import stat
+
+import pytest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _throwaway
+
+
+def test_a_work_directory_is_private_and_goes(tmp_path):
+    with _throwaway.WorkDir(str(tmp_path)) as work:
+        assert stat.S_IMODE(os.stat(work.path).st_mode) == 0o700
+        assert os.path.dirname(work.path) == str(tmp_path)
+        with pytest.raises(ValueError), _throwaway.WorkDir(str(tmp_path)) as other:
+            assert os.path.isdir(work.path)
+            raise ValueError(other.path)
+        assert [str(path) for path in tmp_path.iterdir()] == [work.path]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_run_left_goes_and_nothing_else(tmp_path):
+    left = tmp_path / ".k8s-dr-left"
+    left.mkdir()
+    (left / "lock").touch()
+    (left / "data").mkdir()
+    somebodys = tmp_path / ".k8s-dr-copy-1"
+    somebodys.mkdir()
+    abandoned = tmp_path / ".k8s-dr-copy-2"
+    abandoned.mkdir()
+    os.utime(str(abandoned), (0, 0))
+    (tmp_path / "etcd").mkdir()
+    (tmp_path / ".k8s-dr-file").touch()
+    (tmp_path / ".k8s-dr-link").symlink_to(tmp_path / "etcd")
+    with _throwaway.WorkDir(str(tmp_path)):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".k8s-dr-copy-1", ".k8s-dr-file", ".k8s-dr-link", "etcd"]
+
+
+@pytest.mark.parametrize("inside", ["", "member"])
+def test_data_is_found_in_both_layouts(tmp_path, inside):
+    root = tmp_path / inside
+    for name in ("snap/db", "snap/1.snap", "wal/1.wal", "wal/0.tmp"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    (root / "snap" / "link").symlink_to("/etc/passwd")
+    assert _throwaway.database_of(str(tmp_path)) == str(root / "snap" / "db")
+    target = tmp_path / "target"
+    _throwaway.copy_data(str(tmp_path), str(target))
+    copied = {str(path.relative_to(target)): path.read_text() for path in target.rglob("*") if path.is_file()}
+    assert copied == {"member/" + name: name for name in ("snap/db", "snap/1.snap", "wal/1.wal")}
+
+
+def test_a_directory_without_a_database(tmp_path):
+    with pytest.raises(_throwaway.Unservable, match="there is no etcd database in"):
+        _throwaway.database_of(str(tmp_path))
+
+
+@pytest.mark.parametrize("text, enough", [("MemAvailable:  300000 kB\n", True), ("MemTotal: 9 kB\nMemAvailable:  200000 kB\n", False), ("", True)])
+def test_memory_for_one_more_etcd(tmp_path, text, enough):
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text(text)
+    if enough:
+        _throwaway.check_memory(100 * 1000 * 1000, str(meminfo))
+    else:
+        with pytest.raises(_throwaway.ThrowawayError, match="this host has 204 MB of memory available, and one more etcd needs 250 MB"):
+            _throwaway.check_memory(100 * 1000 * 1000, str(meminfo))
