@@ -389,12 +389,14 @@ class Transaction:
         elif not os.path.exists(target):
             raise TransactionError("the manifest %s is neither in %s nor in %s" % (name, self.plan["held"], self.plan["manifests_dir"]))
 
-    @staticmethod
-    def _wait(condition, timeout, otherwise):
+    def _wait(self, condition, timeout, otherwise):
         start = time.monotonic()
         while not condition():
             if time.monotonic() - start > timeout:
-                raise TransactionError("%s within %d s" % (otherwise, timeout))
+                space = os.statvfs(self.path)
+                # etcd ends at its first write then, and says so in a log that nobody reads now
+                full = "; the file system of %s is full" % self.path if space.f_bavail * space.f_frsize < 65536 else ""
+                raise TransactionError("%s within %d s%s" % (otherwise, timeout, full))
             time.sleep(_POLL)
 
     # -- commit ---------------------------------------------------------------------------------------------------
