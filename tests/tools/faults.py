@@ -227,8 +227,11 @@ class FaultyCluster(Cluster):
         """What an operator would do; kubelet would wait longer and longer for an etcd that crashed."""
         self.run(self.node, "sh", "-c", "cd %s; [ ! -e filler ] || { rm filler; systemctl restart kubelet; }" % DATA)
 
-    def cut_ssh(self):
+    def cut_ssh(self, run):
         """No packet of it comes in any more, not even for what is connected."""
+        if not self.has_ssh():
+            run.cut()
+            return
         self.run(self.node, "iptables", "-w", "-I", "INPUT", "-p", "tcp", "--dport", "22", "-j", "DROP")
 
     def has_ssh(self):
@@ -257,9 +260,13 @@ class Run:
     def __init__(self, cluster, name, *args):
         self.begun = time.monotonic()
         self._place = tempfile.TemporaryDirectory(prefix="faults-")
-        self.socket = self._place.name + "/ssh"
-        args = [*args, "-e", "ansible_control_path=" + self.socket]
-        self.process = cluster.playbook(name, *args, background=True)
+        args = [*args, "-e", "ansible_control_path=%s/ssh" % self._place.name]
+        # inherited by all that belongs to this run, whatever process group it is in; read by tests/sandbox/node-ssh
+        os.environ["NODE_SSH_CUT"] = self._place.name + "/cut"
+        try:
+            self.process = cluster.playbook(name, *args, background=True)
+        finally:
+            del os.environ["NODE_SSH_CUT"]
         self.log = pathlib.Path(self._place.name, "log")
         # a pipe that nobody reads would stop it
         self._copy = subprocess.Popen(["cat"], stdin=self.process.stdout, stdout=self.log.open("wb"))
@@ -281,10 +288,19 @@ class Run:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        self._kill_all(b"")
+
+    def cut(self):
+        """As cut_ssh() where nodes have no sshd: what stands in for ssh ends, and does not begin again."""
+        pathlib.Path(self._place.name, "cut").touch()
+        self._kill_all(b"\0exec\0")
+
+    def _kill_all(self, marker):
+        """Every process of this run whose command line holds the marker."""
+        for path in pathlib.Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if self.socket.encode() in path.read_bytes():
-                    os.kill(int(path.parent.name), signal.SIGKILL)
+                if self._place.name.encode() in (path / "environ").read_bytes() and marker in (path / "cmdline").read_bytes():
+                    os.kill(int(path.name), signal.SIGKILL)
 
     def close(self):
         """Leave nothing behind."""
