@@ -20,6 +20,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import glob
 import http.client
 import json
 import os
@@ -40,6 +41,12 @@ _LOCK = "lock"
 _ABANDONED = 24 * 3600
 # etcd takes a Unix socket's path from where an URL has host and port, in all versions from 3.4 on, and relative to where it runs.
 _CLIENT, _PEER = "c:1", "p:1"
+# Where container runtimes unpack the image of an etcd that does not run: containerd, CRI-O, Docker.
+_UNPACKED = (
+    "/var/lib/containerd/io.containerd.snapshotter.v1.*/snapshots/*/fs/usr/local/bin/etcd",
+    "/var/lib/containers/storage/overlay/*/diff/usr/local/bin/etcd",
+    "/var/lib/docker/overlay2/*/diff/usr/local/bin/etcd",
+)
 # The copy must not look as if it were a member that is somewhere.
 _NAME = "k8s-dr-throwaway"
 _CLIENT_URL = "http://throwaway.invalid:1"
@@ -119,7 +126,7 @@ class Server:
 
     def __init__(self, path, whose, timeout=10):
         self.path = path
-        # "running": what serves the live data right now; "given" or "found" otherwise
+        # "running": what serves the live data right now; "unpacked": out of its image; "given" or "found" otherwise
         self.whose = whose
         try:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -138,15 +145,20 @@ class Server:
             raise ThrowawayError("%s is no etcd server: `%s --version` %s" % (path, path, result.how()))
         self.version = match.group(1)
 
+    def close(self):
+        os.close(self._descriptor)
+
     def __enter__(self):
         return self
 
     def __exit__(self, *_exc):
-        os.close(self._descriptor)
+        self.close()
 
 
-def find_server(explicit=None, endpoint="", etcdctl=None, proc="/proc"):
-    """A Server: the given one; else the program of the etcd that runs on this host, which fits its data; else one beside etcdctl or in PATH."""
+def find_server(explicit=None, endpoint="", etcdctl=None, image_version="", proc="/proc"):
+    """A Server: the given one; else the program of the etcd that runs on this host, which fits its data; else the one in its image, where that
+    is of `image_version`; else one beside etcdctl or in PATH.
+    """
     if explicit:
         return Server(explicit, "given")
     tried = []
@@ -155,6 +167,15 @@ def find_server(explicit=None, endpoint="", etcdctl=None, proc="/proc"):
             return Server("%s/%d/exe" % (proc, pid), "running")
         except ThrowawayError as exc:
             tried.append(str(exc))
+    for path in sorted(path for pattern in _UNPACKED for path in glob.glob(pattern)) if image_version else []:
+        try:
+            server = Server(path, "unpacked")
+        except ThrowawayError as exc:
+            tried.append(str(exc))
+            continue
+        if _etcd.version_tuple(server.version) == _etcd.version_tuple(image_version):
+            return server
+        server.close()
     beside = os.path.join(os.path.dirname(etcdctl), "etcd") if etcdctl else ""
     path = beside if beside and os.access(beside, os.X_OK) else _etcd.find_tool("etcd")
     if path:

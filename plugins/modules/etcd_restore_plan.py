@@ -62,7 +62,8 @@ options:
   etcd:
     description:
       - Path of the etcd server program.
-      - When not given it is that of the etcd that runs on this host, else one beside O(etcdctl) or in C(PATH).
+      - When not given it is that of the etcd that runs on this host, else the one that the container runtime unpacked of the image in etcd's
+        manifest, else one beside O(etcdctl) or in C(PATH).
     type: path
   manifests_dir:
     description: Where kubelet finds the static Pods of the control plane, one of which says below which prefix the keys of objects are.
@@ -225,7 +226,7 @@ def prepare(params, live, deadline, stack, found):
         served = stack(_throwaway.Throwaway(server, work.path, data, live.binary, deadline, STATUS_SECONDS))
     except _throwaway.Unservable as exc:
         image = found["image"]
-        if server.whose != "running" and image and _etcd.version_tuple(image)[:2] != _etcd.version_tuple(server.version)[:2]:
+        if server.whose in ("given", "found") and image and _etcd.version_tuple(image)[:2] != _etcd.version_tuple(server.version)[:2]:
             raise NotCompared("this host's etcd is %s, and %s" % (image, exc)) from exc
         raise Unusable("%s does not start: %s. Nothing was done; choose another snapshot" % (params["snapshot"], exc)) from exc
     return _comparison.Keys(served.client, deadline)
@@ -296,7 +297,7 @@ def compare(params, check_mode):
 
     try:
         client = _etcd.EtcdClient(params)
-        server = stack(_throwaway.find_server(params["etcd"], params["endpoint"], client.binary))
+        server = stack(_throwaway.find_server(params["etcd"], params["endpoint"], client.binary, image))
         comparison["server"] = {"path": server.path, "version": server.version}
         snapshot = prepare(params, client, deadline, stack, {"server": server, "image": image})
         try:

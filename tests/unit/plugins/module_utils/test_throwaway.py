@@ -68,3 +68,34 @@ def test_memory_for_one_more_etcd(tmp_path, text, enough):
     else:
         with pytest.raises(_throwaway.ThrowawayError, match="this host has 204 MB of memory available, and one more etcd needs 250 MB"):
             _throwaway.check_memory(100 * 1000 * 1000, str(meminfo))
+
+
+def program(path, version):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/sh\necho etcd Version: %s\n" % version)
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture
+def no_etcd_runs(monkeypatch):
+    monkeypatch.setattr(_throwaway, "_running", lambda endpoint, proc: [])
+
+
+def test_the_program_of_the_image_is_taken_where_no_etcd_runs(tmp_path, monkeypatch, no_etcd_runs):
+    program(tmp_path / "1" / "etcd", "3.4.3")
+    wanted = program(tmp_path / "2" / "etcd", "3.5.16")
+    program(tmp_path / "3" / "etcd", "nothing")
+    found = program(tmp_path / "bin" / "etcd", "3.5.9")
+    monkeypatch.setattr(_throwaway, "_UNPACKED", (str(tmp_path / "[0-9]" / "etcd"),))
+    with _throwaway.find_server(None, "", str(tmp_path / "bin" / "etcdctl"), "3.5.16-0") as server:
+        assert (server.path, server.whose, server.version) == (wanted, "unpacked", "3.5.16")
+    for other in ("3.5.17", ""):
+        with _throwaway.find_server(None, "", str(tmp_path / "bin" / "etcdctl"), other) as server:
+            assert (server.path, server.whose) == (found, "found")
+
+
+def test_no_program_at_all(monkeypatch, no_etcd_runs):
+    monkeypatch.setattr(_throwaway._etcd, "find_tool", lambda name: None)
+    with pytest.raises(_throwaway.ThrowawayError, match="no etcd runs on this host and there is no etcd server program on it either"):
+        _throwaway.find_server()
