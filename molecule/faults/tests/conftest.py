@@ -17,6 +17,13 @@ from cluster import ROOT
 from faults import FaultyCluster
 
 TABLE = pytest.StashKey()
+LEGEND = """\
+What the cluster serves in the end, what brought it there, and seconds from the fault until it served.
+  self      the restore, which went on or took itself back; +kubelet: somebody had to start kubelet; +rollback: rollback.yml noted it
+  timer     the dead-man timer; boot: the same, at the start of the node
+  console   the script `rollback`, by two people at once
+  rollback  rollback.yml; resume, again: restore.yml with etcd_restore_unfinished=resume, =rollback
+""".splitlines()
 
 
 def pytest_configure(config):
@@ -49,7 +56,7 @@ def pytest_terminal_summary(terminalreporter, config):
     text = [["state", *columns]] + [[row, *(cells.get((row, column), "") for column in columns)] for row in rows]
     widths = [max(len(line[number]) for line in text) for number in range(len(columns) + 1)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in text]
-    lines.insert(0, "old or new, by what, and seconds from the fault to a cluster that serves")
+    lines[:0] = LEGEND
     (ROOT / "reports").mkdir(exist_ok=True)
     (ROOT / "reports" / "fault-matrix.txt").write_text("\n".join(lines) + "\n")
     terminalreporter.section("fault matrix")
