@@ -6,7 +6,8 @@
 
     make bench-outage [RUNS=7] [SIZES="small large"] [NODES=1] [SANDBOX_NAME=bench] [KEEP=1]
 
-RESTORE_VARS='{"etcd_restore_...": ...}' adds to the variables of ours.  See README.md beside this file.  Ends with code 0 whatever the times are, and with 1 when a run failed.
+RESTORE_VARS='{"etcd_restore_...": ...}' adds to the variables of ours.  See README.md beside this file.
+Ends with code 0 whatever the times are, and with 1 when a run failed.
 """
 
 from __future__ import annotations
