@@ -182,13 +182,43 @@ def test_no_secret_was_shown(restored):
         assert "not-a-real-key" not in text
 
 
-def test_a_second_restore_and_back(cluster, cp1, restored):
-    """The same snapshot once more, then the restore is undone: what was written between the two is back."""
+def test_the_plan_said_what_would_be_lost_and_come_back(restored):
+    said = {}
+    for line in restored.output[: restored.output.index("Begin the restore")].splitlines():
+        words = line.strip(' -",').split()
+        if len(words) > 4:
+            said[words[0], words[2], words[3]] = words[4:]
+    assert "late" in said["vanish", "configmaps", "molecule"]
+    assert "late" in said["vanish", "deployments", "molecule"]
+    assert "deleted" in said["reappear", "configmaps", "molecule"]
+    assert "payment-key" in said["reappear", "secrets", "shop"]
+    assert "changed" in said["change", "configmaps", "molecule"]
+
+
+@pytest.fixture(scope="module")
+def discarded(cp1, restored):
+    """The manifest of the snapshot of what the restore discarded, and its path."""
+    path = cp1.check_output("ls -t /var/backups/etcd/discarded/*.db | head -n 1")
+    return dict(json.loads(cp1.file(path + ".json").content_string), path=path)
+
+
+def test_there_is_a_proven_snapshot_of_what_was_discarded(cp1, restored, discarded):
+    assert discarded["verified"] is True
+    assert discarded["revision"] >= restored.revision
+    assert discarded["path"] in restored.output
+    assert discarded["sha256"] == cp1.file(discarded["path"]).sha256sum
+    assert cp1.file(discarded["path"]).mode == 0o600
+
+
+def test_what_was_discarded_comes_back_and_goes_again(cluster, cp1, restored, discarded):
+    """A second restore, of what the first one discarded; then that one is undone: what was written between the two is back."""
     cluster.note("between")
     first = cluster.transactions()[-1]
-    cluster.restore("-e", "etcd_restore_snapshot=" + restored.snapshot)
+    cluster.restore("-e", "etcd_restore_snapshot=" + discarded["path"])
     cluster.wait_ready()
-    assert cluster.noted("deleted") == "yes"
+    assert cluster.noted("late") == "yes"
+    assert cluster.noted("changed") == "by accident"
+    assert cluster.noted("deleted") is None
     assert cluster.noted("between") is None
     second = cluster.transactions()[-1]
     assert second.state == "committed"
@@ -198,6 +228,8 @@ def test_a_second_restore_and_back(cluster, cp1, restored):
     cluster.playbook("rollback.yml", "-l", "cp1", "-e", "etcd_restore_undo=true")
     cluster.wait_ready()
     assert cluster.noted("between") == "yes"
+    assert cluster.noted("deleted") == "yes"
+    assert cluster.noted("late") is None
     cluster.apply(cluster.workload("afterwards", cluster.namespace, "marker-afterwards"))
     cluster.wait_running("afterwards", "marker-afterwards")
 
