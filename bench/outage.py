@@ -105,15 +105,23 @@ def stamp(state):
 def gone():
     left = [process for process in processes() if process[2] in pods]
     for pid, name, pod in left:
-        if name == "kube-apiserver" and time.monotonic() > moved + 1:
+        if name == "kube-apiserver" and time.monotonic() > moved + 0.5:
             try:
                 os.kill(pid, signal.SIGKILL)
             except OSError:
                 pass
+    for pod in set(pods) - {pod for pid, name, pod in left}:
+        ended.setdefault(pods[pod], time.monotonic())
     return not left
 
+def give_back(name):
+    # not before kubelet has seen the Pod gone, or it backs off
+    time.sleep(max(0, ended.get(name, 0) + 1.3 - time.monotonic()))
+    os.rename("%s/%s.yaml" % (HELD, name), "%s/%s.yaml" % (MANIFESTS, name))
+
+ended = {}
 os.makedirs(HELD, exist_ok=True)
-pods = {pod for pid, name, pod in processes() if name in NAMES}
+pods = {pod: name for pid, name, pod in processes() if name in NAMES}
 stamp("stopping")
 for name in reversed(NAMES):
     os.rename("%s/%s.yaml" % (MANIFESTS, name), "%s/%s.yaml" % (HELD, name))
@@ -122,12 +130,12 @@ wait(gone, "the Pods end")
 stamp("stopped")
 sys.stdin.readline()
 stamp("swapped")
-os.rename(HELD + "/etcd.yaml", MANIFESTS + "/etcd.yaml")
+give_back("etcd")
 wait(lambda: answers("http://127.0.0.1:2381/health"), "etcd serves")
 stamp("etcd-started")
 sys.stdin.readline()
 for name in NAMES[1:]:
-    os.rename("%s/%s.yaml" % (HELD, name), "%s/%s.yaml" % (MANIFESTS, name))
+    give_back(name)
 wait(lambda: answers("https://127.0.0.1:6443/readyz"), "the API server is ready")
 stamp("started")
 os.rmdir(HELD)
