@@ -73,7 +73,7 @@ if [ -e "$T/old" ]; then
   done
   n=1; while [ -e "$T/undone.$n" ]; do n=$((n + 1)); done
   [ ! -e "$LIVE" ] || mv "$LIVE" "$T/undone.$n"
-  sync; mv "$T/old" "$LIVE"; sync; back=yes; sleep 2 # kubelet must have seen the Pods gone, or it backs off for 10 s
+  sync; mv "$T/old" "$LIVE"; sync; back=yes; sleep 2 # kubelet has to see the Pods gone, or it backs off for 10 s
   say "the old data is back in $LIVE"
 fi
 [ -f "$DATA/member/snap/db" ] || stop 6 "$DATA/member/snap/db is missing: the manifests stay in $HELD, or kubelet would start an empty cluster."

@@ -84,3 +84,31 @@ def other_static_pods(directory):
             indent = re.match(r"[ \t]+", body.group(1)).group(0) if body else ""
             names.append((_first(r"^%sname:[ \t]*(\S+)" % indent, body.group(1)) if body else "") or name)
     return names
+
+
+def annotated(text, key, value):
+    """A static Pod's manifest with this annotation, everything else as it was; unchanged when its form is none that kubeadm writes.
+
+    kubelet derives a static Pod's uid from its manifest, so this makes it another Pod of the same name.
+    """
+    lines = text.splitlines(True)
+    starts = [number for number, line in enumerate(lines) if re.match(r"metadata:\s*$", line)]
+    if len(starts) != 1:
+        return text
+    block = starts[0] + 1
+    end = next((number for number in range(block, len(lines)) if re.match(r"[^\s#]", lines[number])), len(lines))
+    indent = re.match(r" *", lines[block]).group(0) if block < end else ""
+    if not indent:
+        return text
+    entry = '%s: "%s"\n' % (key, value)
+    for number in range(block, end):
+        found = re.match(indent + r"annotations:(.*)$", lines[number])
+        if found:
+            if found.group(1).strip():
+                return text
+            inner = re.match(r" *", lines[number + 1]).group(0) if number + 1 < end else ""
+            if len(inner) <= len(indent):
+                return text
+            kept = [line for line in lines[number + 1 :] if not line.startswith(inner + key + ":")]
+            return "".join(lines[: number + 1] + [inner + entry] + kept)
+    return "".join(lines[:block] + [indent + "annotations:\n", indent * 2 + entry] + lines[block:])

@@ -35,7 +35,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import EtcdError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeApi
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import database_is_locked, processes, remaining
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._rollback import rollback_script, timer_units
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import COMPONENTS, StaticPod, read_static_pods
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import COMPONENTS, StaticPod, annotated, read_static_pods
 
 # The states in which a restore leaves a node, in order.  Each step first writes `<doing>`, then acts, then writes `<done>`.
 STEPS = (
@@ -52,11 +52,11 @@ ENDED = ("committed", "rolled-back", "pruned")
 
 # kubelet and the runtime need time to see a removed manifest (0.2 s); the API server is not left its 30 s.
 _KILL_AFTER = 0.5
-# kubelet lists the containers once a second.  A manifest that returns before it has seen the Pod gone is started in the dead
-# Pod's sandbox, fails, and is tried again after 10 s (measured: 3 of 10).
-_SEEN_AFTER = 1.3
-# Should kubelet have backed off all the same, a new one has not.
-_RESTART_KUBELET_AFTER = 5.0
+# A kubelet that has backed off (10 s to 5 min) forgets it when it is restarted.
+_RESTART_KUBELET_AFTER = 8.0
+# Another annotation makes another Pod: of the one that was stopped a moment ago kubelet still has sandboxes, a status and a
+# back-off, and starts it again only after 10 or 20 s when these disagree (measured: 5 of 15; with it 0 of 7).
+_ANNOTATION = "k8s-dr.etcd/restore"
 _POLL = 0.05
 
 
@@ -176,8 +176,6 @@ class Transaction:
         self.path = path
         self.id = os.path.basename(path)
         self._plan = None
-        # when the last process of a Pod was gone, by the Pod's name
-        self._gone = {}
 
     def file(self, name):
         return os.path.join(self.path, name)
@@ -317,7 +315,7 @@ class Transaction:
         plan = self.plan
         with self.step("stopping", "stopped"):
             database = os.path.join(plan["data_dir"], "member", "snap", "db")
-            pods = {process.pod: process.name for process in processes() if process.name in COMPONENTS and process.pod}
+            pods = {process.pod for process in processes() if process.name in COMPONENTS and process.pod}
             os.makedirs(plan["held"], mode=0o700, exist_ok=True)
             sync_directory(os.path.dirname(plan["held"]))
             # Files, not the directory: kubelet sees a moved file within 0.2 s, a moved directory at its 20 s poll.
@@ -334,8 +332,6 @@ class Transaction:
         while True:
             left = remaining(COMPONENTS, pods)
             elapsed = time.monotonic() - start
-            for pod in set(pods) - {process.pod for process in left}:
-                self._gone.setdefault(pods[pod], time.monotonic())
             locked = database_is_locked(database)
             if not left and not locked and not any(_listens(url) for url in ports):
                 return
@@ -378,27 +374,37 @@ class Transaction:
     def start_etcd(self, tls, timeout):
         """Give etcd's manifest back to kubelet and wait until etcd serves."""
         with self.step("starting-etcd", "etcd-started"):
-            self._give_back(0)
+            self._give_back(self.plan["files"][0])
             self._wait(lambda: etcd_is_healthy(self.plan["client_url"], tls), "etcd", timeout, "etcd did not serve the restored data")
 
     def start(self, timeout):
         """Give the other manifests back and wait until this node's API server is ready."""
         with self.step("starting", "started"):
-            for number in range(1, len(self.plan["files"])):
-                self._give_back(number)
+            for name in self.plan["files"][1:]:
+                self._give_back(name)
             with open(os.path.join(self.plan["manifests_dir"], self.plan["files"][1]), encoding="utf-8") as stream:
                 api = KubeApi(StaticPod("", stream.read()), timeout=2)
             self._wait(api.ready, "kube-apiserver", timeout, "the API server at %s was not ready" % api.url)
 
-    def _give_back(self, number):
-        name = self.plan["files"][number]
+    def _give_back(self, name):
         source = os.path.join(self.plan["held"], name)
         target = os.path.join(self.plan["manifests_dir"], name)
         if os.path.exists(source):
-            time.sleep(max(0, self._gone.get(COMPONENTS[number], 0) + _SEEN_AFTER - time.monotonic()))
+            self._annotate(source)
             rename_durably(source, target)
         elif not os.path.exists(target):
             raise TransactionError("the manifest %s is neither in %s nor in %s" % (name, self.plan["held"], self.plan["manifests_dir"]))
+
+    def _annotate(self, path):
+        with open(path, encoding="utf-8") as stream:
+            text = stream.read()
+        new = annotated(text, _ANNOTATION, self.id)
+        if new != text:
+            info, label = os.stat(path), selinux_label(path)
+            write_durably(path, new, info.st_mode & 0o7777)
+            os.chown(path, info.st_uid, info.st_gid)
+            if label is not None:
+                os.setxattr(path, "security.selinux", label)
 
     @staticmethod
     def _wait(condition, component, timeout, otherwise):
@@ -480,15 +486,20 @@ def remember_cluster_id(data_dir, cluster_id):
 def like_old(old, new):
     """Give a restored tree the owner, the directory mode and the SELinux label of the data directory it replaces."""
     info = os.stat(old)
-    label = None
-    with contextlib.suppress(OSError):
-        label = os.getxattr(old, "security.selinux")
+    label = selinux_label(old)
     os.chmod(new, info.st_mode & 0o7777)
     for directory, dummy, files in os.walk(new):
         for path in [directory] + [os.path.join(directory, name) for name in files]:
             os.chown(path, info.st_uid, info.st_gid)
             if label is not None:
                 os.setxattr(path, "security.selinux", label)
+
+
+def selinux_label(path):
+    """The label of a file, None where there are none."""
+    with contextlib.suppress(OSError):
+        return os.getxattr(path, "security.selinux")
+    return None
 
 
 def sync_tree(path):

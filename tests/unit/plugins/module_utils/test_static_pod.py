@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import StaticPod, other_static_pods, read_static_pods
+import yaml
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import StaticPod, annotated, other_static_pods, read_static_pods
 
 ETCD = """apiVersion: v1
 kind: Pod
@@ -77,3 +78,33 @@ def test_pods_that_are_not_the_control_planes(tmp_path):
     (tmp_path / ".hidden.yaml").write_text("metadata:\n  name: hidden\n")
     (tmp_path / "directory").mkdir()
     assert other_static_pods(str(tmp_path)) == ["haproxy", "vip", "odd.json"]
+
+
+PLAIN = """apiVersion: v1
+kind: Pod
+metadata:
+  creationTimestamp: null
+  labels:
+    component: kube-scheduler
+  name: kube-scheduler
+spec:
+  containers: []
+"""
+WITH = PLAIN.replace("  creationTimestamp: null\n", "  annotations:\n    a/b: c\n  creationTimestamp: null\n")
+
+
+@pytest.mark.parametrize("text", [PLAIN, WITH, "# a comment\n" + WITH])
+def test_an_annotation_and_nothing_else(text):
+    for value in ("1", "2"):
+        before, new = yaml.safe_load(text), annotated(text, "k/r", value)
+        after = yaml.safe_load(new)
+        assert after["metadata"]["annotations"].pop("k/r") == value
+        assert after["metadata"]["annotations"] == before["metadata"].setdefault("annotations", {})
+        after["metadata"].pop("annotations"), before["metadata"].pop("annotations")
+        assert after == before
+    assert yaml.safe_load(annotated(annotated(text, "k/r", "1"), "k/r", "2"))["metadata"]["annotations"]["k/r"] == "2"
+
+
+@pytest.mark.parametrize("text", ["", "metadata:\n", "metadata: {}\n", '{"metadata": {}}', WITH.replace("annotations:", "annotations: {}  #")])
+def test_a_form_that_is_not_known_stays_as_it_is(text):
+    assert annotated(text, "k/r", "1") == text

@@ -84,10 +84,10 @@ class Node:
 
     def start(self):
         """What start_etcd and start do to the manifests."""
-        for doing, done, numbers in (("starting-etcd", "etcd-started", range(1)), ("starting", "started", range(1, 4))):
+        for doing, done, names in (("starting-etcd", "etcd-started", FILES[:1]), ("starting", "started", FILES[1:])):
             with self.transaction.step(doing, done):
-                for number in numbers:
-                    self.transaction._give_back(number)
+                for name in names:
+                    self.transaction._give_back(name)
 
     def rollback(self, *args):
         return subprocess.run(["sh", str(self.path / "rollback"), *args], capture_output=True, text=True, timeout=60, check=False, env=self.environment)
@@ -143,7 +143,7 @@ def bring_to(node, point):
         return
     if point == "etcd-started":
         with node.transaction.step("starting-etcd", "etcd-started"):
-            node.transaction._give_back(0)
+            node.transaction._give_back(FILES[0])
         return
     node.start()
 
@@ -322,6 +322,17 @@ def test_a_step_under_way_is_not_joined_by_another(node):
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(TransactionError, match="another step"):
             node.transaction.stop(1)
+
+
+def test_a_manifest_returns_as_that_of_another_pod_with_its_own_rights(node):
+    """kubelet knows nothing bad of it then; and the next restore makes yet another one."""
+    text = "metadata:\n  annotations:\n    other: kept\n  name: etcd\nspec:\n  x: y\n"
+    (node.manifests / FILES[0]).write_text(text)
+    (node.manifests / FILES[0]).chmod(0o600)
+    bring_to(node, "etcd-started")
+    found = (node.manifests / FILES[0]).read_text()
+    assert found == text.replace("annotations:\n", 'annotations:\n    k8s-dr.etcd/restore: "%s"\n' % node.path.name)
+    assert (node.manifests / FILES[0]).stat().st_mode & 0o777 == 0o600
 
 
 def test_only_the_control_planes_own_manifests_leave(node):
