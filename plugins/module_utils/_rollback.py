@@ -85,7 +85,7 @@ for f in $FILES; do # etcd first; the API server would only crash and back off u
   [ "$f" = @ETCD@ ] && [ -n "$HEALTH" ] && command -v curl > /dev/null || continue
   waited=0; until curl -s -m 2 "$HEALTH" | grep -q true || [ $waited -ge 60 ]; do sleep 1; waited=$((waited + 1)); done
 done
-rmdir "$HELD" 2> /dev/null || :
+rm -f "$HELD"/*.new; rmdir "$HELD" 2> /dev/null || :
 # After new data the revision has gone backwards: kubelet has to list again.
 [ -z "${back-}" ] && [ ! -e "$T/undone.1" ] || systemctl restart kubelet 2> /dev/null || say "kubelet could not be restarted; run: systemctl restart kubelet"
 rm -rf "$T/staged.unused" "$T/staged.partial" "$T/snapshot.db"

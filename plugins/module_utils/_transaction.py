@@ -406,14 +406,16 @@ class Transaction:
             if label is not None:
                 os.setxattr(path, "security.selinux", label)
 
-    @staticmethod
-    def _wait(condition, component, timeout, otherwise):
+    def _wait(self, condition, component, timeout, otherwise):
         start = time.monotonic()
         restarted = False
         while not condition():
             elapsed = time.monotonic() - start
             if elapsed > timeout:
-                raise TransactionError("%s within %d s" % (otherwise, timeout))
+                space = os.statvfs(self.path)
+                # etcd ends at its first write then, and says so in a log that nobody reads now
+                full = "; the file system of %s is full" % self.path if space.f_bavail * space.f_frsize < 65536 else ""
+                raise TransactionError("%s within %d s%s" % (otherwise, timeout, full))
             if elapsed > _RESTART_KUBELET_AFTER and not restarted and not remaining((component,)):
                 # costs nothing: there is nothing that it would have to stop
                 run_tool(["systemctl", "restart", "kubelet"], 60)

@@ -298,6 +298,14 @@ def test_a_finished_restore_is_known_as_such_although_a_power_cut_took_the_end_o
     assert listed["finished"] and listed["state"] == "rolled-back"
 
 
+def test_a_manifest_that_was_being_written_when_the_node_died_is_not_left_behind(node):
+    bring_to(node, "stopped")
+    with open(os.path.join(node.plan["held"], FILES[0] + ".new"), "w") as stream:
+        stream.write("half of")
+    assert node.rollback().returncode == 0
+    node.is_old()
+
+
 def test_two_rollbacks_at_once(node):
     bring_to(node, "started")
     both = [subprocess.Popen(["sh", str(node.path / "rollback")], stdout=subprocess.PIPE, text=True, env=node.environment) for dummy in range(2)]
