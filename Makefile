@@ -57,6 +57,10 @@ integration: ## Tests with a real etcd on loopback (ETCD_VERSIONS="3.4 3.5")
 molecule: ## The roles on a real cluster, with everything that may go wrong (SCENARIO=default; ha: three control planes; faults)
 	tests/tools/molecule $(SCENARIO)
 
+.PHONY: faults
+faults: ## A sample of the faults that a restore survives: every state once, every fault once
+	tests/tools/molecule faults
+
 .PHONY: test-faults
 test-faults: ## Every state of a restore x every fault on a real node, a table at the end (an hour and more; FAULTS="swapped-node ...")
 	FAULTS='$(or $(FAULTS),all)' tests/tools/molecule faults

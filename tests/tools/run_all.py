@@ -19,7 +19,7 @@ import xml.etree.ElementTree as ET
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 REPORTS = ROOT / "reports"
-STAGES = ("lint", "unit", "build", "integration", "sanity", "sandbox", "molecule")
+STAGES = ("lint", "unit", "build", "integration", "sanity", "sandbox", "molecule", "faults")
 
 
 def counts(files):
