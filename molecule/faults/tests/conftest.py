@@ -52,7 +52,7 @@ def pytest_terminal_summary(terminalreporter, config):
     if not cells:
         return
     rows = list(dict.fromkeys(state for state, dummy in cells))
-    columns = list(dict.fromkeys(fault for dummy, fault in cells))
+    columns = [column for column in ("controller", "ssh", "node", "disk", "kubelet", "containerd") if any(fault == column for dummy, fault in cells)]
     text = [["state", *columns]] + [[row, *(cells.get((row, column), "") for column in columns)] for row in rows]
     widths = [max(len(line[number]) for line in text) for number in range(len(columns) + 1)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in text]
