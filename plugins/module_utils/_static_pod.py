@@ -112,3 +112,58 @@ def annotated(text, key, value):
             kept = [line for line in lines[number + 1 :] if not line.startswith(inner + key + ":")]
             return "".join(lines[: number + 1] + [inner + entry] + kept)
     return "".join(lines[:block] + [indent + "annotations:\n", indent * 2 + entry] + lines[block:])
+
+
+def with_flags(text, flags):
+    """A static Pod's manifest whose command has these flags ({flag: value}), replaced where they stand, else added after the last one.
+
+    Everything else stays byte for byte as it was.  Raises ValueError when the manifest is of no form that kubeadm writes.
+    """
+    wanted = dict(StaticPod("", text).flags, **flags)
+    lines = text.splitlines(True)
+    # a probe may have a command of its own, which has no flags
+    commands = [found for found in (_command_items(lines, number) for number in range(len(lines))) if found]
+    if len(commands) != 1:
+        raise ValueError("it has %d lists of flags where kubeadm writes one" % len(commands))
+    items, left = commands[0], dict(flags)
+    for number, (indent, flag, ending) in items.items():
+        if flag in flags:
+            lines[number] = _flag_line(indent, flag, flags[flag], ending)
+            left.pop(flag, None)
+    last = max(items)
+    indent, dummy, ending = items[last]
+    lines[last + 1 : last + 1] = [_flag_line(indent, flag, left[flag], ending) for flag in sorted(left)]
+    new = "".join(lines)
+    if StaticPod("", new).flags != wanted:
+        raise ValueError("its flags are not written one to a line, as kubeadm does")
+    return new
+
+
+def _command_items(lines, start):
+    """{line number: (what stands before the flag, flag, line ending)} of the command that begins at this line; {} when none with flags does."""
+    begin = re.match(r"( *(?:- +)?)command:\s*$", lines[start])
+    items, indent = {}, None
+    for number in range(start + 1, len(lines) if begin else 0):
+        line = lines[number]
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        item = re.match(r"( *)- +(.*?)\s*$", line)
+        if not item or len(item.group(1)) < len(begin.group(1)) or (indent is not None and item.group(1) != indent):
+            if items and indent is not None and len(line) - len(line.lstrip(" ")) > len(indent):
+                raise ValueError("a value in its command goes on over several lines")
+            break
+        indent = item.group(1)
+        flag = re.match(r"--([A-Za-z0-9-]+)(?:=.*)?$", _unquote(item.group(2)))
+        if flag:
+            items[number] = (line[: item.start(2)], flag.group(1), line[len(line.rstrip("\r\n")) :])
+        elif items:
+            raise ValueError("its command has something between its flags")
+    return items
+
+
+def _flag_line(before, flag, value, ending):
+    text = "--%s=%s" % (flag, value)
+    # what YAML would not read as these very characters is quoted; JSON's strings are YAML's
+    if re.search(r"[^\x21-\x7e]|[#'\"\\{}&*!|>`]|:$", text):
+        text = json.dumps(text)
+    return before + text + (ending or "\n")

@@ -1,8 +1,16 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import yaml
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import StaticPod, annotated, other_static_pods, read_static_pods
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import (
+    StaticPod,
+    annotated,
+    other_static_pods,
+    read_static_pods,
+    with_flags,
+)
 
 ETCD = """apiVersion: v1
 kind: Pod
@@ -108,3 +116,86 @@ def test_an_annotation_and_nothing_else(text):
 @pytest.mark.parametrize("text", ["", "metadata:\n", "metadata: {}\n", '{"metadata": {}}', WITH.replace("annotations:", "annotations: {}  #")])
 def test_a_form_that_is_not_known_stays_as_it_is(text):
     assert annotated(text, "k/r", "1") == text
+
+
+FULL = ETCD.replace("  - args: []\n", """      exec:
+        command:
+        - /bin/sh
+        - -ec
+        - ETCDCTL_API=3 etcdctl --endpoints=https://[127.0.0.1]:2379 get foo
+    volumeMounts:
+    - mountPath: /var/lib/etcd
+      name: etcd-data
+  hostNetwork: true
+""")
+CLUSTER = "cp1=https://10.89.0.2:2380,cp2=https://[fd00::3]:2380"
+
+
+def command(text):
+    return yaml.safe_load(text)["spec"]["containers"][0]["command"]
+
+
+def test_flags_are_replaced_where_they_stand_and_added_after_the_last():
+    new = with_flags(FULL, {"initial-cluster": CLUSTER, "initial-cluster-state": "existing"})
+    assert command(new) == [*command(FULL)[:3], "--initial-cluster=" + CLUSTER, *command(FULL)[4:], "--initial-cluster-state=existing"]
+    changed = [(old, line) for old, line in zip(FULL.splitlines(), new.splitlines()) if old != line]
+    assert changed[0][0].strip().startswith("- '--initial-cluster=")
+    # everything else byte for byte
+    kept = [line for line in new.splitlines(True) if "initial-cluster" not in line]
+    assert kept == [line for line in FULL.splitlines(True) if "initial-cluster" not in line]
+    assert with_flags(new, {"initial-cluster": CLUSTER, "initial-cluster-state": "existing"}) == new
+    assert StaticPod("", new).flags["initial-cluster-state"] == "existing"
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["new", "a=https://[::1]:2380", "ends:", "a b", "a #b", "it's", 'say "x"', "back\\slash", "*any", "{x}", "ünï", "x: y", "", "true", "a&b", "tab\there"]
+)
+def test_any_value_reads_back_as_it_is(value):
+    for flag in ("name", "new-flag"):
+        assert "--%s=%s" % (flag, value) in command(with_flags(FULL, {flag: value}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.replace("    - --", "    # said by hand\n\n    - --"),
+        lambda text: re.sub(r"\n    - (?=etcd\n|['\"]?--)", r"\n      - ", text),
+        lambda text: text.replace("  - command:", "  - name: etcd\n    command:"),
+        lambda text: text.replace("--data-dir=/var/lib/etcd", "--data-dir"),
+    ],
+    ids=["line endings of Windows", "comments", "indented lists", "not the first key", "a flag without a value"],
+)
+def test_forms_that_people_make_of_it(change):
+    text = change(FULL)
+    new = with_flags(text, {"name": "x", "added": "y"})
+    before, after = yaml.safe_load(text), yaml.safe_load(new)
+    assert command(new) == [*("--name=x" if each == "--name=cp1" else each for each in command(text)), "--added=y"]
+    before["spec"]["containers"][0].pop("command"), after["spec"]["containers"][0].pop("command")
+    assert before == after
+    assert new.count("\r\n") == (new.count("\n") if "\r" in text else 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        PLAIN,
+        '{"spec": {"containers": [{"command": ["etcd", "--name=cp1"]}]}}',
+        "  - command: [etcd, --name=cp1]\n",
+        FULL.replace("    - --data-dir=/var/lib/etcd\n", "    - --data-dir\n    - /var/lib/etcd\n"),
+        FULL.replace("    - --data-dir=/var/lib/etcd\n", "    - --data-dir=/var/lib/etcd\n      and more\n"),
+        FULL.replace("--data-dir=/var/lib/etcd\n", "|\n      --data-dir=/var/lib/etcd\n"),
+        FULL.replace("    livenessProbe:", "  - command:\n    - sidecar\n    - --name=x\n    livenessProbe:"),
+    ],
+    ids=["empty", "no command", "json", "one line", "value as an item of its own", "folded", "block scalar", "two containers"],
+)
+def test_a_form_that_kubeadm_does_not_write_is_refused(text):
+    with pytest.raises(ValueError, match=r"kubeadm|several lines|between its flags"):
+        with_flags(text, {"name": "x"})
+
+
+def test_a_flag_given_twice_is_set_everywhere():
+    text = FULL.replace('    - "--name=cp1"\n', "    - --name=cp1\n    - --name=cp9\n")
+    assert [each for each in command(with_flags(text, {"name": "x"})) if each.startswith("--name")] == ["--name=x", "--name=x"]
