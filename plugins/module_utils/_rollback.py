@@ -16,7 +16,7 @@ import shlex
 
 SCRIPT = r"""#!/bin/sh
 # Puts @HOST@ back to the data it had before restore @ID@. Needs no Ansible; safe to run again, from any point.
-#   ./rollback          an unfinished restore: back to the cluster as it was
+#   ./rollback          an unfinished restore: back to the cluster as it was (of several nodes: run it on each)
 #   ./rollback --undo   a finished one: back to the old data; what was written since is kept here as undone.N
 #   ./rollback --timer  what the dead-man timer runs: as the first, but a restore that was validated stays
 set -eu; PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -45,10 +45,12 @@ unlocked() { [ ! -e "$1/snap/db" ] || flock -n -x "$1/snap/db" true; }
 exec 9>> "$T/lock"
 flock -w 600 9 || stop 4 "another step still holds $T/lock; nothing was done."
 read -r was rest < "$T/state"
+[ "$was:${1-}" = committing:--undo ] || [ "$was" != committing ] || [ ! -e "$T/decide" ] || was=$(sh "$T/decide" "${1:-abort}") ||
+  stop 7 "the restored etcd has no quorum to ask whether all nodes keep its data; nothing was done (--undo does not ask)."
 case $was:${1-} in
-  committed:--undo) grep -q ^committed "$T/log" || echo "$was $rest" >> "$T/log" || : ;; # a power cut may have taken the log's end
+  committed:--undo | rejoin*:--undo) grep -q ^committed "$T/log" || echo "$was $rest" >> "$T/log" || : ;; # a power cut may have taken the log's end
   committ*:--timer) disarm; say "the restore was validated, so its data stays"; exit 0 ;;
-  committed:*) say "this restore was finished (${rest:-}); to go back to the old data: $T/rollback --undo"; exit 3 ;;
+  committed:* | rejoin*) say "this restore was finished (${rest:-}); to go back to the old data: $T/rollback --undo"; exit 3 ;;
   rolled-back:*) [ -e "$T/old" ] || { disarm; say "already rolled back"; exit 0; } ;;
   pruned:*) disarm; say "its old data was removed; nothing to go back to"; exit 3 ;;
 esac
@@ -72,9 +74,9 @@ if [ -e "$T/old" ]; then
     sleep 1; waited=$((waited + 1))
   done
   n=1; while [ -e "$T/undone.$n" ]; do n=$((n + 1)); done
-  [ ! -e "$LIVE" ] || mv "$LIVE" "$T/undone.$n"
-  sync; mv "$T/old" "$LIVE"; sync; back=yes; sleep 2 # kubelet has to see the Pods gone, or it backs off for 10 s
-  say "the old data is back in $LIVE"
+  [ ! -e "$LIVE" ] || rmdir "$LIVE" 2> /dev/null || mv "$LIVE" "$T/undone.$n"
+  sync; mv "$T/old" "$LIVE"; sync; back=yes; say "the old data is back in $LIVE"
+  sleep 2 # kubelet has to see the Pods gone, or it backs off for 10 s
 fi
 [ -f "$DATA/member/snap/db" ] || stop 6 "$DATA/member/snap/db is missing: the manifests stay in $HELD, or kubelet would start an empty cluster."
 systemctl start kubelet 2> /dev/null || : # one that died would start nothing; one that runs does not notice
@@ -89,8 +91,7 @@ rm -f "$HELD"/*.new; rmdir "$HELD" 2> /dev/null || :
 # After new data the revision has gone backwards: kubelet has to list again.
 [ -z "${back-}" ] && [ ! -e "$T/undone.1" ] || systemctl restart kubelet 2> /dev/null || say "kubelet could not be restarted; run: systemctl restart kubelet"
 rm -rf "$T/staged.unused" "$T/staged.partial" "$T/snapshot.db"
-state rolled-back
-disarm
+state rolled-back; disarm
 say "done: the cluster has its old data and its manifests; kubelet starts it now"
 """
 

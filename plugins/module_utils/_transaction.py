@@ -6,8 +6,9 @@
 
     <transaction>/state     where the restore stands: one word and the time, written before each step
                   log       every state it went through
-                  plan.json all that the steps need
+                  plan.json all that the steps need; `kind` is restore, or retire for a node that is stopped because others are restored without it
                   rollback  the script that undoes it, see _rollback.py
+                  decide    with several nodes: asks the restored etcd whether all of them keep the data, see _decision.py
                   lock      held by whoever takes a step
                   staged/   the restored data, until it is swapped in
                   old/      the data that was live before, from the swap on
@@ -31,11 +32,18 @@ import ssl
 import time
 from urllib.parse import urlsplit
 
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._decision import decide_script
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import EtcdError, run_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeApi
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import database_is_locked, processes, remaining
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._rollback import rollback_script, timer_units
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import COMPONENTS, StaticPod, annotated, read_static_pods
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import (
+    COMPONENTS,
+    StaticPod,
+    annotated,
+    read_static_pods,
+    with_flags,
+)
 
 # The states in which a restore leaves a node, in order.  Each step first writes `<doing>`, then acts, then writes `<done>`.
 STEPS = (
@@ -47,8 +55,12 @@ STEPS = (
     ("committing", "committed"),
 )
 ORDER = [state for step in STEPS for state in step]
+# A node that is retired has its manifests kept from kubelet, and no data, until it is brought back as a new member.
+RETIRE = [state for step in STEPS[1:3] + STEPS[5:] + (("rejoining", "rejoined"),) for state in step]
 # Nothing is to be undone or finished in these.
-ENDED = ("committed", "rolled-back", "pruned")
+ENDED = ("committed", "rejoined", "rolled-back", "pruned")
+# Nodes that serve the restored data go back first: one that is restored alone serves alone, beside whatever the others would serve.
+_RETIRED_LATER = 180
 
 # kubelet and the runtime need time to see a removed manifest (0.2 s); the API server is not left its 30 s.
 _KILL_AFTER = 0.5
@@ -88,6 +100,15 @@ def write_durably(path, text, mode=0o600):
         os.fsync(stream.fileno())
     os.rename(temporary, path)
     sync_directory(os.path.dirname(path))
+
+
+def rewrite(path, text):
+    """Another text for a file that keeps its rights."""
+    info, label = os.stat(path), selinux_label(path)
+    write_durably(path, text, info.st_mode & 0o7777)
+    os.chown(path, info.st_uid, info.st_gid)
+    if label is not None:
+        os.setxattr(path, "security.selinux", label)
 
 
 def rename_durably(source, target):
@@ -150,7 +171,7 @@ def held_static_pods(manifests_dir):
 
 
 def list_transactions(data_dir):
-    """[{id, path, state, since, ended, finished, about}], oldest first; ids start with the time, so they sort.
+    """[{id, path, kind, state, since, ended, finished, about}], oldest first; ids start with the time, so they sort.
 
     `about` is what the restore was begun with, for who is to finish it; {} when it has ended.
     """
@@ -165,7 +186,18 @@ def list_transactions(data_dir):
             finished = "committed" in [state] + [line.split(" ")[0] for line in transaction.log()]
             ended = state in ENDED
             about = {} if ended else transaction.plan.get("about", {})
-            found.append({"id": name, "path": path, "state": state, "since": since, "ended": ended, "finished": finished, "about": about})
+            found.append(
+                {
+                    "id": name,
+                    "path": path,
+                    "kind": transaction.kind,
+                    "state": state,
+                    "since": since,
+                    "ended": ended,
+                    "finished": finished,
+                    "about": about,
+                }
+            )
     return found
 
 
@@ -187,6 +219,14 @@ class Transaction:
                 self._plan = json.load(stream)
         return self._plan
 
+    @property
+    def kind(self):
+        return self.plan.get("kind", "restore")
+
+    @property
+    def order(self):
+        return RETIRE if self.kind == "retire" else ORDER
+
     def exists(self):
         return os.path.isfile(self.file("plan.json"))
 
@@ -205,7 +245,7 @@ class Transaction:
     def reached(self, state):
         """Whether this step was taken before."""
         now = self.state()[0]
-        return now in ORDER and ORDER.index(now) >= ORDER.index(state)
+        return now in self.order and self.order.index(now) >= self.order.index(state)
 
     def _enter(self, state):
         now = time.time()
@@ -216,7 +256,7 @@ class Transaction:
 
     @contextlib.contextmanager
     def step(self, doing, done):
-        """Hold the lock, write `doing`, act, write `done`.  Refuses when somebody rolled back in the meantime."""
+        """Hold the lock, write `doing`, act, write `done` if there is one.  Refuses when somebody rolled back in the meantime."""
         with open(self.file("lock"), "a", encoding="utf-8") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -224,11 +264,12 @@ class Transaction:
                 raise Busy("another step of restore %s is being taken on this host right now" % self.id) from exc
             now = self.state()[0]
             # from where the step before ended, or from this very step, interrupted
-            if now not in (doing, (["begun"] + ORDER)[ORDER.index(doing)]):
+            if now not in (doing, (["begun"] + self.order)[self.order.index(doing)]):
                 raise TransactionError("restore %s is %s on this host, so it cannot go on with %s" % (self.id, now, doing))
             self._enter(doing)
             yield
-            self._enter(done)
+            if done is not None:
+                self._enter(done)
 
     # -- begin ----------------------------------------------------------------------------------------------------
 
@@ -244,6 +285,8 @@ class Transaction:
         # On the worst day there is nothing left to replace; then this nothing is what becomes old/.
         os.makedirs(plan["live"], mode=0o700, exist_ok=True)
         write_durably(self.file("rollback"), rollback_script(plan), 0o700)
+        if len(plan.get("voters", [])) > 1:
+            write_durably(self.file("decide"), decide_script(plan), 0o700)
         write_durably(self.file("state"), "begun\n")
         write_durably(self.file("plan.json"), json.dumps(plan, indent=2, sort_keys=True) + "\n")
         sync_directory(base)
@@ -277,15 +320,19 @@ class Transaction:
     def arm(self, seconds):
         """Have systemd run the rollback script in so many seconds, and at once after a reboot; arming again begins anew."""
         now = self.state()[0]
-        if now not in ORDER or not ORDER.index("staged") <= ORDER.index(now) < ORDER.index("committing"):
+        retire = self.kind == "retire"
+        if now not in ["begun"] * retire + self.order[0 if retire else ORDER.index("staged") : self.order.index("committing")]:
             raise TransactionError("restore %s is %s on this host, so there is nothing to arm its timer for" % (self.id, now))
         unit = self.plan["unit"]
-        wants = os.path.join(os.path.dirname(unit), "multi-user.target.wants")
+        # After a reboot a node that was to be restored goes back at once, one that was to be retired still waits for the others.
+        target, wanted = ("timers", ".timer") if retire else ("multi-user", ".service")
+        seconds += _RETIRED_LATER * retire
+        wants = os.path.join(os.path.dirname(unit), target + ".target.wants")
         for suffix, text in zip((".service", ".timer"), timer_units(self.plan, seconds)):
             write_durably(unit + suffix, text, 0o644)
         os.makedirs(wants, mode=0o755, exist_ok=True)
         with contextlib.suppress(FileExistsError):
-            os.symlink(unit + ".service", os.path.join(wants, os.path.basename(unit) + ".service"))
+            os.symlink(unit + wanted, os.path.join(wants, os.path.basename(unit) + wanted))
         sync_directory(wants)
         for command in (["daemon-reload"], ["restart", os.path.basename(unit) + ".timer"]):
             result = run_tool(["systemctl"] + command, 60)
@@ -297,7 +344,7 @@ class Transaction:
         """Whatever stays armed finds the restore committed and does nothing."""
         unit = self.plan["unit"]
         name = os.path.basename(unit)
-        paths = [unit + ".timer", unit + ".service", os.path.join(os.path.dirname(unit), "multi-user.target.wants", name + ".service")]
+        paths = [unit + ".timer", unit + ".service"] + glob.glob(os.path.join(glob.escape(os.path.dirname(unit)), "*.wants", glob.escape(name) + ".*"))
         if not any(os.path.lexists(path) for path in paths):
             return
         with contextlib.suppress(EtcdError):
@@ -312,19 +359,22 @@ class Transaction:
 
     def stop(self, timeout):
         """Take the control plane's own manifests away from kubelet and wait for proof that etcd is gone."""
-        plan = self.plan
         with self.step("stopping", "stopped"):
-            database = os.path.join(plan["data_dir"], "member", "snap", "db")
-            pods = {process.pod for process in processes() if process.name in COMPONENTS and process.pod}
-            os.makedirs(plan["held"], mode=0o700, exist_ok=True)
-            sync_directory(os.path.dirname(plan["held"]))
-            # Files, not the directory: kubelet sees a moved file within 0.2 s, a moved directory at its 20 s poll.
-            # The API server first: nothing may be left that writes to an etcd that is going.
-            for name in reversed(plan["files"]):
-                source = os.path.join(plan["manifests_dir"], name)
-                if os.path.exists(source):
-                    rename_durably(source, os.path.join(plan["held"], name))
-            self._wait_until_stopped(database, pods, timeout)
+            self._take_away(timeout)
+
+    def _take_away(self, timeout):
+        plan = self.plan
+        database = os.path.join(plan["data_dir"], "member", "snap", "db")
+        pods = {process.pod for process in processes() if process.name in COMPONENTS and process.pod}
+        os.makedirs(plan["held"], mode=0o700, exist_ok=True)
+        sync_directory(os.path.dirname(plan["held"]))
+        # Files, not the directory: kubelet sees a moved file within 0.2 s, a moved directory at its 20 s poll.
+        # The API server first: nothing may be left that writes to an etcd that is going.
+        for name in reversed(plan["files"]):
+            source = os.path.join(plan["manifests_dir"], name)
+            if os.path.exists(source):
+                rename_durably(source, os.path.join(plan["held"], name))
+        self._wait_until_stopped(database, pods, timeout)
 
     def _wait_until_stopped(self, database, pods, timeout):
         start = time.monotonic()
@@ -352,7 +402,7 @@ class Transaction:
     # -- swap -----------------------------------------------------------------------------------------------------
 
     def swap(self):
-        """Two renames: the live data becomes old/, the staged data becomes live."""
+        """Two renames: the live data becomes old/, the staged data becomes live.  A node that is retired gets none."""
         plan = self.plan
         staged = self.file("staged")
         if plan["live"] != plan["data_dir"]:
@@ -360,6 +410,11 @@ class Transaction:
         with self.step("swapping", "swapped"):
             if remaining(("etcd",)) or database_is_locked(os.path.join(plan["data_dir"], "member", "snap", "db")):
                 raise TransactionError("etcd runs again although its manifest is away; the data was not touched")
+            if self.kind == "retire":
+                if not os.path.exists(self.file("old")):
+                    rename_durably(plan["live"], self.file("old"))
+                self._make_empty()
+                return
             if not os.path.isdir(staged):
                 if not (os.path.isdir(self.file("old")) and os.path.isdir(plan["live"])):
                     raise TransactionError("%s is missing, so there is nothing to swap in" % staged)
@@ -368,6 +423,14 @@ class Transaction:
             if not os.path.exists(self.file("old")) and os.path.exists(plan["live"]):
                 rename_durably(plan["live"], self.file("old"))
             rename_durably(staged, plan["live"])
+
+    def _make_empty(self):
+        """A data directory with nothing in it, for the member that this node becomes later."""
+        plan = self.plan
+        if plan["live"] == plan["data_dir"] and not os.path.isdir(plan["live"]):
+            os.mkdir(plan["live"], 0o700)
+            like_old(self.file("old"), plan["live"])
+            sync_directory(os.path.dirname(plan["live"]))
 
     # -- start ----------------------------------------------------------------------------------------------------
 
@@ -380,11 +443,14 @@ class Transaction:
     def start(self, timeout):
         """Give the other manifests back and wait until this node's API server is ready."""
         with self.step("starting", "started"):
-            for name in self.plan["files"][1:]:
-                self._give_back(name)
-            with open(os.path.join(self.plan["manifests_dir"], self.plan["files"][1]), encoding="utf-8") as stream:
-                api = KubeApi(StaticPod("", stream.read()), timeout=2)
-            self._wait(api.ready, "kube-apiserver", timeout, "the API server at %s was not ready" % api.url)
+            self._start_others(timeout)
+
+    def _start_others(self, timeout):
+        for name in self.plan["files"][1:]:
+            self._give_back(name)
+        with open(os.path.join(self.plan["manifests_dir"], self.plan["files"][1]), encoding="utf-8") as stream:
+            api = KubeApi(StaticPod("", stream.read()), timeout=2)
+        self._wait(api.ready, "kube-apiserver", timeout, "the API server at %s was not ready" % api.url)
 
     def _give_back(self, name):
         source = os.path.join(self.plan["held"], name)
@@ -400,11 +466,7 @@ class Transaction:
             text = stream.read()
         new = annotated(text, _ANNOTATION, self.id)
         if new != text:
-            info, label = os.stat(path), selinux_label(path)
-            write_durably(path, new, info.st_mode & 0o7777)
-            os.chown(path, info.st_uid, info.st_gid)
-            if label is not None:
-                os.setxattr(path, "security.selinux", label)
+            rewrite(path, new)
 
     def _wait(self, condition, component, timeout, otherwise):
         start = time.monotonic()
@@ -424,8 +486,30 @@ class Transaction:
 
     # -- commit ---------------------------------------------------------------------------------------------------
 
-    def commit(self, keep):
+    def vote(self, cluster_id, timeout):
+        """This node would keep the restored data.  From here on it does what all of them decide."""
+        with self.step("committing", None):
+            write_durably(self.file("restored-cluster"), "%d\n" % int(cluster_id, 16))
+        self._decide("vote", timeout)
+
+    def _decide(self, how, timeout):
+        """What the script `decide` says, asked until it knows."""
+        end = time.monotonic() + timeout
+        while True:
+            result = run_tool(["/bin/sh", self.file("decide")] + ([how] if how else []), timeout)
+            if result.rc == 0:
+                return result.stdout.strip()
+            if time.monotonic() > end:
+                raise TransactionError(
+                    "the restored etcd could not be asked for %d s whether all nodes keep its data; this node has it, and goes by what all decide"
+                    % timeout
+                )
+            time.sleep(0.5)
+
+    def commit(self, keep, timeout=60):
         """Declare the restored data the cluster's data; keep the newest `keep` generations of old data."""
+        if os.path.exists(self.file("decide")) and self._decide("", timeout) != "committed":
+            raise TransactionError("not all nodes of restore %s keep its data, so none does: somebody took it back" % self.id)
         with self.step("committing", "committed"):
             shutil.rmtree(self.file("staged"), ignore_errors=True)
             with contextlib.suppress(OSError):
@@ -444,6 +528,42 @@ class Transaction:
                 removed.append(path)
         return removed
 
+    # -- rejoin ---------------------------------------------------------------------------------------------------
+
+    def rejoin_etcd(self, initial_cluster, timeout):
+        """Start etcd of a retired node over an empty data directory, as a member that the cluster was told of."""
+        etcd = self.plan["files"][0]
+        held = os.path.join(self.plan["held"], etcd)
+        with self.step("rejoining", None):
+            if os.path.exists(held):
+                with open(held, encoding="utf-8") as stream:
+                    text = stream.read()
+                # with data in the directory etcd reads neither
+                new = with_flags(text, {"initial-cluster": initial_cluster, "initial-cluster-state": "existing"})
+                if new != text:
+                    rewrite(held, new)
+            self._give_back(etcd)
+            self._wait(lambda: remaining(("etcd",)), "etcd", timeout, "no etcd was started")
+
+    def rejoin(self, timeout):
+        """Give the other manifests back to a node whose etcd is a member again."""
+        with self.step("rejoining", "rejoined"):
+            self._start_others(timeout)
+            with contextlib.suppress(OSError):
+                os.rmdir(self.plan["held"])
+
+    def retire_again(self, timeout):
+        """From an unfinished rejoin back to where the node was; what its etcd got meanwhile is kept as undone.N."""
+        plan = self.plan
+        with self.step("rejoining", "committed"):
+            self._take_away(timeout)
+            if os.path.isdir(os.path.join(plan["data_dir"], "member")):
+                number = 1
+                while os.path.lexists(self.file("undone.%d" % number)):
+                    number += 1
+                rename_durably(plan["live"], self.file("undone.%d" % number))
+            self._make_empty()
+
     # -- roll back ------------------------------------------------------------------------------------------------
 
     def roll_back(self, undo, timeout):
@@ -460,14 +580,16 @@ class Transaction:
 def generations_to_prune(transaction, keep):
     """Directories of ended restores beyond the newest `keep` of their kind (0 keeps all), counting `transaction` as committed.
 
-    A committed one holds the data from before it, a rolled-back one what had been restored and written since.
+    A committed one holds the data from before it, a rolled-back one what had been restored and written since.  One that still keeps
+    the manifests of a retired node is none of them.
     """
     base = os.path.dirname(transaction.path)
     kinds = {"committed": [], "rolled-back": []}
     for name in sorted(os.listdir(base)) if os.path.isdir(base) else []:
         other = Transaction(os.path.join(base, name))
-        if other.exists():
-            kinds.get("committed" if other.id == transaction.id else other.state()[0], []).append(other.path)
+        if other.exists() and not (other.kind == "retire" and os.path.isdir(other.plan["held"])):
+            state = other.state()[0]
+            kinds.get("committed" if other.id == transaction.id or state == "rejoined" else state, []).append(other.path)
     return [path for paths in kinds.values() for path in paths[:-keep]] if keep else []
 
 

@@ -45,11 +45,45 @@ options:
       - V(swapped) renames the live data to C(old/) and the staged data to where it was.
       - V(etcd_started) gives etcd's manifest back and waits until etcd serves.
       - V(started) gives the other manifests back and waits until the node's API server is ready.
-      - V(committed) ends the restore and removes old data beyond O(keep) generations.
+      - >-
+        V(voted) says for this node that the restored data may stay, where O(voters) are several. From then on the node does what all of them decide in
+        the restored etcd, also when its timer fires.
+      - >-
+        V(committed) ends the restore and removes old data beyond O(keep) generations. With several O(voters) it fails unless all of them have
+        voted, or when one of them has gone back.
       - V(rolled_back) puts the node back to the data it had before.
+      - >-
+        V(rejoining) starts the etcd of a node that was retired as a new member of O(initial_cluster), over an empty data directory, and waits until its
+        process runs.
+      - V(rejoined) then gives the other manifests back and waits until the node's API server is ready.
+      - V(retired) goes back from V(rejoining) to a node that is stopped.
     type: str
     required: true
-    choices: [begun, staged, armed, stopped, swapped, etcd_started, started, committed, rolled_back]
+    choices: [begun, staged, armed, stopped, swapped, etcd_started, started, voted, committed, rolled_back, rejoining, rejoined, retired]
+  kind:
+    description:
+      - What happens to the node. Used with O(state=begun).
+      - V(restore) gives it the data of the snapshot.
+      - >-
+        V(retire) stops it, because others are restored without it: it goes from V(begun) to V(stopped), V(swapped), which leaves an empty data
+        directory, and V(committed), and stays stopped until V(rejoined).
+    type: str
+    choices: [restore, retire]
+    default: restore
+  voters:
+    description: Names of all nodes that have to vote, this one included. Used with O(state=begun).
+    type: list
+    elements: str
+    default: []
+  voter:
+    description: Name of this node among O(voters). Used with O(state=begun).
+    type: str
+    default: ""
+  endpoints:
+    description: Client URLs of all members of the restored cluster, which are asked for the decision. Used with O(state=begun).
+    type: list
+    elements: str
+    default: []
   manifests_dir:
     description: Directory that kubelet reads static Pods from. Used with O(state=begun).
     type: path
@@ -62,8 +96,8 @@ options:
     default: {}
   cluster_id:
     description: >-
-      The id that the cluster has now. Kept beside the restores, since each restore makes a new one, and a snapshot from before is of the same
-      cluster. Used with O(state=begun) and O(state=committed).
+      The id that the cluster has now, in hexadecimal. Kept beside the restores, since each restore makes a new one, and a snapshot from before is of
+      the same cluster. Used with O(state=begun) and O(state=committed); required with O(state=voted), where it tells the restored etcd from others.
     type: str
     default: ""
   api_addresses:
@@ -84,7 +118,9 @@ options:
     description: Name of the member, as in its own manifest. Required with O(state=staged).
     type: str
   initial_cluster:
-    description: All members of the restored cluster as C(name=peer URL), separated by commas. Required with O(state=staged).
+    description: >-
+      All members of the restored cluster as C(name=peer URL), separated by commas. Required with O(state=staged); with O(state=rejoining), all members
+      of the cluster that the node becomes one of.
     type: str
   peer_urls:
     description: The member's own peer URLs. Required with O(state=staged).
@@ -184,6 +220,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import CONNECTION_SPEC, EtcdClient, EtcdError, find_tools, offline_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeError
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import remaining
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import COMPONENTS
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import (
     Busy,
@@ -204,8 +241,26 @@ ARGUMENTS = dict(
     state={
         "type": "str",
         "required": True,
-        "choices": ["begun", "staged", "armed", "stopped", "swapped", "etcd_started", "started", "committed", "rolled_back"],
+        "choices": [
+            "begun",
+            "staged",
+            "armed",
+            "stopped",
+            "swapped",
+            "etcd_started",
+            "started",
+            "voted",
+            "committed",
+            "rolled_back",
+            "rejoining",
+            "rejoined",
+            "retired",
+        ],
     },
+    kind={"type": "str", "choices": ["restore", "retire"], "default": "restore"},
+    voters={"type": "list", "elements": "str", "default": []},
+    voter={"type": "str", "default": ""},
+    endpoints={"type": "list", "elements": "str", "default": []},
     manifests_dir={"type": "path", "default": "/etc/kubernetes/manifests"},
     snapshot={"type": "path"},
     name={"type": "str"},
@@ -224,9 +279,9 @@ ARGUMENTS = dict(
 )
 
 
-def make_plan(transaction, manifests_dir, about):
-    """All that the later steps and the rollback script need, taken from the node while its manifests are in place."""
-    manifests_dir = os.path.realpath(manifests_dir)
+def make_plan(transaction, params):
+    """All that the later steps and the scripts need, taken from the node while its manifests are in place."""
+    manifests_dir = os.path.realpath(params["manifests_dir"])
     pods = read_control_plane(manifests_dir)
     flags = pods["etcd"].flags
     data_dir = os.path.realpath(flags["data-dir"])
@@ -237,8 +292,15 @@ def make_plan(transaction, manifests_dir, about):
     if mount_of(base) != mount_of(data_dir):
         raise TransactionError("%s is a file system of its own, so data cannot be renamed between it and %s" % (base, data_dir))
     metrics = flags.get("listen-metrics-urls", "").split(",")[0]
+    etcdctl = ""
+    if len(params["voters"]) > 1:
+        found = find_tools(params["etcdctl"], params["etcdutl"], params["timeout"])[0]
+        if found is None:
+            raise TransactionError("there is no etcdctl on this host, with which it could vote")
+        etcdctl = found.path
     return {
         "id": transaction.id,
+        "kind": params["kind"],
         "path": transaction.path,
         "host": socket.gethostname(),
         "data_dir": data_dir,
@@ -254,7 +316,13 @@ def make_plan(transaction, manifests_dir, about):
         "health_url": metrics + "/health" if metrics else "",
         "unit": "/etc/systemd/system/etcd-restore-" + transaction.id,
         "etcd_prefix": pods["kube-apiserver"].flags.get("etcd-prefix", "/registry"),
-        "about": about,
+        "voters": params["voters"],
+        "voter": params["voter"],
+        # its own first
+        "endpoints": sorted(params["endpoints"], key=lambda url: url not in flags.get("advertise-client-urls", "").split(",")),
+        "tls": {name: params[name] for name in ("cacert", "cert", "key")},
+        "etcdctl": etcdctl,
+        "about": params["about"],
     }
 
 
@@ -281,15 +349,26 @@ def take(module, transaction):
     params = module.params
     state, timeout = params["state"], params["step_timeout"]
     if state == "begun":
-        transaction.begin(make_plan(transaction, params["manifests_dir"], params["about"]))
+        transaction.begin(make_plan(transaction, params))
         remember_cluster_id(transaction.plan["data_dir"], params["cluster_id"])
     elif state == "staged":
         stage(module, transaction)
     elif state == "armed":
         transaction.arm(params["deadman"])
+    elif state == "voted":
+        if not params["cluster_id"]:
+            raise TransactionError("cluster_id is empty, without which the restored etcd cannot be told from others")
+        transaction.vote(params["cluster_id"], timeout)
     elif state == "committed":
+        removed = transaction.commit(params["keep"], timeout)
         remember_cluster_id(transaction.plan["data_dir"], params["cluster_id"])
-        return {"removed": transaction.commit(params["keep"])}
+        return {"removed": removed}
+    elif state == "rejoining":
+        transaction.rejoin_etcd(params["initial_cluster"], timeout)
+    elif state == "rejoined":
+        transaction.rejoin(timeout)
+    elif state == "retired":
+        transaction.retire_again(params["stop_timeout"])
     elif state == "rolled_back":
         return {"output": transaction.roll_back(params["undo"], timeout)}
     else:
@@ -344,6 +423,13 @@ def is_done(transaction, state):
         return False
     if state in ("begun", "armed"):
         return state == "begun"
+    if state == "voted":
+        return transaction.reached("committed") or not os.path.exists(transaction.file("decide"))
+    if state in ("rejoining", "retired"):
+        now = transaction.state()[0]
+        if state == "retired":
+            return transaction.kind == "retire" and now == "committed"
+        return now == "rejoined" or (now == "rejoining" and bool(remaining(("etcd",))))
     if state == "rolled_back":
         now = transaction.state()[0]
         return now == "rolled-back" and not os.path.exists(transaction.file("old"))
@@ -365,7 +451,11 @@ def describe(transaction):
 def main():
     module = AnsibleModule(
         argument_spec=ARGUMENTS,
-        required_if=[("state", "staged", ("snapshot", "name", "initial_cluster", "peer_urls", "cluster_token"))],
+        required_if=[
+            ("state", "staged", ("snapshot", "name", "initial_cluster", "peer_urls", "cluster_token")),
+            ("state", "voted", ("cluster_id",)),
+            ("state", "rejoining", ("initial_cluster",)),
+        ],
         supports_check_mode=True,
     )
     transaction = Transaction(os.path.realpath(module.params["path"]))
@@ -381,7 +471,8 @@ def main():
     changed = not is_done(transaction, state)
     answer = {"changed": changed, "transaction": before, "seconds": 0.0}
     if changed and module.check_mode:
-        answer["transaction"] = dict(before, state=before["state"] if state == "armed" else state.replace("_", "-"))
+        after = {"armed": before["state"], "voted": "committing", "retired": "committed"}.get(state, state.replace("_", "-"))
+        answer["transaction"] = dict(before, state=after)
         if state == "committed":
             answer["removed"] = generations_to_prune(transaction, module.params["keep"])
     elif changed:
