@@ -35,6 +35,9 @@ MAGIC = 0xED0CDAED
 FORMAT = 2
 BRANCH, LEAF, META_PAGE = 1, 2, 4
 BUCKET_ELEMENT = 1
+# A running etcd commits every 0.1 s.
+_GLANCES = 20
+_BETWEEN_GLANCES = 0.02
 
 # What a file that is no database may be instead; the operator then knows what to do.
 PACKED = (
@@ -262,6 +265,28 @@ class SnapshotFile:
                 break
         return max(metas, key=lambda meta: meta.txid) if metas else None
 
+    def glance(self, small, last=()):
+        """{name: {key: value}} of the buckets `small`, and of the last leaf of the buckets `last`, without the rest of the database.
+
+        An etcd may write to it meanwhile.  None when nothing whole was to be read; never raises.
+        """
+        for dummy in range(_GLANCES if self.proof.size else 0):
+            try:
+                meta = self._meta()
+                if meta is None:
+                    return None
+                found = {}
+                for bucket, keys, values in _Tree(self._read, meta.page_size, meta.high_water).leaves(meta.root, tuple(small) + tuple(last), last):
+                    # of the bucket that is only looked at the values may be large
+                    found.setdefault(bucket[0], {}).update((key, values(key) if bucket[0] in small else b"") for key in keys)
+                # bolt writes over what a commit freed in the commit after it; as long as there was none, all of this was of one
+                if self._meta() == meta:
+                    return found
+            except (Corrupt, struct.error, OSError, MemoryError):
+                pass
+            time.sleep(_BETWEEN_GLANCES)
+        return None
+
     def _walk(self, meta):
         """Follow every page of every bucket, as `snapshot status` does; raises Corrupt.  Notes the revision and the storage version."""
         tree = _Tree(self._read, meta.page_size, meta.high_water)
@@ -293,17 +318,23 @@ class _Tree:
         self.high_water = high_water
         self.seen = bytearray(high_water)
 
-    def leaves(self, root):
-        """(names of the bucket, its keys on this page, a function that reads the value of a key) of every leaf page."""
+    def leaves(self, root, only=None, last=()):
+        """(names of the bucket, its keys on this page, a function that reads the value of a key) of every leaf page.
+
+        only: names of the buckets to open, instead of all.  last: names of those of which the last leaf does.
+        """
         # What is still to be visited: bucket, page, the lowest key it may hold, and the key that all of its keys are below.
         todo = [((), root, None, None)]
         while todo:
             bucket, page, low, high = todo.pop()
             flags, count, length, buffer, base = self._page(page)
             if flags & BRANCH:
-                todo.extend(reversed(self._children(bucket, page, count, length, buffer, base, low, high)))
+                children = self._children(bucket, page, count, length, buffer, base, low, high)
+                todo.extend(children[-1:] if bucket and bucket[0] in last else reversed(children))
             else:
                 keys, values, buckets = self._elements("page %d" % page, count, length, buffer, base, low, high)
+                if only is not None and not bucket:
+                    buckets = [name for name in buckets if name in only]
                 todo.extend(self._open(bucket, buckets, values))
                 if bucket:
                     yield bucket, keys, values

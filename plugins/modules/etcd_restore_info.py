@@ -102,6 +102,28 @@ restore:
       description: Those that were neither committed nor rolled back.
       type: list
       elements: dict
+    retired:
+      description: >-
+        The restore that stopped this node's control plane for good, since it was of other members only, with V(id), V(path), V(state) and V(held), the
+        directory of the manifests that it keeps from kubelet. Empty where there is none, and once the node is a member again.
+      type: dict
+    members_on_disk:
+      description: >-
+        The cluster's members as etcd's database on this node names them, whether etcd runs or not, each with V(id), V(name), V(peer_urls),
+        V(client_urls) and V(is_learner). Empty when there is no database to read. A member that lost its quorum, or was stopped since, may not know
+        all that happened.
+      type: list
+      elements: dict
+      sample:
+        - id: 2c5e5a6bd0f2a6d1
+          name: cp1
+          peer_urls: ["https://192.0.2.11:2380"]
+          client_urls: ["https://192.0.2.11:2379"]
+          is_learner: false
+    revision_on_disk:
+      description: Revision that the database on this node has reached; the write-ahead log may hold a little more. V(0) when there is none to read.
+      type: int
+      sample: 582
     etcd:
       description: >-
         V(name), V(peer_urls), V(client_url), V(initial_cluster), V(image) and V(version) of this node's member, from its manifest.
@@ -115,6 +137,11 @@ restore:
       description: Address that the node's API server advertises. Empty when the node has no manifest of it.
       type: str
       sample: 10.0.0.11
+    etcd_servers:
+      description: The C(--etcd-servers) of the node's API server. Empty when the node has no manifest of it.
+      type: list
+      elements: str
+      sample: ["https://127.0.0.1:2379"]
     api_url:
       description: Where others than the node reach its API server. Empty when its manifest is not in place, or does not say.
       type: str
@@ -190,10 +217,12 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._fingerprints import fingerprints
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeApi, KubeError, url_of
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kubelet import Kubelet, runtime_answers
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._membership import on_disk
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._obstacles import certificates, existing, obstacles
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import kubelet_backs_off, kubelet_is_running
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import COMPONENTS, other_static_pods, read_static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import (
+    held_directory,
     held_static_pods,
     known_cluster_ids,
     list_transactions,
@@ -220,6 +249,16 @@ def pod_exists(apiserver, name):
         return None
 
 
+def retired(manifests_dir, transactions):
+    """The newest restore that stopped this node for good, as long as manifests that it holds are missing."""
+    for transaction in reversed(transactions):
+        held = held_directory(os.path.realpath(manifests_dir), transaction["id"])
+        if transaction.get("kind") == "retire" and transaction["state"] in ("committed", "rejoining") and os.path.isdir(held):
+            if set(read_static_pods(held)) - set(read_static_pods(manifests_dir)):
+                return {"id": transaction["id"], "path": transaction["path"], "state": transaction["state"], "held": held}
+    return {}
+
+
 def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None):
     pods = read_static_pods(manifests_dir)
     etcd = {}
@@ -236,10 +275,11 @@ def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None):
             "image": known["etcd"].image,
             "version": known["etcd"].image_version,
         }
-    address, api_url = "", ""
+    address, api_url, etcd_servers = "", "", []
     if "kube-apiserver" in known:
         flags = known["kube-apiserver"].flags
         address = flags.get("advertise-address", "")
+        etcd_servers = [url for url in flags.get("etcd-servers", "").split(",") if url]
         api_url = url_of(address, int(flags.get("secure-port") or 6443)) if address else ""
     transactions = list_transactions(data_dir)
     missing = [component for component in COMPONENTS if component not in pods]
@@ -247,6 +287,7 @@ def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None):
     space = os.statvfs(parent)
     beside = os.statvfs(existing(snapshot_dir))
     kubelet = Kubelet()
+    members, revision = on_disk(data_dir)
     return {
         "host": socket.gethostname(),
         "complete": not missing,
@@ -259,9 +300,13 @@ def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None):
         "transactions_dir": transactions_directory(data_dir),
         "transactions": transactions,
         "unfinished": [transaction for transaction in transactions if not transaction["ended"]],
+        "retired": retired(manifests_dir, transactions),
+        "members_on_disk": members,
+        "revision_on_disk": revision,
         "etcd": etcd,
         "kubernetes_version": known["kube-apiserver"].image_version if "kube-apiserver" in known else "",
         "api_address": address,
+        "etcd_servers": etcd_servers,
         "api_url": api_url,
         "kubelet_running": kubelet_is_running(),
         "kubelet_backs_off": kubelet_backs_off(COMPONENTS),

@@ -372,3 +372,42 @@ def test_walk_ends_whatever_the_pages_say(tmp_path_factory, edits):
     for at, new in edits:
         data = data[:at] + new[: len(data) - at] + data[at + len(new) :]
     assert prove(tmp_path_factory.mktemp("walk"), sealed(data), everything=True).integrity
+
+
+def glance(tmp_path, data):
+    path = tmp_path / "file.db"
+    path.write_bytes(data)
+    with SnapshotFile(str(path)) as opened:
+        return opened.glance((b"meta",), last=(b"key",))
+
+
+def test_a_glance_reads_small_buckets_and_the_end_of_large_ones(tmp_path):
+    # what is not on the way to it may be damaged
+    data = database({5: bytes(PAGE)})
+    assert glance(tmp_path, data) == {
+        b"meta": {b"storageVersion": b"3.6.0", b"term": b"2"},
+        b"key": {revision(22): b"", revision(23, 1, True): b""},
+    }
+
+
+@pytest.mark.parametrize("data", [b"", b"x" * 20000, database()[: 2 * PAGE], database({7: bytes(2 * PAGE)}), database({3: bytes(PAGE)})])
+def test_a_glance_at_what_is_no_database(tmp_path, monkeypatch, data):
+    monkeypatch.setattr(_snapshot_file, "_BETWEEN_GLANCES", 0)
+    assert glance(tmp_path, data) is None
+
+
+def test_a_glance_while_somebody_commits_is_taken_again(tmp_path, monkeypatch):
+    path = tmp_path / "file.db"
+    path.write_bytes(database())
+    whole, asked = SnapshotFile._meta, []
+
+    def meta(self):
+        asked.append(1)
+        if len(asked) == 2:
+            path.write_bytes(database({1: meta_page(1, 11, 3, 9)}))
+        return whole(self)
+
+    monkeypatch.setattr(SnapshotFile, "_meta", meta)
+    with SnapshotFile(str(path)) as opened:
+        assert opened.glance((b"meta",)) == {b"meta": {b"storageVersion": b"3.6.0", b"term": b"2"}}
+    assert len(asked) == 4

@@ -96,6 +96,81 @@ def test_without_an_api_server_nobody_knows(node):
     assert look(node)["controller_inside"] is None
 
 
+APISERVER = """
+metadata:
+  labels:
+    component: kube-apiserver
+spec:
+  containers:
+  - command:
+    - kube-apiserver
+    - --advertise-address=192.0.2.11
+    - --etcd-servers=https://127.0.0.1:2379,https://192.0.2.12:2379
+    image: registry.example/kube-apiserver:v1.30.1
+"""
+
+
+def test_whom_the_api_server_asks(node):
+    assert look(node)["etcd_servers"] == []
+    (node / "manifests/kube-apiserver.yaml").write_text(APISERVER)
+    assert look(node)["etcd_servers"] == ["https://127.0.0.1:2379", "https://192.0.2.12:2379"]
+
+
+def test_what_the_database_says(monkeypatch, node):
+    asked = []
+    monkeypatch.setattr(etcd_restore_info, "on_disk", lambda path: asked.append(path) or ([{"name": "cp1"}], 582))
+    found = look(node)
+    assert (found["members_on_disk"], found["revision_on_disk"]) == ([{"name": "cp1"}], 582)
+    assert asked == [str(node / "lib/etcd")]
+
+
+def test_a_database_that_is_none(node):
+    found = look(node)
+    assert (found["members_on_disk"], found["revision_on_disk"]) == ([], 0)
+
+
+def retire(node, state="committed", kind="retire", held=True):
+    """As a restore of other members leaves the node; returns the directory that holds the manifests."""
+    transaction = node / "lib/etcd.restore/20260101T000000Z-0000"
+    transaction.mkdir(parents=True)
+    (transaction / "plan.json").write_text('{"kind": "%s"}' % kind)
+    (transaction / "state").write_text(state + " 2026-01-01T00:00:00.000Z")
+    directory = node / "manifests.restore-20260101T000000Z-0000"
+    if held:
+        directory.mkdir()
+        (node / "manifests/etcd.yaml").rename(directory / "etcd.yaml")
+        (directory / "kube-apiserver.yaml").write_text(APISERVER)
+    return directory
+
+
+def test_a_node_that_was_retired(node):
+    assert look(node)["retired"] == {}
+    held = retire(node)
+    found = look(node)
+    assert found["retired"] == {
+        "id": "20260101T000000Z-0000",
+        "path": str(node / "lib/etcd.restore/20260101T000000Z-0000"),
+        "state": "committed",
+        "held": str(held),
+    }
+    assert found["etcd"]["name"] == "cp1"
+    assert not found["complete"]
+
+
+def test_a_node_that_is_coming_back(node):
+    held = retire(node, "rejoining")
+    (held / "etcd.yaml").rename(node / "manifests/etcd.yaml")
+    assert look(node)["retired"]["state"] == "rejoining"
+    (held / "kube-apiserver.yaml").rename(node / "manifests/kube-apiserver.yaml")
+    assert look(node)["retired"] == {}
+
+
+@pytest.mark.parametrize("more", [{"state": "swapped"}, {"state": "rolled-back"}, {"kind": "restore"}, {"held": False}])
+def test_a_node_that_is_not_retired(node, more):
+    retire(node, **more)
+    assert look(node)["retired"] == {}
+
+
 class Exit(Exception):
     pass
 

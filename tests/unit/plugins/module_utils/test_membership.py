@@ -1,0 +1,60 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Members out of what lies in a database; tests/integration has real ones."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import pytest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _membership
+
+
+def stored(number, **more):
+    value = {"id": number, "peerURLs": ["https://192.0.2.%d:2380" % number], "name": "cp%d" % number, "clientURLs": ["https://192.0.2.%d:2379" % number]}
+    return b"%x" % number, json.dumps(dict(value, **more)).encode()
+
+
+@pytest.fixture
+def holds(monkeypatch):
+    """Have any database hold this."""
+
+    def hold(found):
+        monkeypatch.setattr(_membership.SnapshotFile, "glance", lambda self, small, last=(): found)
+
+    return hold
+
+
+def test_members_and_revision(holds):
+    keys = {struct.pack(">Q", number) + b"_" + bytes(8) + b"t" * (number % 2): b"" for number in (580, 581, 582)}
+    unstarted = (b"cc", json.dumps({"id": 0xCC, "peerURLs": ["https://192.0.2.3:2380"], "isLearner": True}).encode())
+    holds({b"members": dict([stored(1), stored(2), unstarted]), b"members_removed": {b"2": b"removed"}, b"key": keys})
+    assert _membership.on_disk("/nonexistent") == (
+        [
+            {"id": "1", "name": "cp1", "peer_urls": ["https://192.0.2.1:2380"], "client_urls": ["https://192.0.2.1:2379"], "is_learner": False},
+            {"id": "cc", "name": "", "peer_urls": ["https://192.0.2.3:2380"], "client_urls": [], "is_learner": True},
+        ],
+        582,
+    )
+
+
+@pytest.mark.parametrize("found", [None, {}, {b"members": {}}, {b"key": {b"short": b""}}])
+def test_nothing_to_read(holds, found):
+    holds(found)
+    assert _membership.on_disk("/nonexistent") == ([], 0)
+
+
+@pytest.mark.parametrize("value", [b"", b"\xff", b"[]", b"1", b"null", b'{"peerURLs": 3}'])
+def test_what_is_no_member_is_left_out(holds, value):
+    key, good = stored(1)
+    holds({b"members": {key: good, b"2": value, b"no id": good}})
+    assert [member["name"] for member in _membership.on_disk("/nonexistent")[0]] == ["cp1"]
+
+
+def test_without_a_database(tmp_path):
+    assert _membership.on_disk(str(tmp_path)) == ([], 0)
+    (tmp_path / "member/snap/db").mkdir(parents=True)
+    assert _membership.on_disk(str(tmp_path)) == ([], 0)
