@@ -251,6 +251,7 @@ class EtcdClient:
             "is_learner": bool(status.get("isLearner", False)),
             "revision": header.get("revision", 0),
             "raft_index": status.get("raftIndex", 0),
+            "raft_applied_index": status.get("raftAppliedIndex", 0),
             "raft_term": status.get("raftTerm", 0),
             "db_size": status.get("dbSize", 0),
             "db_size_in_use": status.get("dbSizeInUse", 0),

@@ -33,6 +33,13 @@ options:
       - A missing or broken C(etcdctl) and unreadable certificates always fail, since they say nothing about etcd.
     type: bool
     default: true
+  hash_revision:
+    description:
+      - Revision of which to return the hash over the live keys in RV(etcd.hash). V(0) is for none.
+      - At one revision it is equal on all members that hold the same data. Only hashes whose C(compact_revision) is equal compare.
+      - The member answers for itself, so this needs no quorum. It reads the whole database, within O(timeout).
+    type: int
+    default: 0
 seealso:
   - module: k8s_dr.etcd.etcd_client_info
   - module: k8s_dr.etcd.etcd_snapshot_info
@@ -51,6 +58,11 @@ EXAMPLES = r"""
   until: cluster.etcd.healthy
   retries: 60
   delay: 1
+
+- name: Ask every member for its hash at one revision
+  k8s_dr.etcd.etcd_cluster_info:
+    hash_revision: "{{ hostvars[ansible_play_hosts[0]].cluster.etcd.revision }}"
+  register: hashed
 """
 
 RETURN = r"""
@@ -90,12 +102,20 @@ etcd:
       description: Whether this member is a learner, which has no vote.
       type: bool
       sample: false
+    is_leader:
+      description: Whether this member is the leader.
+      type: bool
+      sample: true
     revision:
       description: Revision of the key-value store.
       type: int
       sample: 582
     raft_index:
-      description: Index of the raft log.
+      description: Index up to which this member knows the raft log to be committed.
+      type: int
+      sample: 700
+    raft_applied_index:
+      description: Index up to which it has applied the raft log. What lies between is not in its database yet. V(0) when it does not tell (etcd 3.3).
       type: int
       sample: 700
     raft_term:
@@ -115,6 +135,25 @@ etcd:
       type: list
       elements: str
       sample: [NOSPACE]
+    hash:
+      description: Hash over the live keys at O(hash_revision); V(null) when O(hash_revision=0), or when the member did not answer at all.
+      type: dict
+      contains:
+        revision:
+          description: The revision, as asked for.
+          type: int
+          sample: 582
+        hash:
+          description: The hash; V(null) when there is none, as at a revision that was compacted or that the member has not reached.
+          type: int
+          sample: 3193616628
+        compact_revision:
+          description: Revision at which the member was compacted. Hashes compare only when it is equal. V(null) along with the hash.
+          type: int
+          sample: -1
+        reason:
+          description: One sentence that says why there is no hash, or V(null).
+          type: str
     members_agreed:
       description:
         - Whether RV(etcd.members) is what the cluster agrees on.
@@ -167,12 +206,15 @@ UNKNOWN = {
     "member_id": None,
     "leader_id": None,
     "is_learner": None,
+    "is_leader": None,
     "revision": None,
     "raft_index": None,
+    "raft_applied_index": None,
     "raft_term": None,
     "db_size": None,
     "db_size_in_use": None,
     "alarms": [],
+    "hash": None,
     "members_agreed": False,
     "members": [],
 }
@@ -210,11 +252,26 @@ def remembered_members(client):
         return []
 
 
+def hash_at(client, revision):
+    """RV(etcd.hash) of the documentation; never raises, since a revision may have been compacted since it was chosen."""
+    answer = {"revision": revision, "hash": None, "compact_revision": None, "reason": None}
+    try:
+        answer["hash"], answer["compact_revision"] = client.hash_kv(revision)[:2]
+    except _etcd.EtcdError as exc:
+        said = exc.result.stderr + exc.result.stdout if exc.result else ""
+        answer["reason"] = exc.message
+        for words, what in (("has been compacted", "was compacted"), ("future revision", "lies in its future")):
+            if words in said:
+                answer["reason"] = "etcd at %s has no hash of revision %d, which %s" % (client.endpoint, revision, what)
+    return answer
+
+
 def ask(client):
     """(what is known, the EtcdError that stopped it or None): each question needs more of the cluster than the one before."""
     etcd = dict(UNKNOWN)
     try:
         etcd.update(client.status(), reachable=True)
+        etcd["is_leader"] = etcd["member_id"] == etcd["leader_id"]
         etcd["members"] = client.members()
         etcd["alarms"] = client.alarms()
         # Up to 3.4 the list of members comes from this member alone; the alarms come through the quorum in every version.
@@ -236,7 +293,7 @@ def ask(client):
 
 def main():
     module = AnsibleModule(
-        argument_spec=dict(_etcd.CONNECTION_SPEC, required={"type": "bool", "default": True}),
+        argument_spec=dict(_etcd.CONNECTION_SPEC, required={"type": "bool", "default": True}, hash_revision={"type": "int", "default": 0}),
         supports_check_mode=True,
     )
     try:
@@ -246,6 +303,8 @@ def main():
     except _etcd.EtcdError as exc:
         module.fail_json(msg=exc.message, **exc.details())
     etcd, error = ask(client)
+    if module.params["hash_revision"] and etcd["reachable"]:
+        etcd["hash"] = hash_at(client, module.params["hash_revision"])
     if module.params["required"] and not etcd["members_agreed"]:
         module.fail_json(msg=etcd["error"], etcd=etcd, **(error.details() if error else {}))
     module.exit_json(changed=False, etcd=etcd)

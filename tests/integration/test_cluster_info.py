@@ -119,6 +119,46 @@ def test_three_members_and_what_is_left_of_them(version, tmp_path):
         assert (rc, result["etcd"]["reachable"]) == (1, True)
 
 
+def test_hashes_at_one_revision(version, tmp_path):
+    ports = harness.free_ports(6)
+    cluster = ",".join("m%d=https://127.0.0.1:%d" % (number, ports[number + 3]) for number in range(3))
+    members = [
+        harness.Etcd(version, tmp_path, name="m%d" % number, initial_cluster=cluster, client_port=ports[number], peer_port=ports[number + 3], wait=False)
+        for number in range(3)
+    ]
+    with members[0] as first, members[1] as second, members[2] as third:
+        assert first.ready() and second.ready() and third.ready()
+        harness.fill(first)
+        at = first.put("/registry/last")
+        second.put("/registry/later")
+
+        def hashes(revision):
+            answers = [ask(member, hash_revision=revision) for member in members]
+            assert all(rc == 0 for rc, _result in answers), answers
+            assert sorted(result["etcd"]["is_leader"] for _rc, result in answers) == [False, False, True]
+            assert all(result["etcd"]["raft_applied_index"] > at for _rc, result in answers)
+            return [result["etcd"]["hash"] for _rc, result in answers]
+
+        found = hashes(at)
+        assert found[0]["hash"] and found[0] == found[1] == found[2], found
+        assert (found[0]["revision"], found[0]["reason"]) == (at, None)
+        assert hashes(at + 1)[0]["hash"] != found[0]["hash"]
+        future = hashes(at + 1000)
+        assert all(one["hash"] is None and one["compact_revision"] is None and "its future" in one["reason"] for one in future), future
+        first.compact(at)
+        compacted = hashes(at - 5)
+        assert all(one["hash"] is None and "was compacted" in one["reason"] for one in compacted), compacted
+        after = hashes(at + 1)
+        assert after[0]["hash"] and after[0] == after[1] == after[2] and after[0]["compact_revision"] == at, after
+        # a hash needs no quorum, and a member that is gone has none
+        second.kill()
+        third.kill()
+        rc, result = ask(first, hash_revision=at + 1, timeout=1, required=False)
+        assert (rc, result["etcd"]["healthy"], result["etcd"]["hash"]) == (0, False, after[0])
+        rc, result = ask(second, hash_revision=at + 1, timeout=1, required=False)
+        assert (rc, result["etcd"]["hash"]) == (0, None)
+
+
 def test_client_info_of_real_tools(version):
     tools = harness.tools(version)
     rc, result = harness.run_module("etcd_client_info", server_version=version, **tools)

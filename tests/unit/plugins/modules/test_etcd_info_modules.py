@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import EtcdError
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import EtcdError, ToolResult
 from ansible_collections.k8s_dr.etcd.plugins.modules import etcd_client_info, etcd_cluster_info, etcd_snapshot_info
 
 
@@ -125,12 +125,13 @@ class FakeClient:
 
     endpoint, binary = "https://127.0.0.1:2379", "/opt/etcdctl"
 
-    def __init__(self, status=None, members=None, alarms=None, health=None):
+    def __init__(self, status=None, members=None, alarms=None, health=None, hashed=(3, -1, 9)):
         self.answers = {
             "status": STATUS if status is None else status,
             "members": MEMBERS if members is None else members,
             "alarms": alarms or [],
             "health": health,
+            "hash": hashed,
         }
 
     def argv(self):
@@ -149,6 +150,10 @@ class FakeClient:
 
     def alarms(self):
         return self._answer("alarms")
+
+    def hash_kv(self, revision):
+        assert revision == 7
+        return self._answer("hash")
 
     def run(self, *args):
         assert args == ("endpoint", "health")
@@ -186,6 +191,39 @@ def test_cluster(monkeypatch, run, client, reachable, healthy, error, fails):
     assert result["etcd"] == etcd
     if fails:
         assert result["msg"] == error
+
+
+def hash_of(monkeypatch, run, client, **params):
+    monkeypatch.setattr(etcd_cluster_info._etcd, "EtcdClient", lambda _params: client)
+    monkeypatch.setattr(etcd_cluster_info._etcd, "Tool", lambda *_args: None)
+    monkeypatch.setattr(etcd_cluster_info, "remembered_members", lambda _client: MEMBERS)
+    failed, result = run(etcd_cluster_info, required=False, **params)
+    assert not failed
+    return result["etcd"]["hash"]
+
+
+def test_hash_of_a_revision(monkeypatch, run):
+    assert hash_of(monkeypatch, run, FakeClient()) is None
+    expected = {"revision": 7, "hash": 3, "compact_revision": -1, "reason": None}
+    assert hash_of(monkeypatch, run, FakeClient(), hash_revision=7) == expected
+    # the member answers for itself, with a quorum or without
+    assert hash_of(monkeypatch, run, FakeClient(members=NO), hash_revision=7) == expected
+    assert hash_of(monkeypatch, run, FakeClient(status=NO), hash_revision=7) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("Error: etcdserver: mvcc: required revision has been compacted", "has no hash of revision 7, which was compacted"),
+        ("Error: etcdserver: mvcc: required revision is a future revision", "has no hash of revision 7, which lies in its future"),
+        ("Error: context deadline exceeded", "no"),
+    ],
+)
+def test_hash_that_there_is_not(monkeypatch, run, words, reason):
+    client = FakeClient(hashed=EtcdError(NO.message, ToolResult(["etcdctl"], 1, "", words)))
+    found = hash_of(monkeypatch, run, client, hash_revision=7)
+    assert (found["hash"], found["compact_revision"]) == (None, None)
+    assert found["reason"].endswith(reason)
 
 
 @pytest.mark.parametrize("required", [True, False])
