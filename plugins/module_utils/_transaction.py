@@ -171,9 +171,10 @@ def held_static_pods(manifests_dir):
 
 
 def list_transactions(data_dir):
-    """[{id, path, kind, state, since, ended, finished, about}], oldest first; ids start with the time, so they sort.
+    """[{id, path, kind, state, since, ended, finished, hosts, retired, about}], oldest first; ids start with the time, so they sort.
 
-    `about` is what the restore was begun with, for who is to finish it; {} when it has ended.
+    `hosts` and `retired` are who got the snapshot and who was stopped.  `about` is what the restore was begun with, for who is to finish it;
+    {} when it has ended.
     """
     base = transactions_directory(data_dir)
     found = []
@@ -185,7 +186,7 @@ def list_transactions(data_dir):
             # a power cut may have taken the end of the log, never the state
             finished = "committed" in [state] + [line.split(" ")[0] for line in transaction.log()]
             ended = state in ENDED
-            about = {} if ended else transaction.plan.get("about", {})
+            about = transaction.plan.get("about", {})
             found.append(
                 {
                     "id": name,
@@ -195,7 +196,9 @@ def list_transactions(data_dir):
                     "since": since,
                     "ended": ended,
                     "finished": finished,
-                    "about": about,
+                    "hosts": about.get("hosts", []),
+                    "retired": about.get("retired", []),
+                    "about": {} if ended else about,
                 }
             )
     return found
