@@ -676,3 +676,187 @@ def test_the_rollback_once_twice_and_twice_at_once_end_the_same(tmp_path, monkey
             node.is_old()
     for how, end in ends.items():
         assert end == ends["once"], how
+
+
+# -- several nodes ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def voter(systemd):
+    """A node that was validated and has voted, with the timer armed.  What all decide is what the stub of `decide` says."""
+    systemd.stage()
+    systemd.transaction.arm(900)
+    systemd.transaction.stop(5)
+    systemd.transaction.swap()
+    systemd.start()
+    with systemd.transaction.step("committing", None):
+        pass
+    systemd.decide = lambda script: (systemd.path / "decide").write_text('echo "$*" >> %s/asked\n%s\n' % (systemd.root, script))
+    systemd.asked = lambda: (systemd.root / "asked").read_text().split()
+    return systemd
+
+
+@pytest.mark.parametrize("argument, asked", [([], "abort"), (["--timer"], "--timer")])
+def test_a_node_that_has_voted_goes_back_when_all_do(voter, argument, asked):
+    voter.decide("echo rolled-back")
+    assert voter.rollback(*argument).returncode == 0
+    voter.is_old()
+    assert voter.asked() == [asked] and units(voter) == []
+
+
+def test_a_node_that_has_voted_stays_when_all_stay(voter):
+    voter.decide("echo committed")
+    done = voter.rollback()
+    assert done.returncode == 3 and "--undo" in done.stdout
+    assert units(voter) == ARMED
+    assert voter.rollback("--timer").returncode == 0
+    assert voter.data() == "new" and units(voter) == []
+    assert voter.rollback("--undo").returncode == 0
+    voter.is_old()
+
+
+@pytest.mark.parametrize("argument", [[], ["--timer"]])
+def test_a_node_that_cannot_ask_waits(voter, argument):
+    """systemd runs what fails again."""
+    voter.decide("exit 1")
+    done = voter.rollback(*argument)
+    assert done.returncode == 7 and "quorum" in done.stdout
+    assert voter.data() == "new" and voter.transaction.state()[0] == "committing" and units(voter) == ARMED
+    assert voter.rollback("--undo").returncode == 0
+    voter.is_old()
+
+
+def test_a_node_that_has_not_voted_asks_nobody(node):
+    bring_to(node, "started")
+    (node.path / "decide").write_text("exit 1\n")
+    assert node.rollback("--timer").returncode == 0
+    node.is_old()
+
+
+def test_nothing_is_committed_that_not_all_keep(voter):
+    voter.decide("echo rolled-back")
+    with pytest.raises(TransactionError, match="none does"):
+        voter.transaction.commit(3, 1)
+    voter.decide("exit 1")
+    with pytest.raises(TransactionError, match="could not be asked"):
+        voter.transaction.commit(3, 1)
+    assert voter.transaction.state()[0] == "committing"
+    voter.decide("echo committed")
+    voter.transaction.commit(3, 1)
+    assert voter.transaction.state()[0] == "committed" and units(voter) == []
+
+
+def test_a_vote_is_on_the_disk_before_it_is_cast(systemd):
+    systemd.stage()
+    systemd.transaction.stop(5)
+    systemd.transaction.swap()
+    systemd.start()
+    (systemd.path / "decide").write_text('[ "$1" = vote ] && grep -q ^committing %s/state && cat %s/restored-cluster\n' % ((systemd.path,) * 2))
+    systemd.transaction.vote("ff", 1)
+    assert (systemd.path / "restored-cluster").read_text() == "255\n"
+    assert systemd.transaction.state()[0] == "committing"
+    # nobody who went back votes
+    assert systemd.rollback("--undo").returncode == 0
+    with pytest.raises(TransactionError, match="rolled-back"):
+        systemd.transaction.vote("ff", 1)
+
+
+@pytest.fixture
+def retiree(systemd):
+    """A node that is to be stopped because others are restored without it."""
+    systemd.plan.update(kind="retire", about={"hosts": ["cp1"], "retired": ["cp2"]})
+    systemd.begin()
+    return systemd
+
+
+def retire(node, point="committed"):
+    node.transaction.stop(5)
+    if point == "stopped":
+        return
+    node.transaction.swap()
+    if point == "swapped":
+        return
+    node.transaction.commit(keep=1)
+
+
+def test_a_retired_node_keeps_its_data_and_gets_none(retiree, monkeypatch):
+    monkeypatch.setattr(_transaction, "mount_of", lambda path: str(retiree.data_dir) if retiree.live.name == "member" else "/")
+    retire(retiree)
+    assert (retiree.path / "old" / ("snap/db" if retiree.live.name == "member" else "member/snap/db")).read_text() == "old"
+    assert not (retiree.data_dir / "member").exists() and retiree.data_dir.is_dir()
+    assert retiree.manifest_names() == ["kube-vip.yaml"]
+    assert sorted(os.listdir(retiree.plan["held"])) == sorted(FILES)
+    entry = _transaction.list_transactions(str(retiree.data_dir))[-1]
+    assert (entry["kind"], entry["state"], entry["ended"], entry["hosts"], entry["retired"]) == ("retire", "committed", True, ["cp1"], ["cp2"])
+    # it is what the node comes back from, however many restores there were since
+    assert _transaction.generations_to_prune(retiree.transaction, 1) == []
+
+
+@pytest.mark.parametrize("point", ["begun", "stopped", "swapped", "committed"])
+def test_a_retired_node_goes_back_from_every_point(retiree, point):
+    if point != "begun":
+        retire(retiree, point)
+    done = retiree.rollback(*(["--undo"] if point == "committed" else ["--timer"]))
+    assert done.returncode == 0, done.stdout + done.stderr
+    retiree.is_old()
+    # nothing was there that could be kept
+    assert not (retiree.path / "undone.1").exists()
+
+
+def test_the_timer_of_a_retired_node_comes_later_and_never_at_once(retiree):
+    retiree.transaction.arm(900)
+    assert units(retiree) == [*ARMED[:2], "timers.target.wants/etcd-restore-x.timer"]
+    assert "OnActiveSec=1080\n" in pathlib.Path(retiree.plan["unit"] + ".timer").read_text()
+    retire(retiree)
+    assert units(retiree) == []
+
+
+MANIFEST = """apiVersion: v1
+kind: Pod
+metadata:
+  labels:
+    component: etcd
+  name: etcd
+spec:
+  containers:
+  - command:
+    - etcd
+    - --initial-cluster=cp2=https://192.0.2.12:2380
+    - --name=cp2
+    image: etcd:3.5.16-0
+"""
+
+
+def test_a_retired_node_is_brought_back_and_can_be_retired_again(retiree, monkeypatch):
+    etcd = retiree.manifests / FILES[0]
+    etcd.write_text(MANIFEST)
+    monkeypatch.setattr(_transaction, "KubeApi", lambda *args, **kw: types.SimpleNamespace(ready=lambda: True, url=""))
+    monkeypatch.setattr(_transaction, "StaticPod", lambda *args: None)
+    retire(retiree)
+    started = []
+    monkeypatch.setattr(_transaction, "remaining", lambda *args: started)
+    members = "cp1=https://192.0.2.11:2380,cp2=https://192.0.2.12:2380"
+    with pytest.raises(TransactionError, match="no etcd was started"):
+        retiree.transaction.rejoin_etcd(members, 0)
+    assert retiree.transaction.state()[0] == "rejoining"
+    assert "    - --initial-cluster=%s\n" % members in etcd.read_text() and "    - --initial-cluster-state=existing\n" in etcd.read_text()
+    assert retiree.manifest_names() == [FILES[0], "kube-vip.yaml"]
+
+    # what it got meanwhile is kept
+    (retiree.data_dir / "member").mkdir()
+    retiree.transaction.retire_again(5)
+    assert retiree.transaction.state()[0] == "committed"
+    assert retiree.manifest_names() == ["kube-vip.yaml"] and not (retiree.data_dir / "member").exists()
+    assert (retiree.path / "undone.1").is_dir()
+
+    started.append("etcd")
+    retiree.transaction.rejoin_etcd(members, 1)
+    retiree.make_data(retiree.data_dir, "joined")
+    retiree.transaction.rejoin(1)
+    assert retiree.transaction.state()[0] == "rejoined"
+    assert retiree.manifest_names() == sorted([*FILES, "kube-vip.yaml"]) and not os.path.exists(retiree.plan["held"])
+    assert retiree.data() == "joined"
+    # and still has the way back
+    assert retiree.rollback().returncode == 3
+    assert retiree.rollback("--undo").returncode == 0
+    retiree.is_old()

@@ -1,0 +1,108 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The script `decide`, over real etcds: one answer for all nodes, whoever asks first, and none that is guessed."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import signal
+import subprocess
+
+import harness
+import pytest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._decision import decide_script
+
+NODES = ("cp1", "cp2", "cp3")
+
+
+class Restore:
+    """What the nodes of a restore have on their disks of the vote."""
+
+    def __init__(self, root, restored, *others):
+        self.root = root
+        connection = restored.connection
+        for node in NODES:
+            (root / node).mkdir()
+            values = {"id": "20261122T170501Z-4f1c", "path": str(root / node), "voter": node, "voters": NODES}
+            values["endpoints"] = [*(etcd.endpoint for etcd in others), restored.endpoint, "https://127.0.0.1:%d" % harness.free_ports(1)[0]]
+            values["tls"] = {name: connection[name] for name in ("cacert", "cert", "key")}
+            values["etcdctl"] = connection["etcdctl"]
+            (root / node / "decide").write_text(decide_script(values))
+            (root / node / "restored-cluster").write_text("%d\n" % int(cluster_id(restored), 16))
+
+    def ask(self, node, *how):
+        """(code, answer)"""
+        process = subprocess.run(["sh", str(self.root / node / "decide"), *how], capture_output=True, text=True, timeout=60, check=False)
+        return process.returncode, process.stdout.strip()
+
+    def ask_all(self, *how, times=3):
+        """The answers to everybody, asking at once."""
+        with concurrent.futures.ThreadPoolExecutor(9) as pool:
+            return list(pool.map(lambda node: self.ask(node, *how), NODES * times))
+
+
+def cluster_id(etcd):
+    return harness.run_module("etcd_cluster_info", **etcd.connection)[1]["etcd"]["cluster_id"]
+
+
+@pytest.fixture
+def member(version, tmp_path):
+    with harness.Etcd(version, tmp_path / "etcd") as etcd:
+        yield etcd
+
+
+@pytest.fixture
+def restore(member, tmp_path):
+    (tmp_path / "nodes").mkdir()
+    return Restore(tmp_path / "nodes", member)
+
+
+def test_all_keep_the_data_once_all_have_voted(restore):
+    assert restore.ask_all("vote", times=1) == [(0, "voted")] * 3
+    assert set(restore.ask_all()) == {(0, "committed")}
+    # and nobody takes it back any more
+    assert set(restore.ask_all("abort")) == {(0, "committed")}
+
+
+def test_one_vote_that_is_missing_takes_all_back(restore):
+    for node in NODES[1:]:
+        assert restore.ask(node, "vote") == (0, "voted")
+    assert restore.ask("cp3", "--timer") == (0, "rolled-back")
+    # a vote that comes too late changes nothing
+    assert restore.ask("cp1", "vote") == (0, "voted")
+    assert set(restore.ask_all()) == {(0, "rolled-back")}
+
+
+@pytest.mark.parametrize("dummy", range(3))
+def test_whoever_comes_first_everybody_gets_the_same_answer(restore, dummy):
+    restore.ask_all("vote", times=1)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda item: restore.ask(*item), [(node, *how) for node in NODES for how in (("--timer",), ("abort",), ())]))
+    assert len(set(answers)) == 1 and answers[0][1] in ("committed", "rolled-back")
+
+
+def test_nobody_guesses_while_the_restored_etcd_is_away(restore, member):
+    restore.ask_all("vote", times=1)
+    member.kill(signal.SIGKILL)
+    assert restore.ask("cp1") == (1, "")
+    assert restore.ask("cp1", "abort") == (1, "")
+    assert restore.ask("cp1", "vote") == (1, "")
+    member.start()
+    member.ready()
+    assert restore.ask("cp1") == (0, "committed")
+
+
+def test_a_member_that_serves_other_data_has_gone_back(version, member, tmp_path):
+    """One that knows nothing of a decision has to go back then; one that can read it has to obey it, whatever the others run."""
+    with harness.Etcd(version, tmp_path / "etcd", name="old") as old:
+        (tmp_path / "nodes").mkdir()
+        restore = Restore(tmp_path / "nodes", member, old)
+        restore.ask_all("vote", times=1)
+        assert restore.ask("cp1") == (0, "committed")
+        member.kill(signal.SIGKILL)
+        assert restore.ask("cp1", "vote") == (1, "")
+        assert restore.ask("cp1") == (0, "rolled-back")
+        # and nothing was written to the other cluster
+        assert old.etcdctl("get", "--prefix", "--keys-only", "k8s-dr.etcd/").stdout.strip() == ""
