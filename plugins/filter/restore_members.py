@@ -24,11 +24,15 @@ positional: _input
 options:
   _input:
     description: >-
-      For each host V(host), its name in the inventory; V(restored), whether it gets the snapshot; V(node), what
-      M(k8s_dr.etcd.etcd_restore_info) said; V(live), what M(k8s_dr.etcd.etcd_cluster_info) said.
+      For each host its name in the inventory, what M(k8s_dr.etcd.etcd_restore_info) said, and what M(k8s_dr.etcd.etcd_cluster_info) said.
     type: list
-    elements: dict
+    elements: list
     required: true
+  restored:
+    description: Those of the hosts that get the snapshot.
+    type: list
+    elements: str
+    default: []
   lost:
     description: Members that are declared lost, by name, peer URL, or name in the inventory.
     type: list
@@ -43,7 +47,7 @@ options:
 EXAMPLES = r"""
 - name: Say which members this run does not reach
   ansible.builtin.debug:
-    msg: "{{ ([{'host': 'cp1', 'restored': true, 'node': found.restore, 'live': asked.etcd}] | k8s_dr.etcd.restore_members).absent }}"
+    msg: "{{ ([['cp1', found.restore, asked.etcd]] | k8s_dr.etcd.restore_members(['cp1'])).absent }}"
 """
 
 RETURN = r"""
@@ -136,11 +140,12 @@ def _host_of(member, hosts):
     return next((host for host in hosts if set(member["peer_urls"]) & set(_own(host)[1])), None)
 
 
-def restore_members(hosts, lost=(), addresses=None):
+def restore_members(hosts, restored=(), lost=(), addresses=None):
     """See RETURN."""
-    if not isinstance(hosts, (list, tuple)):
-        raise AnsibleFilterError("restore_members needs a list of hosts, not %r" % (hosts,))
-    hosts = [dict(host, host=str(host["host"]), node=host.get("node") or {}, live=host.get("live") or {}) for host in hosts]
+    try:
+        hosts = [{"host": str(name), "restored": name in restored, "node": node or {}, "live": live or {}} for name, node, live in hosts]
+    except (TypeError, ValueError) as exc:
+        raise AnsibleFilterError("restore_members needs a list of hosts with what is known of each, not %r" % (hosts,)) from exc
     lost, addresses = [str(name) for name in lost or []], addresses or {}
     quorum, named = _named(hosts)
     members = _merged(named)

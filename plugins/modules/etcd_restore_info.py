@@ -253,9 +253,10 @@ def retired(manifests_dir, transactions):
     """The newest restore that stopped this node for good, as long as manifests that it holds are missing."""
     for transaction in reversed(transactions):
         held = held_directory(os.path.realpath(manifests_dir), transaction["id"])
-        if transaction.get("kind") == "retire" and transaction["state"] in ("committed", "rejoining") and os.path.isdir(held):
-            if set(read_static_pods(held)) - set(read_static_pods(manifests_dir)):
-                return {"id": transaction["id"], "path": transaction["path"], "state": transaction["state"], "held": held}
+        if transaction["kind"] != "retire" or transaction["state"] not in ("committed", "rejoining") or not os.path.isdir(held):
+            continue
+        if set(read_static_pods(held)) - set(read_static_pods(manifests_dir)):
+            return {"id": transaction["id"], "path": transaction["path"], "state": transaction["state"], "held": held}
     return {}
 
 

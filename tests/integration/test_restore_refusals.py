@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import time
@@ -32,6 +33,13 @@ NODE = {
     "free_bytes": 10000 * MB,
     "snapshot_dir": {"path": "/var/backups/etcd", "free_bytes": 10000 * MB, "same_file_system": True},
     "cluster_ids": [],
+    "complete": True,
+    "missing": [],
+    "kubelet_running": True,
+    "retired": {},
+    "members_on_disk": [],
+    "revision_on_disk": 0,
+    "etcd_servers": [],
     "certificates": [dict(CERTIFICATE, days_left=300)],
 }
 LIVE = {"reachable": True, "members": [], "alarms": [], "cluster_id": "aa", "is_learner": False, "error": None}
@@ -41,8 +49,10 @@ CASES = {}
 
 
 def case(name, task, expect, changes=(), **hosts):
-    """A case: the task by its name; words that its refusal holds for each host, None where it goes on; changes to the facts of every host."""
-    CASES[name] = (task, expect, dict(changes), hosts or {"cp1": {}})
+    """A case: the task by its name, after those that it needs; words that its refusal holds for each host, None where it goes on; changes to the
+    facts of every host.
+    """
+    CASES[name] = ((task,) if isinstance(task, str) else task, expect, dict(changes), hosts or {"cp1": {}})
 
 
 CLOCKS = "Refuse clocks that disagree"
@@ -59,11 +69,69 @@ case(
     cp2={"node": {"time": -25, "controller_time": -1}},
 )
 
-MEMBERS = "Refuse a restore of only some of the members"
-TWO = [{"name": "cp1", "peer_urls": ["https://192.0.2.11:2380"]}, {"name": "", "peer_urls": ["https://192.0.2.12:2380"]}]
-case("members-all", MEMBERS, {"cp1": None}, {"live": {"members": TWO[:1]}})
-case("members-unstarted", MEMBERS, {"cp1": "does not reach: https://192.0.2.12:2380."}, {"live": {"members": TWO}})
-case("members-unknown", MEMBERS, {"cp1": "does not reach: cp2."}, {"node": {"etcd": dict(NODE["etcd"], initial_cluster="cp1=https://a,cp2=https://b")}})
+# The filter that this is based on has tests of its own; here is what comes of it.
+MEMBERS, HELD = "Refuse a restore of only some of the members", "Hold the hosts of this run against the members of the cluster"
+TWO = [{"name": "cp1", "peer_urls": ["https://192.0.2.11:2380"]}, {"name": "cp2", "peer_urls": ["https://192.0.2.12:2380"]}]
+BOTH = {"live": {"members": TWO}}
+case("members-all", (HELD, MEMBERS), {"cp1": None}, {"live": {"members": TWO[:1]}})
+case("members-absent", (HELD, MEMBERS), {"cp1": "does not reach: cp2 (named by etcd of members-absent-cp1). Restoring only members-absent-cp1 would"}, BOTH)
+ALONE = 'drop the -l and add -e \'{"etcd_restore_members": ["members-alone-cp1"]}\''
+case("members-alone", (HELD, MEMBERS), {"cp1": ALONE}, BOTH)
+case("members-retired", (HELD, MEMBERS), {"cp1": None, "cp2": None}, dict(BOTH, etcd_restore_members=["members-retired-cp1"]), cp1={}, cp2={})
+case("members-by-etcd-name", (HELD, MEMBERS), {"cp1": None, "cp2": None}, dict(BOTH, etcd_restore_members=["cp1"]), cp1={}, cp2={})
+case("members-lost", (HELD, MEMBERS), {"cp1": None}, dict(BOTH, etcd_restore_lost_members=["cp2"]))
+ON_DISK = {"live": {"members": []}, "node": {"members_on_disk": TWO}}
+case("members-on-disk", (HELD, MEMBERS), {"cp1": "cp2 (named by the data of members-on-disk-cp1)"}, ON_DISK)
+
+LISTS, STRANGE = "Refuse names that are no list", "Refuse members to restore that are no hosts of this run"
+case("names-list", LISTS, {"cp1": None}, {"etcd_restore_members": ["cp1"]})
+case("names-text", LISTS, {"cp1": 'written as -e \'{"etcd_restore_members": ["cp1"]}\''}, {"etcd_restore_members": "[cp1]"})
+case("names-lost", LISTS, {"cp1": "have to be lists"}, {"etcd_restore_lost_members": "cp2"})
+case("names-known", STRANGE, {"cp1": None}, {"etcd_restore_members": ["cp1", "names-known-cp1"]})
+NAMED = "names cp7, but the hosts of this run are names-strange-cp1 (in etcd cp1). Nothing was done"
+case("names-strange", STRANGE, {"cp1": NAMED}, {"etcd_restore_members": ["cp1", "cp7"]})
+
+RETIRED = "Refuse to restore a node that an earlier restore retired"
+GONE = {"node": {"retired": {"id": "20260101T000000Z-0000", "path": "/r", "state": "committed", "held": "/h"}, "complete": False, "missing": ["etcd"]}}
+ONLY = {"etcd_restore_members": ["cp1"]}
+case("retired-not", RETIRED, {"cp1": None})
+case("retired-before", RETIRED, {"cp1": "rejoin -l retired-before-cp1"}, GONE)
+case("retired-left-out", RETIRED, {"cp1": None, "cp2": None}, ONLY, cp1={}, cp2=GONE)
+COMPLETE = "Refuse a host that is no complete stacked control plane"
+BROKEN = {"node": {"complete": False, "missing": ["etcd"]}}
+case("complete-not", COMPLETE, {"cp1": "has no manifest of etcd"}, BROKEN)
+case("complete-before", COMPLETE, {"cp1": None, "cp2": None}, ONLY, cp1={}, cp2=GONE)
+case("complete-to-retire", COMPLETE, {"cp1": None, "cp2": "has no manifest of etcd"}, ONLY, cp1={}, cp2=BROKEN)
+KUBELET = "Refuse a node without a running kubelet"
+STOPPED = {"node": {"kubelet_running": False}}
+case("kubelet-to-retire", KUBELET, {"cp1": None, "cp2": "No kubelet runs"}, ONLY, cp1={}, cp2=STOPPED)
+case("kubelet-before", KUBELET, {"cp1": None, "cp2": None}, ONLY, cp1={}, cp2={"node": dict(STOPPED["node"], **GONE["node"])})
+
+HERE, NONE = "Refuse lost members that are hosts of this run", "Refuse lost members that are no members"
+LOST = dict(BOTH, etcd_restore_lost_members=["cp2"])
+case("lost-here", (HELD, HERE), {"cp1": "names cp2, a host of this run", "cp2": "a host of this run"}, LOST, cp1={}, cp2={})
+case("lost-nowhere", (HELD, NONE), {"cp1": "names cp9, but the members of this cluster are cp1, cp2."}, dict(BOTH, etcd_restore_lost_members=["cp2", "cp9"]))
+case("lost-somewhere", (HELD, NONE), {"cp1": None}, LOST)
+KNOCK, RUNS = "Knock where lost members would answer", "Refuse to call a member lost that runs"
+# documentation addresses answer nobody
+case("lost-silent", (HELD, KNOCK, RUNS), {"cp1": None}, LOST)
+ANSWERS = "cp2 is said to be lost, but answers lost-answers-cp1 at 0x7f000001 port "
+case("lost-answers", (HELD, KNOCK, RUNS), {"cp1": ANSWERS}, dict(LOST, listener=True))
+
+SERVERS = "Refuse API servers that would ask members of the old cluster"
+WRONG = {"node": {"etcd_servers": ["https://127.0.0.1:2379", "https://192.0.2.12:2379"]}}
+ASKS = "would ask cp2, no member of the restored cluster, since its --etcd-servers has https://192.0.2.12:2379:"
+case("servers-of-members", (HELD, SERVERS), {"cp1": None, "cp2": None}, dict(BOTH, **WRONG), cp1={}, cp2={})
+case("servers-retired", (HELD, SERVERS), {"cp1": ASKS, "cp2": None}, dict(BOTH, **WRONG, **ONLY), cp1={}, cp2={})
+case("servers-lost", (HELD, SERVERS), {"cp1": ASKS}, dict(BOTH, **WRONG, etcd_restore_lost_members=["cp2"]))
+
+NEWER = "Warn that a survivor of a lost quorum has newer data than the snapshot"
+LONELY = {"chosen": {"revision": 582}, "live": {"members": []}}
+case("newer", (HELD, NEWER), {"cp1": "has reached revision 583, and the snapshot is of 582"}, dict(LONELY, node={"revision_on_disk": 583}))
+REMEMBERED = {"revision": 600, "members": TWO[:1], "members_agreed": False}
+case("newer-live", (HELD, NEWER), {"cp1": "k8s_dr.etcd.salvage -l newer-live-cp1"}, dict(LONELY, live=REMEMBERED))
+case("newer-not", (HELD, NEWER), {"cp1": None}, dict(LONELY, node={"revision_on_disk": 582}))
+case("newer-quorum", (HELD, NEWER), {"cp1": None}, {"chosen": {"revision": 582}, "live": {"revision": 600, "members": TWO[:1]}})
 
 ASKED = "Refuse an etcd that serves but cannot be asked"
 case("asked", ASKED, {"cp1": None})
@@ -138,7 +206,8 @@ def facts(name, host, changes, own):
     manifest = {} if changes.get("manifest", {}) is None else merged("manifest", MANIFEST)
     if "created" in changes:
         manifest["created"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now + changes["created"] * 86400))
-    node["etcd"] = dict(node["etcd"], name=host)
+    number = host[2:]
+    node["etcd"] = dict(node["etcd"], name=host, peer_urls="https://192.0.2.1%s:2380" % number, client_url="https://192.0.2.1%s:2379" % number)
     return {
         "__etcd_restore_node": node,
         "__etcd_restore_live": merged("live", LIVE),
@@ -156,20 +225,25 @@ def facts(name, host, changes, own):
 def said(tmp_path_factory):
     """{host: what a task refused with, or said; None when it went on}"""
     directory = tmp_path_factory.mktemp("refusals")
-    tasks = {task["name"]: task for file in ("preflight", "snapshot") for task in yaml.safe_load((ROLE / "tasks" / (file + ".yml")).read_text())}
+    tasks = {task["name"]: task for file in ("preflight", "snapshot", "plan") for task in yaml.safe_load((ROLE / "tasks" / (file + ".yml")).read_text())}
     variables = [yaml.safe_load((ROLE / part / "main.yml").read_text()) for part in ("defaults", "vars")]
     inventory, plays = {}, []
+    listener = socket.create_server(("127.0.0.1", 0))
+    # spelled so that it does not look like the node's own address, which is nobody else's
+    answers = "https://0x7f000001:%d" % listener.getsockname()[1]
     for name, (task, _expect, changes, hosts) in CASES.items():
+        if changes.pop("listener", None):
+            changes["live"] = {"members": [TWO[0], dict(TWO[1], peer_urls=[answers], client_urls=[answers])]}
         inventory[name] = {"hosts": {"%s-%s" % (name, host): facts(name, host, changes, own) for host, own in hosts.items()}}
         play = {"name": name, "hosts": name, "gather_facts": False, "vars": variables[1]}
         show = {"ansible.builtin.debug": {"msg": "SAID {{ {'host': inventory_hostname, 'said': result.msg | default(none)} | to_json }}"}}
-        play["tasks"] = [dict(tasks[task], register="result", ignore_errors=True), show]
+        play["tasks"] = [tasks[each] for each in task[:-1]] + [dict(tasks[task[-1]], register="result", ignore_errors=True), show]
         plays.append(play)
     inventory["all"] = {"vars": dict(variables[0], ansible_connection="local", ansible_python_interpreter=sys.executable)}
     for path, content in (("inventory.yml", inventory), ("play.yml", plays)):
         (directory / path).write_text(yaml.safe_dump(content))
     env = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
-    env.update(ANSIBLE_NOCOLOR="1", ANSIBLE_FORKS="2", LC_ALL="C.UTF-8")
+    env.update(ANSIBLE_NOCOLOR="1", ANSIBLE_FORKS="2", LC_ALL="C.UTF-8", ANSIBLE_COLLECTIONS_PATH=str(ROOT / "playbooks/collections"))
     argv = [str(pathlib.Path(sys.executable).with_name("ansible-playbook")), "-i", "inventory.yml", "play.yml"]
     process = subprocess.run(argv, cwd=directory, env=env, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=300)
     found = {}
@@ -177,6 +251,7 @@ def said(tmp_path_factory):
         if '"msg": "SAID ' in line:
             answer = json.loads(json.loads("{%s}" % line)["msg"][5:])
             found[answer["host"]] = answer["said"]
+    listener.close()
     assert len(found) == sum(len(hosts["hosts"]) for name, hosts in inventory.items() if name != "all"), process.stdout[-4000:] + process.stderr[-2000:]
     return found
 

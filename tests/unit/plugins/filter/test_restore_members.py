@@ -8,7 +8,13 @@ from __future__ import annotations
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.k8s_dr.etcd.plugins.filter.restore_members import FilterModule, restore_members
+from ansible_collections.k8s_dr.etcd.plugins.filter.restore_members import FilterModule
+from ansible_collections.k8s_dr.etcd.plugins.filter.restore_members import restore_members as members_of
+
+
+def restore_members(hosts, lost=(), addresses=None):
+    known = [(each["host"], each.get("node"), each.get("live")) for each in hosts]
+    return members_of(known, [each["host"] for each in hosts if each["restored"]], lost, addresses)
 
 
 def peer(number):
@@ -169,6 +175,7 @@ def test_hosts_of_which_nothing_is_known():
 
 
 def test_filter():
-    assert FilterModule().filters() == {"restore_members": restore_members}
-    with pytest.raises(AnsibleFilterError):
-        restore_members("cp1")
+    assert FilterModule().filters() == {"restore_members": members_of}
+    for wrong in ("cp1", None, [["cp1"]]):
+        with pytest.raises(AnsibleFilterError):
+            members_of(wrong)
