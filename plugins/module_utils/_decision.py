@@ -20,11 +20,11 @@ import shlex
 PREFIX = "k8s-dr.etcd/restore/"
 
 SCRIPT = r"""#!/bin/sh
-# Whether all nodes keep restore @ID@: the restored etcd knows, and nobody else. Prints `committed` or `rolled-back`; ends
-# with 1 while it cannot be asked.
-#   ./decide [--timer]  decides, unless that was done: for `committed` when all nodes have voted for it
-#   ./decide abort      decides for `rolled-back`, unless that was done
-#   ./decide vote       this node was validated and would keep the data
+# Whether all nodes keep restore @ID@: the restored etcd knows, and nobody else. Ends with 1 while it cannot be asked.
+#   ./decide          only prints what was decided: `committed`, `rolled-back` or `undecided`
+#   ./decide --timer  decides, unless that was done: for `committed` when all nodes have voted for it, else for `rolled-back`
+#   ./decide abort    decides for `rolled-back`, unless that was done
+#   ./decide vote     this node was validated and would keep the data
 set -u
 T=@T@ KEY=@KEY@ ENDPOINTS=@ENDPOINTS@ VOTERS=@VOTERS@ TOOL=@TOOL@
 export ETCDCTL_API=3; unset ETCDCTL_ENDPOINTS ETCDCTL_CACERT ETCDCTL_CERT ETCDCTL_KEY ETCDCTL_USER ETCDCTL_DISCOVERY_SRV
@@ -46,7 +46,8 @@ for e in $ENDPOINTS; do
     continue
   fi
   found=$(decision "$e") || continue
-  if [ -z "$found" ] && [ "${1-}" != abort ]; then
+  if [ -z "$found" ] && [ $# = 0 ]; then found=undecided; fi
+  if [ -z "$found" ] && [ "$1" = --timer ]; then
     for voter in $VOTERS; do printf 'version("%s/votes/%s") > "0"\n' "$KEY" "$voter"; done | decide_for "$e" committed
     found=$(decision "$e") || continue
   fi

@@ -499,7 +499,7 @@ class Transaction:
         """What the script `decide` says, asked until it knows."""
         end = time.monotonic() + timeout
         while True:
-            result = run_tool(["/bin/sh", self.file("decide")] + ([how] if how else []), timeout)
+            result = run_tool(["/bin/sh", self.file("decide"), how], timeout)
             if result.rc == 0:
                 return result.stdout.strip()
             if time.monotonic() > end:
@@ -511,7 +511,7 @@ class Transaction:
 
     def commit(self, keep, timeout=60):
         """Declare the restored data the cluster's data; keep the newest `keep` generations of old data."""
-        if os.path.exists(self.file("decide")) and self._decide("", timeout) != "committed":
+        if os.path.exists(self.file("decide")) and self._decide("--timer", timeout) != "committed":
             raise TransactionError("not all nodes of restore %s keep its data, so none does: somebody took it back" % self.id)
         with self.step("committing", "committed"):
             shutil.rmtree(self.file("staged"), ignore_errors=True)
