@@ -88,7 +88,9 @@ options:
   etcd:
     description:
       - Path of the etcd server program that serves the copy of O(data_dir). It must be of the version that wrote it, or a later one.
-      - When not given it is that of the etcd that runs on this host, else one beside O(etcdctl) or in C(PATH).
+      - >-
+        When not given it is that of the etcd that runs on this host, else the one in the image that etcd's manifest in O(manifests_dir) names, where
+        the container runtime has it unpacked, else one beside O(etcdctl) or in C(PATH).
     type: path
 seealso:
   - module: k8s_dr.etcd.etcd_snapshot_list
@@ -199,9 +201,9 @@ snapshot:
       type: str
       sample: 9d8f5c5a1f6b8b1c
     member:
-      description: Id and name of the member that was asked.
+      description: Id and name of the member that was asked, and whether it was the leader, V(null) for O(data_dir).
       type: dict
-      sample: {id: 2c5e5a6bd0f2a6d1, name: cp1}
+      sample: {id: 2c5e5a6bd0f2a6d1, name: cp1, leader: false}
     members:
       description: All members of the cluster, of O(data_dir) as it names them.
       type: list
@@ -301,13 +303,17 @@ def look_at_cluster(client):
     return status, members, alarms
 
 
-def look_at_host(manifests_dir, pki_dir):
-    """(Kubernetes version or None, the API server's prefix for keys, fingerprints)"""
+def read_pods(manifests_dir):
     try:
-        pods = _static_pod.read_static_pods(manifests_dir)
+        return _static_pod.read_static_pods(manifests_dir)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         # No control plane, or a stray copy of a manifest: the data are worth a snapshot all the same.
-        pods = {}
+        return {}
+
+
+def look_at_host(manifests_dir, pki_dir):
+    """(Kubernetes version or None, the API server's prefix for keys, fingerprints)"""
+    pods = read_pods(manifests_dir)
     apiserver = pods.get("kube-apiserver")
     version = apiserver.image_version if apiserver else None
     prefix = apiserver.flags.get("etcd-prefix", "/registry") if apiserver else "/registry"
@@ -376,7 +382,9 @@ class DataDirectory:
             return server.version
 
     def server(self):
-        return _throwaway.find_server(self.params["etcd"], self.params["endpoint"], _etcd.find_tool("etcdctl", self.params["etcdctl"]))
+        pods = read_pods(self.params["manifests_dir"])
+        version = pods["etcd"].image_version if "etcd" in pods else ""
+        return _throwaway.find_server(self.params["etcd"], self.params["endpoint"], _etcd.find_tool("etcdctl", self.params["etcdctl"]), version)
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
@@ -553,7 +561,11 @@ def go(module, directory, client, status, members, served):
         "etcd_version": status["version"],
         "kubernetes_version": kubernetes_version,
         "cluster_id": status["cluster_id"],
-        "member": {"id": status["member_id"], "name": next((member["name"] for member in members if member["id"] == status["member_id"]), "")},
+        "member": {
+            "id": status["member_id"],
+            "name": next((member["name"] for member in members if member["id"] == status["member_id"]), ""),
+            "leader": status["member_id"] == status["leader_id"] if params["data_dir"] is None else None,
+        },
         "members": members,
         "host": params["host"] or socket.gethostname(),
         "fingerprints": fingerprints,
