@@ -99,7 +99,7 @@ restore:
       type: list
       elements: dict
     unfinished:
-      description: Those that were neither committed nor rolled back.
+      description: Those that were neither committed nor rolled back, each with V(held) besides, the directory that it keeps manifests in.
       type: list
       elements: dict
     retired:
@@ -107,6 +107,9 @@ restore:
         The restore that stopped this node's control plane for good, since it was of other members only, with V(id), V(path), V(state) and V(held), the
         directory of the manifests that it keeps from kubelet. Empty where there is none, and once the node is a member again.
       type: dict
+    data_in_use:
+      description: Whether somebody, as a running etcd does, holds the lock on the database.
+      type: bool
     members_on_disk:
       description: >-
         The cluster's members as etcd's database on this node names them, whether etcd runs or not, each with V(id), V(name), V(peer_urls),
@@ -219,7 +222,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeApi, 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kubelet import Kubelet, runtime_answers
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._membership import on_disk
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._obstacles import certificates, existing, obstacles
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import kubelet_backs_off, kubelet_is_running
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import database_is_locked, kubelet_backs_off, kubelet_is_running
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import COMPONENTS, other_static_pods, read_static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import (
     held_directory,
@@ -237,6 +240,13 @@ def size_of(path):
         return os.stat(path).st_size
     except OSError:
         return 0
+
+
+def in_use(database):
+    try:
+        return database_is_locked(database)
+    except OSError:
+        return False
 
 
 def pod_exists(apiserver, name):
@@ -300,8 +310,13 @@ def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None):
         "free_bytes": space.f_bavail * space.f_frsize,
         "transactions_dir": transactions_directory(data_dir),
         "transactions": transactions,
-        "unfinished": [transaction for transaction in transactions if not transaction["ended"]],
+        "unfinished": [
+            dict(transaction, held=held_directory(os.path.realpath(manifests_dir), transaction["id"]))
+            for transaction in transactions
+            if not transaction["ended"]
+        ],
         "retired": retired(manifests_dir, transactions),
+        "data_in_use": in_use(os.path.join(data_dir, "member", "snap", "db")),
         "members_on_disk": members,
         "revision_on_disk": revision,
         "etcd": etcd,

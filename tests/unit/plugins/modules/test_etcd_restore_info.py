@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import time
 
 import pytest
@@ -94,6 +95,20 @@ def test_whether_the_controller_is_a_pod_of_the_cluster(monkeypatch, answer, ins
 def test_without_an_api_server_nobody_knows(node):
     assert look(node, controller_pod="job-7")["controller_inside"] is None
     assert look(node)["controller_inside"] is None
+
+
+def test_whether_somebody_uses_the_data(node):
+    assert look(node)["data_in_use"] is False
+    with open(node / "lib/etcd/member/snap/db", "rb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        assert look(node)["data_in_use"] is True
+    (node / "lib/etcd/member/snap/db").unlink()
+    assert look(node)["data_in_use"] is False
+
+
+def test_where_an_unfinished_restore_keeps_manifests(node):
+    held = retire(node, "stopped")
+    assert [item["held"] for item in look(node)["unfinished"]] == [str(held)]
 
 
 APISERVER = """
