@@ -56,8 +56,8 @@ _value:
     V(members), each with V(label), V(name), V(peer_urls), V(client_urls), V(role), which is V(restored), V(retired), V(lost) or V(absent), and V(source),
     who names it; V(labels) of all; V(quorum), whether an etcd with a quorum named them; V(absent), labels of those that are no host and not
     lost, with who names them; V(lost_here), what is declared lost and is a host; V(lost_unknown), what is declared lost and no member; V(lost),
-    labels of what is; V(lost_addresses), with V(member), V(host) and V(port); V(asked), API servers of restored hosts that would ask a retired or
-    lost member, with V(host), V(url) and V(member).
+    labels of what is; V(lost_addresses) and V(absent_addresses), with V(member), V(host) and V(port); V(asked), API servers of restored hosts
+    that would ask a retired or lost member, with V(host), V(url) and V(member).
   type: dict
 """
 
@@ -171,22 +171,22 @@ def restore_members(hosts, restored=(), lost=(), addresses=None):
         "lost_here": [name for name in lost if name in here],
         "lost_unknown": unknown if sure else [],
     }
-    answer["lost_addresses"] = _lost_addresses(members, unknown, addresses)
+    answer["lost_addresses"] = _addresses([member for member in members if member["role"] == "lost"], unknown, addresses)
+    answer["absent_addresses"] = _addresses([member for member in members if member["role"] == "absent"])
     answer["asked"] = _asked(hosts, members)
     return answer
 
 
-def _lost_addresses(members, unknown, addresses):
-    """Where a lost member would answer, if it ran."""
+def _addresses(members, unknown=(), addresses=None):
+    """Where these would answer, if they ran."""
     found = []
     for member in members:
-        if member["role"] == "lost":
-            places = [address for address in map(_address, member["peer_urls"] + member["client_urls"]) if address]
-            if not member["client_urls"]:
-                places += [(host, _CLIENT) for host in sorted(_hosts(member["peer_urls"]))]
-            found += [{"member": member["label"], "host": host, "port": port or _PEER} for host, port in places]
+        places = [address for address in map(_address, member["peer_urls"] + member["client_urls"]) if address]
+        if not member["client_urls"]:
+            places += [(host, _CLIENT) for host in sorted(_hosts(member["peer_urls"]))]
+        found += [{"member": member["label"], "host": host, "port": port or _PEER} for host, port in places]
     for name in unknown:
-        if name in addresses:
+        if name in (addresses or {}):
             found += [{"member": name, "host": str(addresses[name]), "port": port} for port in (_PEER, _CLIENT)]
     return [item for number, item in enumerate(found) if item not in found[:number]]
 

@@ -225,7 +225,7 @@ def facts(name, host, changes, own):
 def said(tmp_path_factory):
     """{host: what a task refused with, or said; None when it went on}"""
     directory = tmp_path_factory.mktemp("refusals")
-    tasks = {task["name"]: task for file in ("preflight", "snapshot", "plan") for task in yaml.safe_load((ROLE / "tasks" / (file + ".yml")).read_text())}
+    tasks = {task["name"]: task for file in ("members", "preflight", "snapshot", "plan") for task in yaml.safe_load((ROLE / "tasks" / (file + ".yml")).read_text())}
     variables = [yaml.safe_load((ROLE / part / "main.yml").read_text()) for part in ("defaults", "vars")]
     inventory, plays = {}, []
     listener = socket.create_server(("127.0.0.1", 0))

@@ -65,6 +65,8 @@ def test_all_members_are_hosts():
 def test_only_one_host():
     found = restore_members([host(1, live=THREE)])
     assert found["absent"] == ["node2 (named by etcd of cp1)", "node3 (named by etcd of cp1)"]
+    assert found["absent_addresses"][:2] == [{"member": "node2", "host": "192.0.2.12", "port": port} for port in (2380, 2379)]
+    assert (len(found["absent_addresses"]), found["lost_addresses"]) == (4, [])
 
 
 def test_the_others_are_retired():
