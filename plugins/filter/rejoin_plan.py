@@ -1,0 +1,302 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import re
+
+from ansible.errors import AnsibleFilterError
+
+DOCUMENTATION = r"""
+name: rejoin_plan
+short_description: Says how a control plane host becomes a member of the running etcd cluster again, or why it must not
+version_added: 0.1.0
+author:
+  - The k8s_dr founders (@k8s-dr)
+description:
+  - Of what was found on the host, on the host that it is brought back through, and in the cluster, makes the one case that the host is in.
+  - What was not asked yet is left out, and then only what is known is judged.
+  - Used by the role P(k8s_dr.etcd.etcd_rejoin#role).
+positional: _input
+options:
+  _input:
+    description: >-
+      V(host), its name in the inventory; V(node), what M(k8s_dr.etcd.etcd_restore_info) said of it, and V(problem), why it said nothing; V(others), of each
+      other control plane host V(host), V(etcd), what M(k8s_dr.etcd.etcd_cluster_info) said, and V(problem); V(own), what that said of the host itself;
+      V(there), what M(k8s_dr.etcd.etcd_restore_info) said of the host V(via); V(members), what M(k8s_dr.etcd.etcd_member) said; V(lost), names of
+      members that are gone for good; V(discard), whether data that is served may be put aside.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Say how cp2 is brought back
+  ansible.builtin.debug:
+    msg: "{{ {'host': 'cp2', 'node': found.restore, 'others': [{'host': 'cp1', 'etcd': asked.etcd}]} | k8s_dr.etcd.rejoin_plan }}"
+"""
+
+RETURN = r"""
+_value:
+  description: >-
+    V(via), the host through which the cluster is changed; V(cluster_id); V(case), V(member) (nothing to do), V(learner) (only its vote is missing),
+    V(retired) (by a restore), V(retire) (it has to be stopped first), V(retiring) and V(rejoining) (interrupted there), V(again) (what was
+    begun has to be taken back first); V(refusals), sentences; V(stale), members to remove; V(entry), one to take up; V(path), of
+    the transaction on the host, empty when a new one is to be made; V(why), what was found, in words.
+  type: dict
+"""
+
+_KEYS = {
+    "ca": "CA of the cluster (/etc/kubernetes/pki/ca.crt)",
+    "etcd_ca": "CA of etcd (/etc/kubernetes/pki/etcd/ca.crt)",
+    "service_account": "service-account key (/etc/kubernetes/pki/sa.pub)",
+}
+# The write-ahead log is made in pieces of 64 MB, one ahead.
+_BESIDE_THE_DATABASE = 150 * 1024 * 1024
+# States of a transaction in which nothing but a stop was begun.
+_RETIRING = ("begun", "stopping", "stopped", "swapping", "swapped", "committing")
+
+
+def _minor(version):
+    found = re.match(r"v?(\d+)\.(\d+)", version or "")
+    return tuple(int(part) for part in found.groups()) if found else ()
+
+
+def _words(member):
+    return "%s (id %s, %s)" % (member.get("name") or "a member that never started", member["id"], ",".join(member["peer_urls"]))
+
+
+def _choose(facts):
+    """(the host to go through with its answer or None, refusals): the first whose etcd is healthy; all healthy ones must be of one cluster."""
+    healthy = [other for other in facts["others"] if other["etcd"].get("healthy") and not other["etcd"].get("is_learner")]
+    ids = sorted({other["etcd"]["cluster_id"] for other in healthy})
+    if len(ids) > 1:
+        serving = ["%s serves %s" % (other["host"], other["etcd"]["cluster_id"]) for other in healthy]
+        return None, [
+            "There is more than one cluster: %s. Say of which %s is to be a member, by a host of it: -e etcd_rejoin_via=%s"
+            % (", ".join(serving), facts["host"], healthy[0]["host"])
+        ]
+    if healthy:
+        return healthy[0], []
+    reasons = ["%s: %s" % (other["host"], other["problem"] or other["etcd"].get("error") or "it is a learner") for other in facts["others"]]
+    return None, [
+        "No other control plane host has a healthy etcd with a quorum, so there is no cluster that %s could become a member of (%s). Start etcd there; "
+        "where the quorum is lost for good: ansible-playbook k8s_dr.etcd.restore"
+        % (facts["host"], "; ".join(reason.rstrip(".") for reason in reasons) or "the inventory has no other")
+    ]
+
+
+def _transaction(node):
+    """(the transaction that this host is in the middle of, or kept retired by; a refusal when it is not ours to go on with)."""
+    retired = node.get("retired") or {}
+    unfinished = [one for one in node.get("unfinished") or [] if one["id"] != retired.get("id")]
+    for one in unfinished:
+        if one.get("kind") == "retire" and (one["state"] == "rejoining" or (one["state"] in _RETIRING and (one.get("about") or {}).get("rejoin"))):
+            return one, ""
+        return {}, (
+            'On %s the restore %s is unfinished: it is "%s". Take it back or finish it first: ansible-playbook k8s_dr.etcd.rollback (on all hosts of that '
+            "restore), or ansible-playbook k8s_dr.etcd.restore -e etcd_restore_unfinished=resume"
+        ) % (node["host"], one["id"], one["state"])
+    return retired, ""
+
+
+def _manifests(facts, via):
+    """A refusal for a host that has no control plane to start."""
+    node, host = facts["node"], facts["host"]
+    missing = node.get("missing") or []
+    if not node:
+        nothing = facts["problem"] or "it could not be read"
+    elif len(missing) == 4 and not (node.get("fingerprints") or {}).get("ca"):
+        nothing = "it has neither manifests of a control plane nor a CA"
+    else:
+        return (
+            "%s has no manifest of %s in kubelet's directory, and no restore holds it back. Put all four back where they were, or reset the host "
+            "(kubeadm reset) and bring it in anew (kubeadm join --control-plane)" % (host, ", ".join(missing))
+        )
+    names = {host, node.get("host", host)}
+    stale = [member for member in (via or {"etcd": {}})["etcd"].get("members", []) if member["name"] in names]
+    return (
+        "%s is no control plane that could be brought back: %s. A fresh host is brought in by kubeadm: %son %s run `kubeadm init phase upload-certs "
+        "--upload-certs` and `kubeadm token create --print-join-command`, then on %s what that printed with `--control-plane --certificate-key KEY`"
+        % (
+            host,
+            nothing.rstrip("."),
+            "".join("first remove what is left of it (`etcdctl member remove %s`, and `kubectl delete node %s`); " % (one["id"], one["name"]) for one in stale),
+            (via or {"host": "a control plane host that works"})["host"],
+            host,
+        )
+    )
+
+
+def _dead(facts, besides):
+    """Refusals for voters that are down."""
+    known = {member["id"] for member in besides}
+    return [
+        "etcd takes no new member while a voter is down, and %s is. Start it; or, if it is gone for good, add -e etcd_rejoin_lost_members=%s, "
+        "and it is removed first" % (_words(member), member["name"] or member["id"])
+        for member in facts["members"] or []
+        if not member["healthy"] and not member["is_learner"] and member["id"] not in known
+    ]
+
+
+def _fitness(facts, via):
+    """Refusals of a host that has all it takes, by what is wrong with it now."""
+    node, there, host = facts["node"], facts["there"], facts["host"]
+    found = []
+    for key, words in sorted(_KEYS.items()) if there else ():
+        here, expected = (node.get("fingerprints") or {}).get(key), (there.get("fingerprints") or {}).get(key)
+        if expected and here != expected:
+            found.append(
+                "The %s of %s %s that of %s: it is a control plane of another cluster, or was made anew. Copy the keys and certificates from %s, or "
+                "reset it and join it anew (kubeadm join --control-plane)"
+                % (words, host, "is not" if here else "is missing, unlike", via["host"], via["host"])
+            )
+    mine = node["etcd"].get("version", "")
+    theirs = min((other["etcd"]["version"] for other in facts["others"] if other["etcd"].get("healthy")), key=_minor)
+    if _minor(mine) and _minor(mine) < _minor(theirs):
+        found.append(
+            "etcd of %s is of version %s, and the cluster's of %s: an older one cannot become a member. Upgrade it first (its manifest names the image)"
+            % (host, mine, theirs)
+        )
+    if not node.get("kubelet_running"):
+        found.append("No kubelet runs on %s, so nothing would stop or start its etcd. Run there: systemctl start kubelet" % host)
+    if not (node.get("runtime") or {}).get("running", True):
+        found.append("The container runtime of %s does not answer. Start it there, for example: systemctl restart containerd" % host)
+    problems = [one["problem"] for one in node.get("certificates") or [] if one.get("problem")]
+    if problems:
+        found.append("On %s %s. Run there: kubeadm certs renew all" % (host, ", and ".join(problems)))
+    found += ["On %s %s" % (host, sentence.rstrip(".")) for sentence in node.get("obstacles") or []]
+    needed = via["etcd"].get("db_size", 0) * 3 // 2 + _BESIDE_THE_DATABASE
+    if node.get("free_bytes", needed) < needed:
+        found.append(
+            "The file system of %s on %s has %d MB free, and the cluster's data takes up to %d MB there beside the old data, which is kept. Make room"
+            % (node["data_dir"], host, node["free_bytes"] // 1048576, needed // 1048576)
+        )
+    return found
+
+
+def _standing(facts, via, matched):
+    """(case, refusal, what was found) from the etcd that runs on the host, or (None, ...) when none that counts runs."""
+    own, host = facts["own"], facts["host"]
+    others = via["etcd"] if via else {}
+    listed = {member["id"]: member for member in others.get("members", [])}
+    if not own.get("reachable"):
+        answering = [member for member in facts["members"] or [] if member["id"] in matched and member["healthy"]]
+        if answering and not own:
+            # its tools are to be installed yet, so nobody could ask there
+            return "member", "", "is a healthy member"
+        if answering:
+            return None, (
+                "The cluster's member %s answers at %s, but etcd of %s does not answer on the host itself (%s): that is another machine with its name or "
+                "address, or etcd_client_endpoint is wrong" % (_words(answering[0]), ",".join(answering[0]["client_urls"]), host, own.get("error"))
+            ), ""
+        return None, "", "its etcd does not answer"
+    if via is None or (own["cluster_id"] == others["cluster_id"] and own["member_id"] in listed):
+        if own.get("is_learner"):
+            return "learner", "", "is a member without a vote"
+        if own.get("healthy"):
+            return "member", "", "is a healthy member with a vote"
+        if facts["discard"]:
+            return None, "", "its etcd is a member and not healthy"
+        return None, (
+            "etcd of %s runs and is a member, but is not well (%s). Mend what that says. To have its data put aside and the cluster's copied anew, "
+            "add -e etcd_rejoin_discard=true" % (host, own.get("error"))
+        ), ""
+    if own["cluster_id"] == others["cluster_id"]:
+        return None, "", "its etcd was removed from the cluster"
+    if own.get("healthy") and not facts["discard"]:
+        return None, (
+            "etcd of %s is healthy and serves another cluster (id %s, revision %s) than %s (id %s, revision %s). If what %s serves is to end, add "
+            "-e etcd_rejoin_discard=true: its data is put aside and kept"
+            % (host, own["cluster_id"], own["revision"], via["host"], others["cluster_id"], others["revision"], host)
+        ), ""
+    return None, "", "its etcd is of another cluster (id %s)" % own["cluster_id"]
+
+
+def _case(facts, via, matched, transaction):
+    """(case, refusal, why)"""
+    node = facts["node"]
+    ids = [member["id"] for member in matched]
+    case, refusal, why = _standing(facts, via, ids)
+    if transaction.get("state") == "rejoining":
+        # as a voter, too: its API server may be what is still missing
+        if case in ("member", "learner") or matched:
+            return "rejoining", "", "a rejoin was interrupted"
+        return "again", "", "a rejoin was interrupted, and its member was removed"
+    if transaction and transaction["state"] != "committed":
+        return "retiring", "", "a rejoin was interrupted while it stopped the control plane"
+    if transaction:
+        return "retired", "", "is stopped, and its old data is in %s/old" % transaction["path"]
+    if not node.get("complete"):
+        return "", _manifests(facts, via), ""
+    if case or refusal:
+        return case or "", refusal, why
+    return "retire", "", why
+
+
+def rejoin_plan(facts):
+    """See RETURN."""
+    if not isinstance(facts, dict) or "host" not in facts:
+        raise AnsibleFilterError("rejoin_plan needs a dict with a host, not %r" % (facts,))
+    facts = dict({"problem": "", "lost": [], "discard": False}, **facts)
+    asked = facts.get("own") is not None
+    for name in ("node", "own", "there"):
+        facts[name] = facts.get(name) or {}
+    facts["members"] = facts.get("members")
+    facts["others"] = [dict(other, etcd=other.get("etcd") or {}, problem=other.get("problem") or "") for other in facts.get("others") or []]
+    via, refusals = _choose(facts)
+    answer = {"via": via["host"] if via else "", "cluster_id": via["etcd"]["cluster_id"] if via else "", "case": "", "stale": [], "entry": {}}
+    answer.update(path="", why="", refusals=[])
+    if not facts["node"]:
+        return dict(answer, refusals=[_manifests(facts, via)])
+    transaction, refusal = _transaction(facts["node"])
+    if refusal:
+        return dict(answer, refusals=[refusal])
+    if via is None and not transaction and facts["node"].get("complete") and _alone(facts):
+        # the only one that works, as the one that was restored
+        return dict(answer, case="member", why="is a healthy member with a vote, and the only one", cluster_id=facts["own"]["cluster_id"])
+    name, urls = facts["node"]["etcd"].get("name", ""), set((facts["node"]["etcd"].get("peer_urls") or "").split(",")) - {""}
+    members = via["etcd"].get("members", []) if via else []
+    matched = [member for member in members if (name and member["name"] == name) or urls & set(member["peer_urls"])]
+    if not transaction and not facts["node"].get("complete"):
+        refusals = [_manifests(facts, via)]
+    elif not refusals and asked:
+        answer["case"], refusal, answer["why"] = _case(facts, via, matched, transaction)
+        refusals = [refusal] if refusal else []
+    answer.update(refusals=refusals, path=transaction.get("path", ""))
+    if refusals or answer["case"] in ("", "member"):
+        return answer
+    exact = [member for member in matched if not member["name"] and set(member["peer_urls"]) == urls]
+    if answer["case"] not in ("rejoining", "learner"):
+        answer["stale"] = [member for member in matched if member not in exact]
+    answer["entry"] = (exact + matched + [{}])[0] if answer["case"] in ("rejoining", "learner") else (exact + [{}])[0]
+    health = {member["id"]: member["healthy"] for member in facts["members"] or []}
+    for lost in facts["lost"]:
+        for member in members:
+            if lost in (member["name"], member["id"]) and member not in matched:
+                if health.get(member["id"]):
+                    answer["refusals"].append("%s is called lost, but it answers and is healthy. Take it out of etcd_rejoin_lost_members" % _words(member))
+                answer["stale"].append(member)
+    others = [member for member in members if member["is_learner"] and member not in matched and member not in answer["stale"]]
+    if others and not answer["entry"]:
+        answer["refusals"].append(
+            "etcd takes one learner at a time, and %s is one. Finish that first (rejoin that host), or: etcdctl member remove %s"
+            % (_words(others[0]), others[0]["id"])
+        )
+    if answer["case"] != "learner":
+        answer["refusals"] += _fitness(facts, via)
+    if not answer["entry"]:
+        answer["refusals"] += _dead(facts, answer["stale"] + matched)
+    return answer
+
+
+def _alone(facts):
+    """Whether this host's etcd works, and nobody else's."""
+    return facts["own"].get("healthy") and not facts["own"].get("is_learner") and not any(other["etcd"].get("healthy") for other in facts["others"])
+
+
+class FilterModule:
+    """Known to Ansible as k8s_dr.etcd.rejoin_plan."""
+
+    def filters(self):
+        return {"rejoin_plan": rejoin_plan}
