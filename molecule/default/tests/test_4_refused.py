@@ -334,6 +334,22 @@ def test_a_kubelet_that_does_not_run(cluster, refused, on_the_node):
     assert "systemctl start kubelet" in text
 
 
+# -- the members -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ({"etcd_restore_members": ["cp7"]}, "etcd_restore_members names cp7, but the hosts of this run are cp1"),
+        ({"etcd_restore_members": "cp1"}, "have to be lists"),
+        ({"etcd_restore_lost_members": ["cp1"]}, "names cp1, a host of this run, so it is not lost"),
+        ({"etcd_restore_lost_members": ["cp9"]}, "names cp9, but the members of this cluster are"),
+    ],
+)
+def test_names_that_fit_nothing(refused, names, said):
+    assert said in refused("-e", json.dumps(names))
+
+
 # -- the controller --------------------------------------------------------------------------------------------------
 
 
