@@ -220,7 +220,6 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import CONNECTION_SPEC, EtcdClient, EtcdError, find_tools, offline_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeError
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import remaining
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import COMPONENTS
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import (
     Busy,
@@ -364,11 +363,11 @@ def take(module, transaction):
         remember_cluster_id(transaction.plan["data_dir"], params["cluster_id"])
         return {"removed": removed}
     elif state == "rejoining":
-        transaction.rejoin_etcd(params["initial_cluster"], timeout)
+        patiently(transaction, state, lambda: transaction.rejoin_etcd(params["initial_cluster"], timeout), timeout)
     elif state == "rejoined":
-        transaction.rejoin(timeout)
+        patiently(transaction, state, lambda: transaction.rejoin(timeout), timeout)
     elif state == "retired":
-        transaction.retire_again(params["stop_timeout"])
+        patiently(transaction, state, lambda: transaction.retire_again(params["stop_timeout"]), timeout)
     elif state == "rolled_back":
         return {"output": transaction.roll_back(params["undo"], timeout)}
     else:
@@ -387,17 +386,22 @@ def forward(transaction, state, params):
         ("etcd_started", lambda: transaction.start_etcd(tls, params["step_timeout"])),
         ("started", lambda: transaction.start(params["step_timeout"])),
     ):
-        end = time.monotonic() + params["step_timeout"]
-        while not is_done(transaction, step):
-            try:
-                act()
-            except Busy:
-                # what the run before began and never saw the end of
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.2)
+        patiently(transaction, step, act, params["step_timeout"])
         if step == state:
             return
+
+
+def patiently(transaction, state, act, timeout):
+    """Take a step, once nobody else takes one: what a run that was killed began, it never saw the end of."""
+    end = time.monotonic() + timeout
+    while not is_done(transaction, state):
+        try:
+            act()
+            return
+        except Busy:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.2)
 
 
 def remove_stale_masterleases(module, prefix):
@@ -429,7 +433,7 @@ def is_done(transaction, state):
         now = transaction.state()[0]
         if state == "retired":
             return transaction.kind == "retire" and now == "committed"
-        return now == "rejoined" or (now == "rejoining" and bool(remaining(("etcd",))))
+        return now == "rejoined" or (now == "rejoining" and transaction.etcd_runs())
     if state == "rolled_back":
         now = transaction.state()[0]
         return now == "rolled-back" and not os.path.exists(transaction.file("old"))
