@@ -17,17 +17,30 @@ _POD = re.compile(r"pod([0-9a-f]{32}|[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-
 
 
 class Process:
-    """One process: `pid`, the name it was started by, and the uid of its Pod, if it belongs to one."""
+    """One process: `pid`, the name it was started by, the uid of its Pod, if it belongs to one, and what its command line calls --data-dir."""
 
-    def __init__(self, pid, name, pod):
+    def __init__(self, pid, name, pod, data_dir=""):
         self.pid = pid
         self.name = name
         self.pod = pod
+        self.data_dir = data_dir
+
+    def serves_other(self, data_dir):
+        """Whether it is an etcd of somebody else, as Calico's, which must be left alone; one that does not say is taken for the control plane's."""
+        return bool(self.name == "etcd" and self.data_dir and data_dir) and os.path.realpath(self.data_dir) != os.path.realpath(data_dir)
 
 
 def _read(path):
     with open(path, "rb") as stream:
         return stream.read().decode("utf-8", "replace")
+
+
+def _data_dir(arguments):
+    for number, argument in enumerate(arguments):
+        name, equals, value = argument.lstrip("-").partition("=")
+        if name == "data-dir" and argument.startswith("-"):
+            return value if equals else "".join(arguments[number + 1 : number + 2])
+    return ""
 
 
 def processes(proc="/proc"):
@@ -42,20 +55,24 @@ def processes(proc="/proc"):
             continue
         base = os.path.join(proc, entry)
         try:
-            command = _read(base + "/cmdline").split("\0")[0]
-            if not command or os.readlink(base + "/ns/net") != network:
+            arguments = _read(base + "/cmdline").split("\0")
+            if not arguments[0] or os.readlink(base + "/ns/net") != network:
                 continue
             pod = _POD.search(_read(base + "/cgroup"))
         except OSError:
             # it ended while we looked
             continue
-        found.append(Process(int(entry), os.path.basename(command), pod.group(1) if pod else None))
+        found.append(Process(int(entry), os.path.basename(arguments[0]), pod.group(1) if pod else None, _data_dir(arguments)))
     return found
 
 
-def remaining(names, pods=(), proc="/proc"):
-    """The processes of any Pod that are called one of `names`, and all those of the Pods `pods` (their sandboxes included)."""
-    return [process for process in processes(proc) if process.pod and (process.name in names or process.pod in pods)]
+def remaining(names, pods=(), proc="/proc", data_dir=""):
+    """The processes of any Pod that are called one of `names`, and all those of the Pods `pods` (their sandboxes included).
+
+    data_dir: an etcd that serves another one is none of them.
+    """
+    found = [process for process in processes(proc) if process.pod]
+    return [process for process in found if process.pod in pods or (process.name in names and not process.serves_other(data_dir))]
 
 
 def kubelet_is_running():

@@ -30,20 +30,20 @@ state() {
     say "cannot write $T/state (is the disk full?), going on"
 }
 disarm() {
-  [ -e "$UNIT.timer" ] || return 0
-  systemctl stop "${UNIT##*/}.timer" 2> /dev/null || :
+  [ -e "$UNIT.timer" ] || return 0; systemctl stop "${UNIT##*/}.timer" 2> /dev/null || :
   rm -f "$UNIT.timer" "$UNIT.service" "${UNIT%/*}"/*.wants/"${UNIT##*/}".*; systemctl daemon-reload 2> /dev/null || :
 }
 # the control plane's processes: in a Pod, in this node's network namespace (comm holds 15 characters)
 pids() {
   for p in /proc/[0-9]*; do
     [ "$p/ns/net" -ef /proc/self/ns/net ] && read -r name < "$p/comm" || continue
-    case " $* " in *" $name "*) ! grep -q kubepods "$p/cgroup" || echo "${p#/proc/}" ;; esac
+    case " $* " in *" $name "*) grep -q kubepods "$p/cgroup" || continue ;; *) continue ;; esac
+    d=$(tr '\0' '\n' < "$p/cmdline" | sed -n '/^--*data-dir$/{n;p;q;}; s/^--*data-dir=//p') # that of another etcd, as Calico's?
+    [ -n "$d" ] && [ "$(readlink -m "$d")" != "$DATA" ] || echo "${p#/proc/}"
   done 2>/dev/null
 }
 unlocked() { [ ! -e "$1/snap/db" ] || flock -n -x "$1/snap/db" true; }
-exec 9>> "$T/lock"
-flock -w 600 9 || stop 4 "another step still holds $T/lock; nothing was done."
+exec 9>> "$T/lock"; flock -w 600 9 || stop 4 "another step still holds $T/lock; nothing was done."
 read -r was rest < "$T/state"
 [ "$was:${1-}" = committing:--undo ] || [ "$was" != committing ] || [ ! -e "$T/decide" ] || was=$(sh "$T/decide" "${1:-abort}") ||
   stop 7 "the restored etcd has no quorum to ask whether all nodes keep its data; nothing was done (--undo does not ask)."
@@ -85,7 +85,7 @@ for f in $FILES; do # etcd first; the API server would only crash and back off u
   if [ -e "$MANIFESTS/$f" ]; then say "$MANIFESTS/$f exists already; the other one stays in $HELD"; continue; fi
   mv "$HELD/$f" "$MANIFESTS/$f"; sync
   [ "$f" = @ETCD@ ] && [ -n "$HEALTH" ] && command -v curl > /dev/null || continue
-  waited=0; until curl -s -m 2 "$HEALTH" | grep -q true || [ $waited -ge 60 ]; do sleep 1; waited=$((waited + 1)); done
+  waited=0; until curl -gs -m 2 "$HEALTH" | grep -q true || [ $waited -ge 60 ]; do sleep 1; waited=$((waited + 1)); done
 done
 rm -f "$HELD"/*.new; rmdir "$HELD" 2> /dev/null || :
 # After new data the revision has gone backwards: kubelet has to list again.

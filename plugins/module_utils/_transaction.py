@@ -35,7 +35,7 @@ from urllib.parse import urlsplit
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._decision import decide_script
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import EtcdError, run_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeApi
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import database_is_locked, processes, remaining
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import database_is_locked, remaining
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._rollback import rollback_script, timer_units
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import (
     COMPONENTS,
@@ -365,10 +365,17 @@ class Transaction:
         with self.step("stopping", "stopped"):
             self._take_away(timeout)
 
+    def _running(self, names, pods=()):
+        return remaining(names, pods, "/proc", self.plan["data_dir"])
+
+    def etcd_runs(self):
+        """Whether there is a process of this node's own etcd, whatever it does."""
+        return bool(self._running(("etcd",)))
+
     def _take_away(self, timeout):
         plan = self.plan
         database = os.path.join(plan["data_dir"], "member", "snap", "db")
-        pods = {process.pod for process in processes() if process.name in COMPONENTS and process.pod}
+        pods = {process.pod for process in self._running(COMPONENTS)}
         os.makedirs(plan["held"], mode=0o700, exist_ok=True)
         sync_directory(os.path.dirname(plan["held"]))
         # Files, not the directory: kubelet sees a moved file within 0.2 s, a moved directory at its 20 s poll.
@@ -383,7 +390,7 @@ class Transaction:
         start = time.monotonic()
         ports = [urlsplit(url) for url in self.plan["listen_urls"]]
         while True:
-            left = remaining(COMPONENTS, pods)
+            left = self._running(COMPONENTS, pods)
             elapsed = time.monotonic() - start
             locked = database_is_locked(database)
             if not left and not locked and not any(_listens(url) for url in ports):
@@ -411,7 +418,7 @@ class Transaction:
         if plan["live"] != plan["data_dir"]:
             staged = os.path.join(staged, "member")
         with self.step("swapping", "swapped"):
-            if remaining(("etcd",)) or database_is_locked(os.path.join(plan["data_dir"], "member", "snap", "db")):
+            if self._running(("etcd",)) or database_is_locked(os.path.join(plan["data_dir"], "member", "snap", "db")):
                 raise TransactionError("etcd runs again although its manifest is away; the data was not touched")
             if self.kind == "retire":
                 if not os.path.exists(self.file("old")):
@@ -481,7 +488,7 @@ class Transaction:
                 # etcd ends at its first write then, and says so in a log that nobody reads now
                 full = "; the file system of %s is full" % self.path if space.f_bavail * space.f_frsize < 65536 else ""
                 raise TransactionError("%s within %d s%s" % (otherwise, timeout, full))
-            if elapsed > _RESTART_KUBELET_AFTER and not restarted and not remaining((component,)):
+            if elapsed > _RESTART_KUBELET_AFTER and not restarted and not self._running((component,)):
                 # costs nothing: there is nothing that it would have to stop
                 run_tool(["systemctl", "restart", "kubelet"], 60)
                 restarted = True
@@ -546,7 +553,7 @@ class Transaction:
                 if new != text:
                     rewrite(held, new)
             self._give_back(etcd)
-            self._wait(lambda: remaining(("etcd",)), "etcd", timeout, "no etcd was started")
+            self._wait(self.etcd_runs, "etcd", timeout, "no etcd was started")
 
     def rejoin(self, timeout):
         """Give the other manifests back to a node whose etcd is a member again."""

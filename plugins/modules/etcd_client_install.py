@@ -190,12 +190,12 @@ def find_below(root):
 
 
 @contextlib.contextmanager
-def running_etcd(_image, _timeout):
-    """The root of the running etcd's container, the same on every runtime."""
+def running_etcd(data_dir):
+    """The root of the running etcd's container, the same on every runtime; never that of an etcd that serves other data."""
     own_root = os.stat("/")
     for process in _procs.processes():
         root = "/proc/%d/root" % process.pid
-        if process.name != "etcd":
+        if process.name != "etcd" or process.serves_other(data_dir):
             continue
         try:
             is_own = os.path.samestat(os.stat(root), own_root)
@@ -273,10 +273,10 @@ def podman(image, timeout):
 
 
 @contextlib.contextmanager
-def image_root(wanted, image, timeout):
+def image_root(wanted, image, data_dir, timeout):
     """(a directory with the image's files, where that is from): the first way that is open.
 
-    wanted: the image that was asked for by name, which need not be the one that runs.
+    wanted: the image that was asked for by name, which need not be the one that runs.  data_dir: of the control plane's etcd, '' if unknown.
     """
     reasons = []
     image = wanted or image
@@ -287,7 +287,7 @@ def image_root(wanted, image, timeout):
                 reasons.append("no static Pod of etcd says which image it is")
                 break
             try:
-                found = stack.enter_context(way(image, timeout))
+                found = stack.enter_context(running_etcd(data_dir) if way is running_etcd else way(image, timeout))
                 break
             except (Unavailable, _etcd.EtcdError, OSError) as exc:
                 reasons.append(str(exc))
@@ -490,7 +490,7 @@ def main():
         etcd = None
     server_version = etcd.image_version if etcd else ""
     try:
-        result = run(module, etcd.image if etcd else None, server_version)
+        result = run(module, etcd, server_version)
     except (Unavailable, _etcd.EtcdError) as exc:
         module.fail_json(msg=str(exc), server_version=server_version)
     except _signals.Ended as exc:
@@ -500,7 +500,7 @@ def main():
     module.exit_json(server_version=server_version, **result)
 
 
-def run(module, image, server_version):
+def run(module, etcd, server_version):
     params = module.params
     if params["keep_fitting"] or params["source"] == "host":
         try:
@@ -520,7 +520,7 @@ def run(module, image, server_version):
             return {"changed": True, "tools": [tool], "kept": False, "origin": "the archive %s" % params["archive"]}
         root = archive_root(params["archive"], params["checksum"])
     else:
-        root = image_root(params["image"], image, params["timeout"])
+        root = image_root(params["image"], etcd.image if etcd else None, etcd.flags.get("data-dir", "") if etcd else "", params["timeout"])
     with root as (directory, origin):
         tools = install(module, directory, origin)
     diff = [

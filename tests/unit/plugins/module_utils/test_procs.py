@@ -64,6 +64,31 @@ def test_remaining_counts_the_sandbox_and_not_a_foreign_etcd(proc):
     assert sorted(p.pid for p in _procs.remaining(("etcd",), {STATIC}, str(proc))) == [7, 10]
 
 
+CALICO = ["etcd", "--name=calico", "--data-dir=/var/etcd/calico-data", "--listen-client-urls=http://0.0.0.0:6666"]
+
+
+@pytest.mark.parametrize(
+    ("command", "others"),
+    [
+        (CALICO, True),
+        (["etcd", "-data-dir", "/var/etcd/calico-data"], True),
+        (["etcd", "--data-dir=%s/link"], False),
+        (["etcd", "--data-dir", "%s/data/"], False),
+        (["etcd", "--name=cp1"], False),
+        (["etcd", "--name=data-dir=/x"], False),
+        (["kube-apiserver", "--data-dir=/x"], False),
+    ],
+)
+def test_etcd_of_somebody_else_is_known_by_its_data(proc, command, others):
+    (proc / "data").mkdir()
+    (proc / "link").symlink_to("data")
+    add(proc, 9, [part.replace("%s", str(proc)) for part in command], "0::/kubepods/pod%s/x\n" % ("f" * 32))
+    found = _procs.remaining(("etcd", "kube-apiserver"), (), str(proc), str(proc / "data"))
+    assert [process.pid for process in found] == ([] if others else [9])
+    # the Pods that one waits for are known by their uid, whatever runs in them
+    assert len(_procs.remaining((), {"f" * 32}, str(proc), str(proc / "data"))) == 1
+
+
 def test_lock_of_the_database_follows_a_rename(tmp_path):
     path = tmp_path / "db"
     assert not _procs.database_is_locked(str(path))

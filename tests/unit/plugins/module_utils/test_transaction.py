@@ -108,7 +108,6 @@ def node(request, tmp_path):
 @pytest.fixture(autouse=True)
 def no_processes(monkeypatch):
     monkeypatch.setattr(_transaction, "remaining", lambda *args: [])
-    monkeypatch.setattr(_transaction, "processes", list)
 
 
 # every point at which a controller, a node or a disk can stop: what was done so far
@@ -249,6 +248,31 @@ def test_a_restore_onto_nothing(node):
     done = node.rollback()
     assert done.returncode == 6 and "empty cluster" in done.stdout
     assert node.manifest_names() == ["kube-vip.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("data", "waits"),
+    [("--data-dir=/var/etcd/calico-data", False), ("-data-dir\0/elsewhere", False), ("--data-dir=%s", True), ("--data-dir\0%s/", True), ("--name=cp1", True)],
+)
+def test_rollback_leaves_an_etcd_of_somebody_else_alone(node, data, waits):
+    bring_to(node, "swapped")
+    with subprocess.Popen(["sleep", "60"]) as other:
+        process = node.root / "proc" / str(other.pid)
+        process.mkdir(parents=True)
+        (process / "ns").symlink_to("/proc/self/ns")
+        (process / "comm").write_text("etcd\n")
+        (process / "cgroup").write_text("0::/kubepods/pod1/x\n")
+        (process / "cmdline").write_bytes(("/usr/local/bin/etcd\0%s\0" % data.replace("%s", str(node.data_dir))).encode())
+        try:
+            if waits:
+                with pytest.raises(subprocess.TimeoutExpired):
+                    subprocess.run(["sh", str(node.path / "rollback")], capture_output=True, timeout=1, check=False, env=node.environment)
+            else:
+                assert node.rollback().returncode == 0
+                node.is_old()
+            assert other.poll() is None
+        finally:
+            other.kill()
 
 
 def test_kubelet_lists_again_even_when_the_rollback_was_cut_before_that(node):
