@@ -1,11 +1,10 @@
-#!/usr/bin/env python3
 # Copyright (c) 2026, the k8s_dr founders
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """What is left of acknowledged writes when two of three members are gone, by the way in which the third one's data is rescued.
 
-    tests/integration/quorum_loss.py [VERSION...]      ROUNDS=5 (half of them with the leader as the survivor)
+    python tests/integration/quorum_loss.py [VERSION...]      ROUNDS=6 (half of them with the leader as the survivor)
 
 Three members are written to; two are killed in the middle of it, and the third one goes on without a quorum for a moment. docs/quorum-loss.md
 has the table that this prints.
