@@ -20,7 +20,7 @@ description:
     names, since each of these may be out of date.
   - A member is one of these hosts when it has its name or one of its peer URLs, as one that was added and never started has no name.
   - Used by the role P(k8s_dr.etcd.etcd_restore#role).
-positional: _input
+positional: _input, restored, lost, addresses
 options:
   _input:
     description: >-
