@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import textwrap
 
 # The control plane's own Pods, in the order in which a restore brings them back.
 COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
@@ -19,7 +20,7 @@ class StaticPod:
 
     def __init__(self, path, text):
         self.path = path
-        self.component = _first(r"^\s+component:\s*(\S+)", text)
+        self.component = _first(r"^component:\s*(\S+)", _block("labels", _block("metadata", text)))
         self.image = _first(r"^\s*-?\s*image:\s*(\S+)", text)
         self.flags = {}
         for raw in re.findall(r"^\s*-\s+(.+?)\s*$", text, re.MULTILINE):
@@ -43,6 +44,12 @@ def _unquote(text):
     if text[:1] == "'" and text[-1:] == "'":
         return text[1:-1].replace("''", "'")
     return text
+
+
+def _block(key, text):
+    """The lines below `key:` at the left margin, moved to it; '' when there are none."""
+    found = re.search(r"^%s:[ \t]*(?:#.*)?\n((?:[ \t]+\S.*(?:\n|$)|[ \t]*(?:#.*)?\n)+)" % key, text, re.MULTILINE)
+    return textwrap.dedent(found.group(1)) if found else ""
 
 
 def _first(pattern, text):
@@ -80,9 +87,7 @@ def other_static_pods(directory):
         with open(path, encoding="utf-8", errors="replace") as stream:
             text = stream.read()
         if StaticPod(path, text).component not in COMPONENTS:
-            body = re.search(r"^metadata:[ \t]*\n((?:[ \t]+.*\n?)+)", text, re.MULTILINE)
-            indent = re.match(r"[ \t]+", body.group(1)).group(0) if body else ""
-            names.append((_first(r"^%sname:[ \t]*(\S+)" % indent, body.group(1)) if body else "") or name)
+            names.append(_first(r"^name:[ \t]*(\S+)", _block("metadata", text)) or name)
     return names
 
 

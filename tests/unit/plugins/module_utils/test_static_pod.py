@@ -70,6 +70,88 @@ def test_pods_are_known_by_their_label_and_others_are_left_alone(tmp_path):
     assert pods["etcd"].path.endswith("weird-name.yaml")
 
 
+KUBE_VIP = """apiVersion: v1
+kind: Pod
+metadata:
+  creationTimestamp: null
+  labels:
+    component: kube-vip
+  name: kube-vip
+  namespace: kube-system
+spec:
+  containers:
+  - args:
+    - manager
+    env:
+    - name: address
+      value: fd00::100
+    image: ghcr.io/kube-vip/kube-vip:v0.8.0
+    name: kube-vip
+  hostAliases:
+  - hostnames:
+    - kubernetes
+    ip: 127.0.0.1
+  hostNetwork: true
+"""
+# It wants to be where an API server is, which is no reason to take it for one.
+HAPROXY = """apiVersion: v1
+kind: Pod
+metadata:
+  # no labels at all
+  name: haproxy
+spec:
+  affinity:
+    podAffinity:
+      requiredDuringSchedulingIgnoredDuringExecution:
+      - labelSelector:
+          matchLabels:
+            component: kube-apiserver
+        topologyKey: kubernetes.io/hostname
+  containers:
+  - image: haproxy:2.8
+    name: haproxy
+"""
+CALICO = """apiVersion: v1
+kind: Pod
+metadata:
+  name: calico-etcd
+  labels:
+    k8s-app: calico-etcd
+spec:
+  containers:
+  - name: calico-etcd
+    image: quay.io/coreos/etcd:v3.3.9
+    command: ["/usr/local/bin/etcd"]
+    args:
+    - --name=calico
+    - --data-dir=/var/etcd/calico-data
+"""
+
+
+def test_load_balancers_and_other_etcds_are_not_the_control_planes(tmp_path):
+    (tmp_path / "etcd.yaml").write_text(ETCD)
+    for name, text in (("kube-vip.yaml", KUBE_VIP), ("haproxy.yaml", HAPROXY), ("etcd-calico.yaml", CALICO)):
+        (tmp_path / name).write_text(text)
+    pods = read_static_pods(str(tmp_path))
+    assert list(pods) == ["etcd"] and pods["etcd"].flags["data-dir"] == "/var/lib/etcd"
+    assert other_static_pods(str(tmp_path)) == ["calico-etcd", "haproxy", "kube-vip"]
+
+
+@pytest.mark.parametrize(
+    ("text", "component"),
+    [
+        ("metadata:\n  name: etcd\n  labels:\n    tier: control-plane\n\n    # kubeadm's\n    component: etcd\nspec:\n", "etcd"),
+        ('metadata: # of it\n    labels: # these\n        component: "kube-scheduler"\n', "kube-scheduler"),
+        ("metadata:\n  annotations:\n    component: etcd\n  labels:\n    a: b\n", ""),
+        ("metadata:\n  name: x\nspec:\n  labels:\n    component: etcd\n", ""),
+        ("component: etcd\n", ""),
+        ("metadata:\n  labels:\n    sub:\n      component: etcd\n", ""),
+    ],
+)
+def test_only_the_pods_own_label_counts(text, component):
+    assert StaticPod("x", text).component == component
+
+
 def test_a_backup_left_in_the_directory_is_named(tmp_path):
     """kubelet would run both."""
     (tmp_path / "etcd.yaml").write_text(ETCD)
