@@ -213,6 +213,7 @@ removed:
 """
 
 import errno
+import ipaddress
 import os
 import socket
 import time
@@ -404,6 +405,14 @@ def patiently(transaction, state, act, timeout):
             time.sleep(0.2)
 
 
+def one_spelling(address):
+    """An IPv6 address can be written in many ways, and a flag need not be written as the API server names itself."""
+    try:
+        return str(ipaddress.ip_address(address))
+    except ValueError:
+        return address
+
+
 def remove_stale_masterleases(module, prefix):
     """They would expire by themselves, so this is no reason to fail."""
     if not module.params["api_addresses"]:
@@ -412,8 +421,9 @@ def remove_stale_masterleases(module, prefix):
     removed = []
     try:
         client = EtcdClient(module.params)
+        kept = {one_spelling(address) for address in module.params["api_addresses"]}
         for key in client.run("get", "--prefix", "--keys-only", base).stdout.split():
-            if key[len(base) :] not in module.params["api_addresses"]:
+            if one_spelling(key[len(base) :]) not in kept:
                 client.run("del", key)
                 removed.append(key)
     except EtcdError as exc:
