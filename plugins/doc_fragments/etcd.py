@@ -10,7 +10,9 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   endpoint:
-    description: URL of the etcd member to talk to.
+    description:
+      - URL of the etcd member to talk to. An IPv6 address stands in brackets.
+      - When it is the default and nobody listens there, C(https://[::1]:2379) is asked, where kubeadm has etcd listen on a node set up for IPv6.
     type: str
     default: https://127.0.0.1:2379
   cacert:

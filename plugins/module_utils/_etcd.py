@@ -11,15 +11,20 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
+from urllib.parse import urlsplit
 
 # Where etcdctl and etcdutl are looked for when no path is given, besides PATH.
 TOOL_DIRS = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/opt/bin", "/opt/etcd/bin")
 
+# Where kubeadm has etcd listen for its own node, and where it does on one that is set up for IPv6.
+LOCAL, LOCAL_IPV6 = "https://127.0.0.1:2379", "https://[::1]:2379"
+
 # What every module that talks to etcd accepts; documented once in the `etcd` doc fragment.
 CONNECTION_SPEC = {
-    "endpoint": {"type": "str", "default": "https://127.0.0.1:2379"},
+    "endpoint": {"type": "str", "default": LOCAL},
     "cacert": {"type": "path", "default": "/etc/kubernetes/pki/etcd/ca.crt"},
     "cert": {"type": "path", "default": "/etc/kubernetes/pki/etcd/server.crt"},
     "key": {"type": "path", "default": "/etc/kubernetes/pki/etcd/server.key", "no_log": False},
@@ -200,11 +205,23 @@ def restore_misfit(tool_version, server_version):
     return None
 
 
+def listens(url):
+    """Whether anybody accepts a connection at the address in a URL."""
+    try:
+        parts = urlsplit(url)
+        socket.create_connection((parts.hostname, parts.port), 1).close()
+        return True
+    except (OSError, ValueError):
+        return False
+
+
 class EtcdClient:
     """One member of a cluster, reached through etcdctl over TLS."""
 
     def __init__(self, params, cwd="/"):
         self.endpoint = params["endpoint"]
+        if self.endpoint == LOCAL and not listens(LOCAL) and listens(LOCAL_IPV6):
+            self.endpoint = LOCAL_IPV6
         self.timeout = params["timeout"]
         # what the path of a Unix socket is relative to
         self.cwd = cwd
