@@ -25,7 +25,7 @@ SCRIPT = r"""#!/bin/sh
 #   ./decide --timer  decides, unless that was done: for `committed` when all nodes have voted for it, else for `rolled-back`
 #   ./decide abort    decides for `rolled-back`, unless that was done
 #   ./decide vote     this node was validated and would keep the data
-set -u
+set -uf # an address in brackets is no pattern
 T=@T@ KEY=@KEY@ ENDPOINTS=@ENDPOINTS@ VOTERS=@VOTERS@ TOOL=@TOOL@
 export ETCDCTL_API=3; unset ETCDCTL_ENDPOINTS ETCDCTL_CACERT ETCDCTL_CERT ETCDCTL_KEY ETCDCTL_USER ETCDCTL_DISCOVERY_SRV
 ask() { at=$1; shift; "$TOOL" --endpoints="$at" @TLS@ --dial-timeout=2s --command-timeout=5s "$@" 2> /dev/null; }
