@@ -238,7 +238,8 @@ class Cluster:
         for each in self.members if any(each["id"] == member["id"] for each in self.members) else self.members + [member]:
             name = member["name"] if each["id"] == member["id"] else each["name"] or "unstarted-" + each["id"]
             pairs += ["%s=%s" % (name, url) for url in each["peer_urls"]]
-        return ",".join(pairs)
+        # they come ordered by id, which nobody knows of one that is to be added
+        return ",".join(sorted(pairs))
 
 
 def remove(module, cluster):

@@ -33,10 +33,10 @@ class Members:
         )
         return self.by_name[name]
 
-    def ask(self, name, state, via="m1", rc=0, **more):
+    def ask(self, who, state, via="m1", rc=0, **more):
         """Run the module; its answer, or its sentence when it is to fail."""
-        member = self.by_name[name]
-        args = dict(self.by_name[via].connection, name=name, peer_urls=[member.peer_url], state=state)
+        member = self.by_name[who]
+        args = dict(self.by_name[via].connection, name=who, peer_urls=[member.peer_url], state=state)
         code, result = harness.run_module("etcd_member", **dict(args, **more))
         assert code == rc, result
         return result if rc == 0 else result["msg"]
