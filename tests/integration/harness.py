@@ -130,7 +130,7 @@ def make_pki(directory):
     if not pki["cert"].exists():
         directory.mkdir(parents=True, exist_ok=True)
         extensions = directory / "extensions"
-        extensions.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\nextendedKeyUsage=serverAuth,clientAuth\n")
+        extensions.write_text("subjectAltName=IP:127.0.0.1,IP:::1,DNS:localhost\nextendedKeyUsage=serverAuth,clientAuth\n")
         request = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
         ca_key, csr = str(directory / "ca.key"), str(directory / "server.csr")
         for command in (
@@ -141,6 +141,10 @@ def make_pki(directory):
         ):
             subprocess.run(command, capture_output=True, check=True)
     return {name: str(path) for name, path in pki.items()}
+
+
+def url_of(host, port):
+    return "https://%s:%d" % ("[%s]" % host if ":" in host else host, port)
 
 
 def _die_with_parent():
@@ -154,10 +158,12 @@ class Etcd:
     version: "3.5" or a full one.  tmpdir: holds everything it writes, among it the certificates, which members made
     with the same tmpdir share.  initial_cluster: "a=https://127.0.0.1:2380,…"; alone by default.
     wait: whether start() waits for a consistent read, which a member of three started first cannot serve.
+    host: its address; "::1" for one that speaks IPv6 alone.
     """
 
     def __init__(
-        self, version, tmpdir, name="m1", initial_cluster=None, data_dir=None, force_new_cluster=False, client_port=None, peer_port=None, wait=True, flags=()
+        self, version, tmpdir, name="m1", initial_cluster=None, data_dir=None, force_new_cluster=False, client_port=None, peer_port=None, wait=True, flags=(),
+        host="127.0.0.1"
     ):
         self.version = version
         self.tmpdir = pathlib.Path(tmpdir)
@@ -169,6 +175,7 @@ class Etcd:
         self.initial_cluster = initial_cluster
         self.force_new_cluster = force_new_cluster
         self.wait = wait
+        self.host = host
         self.flags = list(flags)
         self.process = None
         self._own_ports = client_port is None and peer_port is None and initial_cluster is None
@@ -177,8 +184,7 @@ class Etcd:
 
     def _set_ports(self, client, peer):
         self.client_port, self.peer_port = client, peer
-        self.endpoint = "https://127.0.0.1:%d" % client
-        self.peer_url = "https://127.0.0.1:%d" % peer
+        self.endpoint, self.peer_url = url_of(self.host, client), url_of(self.host, peer)
 
     @property
     def pid(self):
@@ -249,7 +255,7 @@ class Etcd:
         body = {key: base64.b64encode(value).decode() if isinstance(value, bytes) else value for key, value in body.items()}
         context = ssl.create_default_context(cafile=self.pki["cacert"])
         context.load_cert_chain(self.pki["cert"], self.pki["key"])
-        connection = http.client.HTTPSConnection("127.0.0.1", self.client_port, timeout=5, context=context)
+        connection = http.client.HTTPSConnection(self.host, self.client_port, timeout=5, context=context)
         try:
             connection.request("POST", url, json.dumps(body))
             response = connection.getresponse()
@@ -297,6 +303,17 @@ class Etcd:
         path = pathlib.Path(path)
         self.etcdctl("snapshot", "save", path)
         return path
+
+
+def members(version, tmpdir, names=("m0", "m1", "m2"), host="127.0.0.1"):
+    """The members of one cluster, not started: start all before asking ready() of one."""
+    ports = free_ports(2 * len(names))
+    where = {name: (ports[2 * number], ports[2 * number + 1]) for number, name in enumerate(names)}
+    initial = ",".join("%s=%s" % (name, url_of(host, where[name][1])) for name in names)
+    return [
+        Etcd(version, tmpdir, name=name, initial_cluster=initial, client_port=where[name][0], peer_port=where[name][1], wait=False, host=host)
+        for name in names
+    ]
 
 
 def _bytes(text):
