@@ -165,6 +165,9 @@ class Node:
             if seen:
                 candidates.append((where, probe, seen))
         answer = {"url": url, "where": None, "seconds": None, "complete": False, "gaps": [], "remark": ""}
+        if self.facts.get("retired"):
+            answer["remark"] = "stopped, and stays so until rejoin.yml brings the node back"
+            return answer
         if not candidates:
             answer["remark"] = "not measured: %s" % (text_of(watched.get("reason")) or "nobody watched")
             return answer
@@ -204,6 +207,7 @@ class Node:
             "states": [{"state": state, "at": show(moment)} for state, moment in self.states],
             "clock_behind": round(self.skew, 1),
             "outage": {"outside": outside, "inside": self.inside()},
+            "retired": bool(facts.get("retired")),
             "transaction": text_of(facts.get("transaction")),
             "old_data": text_of(facts.get("old_data")),
             "error": text_of(facts.get("error")) if facts else "it was not reached any more",
@@ -253,7 +257,8 @@ def add_offsets(outside, begun, skew):
 
 
 def outage(nodes):
-    """One answer for the cluster: the worst of its API servers."""
+    """One answer for the cluster: the worst of the API servers that it still has."""
+    nodes = [node for node in nodes if not node["retired"]]
     measured = [node for node in nodes if node["outage"]["outside"]["seconds"] is not None]
     inside = [node["outage"]["inside"] for node in nodes if node["outage"]["inside"] is not None]
     answer = {"seconds": None, "inside": max(inside) if inside else None, "complete": False, "where": None, "sentence": ""}

@@ -11,7 +11,7 @@ import json
 import os
 import time
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _census, _etcd
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _census, _decision, _etcd
 
 VANISH, REAPPEAR, CHANGE = "vanish", "reappear", "change"
 STATES = (VANISH, REAPPEAR, CHANGE)
@@ -73,6 +73,9 @@ class Keys:
                 if key > last:
                     fresh, last = True, key
                     self.seen += 1
+                    # what restores themselves have left there is nobody's loss
+                    if key.startswith(_decision.PREFIX.encode()):
+                        continue
                     yield key, kv["create_revision"], kv["mod_revision"], kv["version"]
             if not more:
                 return
