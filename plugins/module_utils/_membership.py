@@ -7,11 +7,18 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
+import re
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot_file import SnapshotFile
 
 _MEMBERS, _REMOVED, _KEYS = b"members", b"members_removed", b"key"
+# How a member that started tells its name and client URLs to the others: in the log, and in the state that the log begins with.
+_TOLD = (
+    ("snap", ".snap", re.compile(rb'"Path":"/0/members/([0-9a-f]{1,16})/attributes"[^{}]{0,300}"Value":("(?:[^"\\]|\\.){0,4000}")')),
+    ("wal", ".wal", re.compile(rb'/0/members/([0-9a-f]{1,16})/attributes".{1,3}?(\{"name":"[^"]{0,300}"(?:,"clientURLs":\[[^\]]{0,3000}\])?\})', re.DOTALL)),
+)
 
 
 def on_disk(data_dir):
@@ -23,8 +30,40 @@ def on_disk(data_dir):
         found = database.glance((_MEMBERS, _REMOVED), last=(_KEYS,)) or {}
     removed = found.get(_REMOVED, {})
     members = [_member(key, value) for key, value in sorted(found.get(_MEMBERS, {}).items()) if key not in removed]
+    members = [member for member in members if member]
+    if not all(member["name"] and member["client_urls"] for member in members):
+        _complete(members, os.path.join(data_dir, "member"))
     revisions = [int.from_bytes(key[:8], "big") for key in found.get(_KEYS, {}) if len(key) in (17, 18)]
-    return [member for member in members if member], max(revisions or [0])
+    return members, max(revisions or [0])
+
+
+def _complete(members, directory):
+    """Add what etcd 3.5 does not write to the database: the names and client URLs of members that joined later."""
+    told = {}
+    for part, suffix, pattern in _TOLD:
+        there = os.path.join(directory, part)
+        for name in sorted(os.listdir(there)) if os.path.isdir(there) else []:
+            if name.endswith(suffix):
+                told.update(_told(os.path.join(there, name), pattern))
+    for member in members:
+        attributes = told.get(member["id"], {})
+        member["name"] = member["name"] or str(attributes.get("name") or "")
+        member["client_urls"] = member["client_urls"] or [str(url) for url in attributes.get("clientURLs") or []]
+
+
+def _told(path, pattern):
+    found = {}
+    try:
+        with open(path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            for match in pattern.finditer(data):
+                text = json.loads(match.group(2).decode("utf-8"))
+                attributes = json.loads(text) if isinstance(text, str) else text
+                if isinstance(attributes, dict):
+                    found["%x" % int(match.group(1), 16)] = attributes
+    except (OSError, ValueError):
+        # what is damaged, or empty
+        pass
+    return found
 
 
 def _member(key, value):

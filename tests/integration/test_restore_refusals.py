@@ -225,7 +225,8 @@ def facts(name, host, changes, own):
 def said(tmp_path_factory):
     """{host: what a task refused with, or said; None when it went on}"""
     directory = tmp_path_factory.mktemp("refusals")
-    tasks = {task["name"]: task for file in ("members", "preflight", "snapshot", "plan") for task in yaml.safe_load((ROLE / "tasks" / (file + ".yml")).read_text())}
+    files = [yaml.safe_load((ROLE / "tasks" / (name + ".yml")).read_text()) for name in ("members", "preflight", "snapshot", "plan")]
+    tasks = {task["name"]: task for file in files for task in file}
     variables = [yaml.safe_load((ROLE / part / "main.yml").read_text()) for part in ("defaults", "vars")]
     inventory, plays = {}, []
     listener = socket.create_server(("127.0.0.1", 0))
@@ -240,6 +241,7 @@ def said(tmp_path_factory):
         play["tasks"] = [tasks[each] for each in task[:-1]] + [dict(tasks[task[-1]], register="result", ignore_errors=True), show]
         plays.append(play)
     inventory["all"] = {"vars": dict(variables[0], ansible_connection="local", ansible_python_interpreter=sys.executable)}
+    inventory["all"]["vars"]["etcd_client_manifests_dir"] = "/manifests"
     for path, content in (("inventory.yml", inventory), ("play.yml", plays)):
         (directory / path).write_text(yaml.safe_dump(content))
     env = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}

@@ -58,3 +58,23 @@ def test_without_a_database(tmp_path):
     assert _membership.on_disk(str(tmp_path)) == ([], 0)
     (tmp_path / "member/snap/db").mkdir(parents=True)
     assert _membership.on_disk(str(tmp_path)) == ([], 0)
+
+
+def test_what_is_only_in_the_log(holds, tmp_path):
+    """As with etcd 3.5, of members that joined later."""
+    unnamed = (b"2", json.dumps({"id": 2, "peerURLs": ["https://192.0.2.2:2380"]}).encode())
+    holds({b"members": dict([stored(1), unnamed])})
+    assert [member["name"] for member in _membership.on_disk(str(tmp_path))[0]] == ["cp1", ""]
+    (tmp_path / "member/wal").mkdir(parents=True)
+    (tmp_path / "member/snap").mkdir()
+    node = '{"Path":"/0/members/2/attributes","CreatedIndex":4,"ExpireTime":"0001-01-01T00:00:00Z","Value":%s,"Children":null}'
+    value = json.dumps(json.dumps({"name": "before", "clientURLs": ["https://192.0.2.9:2379"]}))
+    (tmp_path / "member/snap/0000000000000002-00000000000186b1.snap").write_bytes(b"\x08\x01" + (node % value).encode() + b"\xff")
+    (found,) = [member for member in _membership.on_disk(str(tmp_path))[0] if member["id"] == "2"]
+    assert (found["name"], found["client_urls"]) == ("before", ["https://192.0.2.9:2379"])
+    record = b'\x12\x03PUT\x1a!/0/members/2/attributes"6{"name":"cp2","clientURLs":["https://192.0.2.2:2379"]}(\0'
+    (tmp_path / "member/wal/0000000000000000-0000000000000000.wal").write_bytes(bytes(500) + record + bytes(5000))
+    (tmp_path / "member/wal/0000000000000001-0000000000000009.wal").write_bytes(b"")
+    (tmp_path / "member/wal/0.tmp").write_bytes(record.replace(b"cp2", b"cp9"))
+    (found,) = [member for member in _membership.on_disk(str(tmp_path))[0] if member["id"] == "2"]
+    assert (found["name"], found["client_urls"]) == ("cp2", ["https://192.0.2.2:2379"])
