@@ -63,6 +63,7 @@ class Sandbox:
         group = yaml.safe_load(self.inventory.read_text())["control_plane"]
         self.engine = group["vars"]["sandbox_engine"]
         self.nodes = {host: values["sandbox_node"] for host, values in group["hosts"].items()}
+        self._addresses = {}
 
     # -- in a node ------------------------------------------------------------------------------------------------
 
@@ -88,6 +89,17 @@ class Sandbox:
     def kubectl(self, *args, stdin=None, check=True, host="cp1", timeout=120):
         """Run kubectl in a node, as the cluster's administrator."""
         return self.run(host, "kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", *args, stdin=stdin, check=check, timeout=timeout)
+
+    def address(self, host):
+        """Where a node's own API server and etcd are reached."""
+        if host not in self._addresses:
+            manifests = self.run(host, "sh", "-c", "cat /etc/kubernetes/manifests*/kube-apiserver.yaml")
+            self._addresses[host] = re.search(r"--advertise-address=(\S+)", manifests).group(1)
+        return self._addresses[host]
+
+    def own_kubectl(self, host, *args, **how):
+        """As kubectl(), of the node's own API server, and not of whichever the load balancer chooses."""
+        return self.kubectl("--server", "https://%s:6443" % self.address(host), *args, host=host, **how)
 
     def get(self, *args):
         """What `kubectl get` says of an object, parsed; None when there is no such object."""
@@ -164,6 +176,21 @@ class Sandbox:
         return Probe(self.kubeconfig, read, interval)
 
 
+def administrator(kubeconfig):
+    """(URL of the API server, TLS context with the administrator's certificate)."""
+    config = yaml.safe_load(pathlib.Path(kubeconfig).read_text())
+    cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+    context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
+    # the certificate may not name the address that the node's port is published on
+    context.check_hostname = False
+    with tempfile.NamedTemporaryFile("w") as pair:  # 0600
+        for part in ("client-certificate-data", "client-key-data"):
+            pair.write(base64.b64decode(user[part]).decode())
+        pair.flush()
+        context.load_cert_chain(pair.name)
+    return urlsplit(cluster["server"]), context
+
+
 def changes(process):
     """{host: changed tasks} of the recap of a playbook."""
     return {host: int(count) for host, count in re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", process.stdout, re.MULTILINE)}
@@ -176,17 +203,7 @@ class Probe:
     """
 
     def __init__(self, kubeconfig, read=None, interval=0.2):
-        config = yaml.safe_load(pathlib.Path(kubeconfig).read_text())
-        cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
-        self.server = urlsplit(cluster["server"])
-        self.context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
-        # the certificate may not name the address that the node's port is published on
-        self.context.check_hostname = False
-        with tempfile.NamedTemporaryFile("w") as pair:  # 0600
-            for part in ("client-certificate-data", "client-key-data"):
-                pair.write(base64.b64decode(user[part]).decode())
-            pair.flush()
-            self.context.load_cert_chain(pair.name)
+        self.server, self.context = administrator(kubeconfig)
         self.paths = {"readyz": "/readyz"}
         if read:
             self.paths["read"] = read

@@ -10,33 +10,54 @@ os.rename and the command mv, which is how states become durable, wait there aft
     /run/failpoint/die      state at which the process that wrote it ends with SIGKILL
                    hold     state at which it waits; the first to get there takes the file away
                    reached  is there from then on
-                   go       lets it go on
+                   go       lets it go on, or ends it with SIGKILL when that is what it says
+
+Of several nodes that vote, two moments that are no states have names too: `voted`, before a node asks what all have decided, and
+`decided`, when it knows.
 """
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import copy
+import http.client
+import json
 import os
 import pathlib
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 
-from cluster import ROOT, SandboxError, wait_for
+from cluster import ROOT, SandboxError, administrator, wait_for
 from story import DATA, Cluster, Transaction
 
 # `begun` counts from plan.json on: without it, nobody takes the directory for a restore.
 PYTHON = r"""
-import os, signal, time
+import os, signal, subprocess, time
 P = "/run/failpoint/"
 real = os.rename
+asked = False
 def wanted(name, state):
     try:
         with open(P + name) as stream:
             return stream.read().strip() == state
     except OSError:
         return False
+def at(state):
+    if wanted("die", state):
+        os.unlink(P + "die")
+        os.kill(os.getpid(), signal.SIGKILL)
+    if wanted("hold", state):
+        os.unlink(P + "hold")
+        open(P + "reached", "w").close()
+        end = time.time() + 120
+        while not os.path.exists(P + "go") and time.time() < end:
+            time.sleep(0.05)
+        if wanted("go", "die"):
+            os.kill(os.getpid(), signal.SIGKILL)
 def rename(source, target, **kw):
     real(source, target, **kw)
     path = os.fspath(target)
@@ -44,24 +65,22 @@ def rename(source, target, **kw):
         return
     base = os.path.basename(path)
     if base == "plan.json":
-        state = "begun"
+        at("begun")
     elif base == "state":
         with open(path) as stream:
             state = stream.read().split(" ")[0].strip()
-    else:
-        return
-    if wanted("die", state):
-        os.unlink(P + "die")
-        os.kill(os.getpid(), signal.SIGKILL)
-    if state != "begun" or base == "plan.json":
-        if wanted("hold", state):
-            os.unlink(P + "hold")
-            open(P + "reached", "w").close()
-            end = time.time() + 120
-            while not os.path.exists(P + "go") and time.time() < end:
-                time.sleep(0.05)
+        if state != "begun":
+            at("decided" if state == "committing" and asked else state)
+class Popen(subprocess.Popen):
+    def __init__(self, args, *rest, **kw):
+        global asked
+        if isinstance(args, list) and args[-1] == "--timer" and args[-2].endswith("/decide"):
+            at("voted")
+            asked = True
+        super().__init__(args, *rest, **kw)
 if os.path.isdir(P):
     os.rename = rename
+    subprocess.Popen = Popen
 """
 MV = r"""#!/bin/sh
 # stands before the real one, see tests/tools/faults.py
@@ -72,6 +91,7 @@ case $target in */state) read -r state rest <"$target";; *) exit 0;; esac
 [ "$(cat $p/hold 2>/dev/null)" = "$state" ] || exit 0
 rm $p/hold; : >$p/reached
 n=0; until [ -e $p/go ] || [ $n -ge 1200 ]; do sleep 0.1; n=$((n + 1)); done
+[ "$(cat $p/go 2>/dev/null)" != die ] || kill -9 $PPID
 """
 INSTALL = r"""
 set -e
@@ -110,17 +130,44 @@ stat -f -c 'free %%a' .
 echo "kubelet $(systemctl is-active kubelet)"
 """ % DATA
 
+MEMBER_FACTS = r"""
+cd %s.restore 2>/dev/null && for d in *; do [ ! -e $d/plan.json ] || echo "transaction $d $(cat $d/state)"; done
+find %s %s.restore -inum $INODE -path '*/snap/db' 2>/dev/null | sed 's/^/inode /'
+ls -A /etc/kubernetes/manifests | sed 's/^/manifest /'
+ls -d /etc/kubernetes/manifests?* 2>/dev/null | sed 's/^/held /'
+ls -d /etc/systemd/system/etcd-restore-* /etc/systemd/system/*.wants/etcd-restore-* 2>/dev/null | sed 's/^/unit /'
+systemctl list-timers --all --no-legend 'etcd-restore-*' | sed 's/^/armed /'
+""" % (DATA, DATA, DATA)
+CUT_PEERS = r"""
+set -e
+iptables -w -N CUT-PEERS
+for port in 2379 2380 6443; do iptables -w -A CUT-PEERS -p tcp --dport $port -j DROP; done
+for other in $1; do iptables -w -I INPUT -s $other -j CUT-PEERS; iptables -w -I OUTPUT -d $other -j CUT-PEERS; done
+"""
+HEAL_PEERS = r"""
+iptables -w -S 2>/dev/null | grep -e '-j CUT-PEERS' | sed 's/^-A/-D/' | while read -r rule; do iptables -w $rule; done
+iptables -w -F CUT-PEERS 2>/dev/null && iptables -w -X CUT-PEERS || :
+"""
+
 
 class FaultyCluster(Cluster):
-    """A cluster of one node with a data disk of its own, and misfortunes."""
+    """A cluster of one node with a data disk of its own, and misfortunes, which meet `node`."""
 
     node = "cp1"
+    # where its restores lie, below the data directory that is a mount point
+    restores = DATA + "/.restore"
 
-    def transactions(self, host="cp1"):
-        """As Cluster's, in the data directory's own file system."""
-        script = "cd %s/.restore 2>/dev/null && for d in *; do [ ! -e $d/plan.json ] || echo $d $(cat $d/state); done || :" % DATA
-        lines = self.run(host, "sh", "-c", script).splitlines()
-        return [Transaction("%s/.restore/%s" % (DATA, line.split()[0]), *line.split()[:2]) for line in lines]
+    def on(self, host):
+        """The same cluster, with misfortunes for another node."""
+        other = copy.copy(self)
+        other.node = host
+        return other
+
+    def transactions(self, host=None):
+        """As Cluster's, of what was begun."""
+        script = "cd %s 2>/dev/null && for d in *; do [ ! -e $d/plan.json ] || echo $d $(cat $d/state); done || :" % self.restores
+        lines = self.run(host or self.node, "sh", "-c", script).splitlines()
+        return [Transaction("%s/%s" % (self.restores, line.split()[0]), *line.split()[:2]) for line in lines]
 
     def facts(self, inode="0", snapshot="/dev/null"):
         """{kind: [rest of the line]} of FACTS."""
@@ -213,9 +260,10 @@ class FaultyCluster(Cluster):
             watch.kill()
             watch.communicate()
 
-    def let_go(self):
-        """It goes on."""
-        self.run(self.node, "touch", "/run/failpoint/go")
+    def let_go(self, die=False):
+        """It goes on, or it dies."""
+        script = "cd /run/failpoint && echo %s >go.new && mv go.new go" % ("die" if die else "")
+        self.run(self.node, "sh", "-c", script)
 
     # -- misfortunes ----------------------------------------------------------------------------------------------
 
@@ -234,7 +282,7 @@ class FaultyCluster(Cluster):
     def cut_ssh(self, run):
         """No packet of it comes in any more, not even for what is connected."""
         if not self.has_ssh():
-            run.cut()
+            run.cut(self.nodes[self.node])
             return
         self.run(self.node, "iptables", "-w", "-I", "INPUT", "-p", "tcp", "--dport", "22", "-j", "DROP")
 
@@ -258,13 +306,152 @@ class FaultyCluster(Cluster):
         wait_for(lambda: self.run(self.node, "systemctl", "is-system-running", check=False).strip() in ("running", "degraded", "starting"), 60, "it boots")
 
 
+class FaultyMembers(FaultyCluster):
+    """A cluster of several nodes, and misfortunes of one of them."""
+
+    restores = DATA + ".restore"
+
+    def member_facts(self, inode):
+        """{kind: [rest of the line]} of MEMBER_FACTS on this node."""
+        found = {}
+        for line in self.run(self.node, "env", "INODE=" + inode, "sh", "-c", MEMBER_FACTS).splitlines():
+            kind, dummy, rest = line.partition(" ")
+            found.setdefault(kind, []).append(rest)
+        return found
+
+    def inode(self):
+        """Of the live database of this node."""
+        return self.run(self.node, "stat", "-c", "%i", DATA + "/member/snap/db").strip()
+
+    def is_armed(self):
+        """Does this node still wait for something, or could nobody say?"""
+        return "no" not in self.run(self.node, "sh", "-c", "ls -d /etc/systemd/system/etcd-restore-* >/dev/null 2>&1 || echo no", check=False, timeout=20)
+
+    def own_marks(self):
+        """As marks(), through the API server of this node."""
+        found = {}
+        args = ("-n", self.namespace, "get", "configmap,secret", "-l", "side", "-L", "side", "--no-headers")
+        for line in self.own_kubectl(self.node, *args).splitlines():
+            if line.strip():
+                found[line.split()[-1]] = found.get(line.split()[-1], 0) + 1
+        return found
+
+    def sign(self, side):
+        """Write into the data that Writers count in which side it is."""
+        self.apply(*(
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "counter-" + host, "namespace": self.namespace}, "data": {"side": side}}
+            for host in self.nodes
+        ))
+
+    def counters(self):
+        """{host: the number that was written last through its API server}, read through this node's."""
+        text = self.own_kubectl(self.node, "-n", self.namespace, "get", "-o", "json", *("configmap/counter-" + host for host in self.nodes))
+        return {item["metadata"]["name"][8:]: int(item["data"].get("count", 0)) for item in json.loads(text)["items"]}
+
+    def cut_peers(self):
+        """No packet goes between this node and the others on the ports of etcd and of the API server."""
+        others = " ".join(self.address(host) for host in self.nodes if host != self.node)
+        self.run(self.node, "sh", "-c", CUT_PEERS, "cut", others)
+
+    def heal_peers(self):
+        """Undo cut_peers()."""
+        self.run(self.node, "sh", "-c", HEAL_PEERS)
+
+    def recover(self):
+        """From whatever a test left: a cluster that serves, with no trace of a restore but the ids that the cluster had."""
+        nodes = [self.on(host) for host in self.nodes]
+        for node in nodes:
+            if not node._is_on():
+                node.power("on")
+        for node in nodes:
+            wait_for(node._is_on, 60, "%s has power" % node.node)
+            node.run(node.node, "sh", "-c", "mkdir -p /run/failpoint; cd /run/failpoint; rm -f *; touch go; systemctl start containerd kubelet")
+            node.heal_ssh()
+            node.heal_peers()
+        for node in nodes:
+            for transaction in node.transactions():
+                if transaction.state not in ("committed", "rolled-back", "rejoined"):
+                    # 3: all nodes had decided to keep the data
+                    node.run(node.node, "sh", "-c", "%s/rollback || [ $? = 3 ]" % transaction.path, timeout=700)
+        self.wait_ready(300)
+        for node in nodes:
+            # those that still hold the manifests of a retired node are none of ours
+            keep = "[ -e /etc/kubernetes/manifests.restore-$d ] || rm -rf ./$d"
+            node.run(node.node, "sh", "-c", "cd %s 2>/dev/null || exit 0; for d in *; do [ ! -d $d ] || %s; done" % (self.restores, keep))
+
+
+class Writers:
+    """A counter for each API server, which is written through it from outside, again and again.
+
+    What answers says in which data it wrote: sign() has put that into the same object, so it is as true as the write itself.
+    """
+
+    Write = collections.namedtuple("Write", "host begun ended side count")
+
+    def __init__(self, cluster, interval=0.2):
+        dummy, self.context = administrator(cluster.kubeconfig)
+        self.interval = interval
+        self.writes = []
+        self._path = "/api/v1/namespaces/%s/configmaps/counter-" % cluster.namespace
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._loop, args=(host, cluster.address(host)), daemon=True) for host in cluster.nodes]
+
+    def _loop(self, host, address):
+        connection, count = None, 0
+        while not self._stop.wait(self.interval):
+            count += 1
+            begun = time.monotonic()
+            try:
+                if connection is None:
+                    connection = http.client.HTTPSConnection(address, 6443, timeout=2, context=self.context)
+                connection.request("PATCH", self._path + host, json.dumps({"data": {"count": str(count)}}), {"Content-Type": "application/merge-patch+json"})
+                response = connection.getresponse()
+                text = response.read()
+                if response.status == 200:
+                    self.writes.append(self.Write(host, begun, time.monotonic(), json.loads(text)["data"]["side"], count))
+            except (OSError, ValueError, http.client.HTTPException):
+                connection.close()
+                connection = None
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *dummy):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def story(self):
+        """[(side, writes, hosts)] in the order of time."""
+        told = []
+        for write in sorted(self.writes, key=lambda write: write.ended):
+            if not told or told[-1][0] != write.side:
+                told.append((write.side, 0, set()))
+            told[-1] = (write.side, told[-1][1] + 1, told[-1][2] | {write.host})
+        return [(side, number, sorted(hosts)) for side, number, hosts in told]
+
+    def split(self):
+        """Writes that the old data took for certain after one that the new had taken, and before another one: both served at once."""
+        new = [write for write in self.writes if write.side == "new"]
+        if not new:
+            return []
+        first, last = min(write.ended for write in new), max(write.begun for write in new)
+        return [write for write in self.writes if write.side == "old" and write.begun > first and write.ended < last]
+
+    def last(self, host, side):
+        """The highest number that this side took through the API server of a node."""
+        return max([write.count for write in self.writes if (write.host, write.side) == (host, side)], default=0)
+
+
 class Run:
     """A playbook in the background, with ssh connections of its own, so that all of it can be killed."""
 
     def __init__(self, cluster, name, *args):
         self.begun = time.monotonic()
         self._place = tempfile.TemporaryDirectory(prefix="faults-")
-        args = [*args, "-e", "ansible_control_path=%s/ssh" % self._place.name]
+        args = [*args, "-e", "ansible_control_path_dir=%s/ssh" % self._place.name]
         # inherited by all that belongs to this run, whatever process group it is in; read by tests/sandbox/node-ssh
         os.environ["NODE_SSH_CUT"] = self._place.name + "/cut"
         try:
@@ -294,10 +481,10 @@ class Run:
         self.process.wait()
         self._kill_all(b"")
 
-    def cut(self):
-        """As cut_ssh() where nodes have no sshd: what stands in for ssh ends, and does not begin again."""
-        pathlib.Path(self._place.name, "cut").touch()
-        self._kill_all(b"\0exec\0")
+    def cut(self, node):
+        """As cut_ssh() where nodes have no sshd: what stands in for ssh to this one ends, and does not begin again."""
+        pathlib.Path(self._place.name, "cut." + node).touch()
+        self._kill_all(b"\0exec\0-i\0%s\0" % node.encode())
 
     def _kill_all(self, marker):
         """Every process of this run whose command line holds the marker."""
@@ -311,3 +498,19 @@ class Run:
         self.kill()
         self._copy.wait(10)
         self._place.cleanup()
+
+
+def print_matrix(terminalreporter, cells, columns, legend, name):
+    """{(state, fault): what became of it} as a table, on the terminal and in reports/."""
+    if not cells:
+        return
+    rows = list(dict.fromkeys(state for state, dummy in cells))
+    columns = [column for column in columns if any(fault == column for dummy, fault in cells)]
+    text = [["state", *columns]] + [[row, *(cells.get((row, column), "") for column in columns)] for row in rows]
+    widths = [max(len(line[number]) for line in text) for number in range(len(columns) + 1)]
+    lines = legend + ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in text]
+    (ROOT / "reports").mkdir(exist_ok=True)
+    (ROOT / "reports" / name).write_text("\n".join(lines) + "\n")
+    terminalreporter.section("fault matrix")
+    for line in lines:
+        terminalreporter.write_line(line)

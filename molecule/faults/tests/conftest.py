@@ -13,8 +13,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "tests" / "tools"))
 
-from cluster import ROOT
-from faults import FaultyCluster
+from faults import FaultyCluster, print_matrix
 
 TABLE = pytest.StashKey()
 LEGEND = """\
@@ -48,17 +47,5 @@ def cluster():
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    cells = config.stash[TABLE]
-    if not cells:
-        return
-    rows = list(dict.fromkeys(state for state, dummy in cells))
-    columns = [column for column in ("controller", "ssh", "node", "disk", "kubelet", "containerd") if any(fault == column for dummy, fault in cells)]
-    text = [["state", *columns]] + [[row, *(cells.get((row, column), "") for column in columns)] for row in rows]
-    widths = [max(len(line[number]) for line in text) for number in range(len(columns) + 1)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in text]
-    lines[:0] = LEGEND
-    (ROOT / "reports").mkdir(exist_ok=True)
-    (ROOT / "reports" / "fault-matrix.txt").write_text("\n".join(lines) + "\n")
-    terminalreporter.section("fault matrix")
-    for line in lines:
-        terminalreporter.write_line(line)
+    columns = ("controller", "ssh", "node", "disk", "kubelet", "containerd")
+    print_matrix(terminalreporter, config.stash[TABLE], columns, LEGEND, "fault-matrix.txt")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The cluster; tests/tools/story.py and cluster.py have what every test uses."""
+"""The cluster, and the table that the matrix of faults ends with; tests/tools/story.py and cluster.py have what every test uses."""
 
 from __future__ import annotations
 
@@ -13,10 +13,33 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "tests" / "tools"))
 
+from faults import print_matrix
 from story import Cluster
+
+TABLE = pytest.StashKey()
+LEGEND = """\
+What all three serve in the end, what brought them there, and seconds from the fault until nothing was left to happen.
+  self       the restore, which went on or took itself back
+  timer      the dead-man timer of a node, or the same at its start, brought at least this one there
+  +rollback  nothing had been stopped, and rollback.yml noted it; +resume: all kept the data, and restore.yml noted it
+""".splitlines()
+
+
+def pytest_configure(config):
+    config.stash[TABLE] = {}
+
+
+@pytest.fixture(scope="session")
+def table(request):
+    """{(state, fault): what became of the cell}."""
+    return request.config.stash[TABLE]
 
 
 @pytest.fixture(scope="session")
 def cluster():
     """The cluster, with a namespace for the tests."""
     return Cluster().open()
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    print_matrix(terminalreporter, config.stash[TABLE], ("controller", "power", "ssh", "peers", "step"), LEGEND, "fault-matrix-ha.txt")

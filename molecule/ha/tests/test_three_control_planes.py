@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 
 import pytest
@@ -23,6 +22,23 @@ while :; do
   sleep 0.02
 done
 rm -rf $t/staged
+"""
+# kubeadm reset leaves the containers alone where there is no crictl
+LEAVE = """
+kubeadm reset --force --cri-socket=/run/containerd/containerd.sock
+systemctl stop kubelet
+for task in $(ctr -n k8s.io tasks list -q); do ctr -n k8s.io tasks kill -s KILL $task; done
+while pgrep -x 'etcd|kube-apiserver' >/dev/null; do sleep 0.2; done
+for container in $(ctr -n k8s.io containers list -q); do ctr -n k8s.io containers delete $container; done
+rm -rf /etc/kubernetes/pki /etc/kubernetes/*.conf /var/lib/etcd.restore
+systemctl restart containerd
+[ -z "$(ls -A /var/lib/etcd 2>/dev/null)" ]
+"""
+JOIN = r"""
+set -e
+sed -e "s/^    token: .*/    token: $1/" -e "s/^controlPlane:$/controlPlane:\n  certificateKey: $2/" /kind/kubeadm.conf >/root/join.conf
+kubeadm join --config /root/join.conf --skip-phases=preflight
+rm /root/join.conf
 """
 
 
@@ -42,22 +58,15 @@ def live(cluster):
 
 
 def assert_one_healthy_cluster(cluster):
-    """Every member knows all members by their real addresses, and all hold the same."""
+    """Every member knows all members by their real addresses, all hold the same, and each API server serves it."""
     cluster.wait_ready(300)
-    members = {}
-    for host in cluster.nodes:
-        status = cluster.etcdctl("endpoint", "status", host=host)[0]["Status"]
-        listed = cluster.etcdctl("member", "list", host=host)["members"]
-        members[host] = (status["header"]["cluster_id"], sorted((item["name"], tuple(item["peerURLs"])) for item in listed))
-        manifest = cluster.run(host, "cat", "/etc/kubernetes/manifests/etcd.yaml")
-        name, url = (re.search(r"--%s=(\S+)" % flag, manifest).group(1) for flag in ("name", "initial-advertise-peer-urls"))
-        assert (name, (url,)) in members[host][1]
-    assert len({str(item) for item in members.values()}) == 1
-    assert all(len(item[1]) == len(cluster.nodes) for item in members.values())
+    cluster.prove_one_cluster()
 
-    revision = min(cluster.revision(host) for host in cluster.nodes)
-    hashes = {cluster.etcdctl("endpoint", "hashkv", "--rev=%d" % revision, host=host)[0]["HashKV"]["hash"] for host in cluster.nodes}
-    assert len(hashes) == 1
+
+def noted_everywhere(cluster, name):
+    """The text of a ConfigMap as each API server says, None when there is none."""
+    args = ("-n", cluster.namespace, "get", "configmap/" + name, "--ignore-not-found", "-o", "jsonpath={.data.text}")
+    return {cluster.own_kubectl(host, *args).strip() or None for host in cluster.nodes}
 
 
 def assert_as_before(cluster, before):
@@ -103,16 +112,43 @@ def test_the_controller_dies_between_stop_and_start(cluster, before):
     assert_as_before(cluster, before)
 
 
-def test_a_restore_of_all_members(cluster, before):
+def restore_all(cluster):
     with cluster.probe() as probe:
         cluster.playbook("restore.yml", *CONFIRMED)
         cluster.wait_ready(300)
     print(probe.gaps())
     assert_one_healthy_cluster(cluster)
-    assert cluster.noted("kept") == "yes"
-    assert cluster.noted("newest") is None
+    assert noted_everywhere(cluster, "kept") == {"yes"}
+    assert noted_everywhere(cluster, "newest") == {None}
     assert {cluster.transactions(host)[-1].state for host in cluster.nodes} == {"committed"}
+
+
+def test_a_restore_of_all_members_twice_in_a_row(cluster, before):
+    restore_all(cluster)
+    cluster.note("newest")
+    restore_all(cluster)
     cluster.apply(cluster.workload("new", cluster.namespace, "marker-new", replicas=3))
     wait_for(lambda: cluster.get("-n", cluster.namespace, "deployment/new")["status"].get("availableReplicas") == 3, 180, "new Pods run")
     cluster.kubectl("-n", cluster.namespace, "delete", "deployment/new")
     wait_for(lambda: not any(cluster.processes(host, "marker-new") for host in cluster.nodes), 120, "deleted Pods stop")
+
+
+def test_a_control_plane_joins_the_restored_cluster_with_kubeadm(cluster, before):
+    """As a new machine would: none of the old one's certificates or data is there any more."""
+    restore_all(cluster)
+    name = cluster.run("cp3", "hostname").strip()
+    cluster.run("cp3", "sh", "-c", LEAVE, timeout=300)
+    cluster.kubectl("delete", "node", name, "--ignore-not-found")
+    assert name not in {item.get("name") for item in cluster.etcdctl("member", "list")["members"]}
+
+    key = cluster.run("cp1", "kubeadm", "init", "phase", "upload-certs", "--upload-certs").split()[-1]
+    token = cluster.run("cp1", "kubeadm", "token", "create").strip()
+    cluster.run("cp3", "sh", "-c", JOIN, "join", token, key, timeout=400)
+    assert_one_healthy_cluster(cluster)
+    assert noted_everywhere(cluster, "kept") == {"yes"}
+
+    # and it is one like the others
+    cluster.playbook("install.yml")
+    cluster.playbook("snapshot.yml")
+    cluster.note("newest")
+    restore_all(cluster)

@@ -1,0 +1,241 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Every state of a restore of three members x what may happen to one of them there: all end on the old data, or all on the new.
+
+FAULTS=sample (every state once, every fault), all, none, or cells by name: FAULTS="swapped-power voted-controller".
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+from cluster import wait_for
+from faults import FaultyMembers, Run, Writers
+
+FORWARD = (
+    "begun",
+    "staging",
+    "staged",
+    "stopping",
+    "stopped",
+    "swapping",
+    "swapped",
+    "starting-etcd",
+    "etcd-started",
+    "starting",
+    "started",
+    "committing",  # the victim is about to vote, the others vote
+    "voted",  # all have voted, nobody has asked what was decided
+    "decided",  # and the victim does not write it down, the others do
+    "committed",
+)
+BACK = ("rolling-back", "rolled-back")
+STATES = FORWARD + BACK
+FAULTS = ("controller", "power", "ssh", "peers", "step")
+VOTES = ("committing", "voted", "decided")
+MANIFESTS = ["etcd.yaml", "kube-apiserver.yaml", "kube-controller-manager.yaml", "kube-scheduler.yaml"]
+
+SAMPLE = (
+    ("begun", "step"),
+    ("staging", "controller"),
+    ("staged", "power"),
+    ("stopping", "peers"),
+    ("stopped", "ssh"),
+    ("swapping", "step"),
+    ("swapped", "controller"),
+    ("starting-etcd", "power"),
+    ("etcd-started", "peers"),
+    ("starting", "ssh"),
+    ("started", "controller"),
+    ("committing", "controller"),
+    ("committing", "power"),
+    ("voted", "controller"),
+    ("voted", "peers"),
+    ("decided", "power"),
+    ("committed", "controller"),
+    ("rolling-back", "power"),
+    ("rolled-back", "ssh"),
+)
+
+
+def cells():
+    wanted = os.environ.get("FAULTS", "") or "sample"
+    if wanted == "sample":
+        return list(SAMPLE)
+    every = [(state, fault) for state in STATES for fault in FAULTS]
+    return [cell for cell in every if wanted == "all" or "%s-%s" % cell in wanted.split()]
+
+
+def expected(state):
+    """Which side all must be on in the end: nobody can decide to keep the data before all have voted, and nobody against it afterwards."""
+    return "new" if state in ("voted", "decided", "committed") else "old"
+
+
+@pytest.fixture(scope="module")
+def faulty(cluster):
+    """The cluster, with the failpoint in its nodes."""
+    faulty = FaultyMembers(cluster.name)
+    faulty.recover()
+    faulty.playbook("install.yml")
+    for host in faulty.nodes:
+        faulty.on(host).install_failpoint()
+    yield faulty
+    for host in faulty.nodes:
+        faulty.on(host).remove_failpoint()
+
+
+@pytest.fixture(scope="module")
+def snapshot(faulty):
+    """Of a cluster with these objects, which a restore brings back."""
+    faulty.mark("kept", "gone")
+    faulty.sign("new")
+    faulty.playbook("snapshot.yml")
+
+
+@pytest.fixture
+def old(faulty, snapshot):
+    """What the snapshot does not hold: objects that are gone since, and new ones.  Returns the inodes of the live databases."""
+    faulty.recover()
+    faulty.unmark("gone")
+    faulty.mark("after")
+    faulty.sign("old")
+    return {host: faulty.on(host).inode() for host in faulty.nodes}
+
+
+@pytest.fixture
+def runs():
+    """Playbooks that are running; none outlives its test."""
+    started = []
+    yield started
+    for run in started:
+        run.close()
+
+
+def side_of(facts):
+    """Which data lies on a node's disk as the live data: old, new, or something that it never should be."""
+    places = facts.get("inode", [])
+    if places == ["/var/lib/etcd/member/snap/db"]:
+        return "old"
+    if len(places) == 1 and places[0].startswith("/var/lib/etcd.restore/") and places[0].endswith("/old/member/snap/db"):
+        return "new"
+    return "the old database is in %s" % places
+
+
+def assert_all_on_one_side(faulty, before):
+    """One cluster of three members, that serves all of the old or all of the new, and nothing is lost."""
+    faulty.wait_ready(300)
+    facts = {host: faulty.on(host).member_facts(before[host]) for host in faulty.nodes}
+    sides = {host: side_of(found) for host, found in facts.items()}
+    print(sides, facts)
+    assert len(set(sides.values())) == 1, "split: %s" % sides
+    side = sides[faulty.node]
+    assert side in ("old", "new")
+    faulty.prove_one_cluster()
+    for host, found in facts.items():
+        marks = faulty.on(host).own_marks()
+        assert marks == dict.fromkeys(("kept", "after" if side == "old" else "gone"), faulty.marks_each), (host, marks)
+        assert sorted(found["manifest"]) == MANIFESTS, host
+        assert not set(found) & {"held", "unit", "armed"}, (host, found)
+    return side, facts
+
+
+def words(facts):
+    """{host: where its restore stands}."""
+    return {host: found["transaction"][-1].split()[1] for host, found in facts.items()}
+
+
+@pytest.mark.parametrize(("state", "fault"), cells())
+def test_all_or_none(faulty, old, runs, table, state, fault):
+    table[(state, fault)] = "FAILED"
+    hosts = list(faulty.nodes)
+    victim = faulty.on(hosts[(STATES.index(state) + FAULTS.index(fault)) % len(hosts)])
+    # armed before the state that is meant, and after it whoever waits for it should not wait long
+    deadman = 150 if state in FORWARD[FORWARD.index("starting") :] else 75
+    start_of_cell = time.monotonic()
+
+    def clock(what):
+        print("%5.1f s  %s" % (time.monotonic() - start_of_cell, what), flush=True)
+
+    def start(name, *args):
+        for variable in ("confirm=true", "deadman=%d" % deadman, "compare=false", "safety_snapshot=false", "report_dir=", "keep=1"):
+            args = (*args, "-e", "etcd_restore_" + variable)
+        # what waits for a member that is cut off waits for nothing
+        for step, seconds in (("stop", 60), ("start", 40 if fault == "peers" else 90), ("validate", 60)):
+            args = (*args, "-e", "etcd_restore_%s_timeout=%d" % (step, seconds))
+        runs.append(Run(faulty, name, "-e", "ansible_ssh_extra_args='-o ServerAliveCountMax=1 -o ConnectTimeout=5'", *args))
+        return runs[-1]
+
+    print("the victim is %s" % victim.node)
+    with Writers(faulty) as writers:
+        held = [faulty.on(host) for host in hosts] if state == "voted" else [victim]
+        for node in held:
+            node.hold_at(state, die="swapped" if state in BACK else None)
+        run = start("restore.yml")
+        for node in held:
+            node.wait_held(run, 300)
+        clock("held")
+        begun = time.monotonic()
+
+        # in the vote, what runs on the nodes dies with the controller: else they would all just finish
+        dies = [victim] if fault == "step" else held if fault == "controller" and state in VOTES else []
+        if fault == "controller":
+            run.kill()
+        elif fault == "power":
+            victim.power("off")
+        elif fault == "ssh":
+            victim.cut_ssh(run)
+        elif fault == "peers":
+            victim.cut_peers()
+        for node in held:
+            if node.node != victim.node or fault != "power":
+                node.let_go(die=node in dies)
+        clock("let go")
+        code = run.wait(400)
+        clock("the run has ended with %s" % code)
+        print(run.output()[-9000:])
+        if fault == "power":
+            victim.power("on")
+        elif fault == "peers":
+            victim.heal_peers()
+
+        wait_for(lambda: not any(faulty.on(host).is_armed() for host in hosts), deadman + 150, "every timer was disarmed or has gone off")
+        seconds = time.monotonic() - begun
+        clock("all have come to an end")
+        side, facts = assert_all_on_one_side(faulty, old)
+        clock("%s, proven on all: %s" % (side, words(facts)))
+    victim.heal_ssh()
+
+    by = "self"
+    done = {"old": "rolled-back", "new": "committed"}[side]
+    identity = facts[victim.node]["transaction"][-1].split()[0]
+    said = [faulty.run(host, "journalctl", "-o", "cat", "--no-pager", "-u", "etcd-restore-%s.service" % identity, check=False) for host in hosts]
+    print("\n".join(said))
+    if any("rollback of " + identity in text for text in said):
+        by = "timer"
+    if set(words(facts).values()) != {done}:
+        # Served all the time, or serves again; it only was not written down.
+        name, *args = {"old": ("rollback.yml",), "new": ("restore.yml", "-e", "etcd_restore_unfinished=resume")}[side]
+        again = start(name, *args)
+        again_code = again.wait(400)
+        print(again.output()[-6000:])
+        assert again_code == 0
+        again_side, facts = assert_all_on_one_side(faulty, old)
+        assert again_side == side
+        by += "+" + ("rollback" if side == "old" else "resume")
+        clock("written down by " + by)
+    assert set(words(facts).values()) == {done}
+
+    print(writers.story())
+    assert not writers.split(), "both sides took writes at once"
+    counters = faulty.counters()
+    assert all(counters[host] >= writers.last(host, side) for host in hosts), "a write is lost that was acknowledged: %s" % counters
+    assert side == expected(state)
+    if fault != "controller" and code == 0:
+        assert side == "new"
+    if side == "old" and fault != "controller":
+        assert code != 0
+    table[(state, fault)] = "%s %s %d s" % (side, by, seconds)
