@@ -115,21 +115,185 @@ def test_snapshot_from_the_root_from_playbooks_and_by_its_name(etcd, archive, tm
     assert sorted(os.listdir(str(tmp_path / "backups"))) == before
 
 
-def test_one_snapshot_per_cluster_on_the_first_host_that_can(etcd, tmp_path):
+@pytest.fixture
+def three(tmp_path):
+    """{inventory name: member} of a cluster of three that serves; their own names are others."""
+    cluster = harness.members(VERSION, tmp_path / "three", names=("n1", "n2", "n3"))
+    (tmp_path / "three").mkdir(exist_ok=True)
+    with cluster[0], cluster[1], cluster[2]:
+        assert all(member.ready() for member in cluster)
+        harness.fill(cluster[0])
+        yield dict(zip(("cp1", "cp2", "cp3"), cluster))
+
+
+# Nobody answers there, which is as a machine that is off, only faster.
+OFF = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
+
+
+def hosts_of(three, tmp_path, **more):
+    hosts = {}
+    for name, member in three.items():
+        (tmp_path / name).mkdir()
+        hosts[name] = with_tools(member, tmp_path / name, etcd_client_timeout=3, **more)
+    return hosts
+
+
+def let_lead(three, name):
+    """Make the member of this host the leader."""
+    found = json.loads(three[name].etcdctl("endpoint", "status", "--write-out=json").stdout)[0]["Status"]
+    if found["leader"] != found["header"]["member_id"]:
+        leader = next(member for member in three.values() if leads(member))
+        leader.etcdctl("move-leader", "%x" % found["header"]["member_id"])
+    assert leads(three[name])
+
+
+def leads(member):
+    found = json.loads(member.etcdctl("endpoint", "status", "--write-out=json").stdout)[0]["Status"]
+    return found["leader"] == found["header"]["member_id"]
+
+
+def taken(tmp_path, names):
+    return [name for name in names if (tmp_path / name / "backups").exists() and databases(tmp_path / name / "backups")]
+
+
+def stats(output):
+    """{name: value} of what the play handed on."""
+    text = output.partition("CUSTOM STATS")[2].partition("RUN:")[2].strip().splitlines()[0]
+    return json.loads(text)
+
+
+def flat(output):
+    """Output without the line breaks and escapes of how Ansible shows text."""
+    return " ".join(output.replace('\\"', '"').split())
+
+
+def test_one_snapshot_of_a_member_that_does_not_lead(three, tmp_path):
+    hosts = hosts_of(three, tmp_path)
+    let_lead(three, "cp1")
+    rc, output, recap = play("playbooks/snapshot.yml", tmp_path, hosts)
+    assert rc == 0 and all(counts["failed"] == counts["ignored"] == 0 for counts in recap.values()), output
+    assert taken(tmp_path, three) == ["cp2"], output
+    assert "cp2 (etcd member n2) takes the snapshot: it is caught up" in flat(output) and "which is cp1 (etcd member n1)" in flat(output)
+    assert "WARNING:" not in output
+    handed = stats(output)
+    assert (handed["etcd_snapshot"]["host"], handed["etcd_snapshot"]["member"], handed["etcd_snapshot"]["leader"]) == ("cp2", "n2", False)
+    assert handed["etcd_snapshots"] == [handed["etcd_snapshot"]] and handed["etcd_snapshot_warnings"] == []
+    manifest = json.loads((tmp_path / "cp2" / "backups" / (databases(tmp_path / "cp2" / "backups")[0] + ".json")).read_text())
+    assert (manifest["member"]["name"], manifest["member"]["leader"]) == ("n2", False)
+    assert sorted(member["name"] for member in manifest["members"]) == ["n1", "n2", "n3"]
+    # the one that is alone in the play is the leader
+    rc, output, _recap = play("playbooks/snapshot.yml", tmp_path, hosts, "-l", "cp1")
+    assert rc == 0 and taken(tmp_path, three) == ["cp1", "cp2"] and "although it is the leader" in flat(output), output
+    assert stats(output)["etcd_snapshot"]["leader"] is True
+    # and the one that is asked for may be
+    rc, output, _recap = play("playbooks/snapshot.yml", tmp_path, hosts, "-e", "etcd_snapshot_from=n1")
+    assert rc == 0 and len(databases(tmp_path / "cp1" / "backups")) == 2 and "as etcd_snapshot_from says" in flat(output), output
+    # check mode chooses as well, and takes nothing
+    rc, output, recap = play("playbooks/snapshot.yml", tmp_path, hosts, "--check")
+    assert rc == 0 and "would be taken into" in flat(output) and len(databases(tmp_path / "cp2" / "backups")) == 1, output
+
+
+def test_hosts_that_are_down_do_not_fail_the_backup(three, tmp_path):
+    hosts = hosts_of(three, tmp_path)
+    let_lead(three, "cp1")
+    # one cannot be reached, although its etcd runs
+    hosts["cp2"].update(OFF)
+    rc, output, recap = play("playbooks/snapshot.yml", tmp_path, hosts)
+    assert rc == 0, output
+    assert taken(tmp_path, three) == ["cp3"] and recap["cp3"]["failed"] == 0, output
+    assert recap["cp2"]["unreachable"] == recap["cp2"]["failed"] == 0, output
+    assert "WARNING: cp2 was left out of the backup: it cannot be reached: Failed to connect" in flat(output), output
+    assert len(stats(output)["etcd_snapshot_warnings"]) == 1
+    # its etcd is dead as well
+    three["cp2"].kill()
+    del hosts["cp2"]["ansible_connection"]
+    rc, output, recap = play("playbooks/snapshot.yml", tmp_path, hosts)
+    assert rc == 0 and len(databases(tmp_path / "cp3" / "backups")) == 2, output
+    assert "WARNING: cp2 was left out of the backup: etcd at " + three["cp2"].endpoint in flat(output), output
+    # with only the leader left there is a snapshot all the same
+    hosts["cp3"].update(OFF)
+    rc, output, recap = play("playbooks/snapshot.yml", tmp_path, hosts)
+    assert rc == 0 and taken(tmp_path, three) == ["cp1", "cp3"], output
+    assert len(stats(output)["etcd_snapshot_warnings"]) == 2 and "although it is the leader" in flat(output)
+
+
+def test_without_a_quorum_nothing_is_taken(three, tmp_path):
+    hosts = hosts_of(three, tmp_path)
+    three["cp2"].kill()
+    three["cp3"].kill()
+    hosts["cp3"].update(OFF)
+    rc, output, recap = play("playbooks/snapshot.yml", tmp_path, hosts)
+    assert rc == 2 and [counts["failed"] for counts in recap.values()] == [1, 1, 1], output
+    assert taken(tmp_path, three) == []
+    for words in ("No snapshot was taken, since no etcd member of cp1, cp2, cp3 can be relied on", "cp1 (etcd member n1): ", "k8s_dr.etcd.salvage"):
+        assert words in flat(output), output
+
+
+def test_nobody_can_be_reached(three, tmp_path):
+    hosts = {name: dict(own, **OFF) for name, own in hosts_of(three, tmp_path).items()}
+    rc, output, _recap = play("playbooks/snapshot.yml", tmp_path, hosts)
+    assert rc == 2 and "No snapshot was taken, since no etcd member of cp1, cp2, cp3 can be relied on" in flat(output), output
+    assert "salvage" not in output
+
+
+def wrapper(path, tool, script):
+    """An etcdctl that is another one in a single respect."""
+    path.mkdir()
+    for name, real in harness.tools(VERSION).items():
+        text = '#!/bin/sh\ncase "$*" in %s) %s "$@" %s;; esac\nexec %s "$@"\n' % (script[0], real, script[1], real) if name == tool else None
+        if text:
+            (path / name).write_text(text)
+            (path / name).chmod(0o755)
+        else:
+            (path / name).symlink_to(real)
+    return str(path)
+
+
+def test_one_that_lags_is_not_chosen(three, tmp_path):
+    hosts = hosts_of(three, tmp_path)
+    let_lead(three, "cp1")
+    slow = ("*endpoint\\ status*", "| sed 's/\"revision\":[0-9]*/\"revision\":7/'; exit 0")
+    hosts["cp2"]["etcd_client_bin_dir"] = wrapper(tmp_path / "slow", "etcdctl", slow)
+    rc, output, _recap = play("playbooks/snapshot.yml", tmp_path, hosts)
+    assert rc == 0 and taken(tmp_path, three) == ["cp3"], output
+    assert "cp2 (etcd member n2) was left out of the backup: it is behind: it has revision 7, and its cluster had " in flat(output), output
+
+
+def test_one_that_cannot_take_it_leaves_it_to_the_next(three, tmp_path):
+    hosts = hosts_of(three, tmp_path)
+    let_lead(three, "cp1")
+    (tmp_path / "file").write_text("no directory")
+    hosts["cp2"]["etcd_snapshot_dir"] = str(tmp_path / "file")
+    rc, output, recap = play("playbooks/snapshot.yml", tmp_path, hosts)
+    assert rc == 0 and taken(tmp_path, three) == ["cp3"] and recap["cp2"]["failed"] == 0, output
+    assert "WARNING: No snapshot was taken on cp2 (etcd member n2): %s is not a directory" % (tmp_path / "file") in flat(output), output
+    for own in hosts.values():
+        own["etcd_snapshot_dir"] = str(tmp_path / "file")
+    rc, output, recap = play("playbooks/snapshot.yml", tmp_path, hosts)
+    assert rc == 2 and [counts["failed"] for counts in recap.values()] == [1, 1, 1], output
+    assert "No snapshot was taken. cp2 (etcd member n2): " in flat(output), output
+    # nor does a host without tools cost the others their snapshot
+    for name, own in hosts.items():
+        own["etcd_snapshot_dir"] = str(tmp_path / name / "backups")
+    hosts["cp2"].update(etcd_client_source="archive", etcd_client_archive="/nonexistent/etcd.tar.gz")
+    rc, output, recap = play("playbooks/snapshot.yml", tmp_path, hosts)
+    assert rc == 0 and len(databases(tmp_path / "cp3" / "backups")) == 2 and "WARNING: cp2 was left out" in flat(output), output
+
+
+def test_one_snapshot_per_cluster(etcd, three, tmp_path):
+    hosts = hosts_of(three, tmp_path)
     (tmp_path / "other").mkdir()
-    with harness.Etcd(VERSION, tmp_path / "other") as other:
-        harness.fill(other)
-        own = {name: tmp_path / name for name in ("a1", "a2", "a3", "b1", "b2")}
-        hosts = {}
-        for name, directory in own.items():
-            directory.mkdir()
-            hosts[name] = with_tools(etcd if name[0] == "a" else other, directory)
-        # the first host of the first cluster does not answer
-        hosts["a1"].update(etcd_client_endpoint="https://127.0.0.1:1", etcd_client_timeout=2)
-        rc, output, recap = play("playbooks/snapshot.yml", tmp_path, hosts)
-        assert rc == 0 and all(counts["failed"] == 0 for counts in recap.values()), output
-        taken = [name for name, directory in own.items() if (directory / "backups").exists()]
-        assert taken == ["a2", "b1"], output
+    hosts["other"] = with_tools(etcd, tmp_path / "other", etcd_client_timeout=3)
+    let_lead(three, "cp1")
+    hosts["cp3"].update(OFF)
+    rc, output, recap = play("playbooks/snapshot.yml", tmp_path, hosts)
+    assert rc == 0 and taken(tmp_path, hosts) == ["cp2", "other"], output
+    assert sorted(found["host"] for found in stats(output)["etcd_snapshots"]) == ["cp2", "other"]
+    # a cluster that is silent as a whole is not taken for a member of another
+    hosts["other"]["etcd_client_endpoint"] = "https://127.0.0.1:1"
+    rc, output, recap = play("playbooks/snapshot.yml", tmp_path, hosts)
+    assert rc == 2 and recap["other"]["failed"] == 1 and recap["cp2"]["failed"] == 0, output
+    assert len(databases(tmp_path / "cp2" / "backups")) == 2 and "that has no snapshot now" in flat(output), output
 
 
 def test_no_member_that_can_be_relied_on_is_a_failure(etcd, tmp_path):
