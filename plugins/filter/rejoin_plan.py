@@ -184,7 +184,7 @@ def _standing(facts, via, matched):
         answering = [member for member in facts["members"] or [] if member["id"] in matched and member["healthy"]]
         if answering and not own:
             # its tools are to be installed yet, so nobody could ask there
-            return "member", "", "is a healthy member"
+            return "member", "", "it is a healthy member"
         if answering:
             return None, (
                 "The cluster's member %s answers at %s, but etcd of %s does not answer on the host itself (%s): that is another machine with its name or "
@@ -193,9 +193,9 @@ def _standing(facts, via, matched):
         return None, "", "its etcd does not answer"
     if via is None or (own["cluster_id"] == others["cluster_id"] and own["member_id"] in listed):
         if own.get("is_learner"):
-            return "learner", "", "is a member without a vote"
+            return "learner", "", "it is a member without a vote"
         if own.get("healthy"):
-            return "member", "", "is a healthy member with a vote"
+            return "member", "", "it is a healthy member with a vote"
         if facts["discard"]:
             return None, "", "its etcd is a member and not healthy"
         return None, (
@@ -226,7 +226,7 @@ def _case(facts, via, matched, transaction):
     if transaction and transaction["state"] != "committed":
         return "retiring", "", "a rejoin was interrupted while it stopped the control plane"
     if transaction:
-        return "retired", "", "is stopped, and its old data is in %s/old" % transaction["path"]
+        return "retired", "", "it is stopped, and its old data is in %s/old" % transaction["path"]
     if not node.get("complete"):
         return "", _manifests(facts, via), ""
     if case or refusal:
@@ -254,7 +254,7 @@ def rejoin_plan(facts):
         return dict(answer, refusals=[refusal])
     if via is None and not transaction and facts["node"].get("complete") and _alone(facts):
         # the only one that works, as the one that was restored
-        return dict(answer, case="member", why="is a healthy member with a vote, and the only one", cluster_id=facts["own"]["cluster_id"])
+        return dict(answer, case="member", why="it is a healthy member with a vote, the only one that could be asked", cluster_id=facts["own"]["cluster_id"])
     name, urls = facts["node"]["etcd"].get("name", ""), set((facts["node"]["etcd"].get("peer_urls") or "").split(",")) - {""}
     members = via["etcd"].get("members", []) if via else []
     matched = [member for member in members if (name and member["name"] == name) or urls & set(member["peer_urls"])]
