@@ -34,6 +34,8 @@ decision() { ask "$1" get --print-value-only "$KEY/decision"; }
 decide_for() { # unless there is a decision; with the compares on standard input
   { cat; printf 'version("%s/decision") = "0"\n\nput %s/decision %s\n\n\n' "$KEY" "$KEY" "$2"; } | ask "$1" txn > /dev/null
 }
+# it ended before it voted
+[ -e "$T/restored-cluster" ] || [ $# = 0 ] || [ "$1" = vote ] || { echo rolled-back; exit 0; }
 read -r restored < "$T/restored-cluster" || exit 1
 elsewhere=
 for e in $ENDPOINTS; do

@@ -77,6 +77,14 @@ def test_one_vote_that_is_missing_takes_all_back(restore):
     assert set(restore.ask_all()) == {(0, "rolled-back")}
 
 
+def test_a_node_that_ended_before_it_voted_goes_back(restore):
+    """Its state said that it would vote; nobody can have decided to keep the data, so there is nobody whom it would have to ask."""
+    (restore.root / "cp1" / "restored-cluster").unlink()
+    assert restore.ask("cp1", "--timer") == (0, "rolled-back")
+    assert restore.ask("cp1", "abort") == (0, "rolled-back")
+    assert restore.ask("cp1", "vote")[0] == 1
+
+
 @pytest.mark.parametrize("dummy", range(3))
 def test_whoever_comes_first_everybody_gets_the_same_answer(restore, dummy):
     restore.ask_all("vote", times=1)
