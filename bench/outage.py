@@ -40,6 +40,8 @@ MANIFESTS = "/etc/kubernetes/manifests"
 MEGABYTES = {"small": 1, "large": 1100}  # beside what Kubernetes keeps there itself
 # What the issue of an outage is judged by: (ratio, limit).
 TARGETS = {"ours / floor": 1.25, "ours / textbook": 0.2, "worst / median of ours": 2.0, "large / small of ours": 1.2}
+# With three nodes starting three API servers takes most of it, by whatever procedure; what two by hand once took on two cores, in seconds.
+TARGETS_MEMBERS = dict(TARGETS, **{"ours / textbook": 0.9, "ours / 17.5 s": 0.9, "ours / 22.5 s": 0.9})
 QUESTIONS = {"readyz": "/readyz", "read": "read", "write": "write"}
 # A kubelet that was just restarted is slow to stop Pods, and one that was not remembers back-offs of the run before.
 SETTLE = int(os.environ.get("SETTLE", "") or 25)
@@ -64,6 +66,39 @@ etcdutl snapshot restore "$1" --data-dir /var/lib/etcd --name "$2" --initial-clu
 stamp swapped
 mv @MANIFESTS@.textbook/*.yaml @MANIFESTS@/
 until curl -fsk -m 2 -o /dev/null https://127.0.0.1:6443/readyz; do sleep 0.2; done
+stamp started
+systemctl restart kubelet
+rmdir @MANIFESTS@.textbook
+""".replace("@MANIFESTS@", MANIFESTS)
+
+# By hand, the best way that was found for several members: as above, with all members from one snapshot as etcd.io tells; etcd before the API servers,
+# the API servers not left the 30 s that they would take, and every node at the same step before any takes the next: at each line that is read.
+# kubelet is kept: it takes 6 s to start, while every node waits for it.
+BY_HAND = r"""
+set -eu
+stamp() { echo "$1 $(date +%s.%N)"; }
+names='etcd|kube-apiserver|kube-controller|kube-scheduler'
+pods=$(for pid in $(pgrep -x "$names"); do grep -o 'pod[0-9a-f]\{32\}' /proc/$pid/cgroup || :; done | sort -u)
+stamp stopping
+mkdir -p @MANIFESTS@.textbook
+for name in kube-scheduler kube-controller-manager kube-apiserver etcd; do mv @MANIFESTS@/$name.yaml @MANIFESTS@.textbook/; done
+sleep 0.5
+pkill -KILL -x kube-apiserver || :
+# their sandboxes too, or kubelet starts containers in one that it is about to end, and backs off
+while pgrep -x "$names" >/dev/null || grep -qsF "$pods" /proc/[0-9]*/cgroup; do sleep 0.1; done
+stamp stopped
+read -r go
+mv /var/lib/etcd /var/lib/etcd.textbook
+etcdutl snapshot restore "$1" --data-dir /var/lib/etcd --name "$2" --initial-cluster "$3" --initial-advertise-peer-urls "$4" \
+  --bump-revision "$5" --mark-compacted --initial-cluster-token "$6" 2>&1
+stamp swapped
+read -r go
+mv @MANIFESTS@.textbook/etcd.yaml @MANIFESTS@/
+until curl -fs -m 2 http://127.0.0.1:2381/health | grep -q true; do sleep 0.1; done
+stamp etcd-started
+read -r go
+mv @MANIFESTS@.textbook/*.yaml @MANIFESTS@/
+until curl -fsk -m 2 -o /dev/null https://127.0.0.1:6443/readyz; do sleep 0.1; done
 stamp started
 systemctl restart kubelet
 rmdir @MANIFESTS@.textbook
@@ -267,6 +302,16 @@ class Bench:
         cluster.run("cp1", "rm", "-rf", place)
         self.playbook("snapshot.yml", "-l", "cp1", "-e", "etcd_snapshot_dir=" + place)
         self.snapshots[size] = cluster.run("cp1", "sh", "-c", "ls -t %s/*.db | head -n 1" % place).strip()
+        if len(cluster.nodes) > 1:
+            # what an operator has brought there before anything is stopped, at a place where ours does not look
+            for host in cluster.nodes:
+                self.bring(self.snapshots[size], host, "%s/%s.copy" % (BACKUPS, size))
+
+    def bring(self, source, host, target):
+        """Copy a file of the first node to another node."""
+        cluster = self.cluster
+        script = '%s exec "$1" cat "$2" | %s exec -i "$3" sh -c \'mkdir -p -m 700 "${1%%/*}" && cat >"$1"\' sh "$4"' % (cluster.engine, cluster.engine)
+        subprocess.run(["bash", "-o", "pipefail", "-c", script, "bring", cluster.nodes["cp1"], source, cluster.nodes[host], target], check=True)
 
     def settle(self):
         """The same start for every run: nothing in flight, no back-off, a kubelet that has had time."""
@@ -303,42 +348,61 @@ class Bench:
         settings.update(json.loads(os.environ.get("RESTORE_VARS", "") or "{}"))
         self.playbook("restore.yml", "-l", hosts, "-e", json.dumps(settings))
         newest = self.cluster.transactions()[-1].path
-        stamps = {}
-        for line in self.cluster.run("cp1", "cat", newest + "/log").splitlines():
-            state, when = line.split()
-            whole, dot, fraction = when.rstrip("Z").partition(".")
-            stamps[state] = calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + float("0" + dot + fraction)
-        return stamps
+        return latest([read_log(self.cluster.run(host, "cat", newest + "/log")) for host in self.cluster.nodes])
 
     def textbook(self, size):
         """The documentation's commands, by one script in the node."""
+        if len(self.cluster.nodes) > 1:
+            return self.textbook_members(size)
         flags = dict(re.findall(r"--([a-z-]+)=(\S+)", self.cluster.run("cp1", "cat", MANIFESTS + "/etcd.yaml")))
         # the documentation's number; above the live revision too, which earlier runs have raised
         bump = str(1000000000 + self.cluster.revision())
         arguments = [self.snapshots[size], flags["name"], flags["initial-cluster"], flags["initial-advertise-peer-urls"], bump]
         return read_stamps(self.cluster.run("cp1", "sh", "-c", TEXTBOOK, "textbook", *arguments, timeout=600))
 
+    def textbook_members(self, size):
+        """By one script in each node, each with its own copy of the snapshot."""
+        cluster = self.cluster
+        flags = {host: dict(re.findall(r"--([a-z-]+)=(\S+)", cluster.run(host, "cat", MANIFESTS + "/etcd.yaml"))) for host in cluster.nodes}
+        all_of_them = ",".join("%(name)s=%(initial-advertise-peer-urls)s" % flags[host] for host in cluster.nodes)
+        bump = str(1000000000 + max(cluster.revision(host) for host in cluster.nodes))
+        token = "textbook-%d" % time.time()
+        copy = "%s/%s.copy" % (BACKUPS, size)
+        arguments = {
+            host: ["sh", "-c", BY_HAND, "by-hand", copy, flags[host]["name"], all_of_them, flags[host]["initial-advertise-peer-urls"], bump, token]
+            for host in cluster.nodes
+        }
+        return self.together(arguments, ("stopped", "swapped", "etcd-started", "started"))
+
     def floor(self, dummy):
-        """Stop and start, by one script in each node; all nodes end one step before any begins the next."""
-        cluster, output = self.cluster, {}
-        running = {}
-        for host, node in cluster.nodes.items():
-            argv = [cluster.engine, "exec", "-i", node, "python3", "-c", FLOOR]
-            running[host] = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for barrier in ("stopped", "etcd-started", "started"):
-            for host, process in running.items():
-                for line in process.stdout:
-                    output[host] = output.get(host, "") + line
-                    if line.startswith(barrier + " "):
-                        break
-                else:
-                    raise SandboxError("the floor's script on %s ended before %s: %s" % (host, barrier, output.get(host, "").strip()))
+        """Stop and start, by one script in each node."""
+        return self.together({host: ["python3", "-c", FLOOR] for host in self.cluster.nodes}, ("stopped", "etcd-started", "started"))
+
+    def together(self, commands, barriers):
+        """A script in each node; all nodes end one step before any begins the next.  When the last of them ended each."""
+        output, running = {}, {}
+        try:
+            for host, command in commands.items():
+                argv = [self.cluster.engine, "exec", "-i", self.cluster.nodes[host], *command]
+                running[host] = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            for barrier in barriers:
+                for host, process in running.items():
+                    for line in process.stdout:
+                        output[host] = output.get(host, "") + line
+                        if line.startswith(barrier + " "):
+                            break
+                    else:
+                        raise SandboxError("the script on %s ended before %s: %s" % (host, barrier, output.get(host, "").strip()))
+                for process in running.values():
+                    if barrier != barriers[-1]:
+                        process.stdin.write("\n")
+                        process.stdin.flush()
             for process in running.values():
-                process.stdin.write("\n")
-                process.stdin.flush()
-        for process in running.values():
-            process.communicate()
-        return read_stamps(output["cp1"])
+                process.communicate()
+        finally:
+            for process in running.values():
+                process.kill()
+        return latest([read_stamps(text) for text in output.values()])
 
     # -- one run --------------------------------------------------------------------------------------------------
 
@@ -396,6 +460,23 @@ def read_stamps(output):
     return {state: float(when) for state, when in re.findall(r"^([a-z-]+) (\d+\.\d+)$", output, re.MULTILINE)}
 
 
+def read_log(text):
+    """{state: time} of a restore's own log."""
+    stamps = {}
+    for line in text.splitlines():
+        state, when = line.split()
+        whole, dot, fraction = when.rstrip("Z").partition(".")
+        stamps[state] = calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + float("0" + dot + fraction)
+    return stamps
+
+
+def latest(nodes):
+    """{state: when the last node had come to it}; the first to stop is the beginning."""
+    stamps = {state: max(node[state] for node in nodes) for state in nodes[0] if all(state in node for node in nodes)}
+    stamps["stopping"] = min(node["stopping"] for node in nodes)
+    return stamps
+
+
 def phases(stamps, outage):
     """Seconds by phase; `around` is what the outage is longer than these, by the reaction of who asks."""
     result = {}
@@ -421,7 +502,7 @@ def table(rows):
     print(flush=True)
 
 
-def summarize(runs):
+def summarize(runs, targets):
     """{size: {variant: {n, failed, question: {median, worst}, phases}}} and {(ratio, size): {question: value}}."""
     summary, ratios = {}, {}
     for run in runs:
@@ -446,6 +527,9 @@ def summarize(runs):
     for size, variants in summary.items():
         ours = variants.get("ours", {})
         ratio("ours / floor", size, ours, variants.get("floor", {}))
+        for name in targets if ours.get("n") else ():
+            if name.startswith("ours / ") and name.endswith(" s"):
+                ratios[name, size] = {question: ours[question]["median"] / float(name.split()[2]) for question in QUESTIONS}
         ratio("ours / textbook", size, ours, variants.get("textbook", {}))
         ratio("worst / median of ours", size, ours, ours)
     ratio("large / small of ours", "", summary.get("large", {}).get("ours", {}), summary.get("small", {}).get("ours", {}))
@@ -454,7 +538,8 @@ def summarize(runs):
 
 def show(runs, about):
     """The tables, and the same as JSON."""
-    summary, ratios = summarize(runs)
+    targets = TARGETS if about["nodes"] == 1 else TARGETS_MEMBERS
+    summary, ratios = summarize(runs, targets)
     print("\nHow long the API was away, in seconds: median / worst; new connections every 0.2 s from outside\n")
     rows = [("database", "variant", "runs", "failed", *QUESTIONS)]
     for size, variants in summary.items():
@@ -474,21 +559,21 @@ def show(runs, about):
     print("Against the targets\n")
     rows = [("ratio", "database", "at most", *QUESTIONS)]
     for (name, size), values in ratios.items():
-        limit = TARGETS[name]
+        limit = targets[name]
         rows.append((name, size, str(limit), *("%.2f %s" % (values[q], "yes" if values[q] <= limit else "NO") if q in values else "-" for q in QUESTIONS)))
     table(rows)
 
     for run in runs:
         if run["problem"]:
             print("FAILED: %(size)s %(variant)s, run %(number)d: %(problem)s" % run)
-    named = [dict(values, ratio=name, size=size, limit=TARGETS[name]) for (name, size), values in ratios.items()]
+    named = [dict(values, ratio=name, size=size, limit=targets[name]) for (name, size), values in ratios.items()]
     REPORT.write_text(json.dumps(dict(about, summary=summary, ratios=named, runs=runs), indent=2) + "\n")
     print("All of it: %s and %s" % (REPORT.relative_to(ROOT), LOG.name), flush=True)
 
 
-def plan(sizes, rounds, nodes):
+def plan(sizes, rounds):
     """[(size, variant, number)]: the variants in turn, each round beginning with another one."""
-    variants = ("ours", "textbook", "floor") if nodes == 1 else ("ours", "floor")
+    variants = ("ours", "textbook", "floor")
     steps = []
     for size in sizes:
         for number in range(rounds):
@@ -518,7 +603,7 @@ def main():
     REPORT.parent.mkdir(exist_ok=True)
     LOG.write_text("")
     about = {"began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "nodes": nodes, "rounds": rounds, "settle": SETTLE}
-    steps, runs = plan(sizes, rounds, nodes), []
+    steps, runs = plan(sizes, rounds), []
     # a kill gets the same end as Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
