@@ -61,7 +61,9 @@ _value:
   type: dict
 """
 
-_PEER, _CLIENT = 2380, 2379
+# etcd's own, where a URL names none
+_PEER = 2380
+_CLIENT = 2379
 
 
 def _address(url):
