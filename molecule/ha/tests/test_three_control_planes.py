@@ -27,9 +27,11 @@ rm -rf $t/staged
 LEAVE = """
 kubeadm reset --force --cri-socket=/run/containerd/containerd.sock
 systemctl stop kubelet
-for task in $(ctr -n k8s.io tasks list -q); do ctr -n k8s.io tasks kill -s KILL $task; done
-while pgrep -x 'etcd|kube-apiserver' >/dev/null; do sleep 0.2; done
-for container in $(ctr -n k8s.io containers list -q); do ctr -n k8s.io containers delete $container; done
+until [ -z "$(ctr -n k8s.io containers list -q)" ]; do
+  for container in $(ctr -n k8s.io containers list -q); do
+    ctr -n k8s.io tasks delete --force $container; ctr -n k8s.io containers delete $container
+  done >/dev/null 2>&1
+done
 rm -rf /etc/kubernetes/pki /etc/kubernetes/*.conf /var/lib/etcd.restore
 systemctl restart containerd
 [ -z "$(ls -A /var/lib/etcd 2>/dev/null)" ]
