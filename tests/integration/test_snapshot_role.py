@@ -294,6 +294,11 @@ def test_one_snapshot_per_cluster(etcd, three, tmp_path):
     rc, output, recap = play("playbooks/snapshot.yml", tmp_path, hosts)
     assert rc == 2 and recap["other"]["failed"] == 1 and recap["cp2"]["failed"] == 0, output
     assert len(databases(tmp_path / "cp2" / "backups")) == 2 and "that has no snapshot now" in flat(output), output
+    # a control plane that has no etcd, as one that was stopped for good, has nothing to be missed
+    (tmp_path / "other" / "manifests").mkdir()
+    rc, output, recap = play("playbooks/snapshot.yml", tmp_path, hosts)
+    assert rc == 0 and recap["other"]["failed"] == 0, output
+    assert "WARNING: other was left out of the backup: etcd at https://127.0.0.1:1" in flat(output), output
 
 
 def test_no_member_that_can_be_relied_on_is_a_failure(etcd, tmp_path):
