@@ -134,7 +134,7 @@ MEMBER_FACTS = r"""
 cd %s.restore 2>/dev/null && for d in *; do [ ! -e $d/plan.json ] || echo "transaction $d $(cat $d/state)"; done
 find %s %s.restore -inum $INODE -path '*/snap/db' 2>/dev/null | sed 's/^/inode /'
 ls -A /etc/kubernetes/manifests | sed 's/^/manifest /'
-ls -d /etc/kubernetes/manifests?* 2>/dev/null | sed 's/^/held /'
+ls -d /etc/kubernetes/manifests?*/* 2>/dev/null | sed 's/^/held /'
 ls -d /etc/systemd/system/etcd-restore-* /etc/systemd/system/*.wants/etcd-restore-* 2>/dev/null | sed 's/^/unit /'
 systemctl list-timers --all --no-legend 'etcd-restore-*' | sed 's/^/armed /'
 """ % (DATA, DATA, DATA)
@@ -376,8 +376,8 @@ class FaultyMembers(FaultyCluster):
         self.wait_ready(300)
         for node in nodes:
             # those that still hold the manifests of a retired node are none of ours
-            keep = "[ -e /etc/kubernetes/manifests.restore-$d ] || rm -rf ./$d"
-            node.run(node.node, "sh", "-c", "cd %s 2>/dev/null || exit 0; for d in *; do [ ! -d $d ] || %s; done" % (self.restores, keep))
+            keep = "h=/etc/kubernetes/manifests.restore-$d; rmdir $h 2>/dev/null; [ -e $h ] || rm -rf ./$d"
+            node.run(node.node, "sh", "-c", "cd %s 2>/dev/null || exit 0; for d in *; do [ ! -d $d ] || { %s; }; done" % (self.restores, keep))
 
 
 class Writers:
