@@ -64,6 +64,9 @@ _RETIRED_LATER = 180
 
 # kubelet and the runtime need time to see a removed manifest (0.2 s); the API server is not left its 30 s.
 _KILL_AFTER = 0.5
+# A kubelet that was started while no API server answered, as after a power failure without a quorum, starts static Pods but never stops one: it
+# skips deletions until it has heard of all its Pods. From here on it is done for it, as it would: first asked, 10 s later killed.
+_END_AFTER = 15.0
 # A kubelet that has backed off (10 s to 5 min) forgets it when it is restarted.
 _RESTART_KUBELET_AFTER = 8.0
 # Another annotation makes another Pod: of the one that was stopped a moment ago kubelet still has sandboxes, a status and a
@@ -389,6 +392,7 @@ class Transaction:
     def _wait_until_stopped(self, database, pods, timeout):
         start = time.monotonic()
         ports = [urlsplit(url) for url in self.plan["listen_urls"]]
+        asked = set()
         while True:
             left = self._running(COMPONENTS, pods)
             elapsed = time.monotonic() - start
@@ -401,12 +405,13 @@ class Transaction:
                     "%s still ran %d s after kubelet was told to stop the control plane%s; the data was not touched"
                     % (names, timeout, ", and the database is in use" if locked else "")
                 )
-            if elapsed > _KILL_AFTER:
-                # It holds no state, and would use its whole 30 s of grace.
-                for process in left:
-                    if process.name == "kube-apiserver":
-                        with contextlib.suppress(OSError):
-                            os.kill(process.pid, signal.SIGKILL)
+            for process in left if elapsed > _KILL_AFTER else ():
+                # The API server holds no state, and would use its whole 30 s of grace.
+                kill = process.name == "kube-apiserver" or elapsed > _END_AFTER + 10
+                if kill or (elapsed > _END_AFTER and process.pid not in asked):
+                    asked.add(process.pid)
+                    with contextlib.suppress(OSError):
+                        os.kill(process.pid, signal.SIGKILL if kill else signal.SIGTERM)
             time.sleep(_POLL)
 
     # -- swap -----------------------------------------------------------------------------------------------------

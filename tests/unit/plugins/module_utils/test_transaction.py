@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -384,6 +385,30 @@ def test_stop_times_out_with_the_names_of_what_still_runs(node, monkeypatch):
     assert node.transaction.state()[0] == "stopping"
     assert node.rollback().returncode == 0
     node.is_old()
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_what_kubelet_does_not_stop_is_asked_once_and_then_killed(node, monkeypatch, stubborn):
+    """As a kubelet that was started while no API server answered."""
+    sent = []
+
+    class Left:
+        pid, name, pod = 4711, "etcd", "x"
+
+    def kill(pid, number):
+        sent.append((pid, number))
+
+    def remaining(*dummy):
+        return [] if any(number == signal.SIGKILL or not stubborn for pid, number in sent) else [Left]
+
+    node.stage()
+    monkeypatch.setattr(_transaction, "remaining", remaining)
+    monkeypatch.setattr(_transaction.os, "kill", kill)
+    monkeypatch.setattr(_transaction, "_KILL_AFTER", 0)
+    monkeypatch.setattr(_transaction, "_END_AFTER", -9.7 if stubborn else 0)
+    node.transaction.stop(10)
+    assert sent == [(4711, signal.SIGTERM)] + [(4711, signal.SIGKILL)] * stubborn
+    assert node.transaction.state()[0] == "stopped"
 
 
 def test_swap_refuses_when_etcd_came_back(node, monkeypatch):
