@@ -113,11 +113,20 @@ def ansible(module, *more, environment=None, limit=120, **args):
 
 
 def free_ports(count):
-    sockets = [socket.socket() for _unused in range(count)]
+    """Ports of 127.0.0.1 that are free and lead here: packet filters may forward a free one to a container that is gone."""
+    sockets, ports = [], []
     try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        while len(ports) < count:
+            sockets.append(socket.socket())
+            sockets[-1].bind(("127.0.0.1", 0))
+            sockets[-1].listen()
+            port = sockets[-1].getsockname()[1]
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                ports.append(port)
+            except OSError:
+                pass
+        return ports
     finally:
         for one in sockets:
             one.close()

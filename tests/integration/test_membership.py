@@ -79,7 +79,7 @@ def test_three_members_of_which_one_is_removed_and_a_learner_comes(version, tmp_
         for member in members[:2]:
             soon(lambda etcd=member: [item[1] for item in sorted(read(etcd), key=lambda each: each[1])], ["m0", "m1"])
         # its name is empty until it has told it
-        members[0].etcdctl("member", "add", "m3", "--learner", "--peer-urls=https://127.0.0.1:1")
+        soon(lambda: members[0].etcdctl("member", "add", "m3", "--learner", "--peer-urls=https://127.0.0.1:1", check=False).returncode, 0)
         for member in members[:2]:
             soon(lambda etcd=member: [item[1:] for item in read(etcd) if item[4]], [("", ["https://127.0.0.1:1"], [], True)])
             assert read(member) == said(members[0])
