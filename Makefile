@@ -47,7 +47,7 @@ sanity: ## ansible-test sanity (SANITY_CORES="2.17 2.19 2.21")
 
 .PHONY: unit
 unit: ## Tests that need nothing but Python
-	PYTHONPATH=$(collections) $(in_venv) pytest tests/unit --junitxml=$(reports)/unit.xml $(PYTEST_ARGS)
+	PYTHONPATH=$(collections) $(in_venv) pytest tests/unit -n 2 --junitxml=$(reports)/unit.xml $(PYTEST_ARGS)
 
 .PHONY: integration
 integration: ## Tests with a real etcd on loopback (ETCD_VERSIONS="3.4 3.5")

@@ -461,11 +461,14 @@ class Transaction:
             self._start_others(timeout)
 
     def _start_others(self, timeout):
-        for name in self.plan["files"][1:]:
-            self._give_back(name)
-        with open(os.path.join(self.plan["manifests_dir"], self.plan["files"][1]), encoding="utf-8") as stream:
+        apiserver = self.plan["files"][1]
+        self._give_back(apiserver)
+        with open(os.path.join(self.plan["manifests_dir"], apiserver), encoding="utf-8") as stream:
             api = KubeApi(StaticPod("", stream.read()), timeout=2)
         self._wait(api.ready, "kube-apiserver", timeout, "the API server at %s was not ready" % api.url)
+        # They can do nothing without an API server, and would take the processor from it.
+        for name in self.plan["files"][2:]:
+            self._give_back(name)
 
     def _give_back(self, name):
         source = os.path.join(self.plan["held"], name)

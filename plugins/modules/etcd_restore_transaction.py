@@ -44,7 +44,7 @@ options:
       - The following ones take the steps before them as well, as far as these were not taken.
       - V(swapped) renames the live data to C(old/) and the staged data to where it was.
       - V(etcd_started) gives etcd's manifest back and waits until etcd serves.
-      - V(started) gives the other manifests back and waits until the node's API server is ready.
+      - V(started) gives the API server's manifest back, waits until it is ready, and then gives back those of the controllers.
       - >-
         V(voted) says for this node that the restored data may stay, where O(voters) are several. From then on the node does what all of them decide in
         the restored etcd, also when its timer fires.
@@ -55,7 +55,7 @@ options:
       - >-
         V(rejoining) starts the etcd of a node that was retired as a new member of O(initial_cluster), over an empty data directory, and waits until its
         process runs.
-      - V(rejoined) then gives the other manifests back and waits until the node's API server is ready.
+      - V(rejoined) then gives the other manifests back like V(started).
       - V(retired) goes back from V(rejoining) to a node that is stopped.
     type: str
     required: true
