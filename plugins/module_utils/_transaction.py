@@ -64,6 +64,9 @@ _RETIRED_LATER = 180
 
 # kubelet and the runtime need time to see a removed manifest (0.2 s); the API server is not left its 30 s.
 _KILL_AFTER = 0.5
+# An etcd that was asked to end listens no more, and then waits up to 7 s for requests and for a member to hand its leadership to (TransferLeadership in
+# its server.go), which are ending as well. What it has acknowledged is in its log by then.
+_HANDOVER = 2.0
 # A kubelet that was started while no API server answered, as after a power failure without a quorum, starts static Pods but never stops one: it
 # skips deletions until it has heard of all its Pods. From here on it is done for it, as it would: first asked, 10 s later killed.
 _END_AFTER = 15.0
@@ -397,7 +400,8 @@ class Transaction:
             left = self._running(COMPONENTS, pods)
             elapsed = time.monotonic() - start
             locked = database_is_locked(database)
-            if not left and not locked and not any(_listens(url) for url in ports):
+            listening = [_listens(url) for url in ports]
+            if not left and not locked and not any(listening):
                 return
             if elapsed > timeout:
                 names = ", ".join(sorted({"%s (process %d)" % (process.name, process.pid) for process in left})) or "another process"
@@ -408,6 +412,7 @@ class Transaction:
             for process in left if elapsed > _KILL_AFTER else ():
                 # The API server holds no state, and would use its whole 30 s of grace.
                 kill = process.name == "kube-apiserver" or elapsed > _END_AFTER + 10
+                kill = kill or (process.name == "etcd" and elapsed > _HANDOVER and not all(listening))
                 if kill or (elapsed > _END_AFTER and process.pid not in asked):
                     asked.add(process.pid)
                     with contextlib.suppress(OSError):

@@ -411,6 +411,29 @@ def test_what_kubelet_does_not_stop_is_asked_once_and_then_killed(node, monkeypa
     assert node.transaction.state()[0] == "stopped"
 
 
+@pytest.mark.parametrize("listens", [False, True])
+def test_an_etcd_that_is_ending_is_not_waited_for(node, monkeypatch, listens):
+    """It may wait 7 s for members to hand its leadership to; one that listens was not asked to end yet, and kubelet would start it again."""
+    sent = []
+
+    class Left:
+        pid, name, pod = 4711, "etcd", "x"
+
+    node.stage()
+    monkeypatch.setattr(_transaction, "remaining", lambda *dummy: [] if sent else [Left])
+    monkeypatch.setattr(_transaction, "_listens", lambda url: listens and not sent)
+    monkeypatch.setattr(_transaction.os, "kill", lambda pid, number: sent.append((pid, number)))
+    monkeypatch.setattr(_transaction, "_KILL_AFTER", 0)
+    monkeypatch.setattr(_transaction, "_HANDOVER", 0)
+    node.transaction.plan["listen_urls"] = ["https://127.0.0.1:2379"]
+    if listens:
+        with pytest.raises(TransactionError, match=r"etcd \(process 4711\) still ran"):
+            node.transaction.stop(0.3)
+    else:
+        node.transaction.stop(10)
+    assert sent == [] if listens else [(4711, signal.SIGKILL)]
+
+
 def test_swap_refuses_when_etcd_came_back(node, monkeypatch):
     bring_to(node, "stopped")
     monkeypatch.setattr(_transaction, "remaining", lambda *args: [object()])
