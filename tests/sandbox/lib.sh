@@ -37,6 +37,12 @@ need_space() { # GIGABYTES DIRECTORY
   [ "$free" -ge "$1" ] || die "$2 has $free GB free; this needs $1 GB the first time."
 }
 
+# The machine's own apt, which only waits for others that install, not for others that read the lists.
+apt_get() {
+  mkdir -p "$cache/lock"
+  flock "$cache/lock/apt" apt-get "$@"
+}
+
 need_commands() { # COMMAND[:PACKAGE]...   installs what is missing from Debian
   local c missing=()
   for c; do command -v "${c%%:*}" >/dev/null || missing+=("${c#*:}"); done
@@ -46,9 +52,9 @@ need_commands() { # COMMAND[:PACKAGE]...   installs what is missing from Debian
   fi
   say "installing ${missing[*]} from Debian"
   export DEBIAN_FRONTEND=noninteractive
-  apt-get install -y --no-install-recommends "${missing[@]}" >/dev/null 2>&1 9>&- && return
-  quietly apt-update apt-get update
-  quietly apt-install apt-get install -y --no-install-recommends "${missing[@]}" 9>&-
+  apt_get install -y --no-install-recommends "${missing[@]}" >/dev/null 2>&1 9>&- && return
+  quietly apt-update apt_get update
+  quietly apt-install apt_get install -y --no-install-recommends "${missing[@]}" 9>&-
 }
 
 # The mirror that apt itself is set up with.
@@ -57,7 +63,7 @@ debian_mirror() {
   # shellcheck disable=SC2016
   set -- apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian'
   m=$("$@" 2>/dev/null | awk 'NR == 1')
-  [ -n "$m" ] || { quietly apt-update apt-get update; m=$("$@" | awk 'NR == 1'); }
+  [ -n "$m" ] || { quietly apt-update apt_get update; m=$("$@" | awk 'NR == 1'); }
   [ -n "$m" ] || die "apt is not set up with a Debian mirror."
   echo "${m%/}"
 }
