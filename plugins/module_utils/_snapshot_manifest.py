@@ -218,13 +218,23 @@ def describe(path, digest=None):
 
 
 def list_snapshots(directory, digest=None):
-    """Every *.db of a directory, described, newest first; [] when there is no such directory."""
+    """Every *.db of a directory, described, newest first, and every one whose manifest is there without it; [] when there is no such directory."""
     try:
-        names = os.listdir(directory)
+        names = set(os.listdir(directory))
     except FileNotFoundError:
         return []
-    entries = [describe(os.path.join(directory, name), digest) for name in names if name.endswith(SUFFIX) and not name.startswith(".")]
+    paths = [os.path.join(directory, name) for name in names if name.endswith(SUFFIX) and not name.startswith(".")]
+    for name in names:
+        path = os.path.join(directory, name[: -len(MANIFEST_SUFFIX)])
+        if name.endswith(SUFFIX + MANIFEST_SUFFIX) and not name.startswith(".") and path not in paths and _is_lost(path):
+            paths.append(path)
+    entries = [describe(path, digest) for path in paths]
     return sorted(entries, key=lambda entry: (entry.get("created") or "", entry["path"]), reverse=True)
+
+
+def _is_lost(path):
+    """Whether a snapshot is gone and its manifest is not; while it is published or removed that is so, too, but then it has its partial directory."""
+    return not os.path.lexists(path) and not os.path.lexists(partial_dir(path)) and os.path.lexists(manifest_path(path))
 
 
 def latest_verified(snapshots):

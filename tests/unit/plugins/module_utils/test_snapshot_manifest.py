@@ -312,3 +312,14 @@ def test_a_change_waits_for_whoever_holds_the_directory(tmp_path):
     path = make(tmp_path)
     with store.DirectoryLock(str(tmp_path)), pytest.raises(store.Busy):
         store.update_manifest(path, lock_timeout=0, rungs={"checksum": passed()})
+
+
+def test_a_snapshot_that_is_lost_is_listed(tmp_path):
+    path = make(tmp_path)
+    os.unlink(path)
+    (found,) = store.list_snapshots(str(tmp_path))
+    assert (found["path"], found["verified"]) == (path, False)
+    assert found["problem"] == "%s cannot be read: No such file or directory" % path
+    # it is being published or removed right now
+    os.mkdir(store.partial_dir(path))
+    assert store.list_snapshots(str(tmp_path)) == []
