@@ -106,12 +106,12 @@ def test_what_a_list_says_of_files_that_cannot_be_relied_on(tmp_path):
     store.write_manifest(str(tmp_path / "etcd-e.db"), dict(MANIFEST, file="etcd-e.db"))
     os.rename(make(tmp_path, "etcd-x.db"), str(tmp_path / "etcd-f.db"))
     os.rename(str(tmp_path / "etcd-x.db.json"), str(tmp_path / "etcd-f.db.json"))
-    # orphans and others are no snapshots
+    # one that was lost is told of, others are no snapshots
     store.write_manifest(str(tmp_path / "etcd-gone.db"), dict(MANIFEST, file="etcd-gone.db"))
     (tmp_path / ".hidden.db").write_bytes(b"")
     (tmp_path / "notes.txt").write_bytes(b"")
     found = {entry["file"]: entry for entry in store.list_snapshots(str(tmp_path))}
-    assert sorted(found) == ["etcd-a.db", "etcd-b.db", "etcd-c.db", "etcd-d.db", "etcd-e.db", "etcd-f.db"]
+    assert sorted(found) == ["etcd-a.db", "etcd-b.db", "etcd-c.db", "etcd-d.db", "etcd-e.db", "etcd-f.db", "etcd-gone.db"]
     assert [name for name, entry in found.items() if entry["verified"]] == ["etcd-a.db"]
     assert all(bool(entry["problem"]) != entry["verified"] for entry in found.values())
     # the same size, but another content, is seen with the checksum only
