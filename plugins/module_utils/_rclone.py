@@ -42,10 +42,13 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils import _etcd, _snapsho
 ONE_PIECE = 200 * 1024 * 1024
 _PR_SET_PDEATHSIG = 1
 _CHUNK = 1024 * 1024
+# Seconds that looking may take.
+_LOOK = 120
 _MAX_OUTPUT = 64 * 1024 * 1024
 _MAX_MANIFEST = 256 * 1024 * 1024
 # A name of a remote as rclone allows it, and its path; without a name it is a directory of this host.
 _REMOTE = re.compile(r"^(?P<name>[\w.+@][\w.+@ -]*):(?P<path>[^\x00-\x1f]*)$")
+_TIME = re.compile(r"^[0-9/]{10} [0-9:]{8} ")
 _OPTIONS = (
     "--use-json-log",
     "--log-level=NOTICE",
@@ -94,7 +97,7 @@ _TROUBLES = (
 class RcloneError(Exception):
     """One sentence for the operator.
 
-    kind: config, refused, absent, full, unreachable, timeout, corrupt, tool or other.
+    kind: config, refused, absent, full, unreachable, timeout, corrupt (there), local (corrupt here), tool or other.
     """
 
     def __init__(self, message, kind="other"):
@@ -127,8 +130,11 @@ def trouble(words):
 
 
 def clean_environment():
-    """RCLONE_* of the caller changes what every option means."""
+    """RCLONE_* of the caller changes what every option means, and rclone 1.60 reaches no S3 when AWS_CA_BUNDLE is set."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("RCLONE_")}
+    if "AWS_CA_BUNDLE" in env:
+        # which every version understands
+        env.setdefault("SSL_CERT_FILE", env.pop("AWS_CA_BUNDLE"))
     env.update(LC_ALL="C", GOTRACEBACK="single", GOMAXPROCS="2")
     return env
 
@@ -207,7 +213,7 @@ class Remote:
 
     def names(self, missing_ok=False):
         """{name: size} of the files there.  missing_ok: no such directory is an empty one."""
-        ended = self._run(120, "lsjson", "--files-only", "--no-modtime", "--no-mimetype", "--", self.path())
+        ended = self._run(self._look(), "lsjson", "--files-only", "--no-modtime", "--no-mimetype", "--", self.path())
         if ended.code != 0:
             error = self._error("%s cannot be listed" % self.where, ended)
             if error.kind == "absent" and missing_ok:
@@ -250,10 +256,9 @@ class Remote:
         files.update(name for name in sizes if name.startswith("etcd-") and name not in manifests)
         entries = []
         with _private_directory() as directory:
-            if manifests:
-                self._get_manifests(directory)
+            unread = self._get_manifests(directory, manifests) if manifests else None
             for name in sorted(files):
-                entries.append(self._describe(name, sizes, os.path.join(directory, name)))
+                entries.append(self._describe(name, sizes, os.path.join(directory, name), unread))
         return sorted(entries, key=lambda entry: (entry.get("created") or "", entry["path"]), reverse=True)
 
     def manifest(self, name):
@@ -273,15 +278,22 @@ class Remote:
             except _snapshot_manifest.ManifestError as exc:
                 raise _snapshot_manifest.ManifestError(str(exc).replace(path, self.path(name))) from None
 
-    def _get_manifests(self, directory):
+    def _get_manifests(self, directory, names):
+        """Copy all of them here; one sentence about those that cannot be read, or None.  Damage of one must not hide the others."""
         argv = ["copy", "--include=/etcd-*" + _snapshot_manifest.MANIFEST_SUFFIX, "--max-depth=1", "--max-size=%dB" % _MAX_MANIFEST, "--transfers=4"]
-        ended = self._run(600, *(argv + ["--", self.path(), directory]))
-        if ended.code != 0:
+        ended = self._run(min(self.timeout or 600, 600), *(argv + ["--ignore-checksum", "--", self.path(), directory]))
+        if ended.code == 0:
+            return None
+        if not any(os.path.exists(os.path.join(directory, name)) for name in names):
             raise self._error("the manifests in %s cannot be read" % self.where, ended)
+        return self._error("its manifest cannot be read", ended).message
 
-    def _describe(self, name, sizes, local):
+    def _describe(self, name, sizes, local, unread=None):
         entry = {"remote": self.where, "path": self.path(name), "file": name, "size": sizes.get(name), "verified": False, "problem": None}
         where = entry["path"]
+        if unread and _snapshot_manifest.manifest_path(name) in sizes and not os.path.exists(_snapshot_manifest.manifest_path(local)):
+            entry["problem"] = "%s cannot be relied on: %s" % (where, unread)
+            return entry
         try:
             manifest = _snapshot_manifest.read_manifest(local)
         except _snapshot_manifest.ManifestError as exc:
@@ -312,7 +324,7 @@ class Remote:
         start = time.monotonic()
         found, digests = file_digests(path, ("sha256", "sha1", "md5"))
         if (found, digests.get("sha256")) != (size, sha256):
-            raise RcloneError("%s is not the file that was taken (its size or its sha256 has changed), so it was not sent" % path, "corrupt")
+            raise RcloneError("%s is not the file that was taken (its size or its sha256 has changed), so it was not sent" % path, "local")
         self._attempts(lambda deadline: self._send(path, name, size, deadline, progress), self._seconds(size))
         problem, how = self.check(name, size, digests, verify)
         if problem:
@@ -337,7 +349,7 @@ class Remote:
             return "%s has %d bytes instead of %d" % (where, entry["Size"], size), "size"
         kind = self._hash_to_ask(size, digests, verify)
         if kind:
-            entry = self._stat(name, "--hash", "--hash-type=" + kind) or {}
+            entry = self._stat(name, "--hash", "--hash-type=" + kind, seconds=self._seconds(size)) or {}
             told = {key.lower().replace("-", ""): value for key, value in (entry.get("Hashes") or {}).items()}.get(kind)
             if told:
                 return (None if told.lower() == digests[kind] else "%s is not what was sent: its %s is another one" % (where, kind)), kind
@@ -353,7 +365,7 @@ class Remote:
 
     def _remote_type(self):
         if self._type is None:
-            ended = self._run(60, "listremotes", "--long")
+            ended = self._run(self._look(), "listremotes", "--long")
             if ended.code != 0:
                 raise self._error("rclone's configuration cannot be read", ended)
             self._type = ""
@@ -364,7 +376,7 @@ class Remote:
 
     def _remote_hashes(self):
         if self._hashes is None:
-            ended = self._run(60, "backend", "features", "--", self.path())
+            ended = self._run(self._look(), "backend", "features", "--", self.path())
             found = self._json(ended).get("Hashes") if ended.code == 0 else None
             self._hashes = [one.lower().replace("-", "") for one in found or []]
         return self._hashes
@@ -448,7 +460,7 @@ class Remote:
 
     def delete(self, name):
         """Delete one file; whether it was there."""
-        ended = self._run(120, "deletefile", "--", self.path(name))
+        ended = self._run(self._look(), "deletefile", "--", self.path(name))
         if ended.code == 0:
             return True
         error = self._error("%s cannot be removed" % self.path(name), ended)
@@ -466,6 +478,9 @@ class Remote:
     def _seconds(self, size):
         return self.timeout if self.timeout is not None else budget(size)
 
+    def _look(self):
+        return min(self.timeout or _LOOK, _LOOK)
+
     def _attempts(self, act, seconds):
         deadline = time.monotonic() + seconds
         for left in range(self.retries - 1, -1, -1):
@@ -478,9 +493,9 @@ class Remote:
             time.sleep(self.retry_sleep)
         return None
 
-    def _stat(self, name, *options):
+    def _stat(self, name, *options, seconds=None):
         """What lsjson says of one file, or None."""
-        ended = self._run(120 if not options else 3600, "lsjson", "--stat", "--no-modtime", "--no-mimetype", *(list(options) + ["--", self.path(name)]))
+        ended = self._run(seconds or self._look(), "lsjson", "--stat", "--no-modtime", "--no-mimetype", *(list(options) + ["--", self.path(name)]))
         if ended.code != 0:
             error = self._error("%s cannot be looked at" % self.path(name), ended)
             if error.kind == "absent":
@@ -509,7 +524,8 @@ class Remote:
         kind, meaning = trouble(ended.words)
         if size is not None and kind in ("other", "unreachable") and self._lacks_room(size):
             kind, meaning = "full", "there is no room left"
-        detail = re.sub(r"\s+", " ", words).strip().rstrip(".")[:300]
+        # which tells a support team something, and an operator nothing
+        detail = re.sub(r",? ?(request|host) id: [^,\s]*", "", re.sub(r"\s+", " ", words)).strip().rstrip(".,")[-300:]
         return RcloneError("%s: %s" % (what, "%s (%s)" % (meaning, detail) if meaning else detail), kind)
 
     def _lacks_room(self, size):
@@ -575,13 +591,15 @@ class _Log:
             record = json.loads(line)
             level, text = record.get("level"), str(record.get("msg", ""))
         except (ValueError, AttributeError):
-            # before it has read its options it logs as it likes
-            record, level, text = {}, "error", line
+            # up to 1.6x that is how it ends when it cannot even begin; what has no time belongs to the line before
+            record, level, text = {}, "error", _TIME.sub("", line)
+            if self.words and not _TIME.match(line):
+                text = self.words.pop() + " " + text
         stats = record.get("stats")
         if isinstance(stats, dict):
             if self.progress and isinstance(stats.get("bytes"), int):
                 self.progress(stats["bytes"])
-        elif text and level in ("error", "critical", "emergency", "alert", "fatal"):
+        elif text and (level in ("error", "critical", "emergency", "alert", "fatal") or text.startswith("Failed to ")):
             self.words = (self.words + [text])[-20:]
 
 
