@@ -130,7 +130,7 @@ class State:
 
 def call_module(name, args, check, seconds):
     """The result of a module as a dict, that of one that ended without a word included; whatever ends this process ends the module first."""
-    args = dict(args, _ansible_check_mode=check, _ansible_diff=False)
+    args = dict(args, _ansible_check_mode=check, _ansible_diff=False, _ansible_module_name=name)
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         given.write(json.dumps({"ANSIBLE_MODULE_ARGS": args}).encode("utf-8"))
         given.seek(0)
