@@ -20,7 +20,16 @@ import os
 import re
 import time
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _census, _etcd, _fingerprints, _snapshot_manifest, _snapshot_status, _static_pod, _throwaway
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import (
+    _census,
+    _etcd,
+    _fingerprints,
+    _rclone,
+    _snapshot_manifest,
+    _snapshot_status,
+    _static_pod,
+    _throwaway,
+)
 
 RUNGS = _snapshot_manifest.RUNGS
 # The write-ahead log of an etcd that was restored and started.
@@ -270,21 +279,27 @@ def compare_census(manifest, found, most=5):
 class Climb:
     """One snapshot and how far it gets.
 
-    path: the file as stored.  plain: the snapshot itself where the stored file is sealed and somebody has opened it, or None.
+    path: the file as stored, or its name in `remote`, a _rclone.Remote.
+    plain: the snapshot itself where the stored file is sealed and somebody has opened it, or None.
     manifest: what was written when it was taken, or None.  options: etcd, etcdctl, etcdutl, work_dir, manifests_dir, timeout.
     unseal: a function that opens the stored file into a directory and returns the path of the snapshot, or None where nobody can.
     """
 
-    def __init__(self, path, manifest, options, plain=None, unseal=None):
-        self.path = path
+    def __init__(self, path, manifest, options, plain=None, unseal=None, remote=None):
+        # who is told of it need not know where it was put for a while
+        self.path = remote.path(path) if remote else path
+        self.remote = remote
+        self.name = path
+        self.stored = None if remote else path
         self.manifest = manifest or {}
         self.options = options
         self.sealed = is_sealed(path, manifest)
-        self.plain = plain if self.sealed else path
+        self.plain = plain if self.sealed else self.stored
         self.unseal = unseal
         self.rungs = {}
         self.notes = []
         self.facts = {}
+        self._wanted = None
         self._deadline = None
         self._work = None
         self._data = None
@@ -292,7 +307,9 @@ class Climb:
 
     def to(self, wanted):
         """Climb as far as `wanted`; raises Damaged or Unproven where it ends.  What was reached is in `rungs`."""
-        self._deadline = time.monotonic() + (self.options["timeout"] or 2 * _snapshot_status.default_timeout(_size(self.path)))
+        self._wanted = wanted
+        size = self.manifest.get("size") if self.remote else _size(self.stored)
+        self._deadline = time.monotonic() + (self.options["timeout"] or 2 * _snapshot_status.default_timeout(size))
         try:
             for name in RUNGS[: RUNGS.index(wanted) + 1]:
                 started = time.monotonic()
@@ -301,6 +318,11 @@ class Climb:
                 except Damaged as exc:
                     self.rungs[name] = _snapshot_manifest.rung(False, time.monotonic() - started, str(exc))
                     raise
+                except _rclone.RcloneError as exc:
+                    if exc.kind not in ("corrupt", "absent"):
+                        raise Unproven("the rung %s could not be tried: %s" % (name, exc.message)) from exc
+                    self.rungs[name] = _snapshot_manifest.rung(False, time.monotonic() - started, exc.message)
+                    raise Damaged(exc.message) from exc
                 except (_throwaway.TimeIsUp, _OutOfTime):
                     raise Unproven("the rung %s was not finished in time; raise `timeout`, or find out why this host is so slow" % name) from None
                 except _throwaway.ThrowawayError as exc:
@@ -329,20 +351,43 @@ class Climb:
         return self._work
 
     def _checksum(self):
+        if self.remote:
+            return self._checksum_off_site()
         expected = self.manifest
-        size = _size(self.path)
+        size = _size(self.stored)
         if size is None:
             raise Damaged("%s is gone, or no regular file" % self.path)
         if expected and size != expected["size"]:
             raise Damaged("%s has %d bytes, and had %d when it was taken" % (self.path, size, expected["size"]))
         try:
-            found = _fingerprints.sha256_of_file(self.path)
+            found = _fingerprints.sha256_of_file(self.stored)
         except OSError as exc:
             raise Damaged("%s cannot be read: %s" % (self.path, exc.strerror)) from exc
         if expected and found != expected["sha256"]:
             raise Damaged("%s is not the file that was taken: its sha256 has changed" % self.path)
-        self.facts["sha256"] = found
         return {}
+
+    def _checksum_off_site(self):
+        size, sha256 = self.manifest["size"], self.manifest["sha256"]
+        if self._wanted == RUNGS[0]:
+            # nothing more is to be done with it, so it is read where it is
+            found, digest = self.remote.digest(self.name, size)
+            if digest != sha256:
+                what = "it has %d bytes, and had %d" % (found, size) if digest is None else "its sha256 has changed"
+                raise Damaged("%s is not the file that was taken: %s" % (self.path, what))
+            return {}
+        work = self._workplace()
+        self._check_space(work, size, 0)
+        self.stored = os.path.join(work, os.path.basename(self.name))
+        self.remote.get(self.name, self.stored, size, sha256)
+        self.plain = self.plain if self.sealed else self.stored
+        return {}
+
+    def _check_space(self, work, size, more):
+        space = os.statvfs(work)
+        free, needed = space.f_bavail * space.f_frsize, int(size * 1.1) + more
+        if free < needed:
+            raise Unproven("%s has %d MB free, and needs %d MB for it" % (self.options["work_dir"], free // 1000000, needed // 1000000 + 1))
 
     def _status(self):
         if self.plain is None:
@@ -380,10 +425,7 @@ class Climb:
         if tool is None:
             raise Unproven("neither etcdctl nor etcdutl on this host can restore a snapshot: install etcdutl, or give its path as `etcdutl`")
         work = self._workplace()
-        space = os.statvfs(work)
-        free, needed = space.f_bavail * space.f_frsize, int(_size(self.plain) * 1.1) + _OWN_SPACE
-        if free < needed:
-            raise Unproven("%s has %d MB free, and a trial restore takes %d MB" % (self.options["work_dir"], free // 1000000, needed // 1000000))
+        self._check_space(work, _size(self.plain), _OWN_SPACE)
         self._data = os.path.join(work, "data")
         result = _etcd.run_tool([tool.path, "snapshot", "restore", os.path.abspath(self.plain), "--data-dir", self._data], self._left())
         if result.timed_out:

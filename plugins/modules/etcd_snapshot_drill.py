@@ -40,7 +40,7 @@ attributes:
       - Every run notes its time in the manifest, unless O(record=false).
 options:
   path:
-    description: The snapshot as it is stored. Its manifest is looked for beside it.
+    description: The snapshot as it is stored. Its manifest is looked for beside it. With O(remote) its name there.
     type: path
     required: true
   rung:
@@ -52,6 +52,18 @@ options:
     description:
       - Where O(path) is compressed or encrypted, the snapshot in it, as somebody has opened it. It is only read.
       - Not looked at when O(path) is the snapshot itself.
+    type: path
+  remote:
+    description:
+      - Where the snapshot is off-site, as M(k8s_dr.etcd.etcd_snapshot_ship) has it. Up to O(rung=checksum) it is read where it is, for more
+        it is got into O(work_dir) for as long as this takes.
+      - Nothing is noted in the manifest then.
+    type: str
+  rclone_config:
+    description: Path of the configuration of C(rclone), which holds the credentials.
+    type: path
+  rclone:
+    description: Path of C(rclone). Found by itself in C(PATH) and the usual directories when not given.
     type: path
   manifest:
     description: >-
@@ -66,7 +78,7 @@ options:
   work_dir:
     description:
       - Directory in whose file system the trial restore is made, in a directory of mode 0700 that is removed again whatever happens.
-      - It takes the size of the snapshot and 160 MB.
+      - It takes the size of the snapshot and 160 MB, and its size as it is stored when that is off-site.
     type: path
     default: /var/lib
   etcd:
@@ -125,7 +137,7 @@ snapshot:
   type: dict
   contains:
     path:
-      description: Absolute path of the file.
+      description: Absolute path of the file, or how rclone names it.
       type: str
       sample: /var/backups/etcd/etcd-cp1-20260102T030405Z.db
     rung:
@@ -183,19 +195,34 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _drill, _etcd, _signals, _snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _drill, _etcd, _rclone, _signals, _snapshot_manifest
 
 # A snapshot that is being taken in the same directory holds its lock.
 LOCK_SECONDS = 900
 
 
-def read_manifest(path, required):
+def read_manifest(path, required, remote):
     """(manifest, None), or (None, one sentence that says why there is none to rely on, or None where none is needed)"""
     try:
+        if remote:
+            manifest = remote.manifest(path)
+            # without one there is nothing to compare what is got with
+            return manifest, None if manifest else "%s has no manifest" % remote.path(path)
         return _snapshot_manifest.read_manifest(path), None
     except _snapshot_manifest.ManifestError as exc:
-        there = os.path.lexists(_snapshot_manifest.manifest_path(path))
+        there = remote or os.path.lexists(_snapshot_manifest.manifest_path(path))
         return None, str(exc) if required or there else None
+
+
+def is_gone(path, remote):
+    """Whether neither the snapshot nor its manifest is there any more."""
+    manifest = _snapshot_manifest.manifest_path(path)
+    if not remote:
+        return not os.path.lexists(path) and not os.path.lexists(manifest)
+    try:
+        return remote.size(path) is None and remote.size(manifest) is None
+    except _rclone.RcloneError:
+        return False
 
 
 def record(module, path, manifest, rungs):
@@ -216,12 +243,14 @@ def record(module, path, manifest, rungs):
 def run(module):
     started = time.monotonic()
     params = module.params
-    path = os.path.abspath(params["path"])
+    remote = _rclone.Remote(params["remote"], params["rclone_config"], params["rclone"]) if params["remote"] else None
+    stored = params["path"] if remote else os.path.abspath(params["path"])
+    path = remote.path(stored) if remote else stored
     found = {"path": path, "rung": None, "failed": None, "problem": None, "rungs": {}, "notes": [], "recorded": False, "gone": False}
-    manifest, found["problem"] = read_manifest(path, params["manifest"])
+    manifest, found["problem"] = read_manifest(stored, params["manifest"], remote)
     rungs = {}
     if found["problem"] is None:
-        climb = _drill.Climb(path, manifest, params, params["opened"])
+        climb = _drill.Climb(stored, manifest, params, params["opened"], remote=remote)
         rungs = climb.rungs
         try:
             climb.to(params["rung"])
@@ -235,9 +264,9 @@ def run(module):
         found["failed"] = _drill.RUNGS[0]
     found.update(rungs=rungs, rung=_snapshot_manifest.highest_rung(rungs))
     diff = {}
-    if found["problem"] and not os.path.lexists(path) and not os.path.lexists(_snapshot_manifest.manifest_path(path)) and manifest is not None:
+    if found["problem"] and manifest is not None and is_gone(stored, remote):
         found.update(gone=True, failed=None, problem=None)
-    else:
+    elif not remote:
         found["recorded"], diff = record(module, path, manifest, rungs)
     found["seconds"] = round(time.monotonic() - started, 2)
     return found, diff
@@ -249,6 +278,9 @@ def main():
             "path": {"type": "path", "required": True},
             "rung": {"type": "str", "choices": list(_drill.RUNGS), "default": "drill"},
             "opened": {"type": "path"},
+            "remote": {"type": "str"},
+            "rclone_config": {"type": "path"},
+            "rclone": {"type": "path"},
             "manifest": {"type": "bool", "default": True},
             "record": {"type": "bool", "default": True},
             "work_dir": {"type": "path", "default": "/var/lib"},
@@ -277,6 +309,8 @@ def main():
         module.fail_json(msg="%s was not proven: %s" % (module.params["path"], exc))
     except (_snapshot_manifest.ManifestError, _snapshot_manifest.Busy) as exc:
         module.fail_json(msg="%s was proven, but that could not be noted: %s" % (module.params["path"], exc))
+    except _rclone.RcloneError as exc:
+        module.fail_json(msg="%s was not proven: %s" % (module.params["path"], exc.message))
     except _etcd.EtcdError as exc:
         module.fail_json(msg=exc.message, **exc.details())
     except OSError as exc:

@@ -23,6 +23,8 @@ from test_snapshot_role import play
 # A version whose tools can do everything; what differs between versions is tested once.
 VERSION = harness.VERSIONS[-1]
 SECRET = b"correct-horse-battery-staple"
+# name and namespace of the one that harness.fill() makes
+IN_A_SECRET = b"\n\x05token\x1a\x07default"
 
 
 def fill(etcd):
@@ -92,11 +94,12 @@ def drill(path, work, version=VERSION, check_mode=False, diff=False, **more):
     return code, result
 
 
-def hide(path, old, new, everywhere=False, manifest=True):
+def hide(path, old, new, manifest=True):
     """Damage the contents, and make every checksum fit again: in the file, and with `manifest` in the manifest, the hash of `status` included."""
     data = path.read_bytes()
     assert old in data and len(old) == len(new)
-    data = data.replace(old, new) if everywhere else data.replace(old, new, 1)
+    # a page that is not used any more may hold it, too
+    data = data.replace(old, new)
     data = data[:-32] + hashlib.sha256(data[:-32]).digest()
     path.write_bytes(data)
     if manifest:
@@ -190,21 +193,21 @@ def test_a_file_of_somebody_else(master, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "old, new, everywhere, words",
+    "old, new, words",
     [
-        # the envelope of a Secret
-        (b"k8s\0\n\x0c\n\x02v1\x12\x06Secret", b"k8s\0\n\x0c\n\x02v1" + bytes(8), False, "1 of 4 secrets cannot be read (default/token)"),
-        (b"k8s\0\n\x09\n\x02v1\x12\x03Pod", bytes(15), False, " of 36 pods cannot be read (default/pod-"),
+        # the metadata of an object
+        (IN_A_SECRET, bytes(len(IN_A_SECRET)), "1 of 4 secrets cannot be read (default/token)"),
+        (b"\n\x07pod-001\x1a\x07default", bytes(18), "1 of 36 pods cannot be read (default/pod-001)"),
         # a key that leads to another object's name
-        (b"/registry/secrets/shop/blue", b"/registry/secrets/shop/blux", True, "1 of 4 secrets cannot be read (shop/blux)"),
+        (b"/registry/secrets/shop/blue", b"/registry/secrets/shop/blux", "1 of 4 secrets cannot be read (shop/blux)"),
         # an object that is of another kind, or nowhere
-        (b"/registry/configmaps/shop/blue", b"/registry/configmapt/shop/blue", True, "it holds 1 configmaps instead of 2, 1 configmapt instead of 0"),
-        (b"/registry/secrets/shop/sealed", b"/regi\0try/secrets/shop/sealed", True, "it holds 3 secrets instead of 4"),
+        (b"/registry/configmaps/shop/blue", b"/registry/configmapt/shop/blue", "it holds 1 configmaps instead of 2, 1 configmapt instead of 0"),
+        (b"/registry/secrets/shop/sealed", b"/regi\0try/secrets/shop/sealed", "it holds 3 secrets instead of 4"),
     ],
 )
-def test_the_drill_finds_what_recomputed_checksums_hide(master, tmp_path, old, new, everywhere, words):
+def test_the_drill_finds_what_recomputed_checksums_hide(master, tmp_path, old, new, words):
     path = copy(master, tmp_path / "backups")
-    hide(path, old, new, everywhere)
+    hide(path, old, new)
     code, result = drill(path, tmp_path / "work", rung="restore")
     assert (code, result["snapshot"]["rung"]) == (0, "restore"), result
     code, result = drill(path, tmp_path / "work")
@@ -273,7 +276,7 @@ def test_no_room_for_a_trial(master, tmp_path):
         code, result = drill(path, small)
     finally:
         subprocess.run(["umount", str(small)], check=True)
-    assert code == 1 and "and a trial restore takes " in result["msg"]
+    assert code == 1 and "MB for it" in result["msg"]
     assert result["snapshot"]["rung"] == "status"
 
 
@@ -377,7 +380,7 @@ def broken_ways(master, directory):
     hide(path, SECRET, SECRET.upper(), manifest=False)
     change(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
     path = damaged(13, "1 of 4 secrets cannot be read")
-    hide(path, b"k8s\0\n\x0c\n\x02v1\x12\x06Secret", b"k8s\0\n\x0c\n\x02v1" + bytes(8))
+    hide(path, IN_A_SECRET, bytes(len(IN_A_SECRET)))
     return said
 
 
@@ -429,7 +432,7 @@ def test_a_drill_of_the_newest_and_of_a_random_older_one(master, tmp_path):
     assert {path: manifest_of(path).read_bytes() for path in paths} == before
 
     # the newest is damaged: that is no reason to prove another one
-    hide(paths[2], b"/registry/configmaps/shop/blue", b"/registry/configmapt/shop/blue", everywhere=True)
+    hide(paths[2], b"/registry/configmaps/shop/blue", b"/registry/configmapt/shop/blue")
     rc, output, _recap = play("playbooks/drill.yml", tmp_path, hosts)
     assert rc == 2 and "it holds 1 configmaps instead of 2" in output, output
 
@@ -447,3 +450,33 @@ def test_a_drill_on_any_host_that_has_the_file(master, tmp_path):
     for playbook in ("drill", "verify"):
         rc, output, _recap = play("playbooks/%s.yml" % playbook, tmp_path, hosts)
         assert rc == 2 and "There is no snapshot in %s on cp1" % (tmp_path / "backups") in output, output
+
+
+# ---- off-site
+
+
+@pytest.fixture(scope="module")
+def rclone():
+    """The oldest one that is supported; a directory of this host is off-site enough to be damaged."""
+    found = subprocess.run([str(harness.ROOT / "tests" / "tools" / "programs"), "rclone"], capture_output=True, text=True, check=True)
+    return found.stdout.split()[1]
+
+
+def test_what_is_off_site_is_proven_where_it_is_or_after_it_was_got(master, tmp_path, rclone):
+    said = broken_ways(master, tmp_path / "remote")
+    good = copy(master, tmp_path / "remote")
+    before = {path: path.read_bytes() for path in (tmp_path / "remote").iterdir() if path.is_file()}
+    off_site = {"remote": str(tmp_path / "remote"), "rclone": rclone, "rclone_config": "/dev/null"}
+    for wanted in ("checksum", "drill"):
+        code, result = drill(good.name, tmp_path / "work", rung=wanted, **off_site)
+        assert (code, result["changed"], result["snapshot"]["rung"]) == (0, False, wanted), result
+        assert result["snapshot"]["path"] == str(good)
+    for name in said:
+        code, result = drill(name, tmp_path / "work", **off_site)
+        # a link to a good one is followed there
+        assert (code, bool(result["snapshot"]["failed"])) == (1, True) or name == "etcd-cp1-20260110T000000Z.db", (name, result)
+        assert str(tmp_path / "work") not in json.dumps(result["snapshot"])
+    assert before == {path: path.read_bytes() for path in (tmp_path / "remote").iterdir() if path.is_file()}
+    # who cannot get there has learned nothing
+    code, result = drill(good.name, tmp_path / "work", **dict(off_site, remote="nowhere:backups"))
+    assert code == 1 and "was not proven" in result["msg"] and "snapshot" not in result, result
