@@ -20,6 +20,7 @@ import time
 import harness
 import pytest
 import servers
+from test_snapshot_role import VERSION, play, with_tools
 
 MB = 1024 * 1024
 
@@ -264,3 +265,30 @@ def test_a_server_that_says_nothing_is_given_up(kind, place):
         rc, result = ship(far, place, path=path, timeout=5, retries=1)
         assert rc == 1 and time.monotonic() - start < 30, result
         assert "not done in time" in result["msg"] and str(path) in result["msg"], result
+
+
+def test_snapshot_yml_sends_fetches_and_fails_loudly_when_it_cannot(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", os.path.dirname(servers.program("rclone")) + os.pathsep + os.environ["PATH"])
+    backups = tmp_path / "backups"
+
+    def run():
+        more = {"etcd_snapshot_off_site": far.where, "etcd_snapshot_rclone_config_source": far.config(place / "rclone.conf")}
+        hosts = {"cp1": with_tools(etcd, tmp_path, etcd_snapshot_fetch=str(place / "here"), **more)}
+        return play("playbooks/snapshot.yml", tmp_path, hosts)
+
+    with harness.Etcd(VERSION, tmp_path) as etcd, servers.S3(place / "far") as far:
+        harness.fill(etcd)
+        far.kill()
+        rc, output, _recap = run()
+        assert rc == 2 and "Nothing is lost: %s/etcd-" % backups in output and "it cannot be reached" in output, output
+        (first,) = (name for name in os.listdir(backups) if name.endswith(".db"))
+        # the one place knows nothing of the other
+        assert sorted(os.listdir(place / "here")) == [first, first + ".json"]
+        assert (place / "here" / first).read_bytes() == (backups / first).read_bytes()
+        assert (place / "here" / first).stat().st_mode & 0o777 == 0o600 and (place / "here").stat().st_mode & 0o777 == 0o700
+        far.start()
+        rc, output, _recap = run()
+        assert rc == 0 and "It is off-site at far:backups/prod, and was verified there, as 1 of earlier runs." in output, output
+        assert far.stored(first).read_bytes() == (backups / first).read_bytes()
+        assert sorted(os.listdir(far.stored("").parent / "prod")) == sorted(os.listdir(place / "here")) and far.secret not in output
+    assert not list(pathlib.Path("/run").glob("k8s-dr-etcd-*"))
