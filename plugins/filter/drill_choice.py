@@ -49,7 +49,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: V(host) and V(path) of one snapshot of each cluster.
+  description: V(host), V(path) and V(file) of one snapshot of each cluster.
   type: list
   elements: dict
 """
@@ -63,7 +63,7 @@ def drill_choice(hosts, listed, pick="newest", seed=0):
         for snapshot in found.get("snapshots") or []:
             if snapshot.get("created"):
                 cluster = str((snapshot.get("fingerprints") or {}).get("etcd_ca") or "")
-                entry = (str(snapshot["created"]), str(host), str(snapshot["path"]))
+                entry = (str(snapshot["created"]), str(host), str(snapshot["path"]), str(snapshot.get("file", "")))
                 clusters.setdefault(cluster, []).append(entry)
     chosen = []
     for _cluster, entries in sorted(clusters.items()):
@@ -72,7 +72,7 @@ def drill_choice(hosts, listed, pick="newest", seed=0):
         # a copy of the newest on another host is no older one
         older = [entry for entry in entries if entry[0] < newest[0]]
         found = random.Random(int(seed)).choice(older) if pick == "random" and older else newest  # noqa: S311
-        chosen.append({"host": found[1], "path": found[2]})
+        chosen.append({"host": found[1], "path": found[2], "file": found[3]})
     return chosen
 
 

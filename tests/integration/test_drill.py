@@ -463,20 +463,44 @@ def rclone():
 
 
 def test_what_is_off_site_is_proven_where_it_is_or_after_it_was_got(master, tmp_path, rclone):
-    said = broken_ways(master, tmp_path / "remote")
     good = copy(master, tmp_path / "remote")
-    before = {path: path.read_bytes() for path in (tmp_path / "remote").iterdir() if path.is_file()}
+    bad = copy(master, tmp_path / "remote", "etcd-cp1-20260101T000000Z.db")
+    bad.write_bytes(bad.read_bytes()[:-1] + b"!")
+    before = {path: path.read_bytes() for path in (tmp_path / "remote").iterdir()}
     off_site = {"remote": str(tmp_path / "remote"), "rclone": rclone, "rclone_config": "/dev/null"}
     for wanted in ("checksum", "drill"):
         code, result = drill(good.name, tmp_path / "work", rung=wanted, **off_site)
         assert (code, result["changed"], result["snapshot"]["rung"]) == (0, False, wanted), result
         assert result["snapshot"]["path"] == str(good)
-    for name in said:
-        code, result = drill(name, tmp_path / "work", **off_site)
-        # a link to a good one is followed there
-        assert (code, bool(result["snapshot"]["failed"])) == (1, True) or name == "etcd-cp1-20260110T000000Z.db", (name, result)
+        code, result = drill(bad.name, tmp_path / "work", rung=wanted, **off_site)
+        assert (code, result["snapshot"]["failed"]) == (1, "checksum"), result
         assert str(tmp_path / "work") not in json.dumps(result["snapshot"])
-    assert before == {path: path.read_bytes() for path in (tmp_path / "remote").iterdir() if path.is_file()}
+    assert before == {path: path.read_bytes() for path in (tmp_path / "remote").iterdir()}
     # who cannot get there has learned nothing
     code, result = drill(good.name, tmp_path / "work", **dict(off_site, remote="nowhere:backups"))
     assert code == 1 and "was not proven" in result["msg"] and "snapshot" not in result, result
+
+
+def test_the_playbooks_find_all_damage_off_site(master, tmp_path, rclone):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "rclone").symlink_to(rclone)
+    said = broken_ways(master, tmp_path / "remote")
+    good = copy(master, tmp_path / "remote")
+    hosts = hosts_with(tmp_path, etcd_drill_rung="drill", etcd_drill_off_site=str(tmp_path / "remote"))
+    hosts["cp2"] = dict(hosts["cp1"])
+    for host in hosts.values():
+        host.update(ansible_remote_tmp=str(tmp_path / "ansible"), etcd_drill_rclone_config="/dev/null")
+    path = os.environ["PATH"]
+    os.environ["PATH"] = "%s:%s" % (tmp_path / "bin", path)
+    try:
+        rc, output, _recap = play("playbooks/verify.yml", tmp_path, hosts)
+        rc_of_drill, drilled, _recap = play("playbooks/drill.yml", tmp_path, hosts, "-e", "etcd_drill_snapshot=" + good.name)
+    finally:
+        os.environ["PATH"] = path
+    assert rc == 2 and "13 of 14 snapshots on cp1 were not proven" in output and "on cp2 were not" not in output, output
+    lines = [line for line in output.splitlines() if '"msg": "' in line]
+    for name in said:
+        # a link is nothing that rclone reads
+        assert any(("DAMAGED" if "20260110" not in name else "NOT PROVEN") in line and name in line for line in lines), (name, output)
+    assert list((tmp_path / "work").iterdir()) == []
+    assert rc_of_drill == 0 and "%s: restored by" % good in drilled, drilled

@@ -14,17 +14,17 @@ drill_report = Report().filters()["drill_report"]
 
 
 def snapshot(number, cluster="a", **more):
-    return dict(more, path="/b/%d.db" % number, created="2026-01-%02dT00:00:00Z" % number, fingerprints={"etcd_ca": cluster})
+    return dict(more, path="/b/%d.db" % number, file="%d.db" % number, created="2026-01-%02dT00:00:00Z" % number, fingerprints={"etcd_ca": cluster})
 
 
 def test_the_newest_of_each_cluster_wherever_it_is():
     listed = [{"snapshots": [snapshot(1), snapshot(3), {"path": "/b/found.db"}]}, {"snapshots": [snapshot(2)]}, {"skipped": True}]
-    assert drill_choice(["cp1", "cp2", "cp3"], listed) == [{"host": "cp1", "path": "/b/3.db"}]
+    assert drill_choice(["cp1", "cp2", "cp3"], listed) == [{"host": "cp1", "path": "/b/3.db", "file": "3.db"}]
     listed[2] = {"snapshots": [snapshot(2, "b")]}
-    assert drill_choice(["cp1", "cp2", "cp3"], listed) == [{"host": "cp1", "path": "/b/3.db"}, {"host": "cp3", "path": "/b/2.db"}]
+    assert drill_choice(["cp1", "cp2", "cp3"], listed) == [{"host": "cp1", "path": "/b/3.db", "file": "3.db"}, {"host": "cp3", "path": "/b/2.db", "file": "2.db"}]
     # damage is what a drill is to find
     listed[1]["snapshots"].append(snapshot(9, verified=False, problem="it has 1 byte"))
-    assert drill_choice(["cp1", "cp2", "cp3"], listed)[0] == {"host": "cp2", "path": "/b/9.db"}
+    assert drill_choice(["cp1", "cp2", "cp3"], listed)[0] == {"host": "cp2", "path": "/b/9.db", "file": "9.db"}
     assert drill_choice([], []) == []
 
 
@@ -33,7 +33,7 @@ def test_a_random_one_is_older_and_the_same_for_all_who_ask():
     found = [drill_choice(["cp1", "cp2"], listed, "random", seed) for seed in range(200)]
     assert found == [drill_choice(["cp1", "cp2"], listed, "random", seed) for seed in range(200)]
     assert {one[0]["path"] for one in found} == {"/b/%d.db" % number for number in range(1, 8)}
-    assert drill_choice(["cp1"], [{"snapshots": [snapshot(1)]}], "random", 1) == [{"host": "cp1", "path": "/b/1.db"}]
+    assert drill_choice(["cp1"], [{"snapshots": [snapshot(1)]}], "random", 1) == [{"host": "cp1", "path": "/b/1.db", "file": "1.db"}]
     with pytest.raises(AnsibleFilterError):
         drill_choice(["cp1"], listed, "oldest")
 
