@@ -38,9 +38,10 @@ def program(name):
 
 
 class Server:
-    """What both have in common.  directory: holds all of it; data: where what is stored is to be."""
+    """What both have in common.  directory: holds all of it; data: where what is stored is to be; host: its address."""
 
-    def __init__(self, directory, data=None):
+    def __init__(self, directory, data=None, host="127.0.0.1"):
+        self.host = host
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.data = pathlib.Path(data or self.directory / "data")
@@ -70,7 +71,7 @@ class Server:
         end = time.monotonic() + 20
         while time.monotonic() < end and self.process.poll() is None:
             try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                socket.create_connection((self.host, self.port), 1).close()
                 return
             except OSError:
                 time.sleep(0.05)
@@ -96,13 +97,13 @@ class S3(Server):
     access, secret, bucket = "k8sdr", "k8s-dr-secret", "backups"
     where = "far:backups/prod"
 
-    def __init__(self, directory, data=None):
-        super().__init__(directory, data)
+    def __init__(self, directory, data=None, host="127.0.0.1"):
+        super().__init__(directory, data, host)
         self.metadata = self.directory / "metadata"
         self.metadata.mkdir(exist_ok=True)
 
     def command(self):
-        return [program("versitygw"), "--port", "127.0.0.1:%d" % self.port, "posix", "--sidecar", str(self.metadata), str(self.data)]
+        return [program("versitygw"), "--port", "%s:%d" % (self.host, self.port), "posix", "--sidecar", str(self.metadata), str(self.data)]
 
     def environment(self):
         return {"ROOT_ACCESS_KEY": self.access, "ROOT_SECRET_KEY": self.secret}
@@ -115,7 +116,7 @@ class S3(Server):
     def config(self, path, wrong=False):
         secret = "somebody-elses" if wrong else self.secret
         text = "[far]\ntype = s3\nprovider = Other\naccess_key_id = %s\nsecret_access_key = %s\n" % (self.access, secret)
-        return write(path, text + "endpoint = http://127.0.0.1:%d\nregion = us-east-1\nforce_path_style = true\n" % self.port)
+        return write(path, text + "endpoint = http://%s:%d\nregion = us-east-1\nforce_path_style = true\n" % (self.host, self.port))
 
     def stored(self, name):
         """The file that an object is."""
