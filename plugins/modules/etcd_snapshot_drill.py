@@ -230,8 +230,13 @@ def record(module, path, manifest, rungs):
     if not rungs or not module.params["record"] or manifest is None:
         return False, {}
     before = manifest.get("rungs") if isinstance(manifest.get("rungs"), dict) else {}
-    if not module.check_mode:
-        _snapshot_manifest.update_manifest(path, LOCK_SECONDS, manifest["sha256"], rungs=rungs)
+    try:
+        if not module.check_mode:
+            _snapshot_manifest.update_manifest(path, LOCK_SECONDS, manifest["sha256"], rungs=rungs)
+    except (_snapshot_manifest.ManifestError, _snapshot_manifest.Busy, OSError) as exc:
+        # what was found stands all the same
+        module.warn("what was found of %s is not noted in its manifest: %s" % (path, getattr(exc, "strerror", None) or exc))
+        return False, {}
     after = dict(before, **rungs)
     header = _snapshot_manifest.manifest_path(path)
     diff = {"before_header": header, "after_header": header}
@@ -307,8 +312,6 @@ def main():
         found, diff = run(module)
     except _signals.Ended as exc:
         module.fail_json(msg="%s was not proven: %s" % (module.params["path"], exc))
-    except (_snapshot_manifest.ManifestError, _snapshot_manifest.Busy) as exc:
-        module.fail_json(msg="%s was proven, but that could not be noted: %s" % (module.params["path"], exc))
     except _rclone.RcloneError as exc:
         module.fail_json(msg="%s was not proven: %s" % (module.params["path"], exc.message))
     except _etcd.EtcdError as exc:

@@ -189,6 +189,29 @@ def test_a_file_of_somebody_else(master, tmp_path):
     assert os.listdir(path.parent) == [path.name]
 
 
+def test_a_sealed_one_that_somebody_has_opened(master, tmp_path):
+    """What seals it does not matter to the proof, so it is sealed by turning it around here."""
+    path = copy(master, tmp_path / "backups")
+    plain = {"size": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    opened = tmp_path / "opened.db"
+    shutil.copyfile(path, opened)
+    path.write_bytes(path.read_bytes()[:0:-1])
+    data = path.read_bytes()
+    change(path, size=len(data), sha256=hashlib.sha256(data).hexdigest(), plain=plain, seal={"compression": "none", "encryption": "age"})
+    code, result = drill(path, tmp_path / "work")
+    assert code == 1 and "it is sealed" in result["msg"], result
+    assert (result["snapshot"]["rung"], result["snapshot"]["failed"], read(path)["rung"]) == ("checksum", None, "checksum")
+    before = opened.read_bytes()
+    code, result = drill(path, tmp_path / "work", opened=opened)
+    assert (code, result["snapshot"]["rung"], read(path)["rung"]) == (0, "drill", "drill"), result
+    assert opened.read_bytes() == before
+    # another one was sealed
+    hide(opened, SECRET, SECRET.upper(), manifest=False)
+    code, result = drill(path, tmp_path / "work", opened=opened)
+    assert code == 1 and result["snapshot"]["failed"] == "status" and "its sha256 is " in result["msg"], result
+    assert str(opened) not in json.dumps(result["snapshot"])
+
+
 # ---- damage that checksums hide
 
 
@@ -265,6 +288,18 @@ def test_a_host_that_cannot_do_it_says_so_and_blames_nobody(master, tmp_path):
         assert all(rung["ok"] for rung in read(path).get("rungs", {}).values())
     code, result = harness.run_module("etcd_snapshot_list", directory=path.parent)
     assert result["latest"] == str(path)
+
+
+def test_a_store_that_cannot_be_written_to(master, tmp_path):
+    path = copy(master, tmp_path / "backups")
+    subprocess.run(["mount", "--bind", str(path.parent), str(path.parent)], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(path.parent)], check=True)
+        code, result = drill(path, tmp_path / "work", rung="status")
+    finally:
+        subprocess.run(["umount", str(path.parent)], check=True)
+    assert (code, result["changed"], result["snapshot"]["rung"]) == (0, False, "status"), result
+    assert "is not noted in its manifest: Read-only file system" in json.dumps(result["warnings"])
 
 
 def test_no_room_for_a_trial(master, tmp_path):
