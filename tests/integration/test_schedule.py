@@ -17,6 +17,7 @@ import time
 
 import harness
 import pytest
+import servers
 from test_snapshot_role import databases, play, with_tools
 
 VERSION = harness.VERSIONS[-1]
@@ -37,6 +38,7 @@ def settings(member, place, **more):
         etcd_schedule_config_dir=str(place / "config"),
         etcd_schedule_state_dir=str(place / "state"),
         etcd_schedule_command_dir=str(place / "sbin"),
+        etcd_snapshot_off_site=str(place / "off-site"),
         etcd_schedule_random_delay=1,
         etcd_schedule_lock_timeout=1,
         etcd_schedule_wait=5,
@@ -68,6 +70,7 @@ class Node:
         settings = json.loads((self.place / "config" / "schedule.json").read_text())
         settings["state_dir"] = str(place / "state")
         settings["connection"].update(endpoint=member.endpoint, **member.pki)
+        settings["steps"] = settings["steps"][:1]
         settings["steps"][0]["args"].update(settings["connection"], directory=str(place / "backups"))
         (place / "config" / "schedule.json").write_text(json.dumps(settings))
         command = place / "command"
@@ -77,7 +80,7 @@ class Node:
 
     def start(self, *arguments):
         # as bare as what systemd gives to a service
-        environment = {"PATH": os.environ["PATH"]}
+        environment = {"PATH": os.path.dirname(servers.program("rclone")) + os.pathsep + os.environ["PATH"]}
         return subprocess.Popen([str(self.command)] + list(arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
     def run(self, *arguments):
@@ -105,6 +108,7 @@ def scheduled(member, tmp_path_factory):
     """(node, output of the play) of a cluster of one."""
     tmp_path = tmp_path_factory.mktemp("node")
     hosts = {"cp1": settings(member, tmp_path / "cp1")}
+    (tmp_path / "cp1" / "off-site").mkdir(parents=True)
     rc, output, _recap = put(tmp_path, hosts, "--check")
     assert rc == 0 and not (tmp_path / "cp1" / "lib").exists(), output
     rc, output, recap = put(tmp_path, hosts)
@@ -120,7 +124,8 @@ def scheduled(member, tmp_path_factory):
 
 def test_check_mode_says_what_would_be_done_and_does_nothing(scheduled):
     rc, output = scheduled.run("run", "--check")
-    assert rc == 0 and "This node takes the snapshot: its etcd is the only member." in output and "take: done" in output, output
+    assert rc == 0 and "This node takes the snapshot: its etcd is the only member." in output, output
+    assert "take: done" in output and "ship: would be done" in output, output
     assert not scheduled.backups.exists() and not (scheduled.place / "state" / "last-run.json").exists()
 
 
@@ -133,6 +138,9 @@ def test_a_run_takes_proves_and_keeps_without_ansible(scheduled):
     assert len(names) == 2, names
     rc, result = harness.run_module("etcd_snapshot_info", path=scheduled.backups / names[-1], **harness.tools(VERSION))
     assert rc == 0 and result["snapshot"]["integrity"] == "ok", result
+    # where they are sent to nothing is removed by the count of those that stay here
+    away = scheduled.place / "off-site"
+    assert len(databases(away)) == 3 and (away / names[-1]).read_bytes() == (scheduled.backups / names[-1]).read_bytes(), output
     last = scheduled.last()
     assert last["ok"] and last["mine"] and last["snapshot"].endswith(names[-1]) and last["failures"] == 0
     assert oct((scheduled.place / "config" / "schedule.json").stat().st_mode)[-3:] == "600"
@@ -157,6 +165,19 @@ def test_one_run_at_a_time(scheduled):
     assert databases(scheduled.backups) == before and scheduled.last()["failures"] == 1
     rc, output = scheduled.run()
     assert rc == 0 and scheduled.last()["failures"] == 0, output
+
+
+def test_what_could_not_be_sent_is_sent_by_the_next_run(scheduled):
+    away = scheduled.place / "off-site"
+    away.rename(scheduled.place / "not-mounted")
+    rc, output = scheduled.run()
+    last = output.strip().splitlines()[-1]
+    assert rc == 1 and "take: done" in output and last.startswith("FAILED: ship: ") and "The snapshot is whole at" in last, output
+    missed = scheduled.last()["snapshot"]
+    assert os.path.exists(missed) and not away.exists()
+    (scheduled.place / "not-mounted").rename(away)
+    rc, output = scheduled.run()
+    assert rc == 0 and os.path.basename(missed) in databases(away), output
 
 
 def test_a_step_that_fails_stops_only_what_needs_it_and_fails_the_run(scheduled):

@@ -18,10 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[4]
 
 
 def scheduled_modules():
-    steps = yaml.safe_load((ROOT / "roles/etcd_schedule/vars/main.yml").read_text())["__etcd_schedule_steps"]
-    if isinstance(steps, str):
-        return ["etcd_snapshot"]
-    return [step["module"] for step in steps]
+    return [step["module"] for step in yaml.safe_load((ROOT / "roles/etcd_schedule/vars/main.yml").read_text())["__etcd_schedule_all_steps"]]
 
 
 def test_equal_modules_make_equal_bytes_and_know_what_they_import():
@@ -42,7 +39,8 @@ def test_every_scheduled_module_starts_without_an_installed_ansible(tmp_path):
         args = json.dumps({"ANSIBLE_MODULE_ARGS": {"no_such_option": 1}})
         command = [sys.executable, "-I", "-S", str(program), "module", name]
         found = subprocess.run(command, input=args, capture_output=True, text=True, timeout=60, check=False)
-        assert "no_such_option" in json.loads(found.stdout)["msg"], (name, found)
+        said = json.loads(found.stdout)["msg"]
+        assert "no_such_option" in said or "missing required arguments" in said, (name, found)
 
 
 def test_a_module_that_is_none_is_refused():

@@ -132,9 +132,23 @@ def test_settings_that_are_none_are_told_of(tmp_path, capsys):
 
 
 def test_the_timer_takes_as_the_playbook_does():
-    take = yaml.safe_load((ROOT / "roles/etcd_snapshot/tasks/take.yml").read_text())
-    playbook = next(task["k8s_dr.etcd.etcd_snapshot"] for task in take if "k8s_dr.etcd.etcd_snapshot" in task)
-    timer = yaml.safe_load((ROOT / "roles/etcd_schedule/vars/main.yml").read_text())["__etcd_schedule_take"]
-    # whoever waits for the lock does it longer where nobody watches
-    different = {name for name in set(playbook) | set(timer) if playbook.get(name) != timer.get(name)}
-    assert different == {"lock_timeout"}
+    timer = yaml.safe_load((ROOT / "roles/etcd_schedule/vars/main.yml").read_text())
+    # who waits for the lock does it longer where nobody watches; what was taken, and where the configuration is, is known in another way
+    for step, file, module, different in (
+        ("take", "take", "etcd_snapshot", {"lock_timeout"}),
+        ("ship", "ship", "etcd_snapshot_ship", {"path", "config"}),
+    ):
+        [playbook] = list(used(yaml.safe_load((ROOT / ("roles/etcd_snapshot/tasks/%s.yml" % file)).read_text()), "k8s_dr.etcd." + module))
+        args = timer["__etcd_schedule_" + step]
+        # what the playbook gives to a module the timer gives to it as well: add it to __etcd_schedule_take or __etcd_schedule_ship
+        assert set(playbook) == set(args), step
+        assert {name for name in args if playbook[name] != args[name]} == different, step
+
+
+def used(tasks, module):
+    """What every task that is of a module gives it."""
+    for task in tasks:
+        if module in task:
+            yield task[module]
+        for part in ("block", "rescue", "always"):
+            yield from used(task.get(part, []), module)
