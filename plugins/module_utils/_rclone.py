@@ -342,17 +342,15 @@ class Remote:
         it stores (SFTP, and S3 of an object that was sent in one piece) and reads everything else back; `hash` believes any; `read` none.
         """
         where = self.path(name)
-        entry = self._stat(name)
+        kind = self._hash_to_ask(size, digests, verify)
+        entry = self._stat(name, "--hash", "--hash-type=" + kind, seconds=self._seconds(size)) if kind else self._stat(name)
         if entry is None:
             return "%s is not there" % where, "size"
         if entry["Size"] != size:
             return "%s has %d bytes instead of %d" % (where, entry["Size"], size), "size"
-        kind = self._hash_to_ask(size, digests, verify)
-        if kind:
-            entry = self._stat(name, "--hash", "--hash-type=" + kind, seconds=self._seconds(size)) or {}
-            told = {key.lower().replace("-", ""): value for key, value in (entry.get("Hashes") or {}).items()}.get(kind)
-            if told:
-                return (None if told.lower() == digests[kind] else "%s is not what was sent: its %s is another one" % (where, kind)), kind
+        told = {key.lower().replace("-", ""): value for key, value in (entry.get("Hashes") or {}).items()}.get(kind)
+        if told:
+            return (None if told.lower() == digests[kind] else "%s is not what was sent: its %s is another one" % (where, kind)), kind
         sha256 = self.digest(name, size, progress)[1]
         return (None if sha256 == digests["sha256"] else "%s is not what was sent: it reads back differently" % where), "read"
 
@@ -522,7 +520,7 @@ class Remote:
         if ended.code is None:
             return RcloneError("%s: it was not done in time" % what, "timeout")
         kind, meaning = trouble(ended.words)
-        if size is not None and kind in ("other", "unreachable") and self._lacks_room(size):
+        if size is not None and kind == "other" and self._lacks_room(size):
             kind, meaning = "full", "there is no room left"
         # which tells a support team something, and an operator nothing
         detail = re.sub(r",? ?(request|host) id: [^,\s]*", "", re.sub(r"\s+", " ", words)).strip().rstrip(".,")[-300:]

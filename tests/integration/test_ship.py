@@ -120,11 +120,26 @@ def test_wrong_credentials_then_all_that_waits(far, place):
     assert rc == 0 and result["snapshot"]["file"] == newer.name, result
 
 
+def kill_when(condition, server):
+    """Kill a server once something is so."""
+
+    def wait():
+        end = time.monotonic() + 60
+        while time.monotonic() < end and not condition():
+            time.sleep(0.05)
+        server.kill()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
 def test_a_server_that_is_killed_midway(far, place):
-    path = make(place / "local", size=6 * MB)
+    # more than the buffers between the two hold
+    path = make(place / "local", size=12 * MB)
     content = path.read_bytes()
-    killer = threading.Timer(2.5, far.kill)
-    killer.start()
+    begun = time.monotonic()
+    killer = kill_when(lambda: time.monotonic() > begun + 3, far)
     rc, result = ship(far, place, path=path, bwlimit="1M", retries=1)
     killer.join()
     assert rc == 1 and "it cannot be reached" in result["msg"] and str(path) in result["msg"], result
@@ -137,19 +152,17 @@ def test_a_server_that_is_killed_midway(far, place):
     assert rc == 0 and far.stored(path.name).read_bytes() == content, result
 
     # and on the way back, where what came before is not asked for again
-    killer = threading.Timer(2.5, far.kill)
-    killer.start()
+    partial = place / "back" / (".%s.partial" % path.name) / "snapshot"
+    killer = kill_when(lambda: partial.exists() and partial.stat().st_size > 0, far)
     rc, result = fetch(far, place, place / "back", bwlimit="1M", retries=1)
     killer.join()
     assert rc == 1 and "cannot be" in result["msg"], result
-    partial = place / "back" / (".%s.partial" % path.name) / "snapshot"
-    came = partial.stat().st_size
-    assert 0 < came < 6 * MB and not (place / "back" / path.name).exists()
-    inode = partial.stat().st_ino
+    came = partial.stat()
+    assert 0 < came.st_size < len(content) and not (place / "back" / path.name).exists()
     far.start()
     rc, result = fetch(far, place, place / "back")
     assert rc == 0 and (place / "back" / path.name).read_bytes() == content, result
-    assert (place / "back" / path.name).stat().st_ino == inode
+    assert (place / "back" / path.name).stat().st_ino == came.st_ino
 
 
 @contextlib.contextmanager
