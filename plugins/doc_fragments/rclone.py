@@ -15,7 +15,7 @@ options:
       - Settings must not be written into it, since everybody on the host can read command lines.
     type: str
     required: true
-  config:
+  rclone_config:
     description:
       - Path of rclone's configuration file on the managed host, which holds the credentials.
       - C(RCLONE_*) of the environment is not looked at.

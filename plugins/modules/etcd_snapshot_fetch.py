@@ -59,7 +59,7 @@ EXAMPLES = r"""
 - name: Get the newest snapshot back from off-site
   k8s_dr.etcd.etcd_snapshot_fetch:
     remote: s3:backups/prod
-    config: /etc/k8s-dr/rclone.conf
+    rclone_config: /etc/k8s-dr/rclone.conf
     directory: /var/backups/etcd/from-off-site
   register: got
 
@@ -216,7 +216,7 @@ def own(manifest):
 def run(module):
     params = module.params
     remote = _rclone.Remote(
-        params["remote"], params["config"], params["rclone"], timeout=params["timeout"], retries=params["retries"], bwlimit=params["bwlimit"]
+        params["remote"], params["rclone_config"], params["rclone"], timeout=params["timeout"], retries=params["retries"], bwlimit=params["bwlimit"]
     )
     if remote.config_warning():
         module.warn(remote.config_warning())
@@ -240,7 +240,7 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "remote": {"type": "str", "required": True},
-            "config": {"type": "path"},
+            "rclone_config": {"type": "path"},
             "rclone": {"type": "path"},
             "timeout": {"type": "int"},
             "retries": {"type": "int", "default": 3},

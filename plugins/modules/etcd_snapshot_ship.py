@@ -64,7 +64,7 @@ EXAMPLES = r"""
     path: "{{ taken.snapshot.path }}"
     directory: /var/backups/etcd
     remote: s3:backups/prod
-    config: /etc/k8s-dr/rclone.conf
+    rclone_config: /etc/k8s-dr/rclone.conf
 
 - name: Read back what was sent, and replace what is damaged
   k8s_dr.etcd.etcd_snapshot_ship:
@@ -240,7 +240,7 @@ def run(module, result):
     entries = wanted(params)
     result["waiting"] = [entry["path"] for entry in entries]
     remote = _rclone.Remote(
-        params["remote"], params["config"], params["rclone"], timeout=params["timeout"], retries=params["retries"], bwlimit=params["bwlimit"]
+        params["remote"], params["rclone_config"], params["rclone"], timeout=params["timeout"], retries=params["retries"], bwlimit=params["bwlimit"]
     )
     if remote.config_warning():
         module.warn(remote.config_warning())
@@ -284,7 +284,7 @@ def main():
             "path": {"type": "path"},
             "directory": {"type": "path"},
             "remote": {"type": "str", "required": True},
-            "config": {"type": "path"},
+            "rclone_config": {"type": "path"},
             "rclone": {"type": "path"},
             "timeout": {"type": "int"},
             "retries": {"type": "int", "default": 3},

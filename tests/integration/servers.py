@@ -133,7 +133,8 @@ class Sftp(Server):
                 subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.directory / name)], check=True)
         self.data.chmod(0o755)
         os.chown(self.data, 4242, 4242)
-        # everything above it has to be passable for a user that is not root
+        # a user that is not root has to get to what is his, whatever the umask is
+        self.directory.chmod(0o711)
         users = "root:x:0:0::/root:/bin/sh\nsshd:*:4241:4241::/run/sshd:/bin/false\n%s:*:4242:4242::%s:/bin/sh\n"
         self.passwd = write(self.directory / "passwd", users % (self.user, self.data), 0o644)
         write(self.directory / "known_hosts", "[127.0.0.1]:%d %s" % (self.port, (self.directory / "host.pub").read_text()))

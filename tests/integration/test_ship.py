@@ -60,13 +60,13 @@ def make(directory, day=2, size=300000, host="cp1", **more):
 
 def ship(server, place, rclone="rclone", wrong=False, check_mode=False, limit=120, **more):
     config = server.config(place / "rclone.conf", wrong=wrong)
-    options = dict({"remote": server.where, "config": config, "rclone": servers.program(rclone), "retries": 2}, **more)
+    options = dict({"remote": server.where, "rclone_config": config, "rclone": servers.program(rclone), "retries": 2}, **more)
     return harness.run_module("etcd_snapshot_ship", check_mode=check_mode, diff=True, limit=limit, **options)
 
 
 def fetch(server, place, directory, rclone="rclone", check_mode=False, **more):
     config = server.config(place / "rclone.conf")
-    options = dict({"remote": server.where, "config": config, "rclone": servers.program(rclone), "directory": directory, "retries": 2}, **more)
+    options = dict({"remote": server.where, "rclone_config": config, "rclone": servers.program(rclone), "directory": directory, "retries": 2}, **more)
     return harness.run_module("etcd_snapshot_fetch", check_mode=check_mode, diff=True, **options)
 
 

@@ -136,7 +136,7 @@ def test_the_timer_takes_as_the_playbook_does():
     # who waits for the lock does it longer where nobody watches; what was taken, and where the configuration is, is known in another way
     for step, file, module, different in (
         ("take", "take", "etcd_snapshot", {"lock_timeout"}),
-        ("ship", "ship", "etcd_snapshot_ship", {"path", "config"}),
+        ("ship", "ship", "etcd_snapshot_ship", {"path", "rclone_config"}),
     ):
         [playbook] = list(used(yaml.safe_load((ROOT / ("roles/etcd_snapshot/tasks/%s.yml" % file)).read_text()), "k8s_dr.etcd." + module))
         args = timer["__etcd_schedule_" + step]
