@@ -21,7 +21,8 @@ def test_the_newest_of_each_cluster_wherever_it_is():
     listed = [{"snapshots": [snapshot(1), snapshot(3), {"path": "/b/found.db"}]}, {"snapshots": [snapshot(2)]}, {"skipped": True}]
     assert drill_choice(["cp1", "cp2", "cp3"], listed) == [{"host": "cp1", "path": "/b/3.db", "file": "3.db"}]
     listed[2] = {"snapshots": [snapshot(2, "b")]}
-    assert drill_choice(["cp1", "cp2", "cp3"], listed) == [{"host": "cp1", "path": "/b/3.db", "file": "3.db"}, {"host": "cp3", "path": "/b/2.db", "file": "2.db"}]
+    found = drill_choice(["cp1", "cp2", "cp3"], listed)
+    assert found == [{"host": "cp1", "path": "/b/3.db", "file": "3.db"}, {"host": "cp3", "path": "/b/2.db", "file": "2.db"}]
     # damage is what a drill is to find
     listed[1]["snapshots"].append(snapshot(9, verified=False, problem="it has 1 byte"))
     assert drill_choice(["cp1", "cp2", "cp3"], listed)[0] == {"host": "cp2", "path": "/b/9.db", "file": "9.db"}
