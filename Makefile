@@ -11,7 +11,7 @@ reports := $(CURDIR)/reports
 collections := $(CURDIR)/playbooks/collections
 
 NODES ?= 1
-export NODES ETCD ETCD_MOUNT ETCD_DISK_MB FAULTS SANITY_CORES KEEP_GOING STAGES RUNS SIZES
+export NODES ETCD ETCD_MOUNT ETCD_DISK_MB FAULTS SANITY_CORES KEEP_GOING STAGES RUNS SIZES FLEET FORKS
 
 .DEFAULT_GOAL := help
 .PHONY: help
@@ -68,6 +68,10 @@ test-faults: ## Every state of a restore x every fault on a real node, a table a
 .PHONY: bench-outage
 bench-outage: ## How long a restore keeps the API away, against the textbook and the floor (RUNS=7, SIZES="small large", NODES=1)
 	$(in_venv) python bench/outage.py
+
+.PHONY: bench-snapshot
+bench-snapshot: ## What a snapshot costs beside etcdctl and sha256sum alone, and many clusters in one run (RUNS=5, SIZES="3 1024", FLEET=20, FORKS="1 5 20")
+	PYTHONPATH=$(collections) $(in_venv) python bench/snapshot.py
 
 .PHONY: changelog
 changelog: ## Write CHANGELOG.md anew from changelogs/fragments and the modules and roles there are

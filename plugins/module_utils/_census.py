@@ -43,6 +43,7 @@ class Census:
 
     def as_dict(self):
         return {
+            "prefix": self.prefix,
             "objects": {resource: dict(sorted(counts.items())) for resource, counts in sorted(self.objects.items())},
             "names": {resource: sorted(names) for resource, names in self.names.items()},
         }

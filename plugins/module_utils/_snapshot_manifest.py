@@ -33,6 +33,8 @@ MANIFEST_SUFFIX = ".json"
 LOCK = ".lock"
 _PARTIAL = re.compile(r"^\.(?P<name>etcd-.+\.db)\.partial$")
 _NEW_MANIFEST = re.compile(r"^\.etcd-.+\.db\.json\.[0-9]+\.new$")
+# How far a snapshot is proven, lowest first: the bytes, the database in them, a trial restore, an etcd that serves what was restored.
+RUNGS = ("checksum", "status", "restore", "drill")
 # A manifest of a hundred thousand namespaces has some 50 MB.
 _MAX_MANIFEST = 256 * 1024 * 1024
 # What a restore relies on: name -> types; all others are free to be absent.
@@ -132,6 +134,54 @@ def read_manifest(path, renamed=False):
     return manifest
 
 
+def rung(ok, seconds, problem=None, **more):
+    """What a manifest says of one rung that was tried just now."""
+    return dict(more, at=utc(), ok=ok, seconds=round(seconds, 2), problem=problem)
+
+
+def highest_rung(rungs):
+    """The highest one that was reached without a gap, or None.  `structure` is `status` where no tool was asked."""
+    reached = None
+    for name in RUNGS:
+        found = rungs.get(name)
+        if not isinstance(found, dict) or found.get("ok") is not True:
+            break
+        reached = "structure" if name == "status" and found.get("tool", True) is None else name
+    return reached
+
+
+def failed_rung(manifest):
+    """One sentence about the lowest rung that failed when it was last tried, or None."""
+    rungs = manifest.get("rungs") if isinstance(manifest.get("rungs"), dict) else {}
+    for name in RUNGS:
+        found = rungs.get(name)
+        if isinstance(found, dict) and found.get("ok") is False:
+            return "it failed the rung %s at %s: %s" % (name, found.get("at"), found.get("problem"))
+    return None
+
+
+def update_manifest(path, lock_timeout=60, sha256=None, **changes):
+    """Change what the manifest of a stored snapshot says, under its directory's lock; returns the new one.
+
+    Each of `rungs` replaces the one of its name, and `rung` follows; each entry of `off_site` replaces the one of its remote and file; of
+    all else the whole value is replaced.  sha256: of the file as stored that the changes are about; another one is left alone.
+    """
+    with DirectoryLock(os.path.dirname(path), lock_timeout):
+        manifest = read_manifest(path)
+        if sha256 and manifest["sha256"] != sha256:
+            raise ManifestError("%s was replaced meanwhile, so nothing was noted in its manifest" % path)
+        if "rungs" in changes:
+            changes["rungs"] = dict(manifest["rungs"] if isinstance(manifest.get("rungs"), dict) else {}, **changes["rungs"])
+            changes["rung"] = highest_rung(changes["rungs"])
+        if "off_site" in changes:
+            new = {(copy["remote"], copy["file"]) for copy in changes["off_site"]}
+            kept = [copy for copy in manifest.get("off_site") or [] if (copy.get("remote"), copy.get("file")) not in new]
+            changes["off_site"] = kept + list(changes["off_site"])
+        manifest.update(changes)
+        write_manifest(path, manifest)
+    return manifest
+
+
 def describe(path, digest=None):
     """One entry of a list: the manifest's fields, `path`, `verified`, and `problem` (null when verified).
 
@@ -158,6 +208,8 @@ def describe(path, digest=None):
         entry["problem"] = "%s has %d bytes, and had %d when it was taken" % (path, found.st_size, manifest["size"])
     elif not manifest["verified"]:
         entry["problem"] = "%s was not verified when it was taken" % path
+    elif failed_rung(manifest):
+        entry["problem"] = "%s is not to be relied on: %s" % (path, failed_rung(manifest))
     elif digest is not None and digest(path) != manifest["sha256"]:
         entry["problem"] = "%s is not the file that was taken: its sha256 has changed" % path
     else:
@@ -166,13 +218,23 @@ def describe(path, digest=None):
 
 
 def list_snapshots(directory, digest=None):
-    """Every *.db of a directory, described, newest first; [] when there is no such directory."""
+    """Every *.db of a directory, described, newest first, and every one whose manifest is there without it; [] when there is no such directory."""
     try:
-        names = os.listdir(directory)
+        names = set(os.listdir(directory))
     except FileNotFoundError:
         return []
-    entries = [describe(os.path.join(directory, name), digest) for name in names if name.endswith(SUFFIX) and not name.startswith(".")]
+    paths = [os.path.join(directory, name) for name in names if name.endswith(SUFFIX) and not name.startswith(".")]
+    for name in names:
+        path = os.path.join(directory, name[: -len(MANIFEST_SUFFIX)])
+        if name.endswith(SUFFIX + MANIFEST_SUFFIX) and not name.startswith(".") and path not in paths and _is_lost(path):
+            paths.append(path)
+    entries = [describe(path, digest) for path in paths]
     return sorted(entries, key=lambda entry: (entry.get("created") or "", entry["path"]), reverse=True)
+
+
+def _is_lost(path):
+    """Whether a snapshot is gone and its manifest is not; while it is published or removed that is so, too, but then it has its partial directory."""
+    return not os.path.lexists(path) and not os.path.lexists(partial_dir(path)) and os.path.lexists(manifest_path(path))
 
 
 def latest_verified(snapshots):

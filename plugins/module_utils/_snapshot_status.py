@@ -12,7 +12,7 @@ import re
 import signal
 import time
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _etcd
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _etcd, _snapshot_manifest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot_file import SnapshotFile
 
 # A tool that fails for one of these says something about the host and nothing about the file.
@@ -107,6 +107,15 @@ def examine(path, etcdctl=None, etcdutl=None, timeout=None, everything=False):
         snapshot["integrity"] = proof.integrity
         snapshot["problems"] = proof.problems
         return snapshot
+
+
+def rungs(snapshot, seconds):
+    """What a manifest says of a file that was examined and has no problems: both rungs in one go."""
+    tool = snapshot["tool"]
+    return {
+        "checksum": _snapshot_manifest.rung(True, seconds),
+        "status": _snapshot_manifest.rung(True, seconds, tool="%s %s" % (tool["name"], tool["version"]) if tool else None),
+    }
 
 
 def _add_status(snapshot, proof, tools, deadline):

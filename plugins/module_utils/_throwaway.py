@@ -68,6 +68,10 @@ class TimeIsUp(ThrowawayError):
     """The time that was given is over."""
 
 
+class TooMuch(ThrowawayError):
+    """An answer is longer than was allowed."""
+
+
 class WorkDir:
     """A directory of mode 0700 below `parent` that is removed whatever happens; what a killed process left goes at the next start."""
 
@@ -350,6 +354,33 @@ class Throwaway:
             return None
         finally:
             connection.close()
+
+    def range(self, question, timeout, most):
+        """What it answers to a question for keys and values, as its JSON gateway has both; TooMuch when that has more than `most` bytes."""
+        connection = _UnixConnection(os.path.join(self.work, _CLIENT), timeout)
+        try:
+            connection.request("POST", "/v3/kv/range", json.dumps(question))
+            response = connection.getresponse()
+            text = response.read(most + 1)
+        except (OSError, http.client.HTTPException) as exc:
+            if isinstance(exc, socket.timeout):
+                raise TimeIsUp("etcd %s did not answer in time" % self.server.version) from exc
+            # one that ends is not to be asked for its code before it has
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                raise self._ended(self._process.wait(3)) from exc
+            raise ThrowawayError("etcd %s does not answer: %s" % (self.server.version, exc)) from exc
+        finally:
+            connection.close()
+        if len(text) > most:
+            raise TooMuch("an answer of etcd %s has more than %d bytes" % (self.server.version, most))
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            answer = None
+        if response.status != 200 or not isinstance(answer, dict):
+            words = text[:300].decode("utf-8", "replace").strip()
+            raise ThrowawayError("etcd %s does not answer: %s" % (self.server.version, words))
+        return answer
 
     def _serves(self):
         # etcd's lowest key is one NUL

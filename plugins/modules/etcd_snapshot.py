@@ -184,6 +184,10 @@ snapshot:
         the last, since there was no tool that could, and RV(snapshot.hash) is V(null).
       type: str
       sample: status
+    rungs:
+      description: Time and result of each rung that was reached, C(checksum) and C(status).
+      type: dict
+      sample: {checksum: {at: "2026-01-02T03:04:05Z", ok: true, seconds: 0.1, problem: null}}
     source:
       description: V(member) for the member at O(endpoint), V(data directory) for O(data_dir).
       type: str
@@ -439,13 +443,15 @@ def save(client, target, timeout):
 def prove(target, path, params):
     """What the file that etcd sent holds, in a manifest's words; nothing but a proven one gets past here."""
     etcdctl, etcdutl = _etcd.find_tools(params["etcdctl"], params["etcdutl"], params["timeout"])
+    started = time.monotonic()
     found = _snapshot_status.examine(target, etcdctl, etcdutl)
     if found["problems"]:
         raise Refused("what etcd sent is no snapshot to rely on, so it was not kept: %s" % found["problems"][0].replace(target, os.path.basename(path)))
     proven = {name: found[name] for name in ("size", "sha256", "hash", "revision", "total_keys", "total_size", "storage_version", "integrity")}
     # The path of the tool is nobody's business but this host's.
     proven["tool"] = {name: found["tool"][name] for name in ("name", "version")} if found["tool"] else None
-    proven["rung"] = "status" if found["hash"] else "structure"
+    proven["rungs"] = _snapshot_status.rungs(found, time.monotonic() - started)
+    proven["rung"] = _snapshot_manifest.highest_rung(proven["rungs"])
     return proven, found["undetermined"]
 
 
@@ -618,7 +624,7 @@ def free_name(directory, host):
 
 def predict(directory, known):
     began, name = free_name(directory, known["host"])
-    unknown = dict.fromkeys(("size", "sha256", "hash", "revision", "total_keys", "total_size", "storage_version", "tool", "integrity", "census"))
+    unknown = dict.fromkeys(("size", "sha256", "hash", "revision", "total_keys", "total_size", "storage_version", "tool", "integrity", "census", "rungs"))
     return dict(
         unknown,
         path=os.path.join(directory, name),

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: etcd_snapshot_list
-short_description: Lists the snapshots in a directory
+short_description: Lists the snapshots in a directory or off-site
 version_added: 0.1.0
 description:
-  - Lists every snapshot in O(directory) with what its manifest says, newest first.
+  - Lists every snapshot in O(directory), or off-site in O(remote), with what its manifest says, newest first.
   - A file without a manifest, or one that is no longer what its manifest describes, is listed as not verified, with the reason.
   - A directory that does not exist holds no snapshots.
 author:
@@ -32,12 +32,22 @@ options:
   checksum:
     description:
       - Whether to read every file and compare its SHA-256 with the manifest's. It takes about one second for every gigabyte or longer.
-      - With V(false) only the sizes are compared.
+      - With V(false) only the sizes are compared, as always off-site.
     type: bool
     default: false
+  remote:
+    description: A place off-site to be listed instead of O(directory), as M(k8s_dr.etcd.etcd_snapshot_ship) has it.
+    type: str
+  rclone_config:
+    description: Path of the configuration of C(rclone), which holds the credentials. That of the user who runs the module by default.
+    type: path
+  rclone:
+    description: Path of C(rclone). Found by itself in C(PATH) and the usual directories when not given.
+    type: path
 seealso:
   - module: k8s_dr.etcd.etcd_snapshot
   - module: k8s_dr.etcd.etcd_snapshot_info
+  - module: k8s_dr.etcd.etcd_snapshot_drill
 """
 
 EXAMPLES = r"""
@@ -52,13 +62,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 snapshots:
-  description: Every C(*.db) in the directory, newest first; those without a manifest come last.
+  description: Every snapshot there, newest first, also one whose manifest alone is left; those without a manifest come last.
   returned: success
   type: list
   elements: dict
   contains:
     path:
-      description: Where it is.
+      description: Where it is. Off-site as rclone names it.
       type: str
       sample: /var/backups/etcd/etcd-cp1-20260102T030405Z.db
     file:
@@ -98,7 +108,7 @@ latest:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _fingerprints, _snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _fingerprints, _rclone, _snapshot_manifest
 
 
 def main():
@@ -106,12 +116,21 @@ def main():
         argument_spec={
             "directory": {"type": "path", "default": "/var/backups/etcd"},
             "checksum": {"type": "bool", "default": False},
+            "remote": {"type": "str"},
+            "rclone_config": {"type": "path"},
+            "rclone": {"type": "path"},
         },
         supports_check_mode=True,
     )
-    directory = os.path.realpath(module.params["directory"])
+    params = module.params
+    directory = os.path.realpath(params["directory"])
     try:
-        snapshots = _snapshot_manifest.list_snapshots(directory, _fingerprints.sha256_of_file if module.params["checksum"] else None)
+        if params["remote"]:
+            snapshots = _rclone.Remote(params["remote"], params["rclone_config"], params["rclone"]).snapshots(missing_ok=False)
+        else:
+            snapshots = _snapshot_manifest.list_snapshots(directory, _fingerprints.sha256_of_file if params["checksum"] else None)
+    except _rclone.RcloneError as exc:
+        module.fail_json(msg=exc.message)
     except OSError as exc:
         module.fail_json(msg="%s cannot be read: %s" % (exc.filename or directory, exc.strerror))
     module.exit_json(changed=False, snapshots=snapshots, latest=_snapshot_manifest.latest_verified(snapshots))

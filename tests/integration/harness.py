@@ -329,16 +329,34 @@ def _bytes(text):
     return text if isinstance(text, bytes) else str(text).encode()
 
 
+def stored(kind, namespace, name, content=b""):
+    """An object as an API server stores it in protobuf, with its metadata and one field of `content`."""
+
+    def field(number, value):
+        length, size = b"", len(value)
+        while size > 127:
+            length, size = length + bytes([size & 127 | 128]), size >> 7
+        return bytes([number << 3 | 2]) + length + bytes([size]) + value
+
+    metadata = field(1, name.encode()) + (field(3, namespace.encode()) if namespace else b"")
+    types = field(1, b"v1") + field(2, kind.encode())
+    return b"k8s\0" + field(1, types) + field(2, field(1, metadata) + field(2, content)) + field(3, b"") + field(4, b"")
+
+
 def fill(etcd, objects=40):
     """Keys as Kubernetes lays them out, with history: some overwritten, some deleted."""
-    for number in range(objects):
-        etcd.put("/registry/pods/default/pod-%03d" % number, b"k8s\0" + os.urandom(200))
-    for number in range(0, objects, 4):
-        etcd.put("/registry/pods/default/pod-%03d" % number, b"k8s\0" + os.urandom(300))
+
+    def put_pods(step, size):
+        for number in range(0, objects, step):
+            name = "pod-%03d" % number
+            etcd.put("/registry/pods/default/" + name, stored("Pod", "default", name, os.urandom(size)))
+
+    put_pods(1, 200)
+    put_pods(4, 300)
     for number in range(0, objects, 10):
         etcd.delete("/registry/pods/default/pod-%03d" % number)
-    etcd.put("/registry/namespaces/default", b"k8s\0Namespace")
-    etcd.put("/registry/secrets/default/token", b"k8s\0Secret")
+    etcd.put("/registry/namespaces/default", stored("Namespace", "", "default"))
+    etcd.put("/registry/secrets/default/token", stored("Secret", "default", "token"))
 
 
 def copy(source, target):

@@ -65,6 +65,7 @@ def test_a_census():
     ):
         census.add(key)
     assert census.as_dict() == {
+        "prefix": "/registry/",
         "objects": {"deployments": {"kube-system": 1, "shop": 1}, "nodes": {"": 2}, "pods": {"kube-system": 1, "shop": 2}},
         "names": {"nodes": ["cp1", "cp2"], "deployments": ["kube-system/coredns", "shop/web"], "daemonsets": [], "statefulsets": []},
     }

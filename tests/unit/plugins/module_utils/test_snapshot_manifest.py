@@ -106,12 +106,12 @@ def test_what_a_list_says_of_files_that_cannot_be_relied_on(tmp_path):
     store.write_manifest(str(tmp_path / "etcd-e.db"), dict(MANIFEST, file="etcd-e.db"))
     os.rename(make(tmp_path, "etcd-x.db"), str(tmp_path / "etcd-f.db"))
     os.rename(str(tmp_path / "etcd-x.db.json"), str(tmp_path / "etcd-f.db.json"))
-    # orphans and others are no snapshots
+    # one that was lost is told of, others are no snapshots
     store.write_manifest(str(tmp_path / "etcd-gone.db"), dict(MANIFEST, file="etcd-gone.db"))
     (tmp_path / ".hidden.db").write_bytes(b"")
     (tmp_path / "notes.txt").write_bytes(b"")
     found = {entry["file"]: entry for entry in store.list_snapshots(str(tmp_path))}
-    assert sorted(found) == ["etcd-a.db", "etcd-b.db", "etcd-c.db", "etcd-d.db", "etcd-e.db", "etcd-f.db"]
+    assert sorted(found) == ["etcd-a.db", "etcd-b.db", "etcd-c.db", "etcd-d.db", "etcd-e.db", "etcd-f.db", "etcd-gone.db"]
     assert [name for name, entry in found.items() if entry["verified"]] == ["etcd-a.db"]
     assert all(bool(entry["problem"]) != entry["verified"] for entry in found.values())
     # the same size, but another content, is seen with the checksum only
@@ -249,3 +249,77 @@ def test_a_lock_ends_with_its_process(tmp_path):
         holder.wait()
     with store.DirectoryLock(str(tmp_path)) as lock, pytest.raises(OSError), open(lock.path, "rb") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+# ---- what later runs find out
+
+
+def passed(**more):
+    return store.rung(True, 1.234, **more)
+
+
+def test_rungs_are_merged_and_the_highest_without_a_gap_counts(tmp_path):
+    path = make(tmp_path)
+    for changes, highest in (
+        ({"checksum": passed()}, "checksum"),
+        # no gap is jumped over
+        ({"drill": passed()}, "checksum"),
+        ({"status": passed(tool=None)}, "structure"),
+        ({"status": passed(tool="etcdutl 3.5.16")}, "status"),
+        ({"restore": passed()}, "drill"),
+        ({"checksum": store.rung(False, 1, "it differs")}, None),
+    ):
+        assert store.update_manifest(path, rungs=changes)["rung"] == highest
+    manifest = store.read_manifest(path)
+    assert sorted(manifest["rungs"]) == sorted(store.RUNGS)
+    assert manifest["rungs"]["drill"]["seconds"] == 1.23
+    assert manifest["hash"] == "02059de8"
+    assert names(tmp_path) == [".lock", os.path.basename(path), os.path.basename(path) + ".json"]
+
+
+def test_a_snapshot_that_failed_a_rung_is_not_verified_until_it_passes(tmp_path):
+    path = make(tmp_path)
+    assert store.describe(path)["verified"]
+    store.update_manifest(path, rungs={"checksum": passed(), "drill": store.rung(False, 1, "it did not start")})
+    found = store.describe(path)
+    assert not found["verified"]
+    assert "it failed the rung drill at " in found["problem"] and found["problem"].endswith(": it did not start")
+    assert store.latest_verified(store.list_snapshots(str(tmp_path))) is None
+    store.update_manifest(path, rungs={"drill": passed()})
+    assert store.describe(path)["verified"]
+
+
+def test_off_site_copies_are_merged_by_remote_and_file(tmp_path):
+    path = make(tmp_path)
+    one, two = {"remote": "s3:bucket", "file": "a", "at": "1"}, {"remote": "sftp:x", "file": "a", "at": "1"}
+    store.update_manifest(path, off_site=[one])
+    assert store.update_manifest(path, off_site=[two])["off_site"] == [one, two]
+    again = dict(one, at="2")
+    assert store.update_manifest(path, off_site=[again])["off_site"] == [two, again]
+
+
+def test_the_manifest_of_another_file_is_left_alone(tmp_path):
+    path = make(tmp_path)
+    with pytest.raises(store.ManifestError, match="was replaced meanwhile"):
+        store.update_manifest(path, sha256="1" * 64, rungs={"checksum": passed()})
+    assert "rungs" not in store.read_manifest(path)
+    store.remove(path)
+    with pytest.raises(store.ManifestError, match="has no manifest"):
+        store.update_manifest(path, rungs={"checksum": passed()})
+
+
+def test_a_change_waits_for_whoever_holds_the_directory(tmp_path):
+    path = make(tmp_path)
+    with store.DirectoryLock(str(tmp_path)), pytest.raises(store.Busy):
+        store.update_manifest(path, lock_timeout=0, rungs={"checksum": passed()})
+
+
+def test_a_snapshot_that_is_lost_is_listed(tmp_path):
+    path = make(tmp_path)
+    os.unlink(path)
+    (found,) = store.list_snapshots(str(tmp_path))
+    assert (found["path"], found["verified"]) == (path, False)
+    assert found["problem"] == "%s cannot be read: No such file or directory" % path
+    # it is being published or removed right now
+    os.mkdir(store.partial_dir(path))
+    assert store.list_snapshots(str(tmp_path)) == []

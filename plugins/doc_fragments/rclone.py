@@ -1,0 +1,40 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
+options:
+  remote:
+    description:
+      - Where snapshots are off-site, as C(NAME:PATH) with a NAME that rclone's configuration has, for example V(s3:backups/prod).
+      - Also the absolute path of an existing directory, such as a mounted share.
+      - Settings must not be written into it, since everybody on the host can read command lines.
+    type: str
+    required: true
+  rclone_config:
+    description:
+      - Path of rclone's configuration file on the managed host, which holds the credentials.
+      - C(RCLONE_*) of the environment is not looked at.
+      - That of the user who runs the module by default.
+    type: path
+  rclone:
+    description: Path of C(rclone), 1.60 or later. Found by itself in C(PATH) and the usual directories when not given.
+    type: path
+  timeout:
+    description:
+      - Seconds that moving one file may take.
+      - When not given, it is 600 and one more for every 100 kB. A connection that moves nothing for a minute is given up in any case.
+    type: int
+  retries:
+    description: How often moving a file is tried when the other side cannot be reached or breaks off.
+    type: int
+    default: 3
+  bwlimit:
+    description: >-
+      Most that rclone may move in a second, as its option C(--bwlimit) has it, for example V(10M) for ten megabytes.
+    type: str
+"""

@@ -1,0 +1,329 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: etcd_snapshot_drill
+short_description: Proves a stored snapshot, up to restoring it and serving what was restored
+version_added: 0.1.0
+description:
+  - Takes a stored snapshot from rung to rung, each of which proves more than the one below it, as far as O(rung), and notes time and
+    result of each in the manifest beside it.
+  - V(checksum) is that the file is the one that was taken, V(status) that the database in it is whole and etcd's own tool reads hash and
+    revision of the manifest from it, V(restore) that etcd's own tool restores it.
+  - >-
+    V(drill) is that an etcd serves what was restored, and that all of it can be read back there: as many keys as etcd counts, revisions
+    that do not contradict each other, the objects by resource and namespace that the manifest has, and around each Secret and all other
+    objects what Kubernetes stores around them, with the name of the key. It finds damage that was there before the checksum was made.
+  - That etcd listens on Unix sockets in a directory of mode 0700, in a network of its own with nothing in it, and ends with this module. No port, no
+    data directory and no process of a cluster on this host is touched. All that was written is removed again, whatever happens.
+  - The module fails when the snapshot is damaged, with the rung that it does not reach, and when a rung cannot be tried on this host. Only
+    the first is noted in the manifest as a failure; then the snapshot is neither restored by itself nor counted by retention until it passes.
+author:
+  - The k8s_dr founders (@k8s-dr)
+extends_documentation_fragment:
+  - k8s_dr.etcd.attributes
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Proves the snapshot all the same, for that changes nothing, and leaves the manifest alone.
+  diff_mode:
+    support: full
+  idempotent:
+    description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
+    support: none
+    details:
+      - Every run notes its time in the manifest, unless O(record=false).
+options:
+  path:
+    description: The snapshot as it is stored. Its manifest is looked for beside it. With O(remote) its name there.
+    type: path
+    required: true
+  rung:
+    description: How far to go.
+    type: str
+    choices: [checksum, status, restore, drill]
+    default: drill
+  opened:
+    description:
+      - Where O(path) is compressed or encrypted, the snapshot in it, as somebody has opened it. It is only read.
+      - Not looked at when O(path) is the snapshot itself.
+    type: path
+  remote:
+    description:
+      - Where the snapshot is off-site, as M(k8s_dr.etcd.etcd_snapshot_ship) has it. Up to O(rung=checksum) it is read where it is, for more
+        it is got into O(work_dir) for as long as this takes.
+      - Nothing is noted in the manifest then.
+    type: str
+  rclone_config:
+    description: Path of the configuration of C(rclone), which holds the credentials.
+    type: path
+  rclone:
+    description: Path of C(rclone). Found by itself in C(PATH) and the usual directories when not given.
+    type: path
+  manifest:
+    description: >-
+      Whether the snapshot must have a manifest that is its own. Without one it can be restored and served, but not compared with
+      anything, and nothing is noted.
+    type: bool
+    default: true
+  record:
+    description: Whether to note the result in the manifest.
+    type: bool
+    default: true
+  work_dir:
+    description:
+      - Directory in whose file system the trial restore is made, in a directory of mode 0700 that is removed again whatever happens.
+      - It takes the size of the snapshot and 160 MB, and its size as it is stored when that is off-site.
+    type: path
+    default: /var/lib
+  etcd:
+    description:
+      - Path of the etcd server program that serves what was restored. It must be of the version that the snapshot was taken of, or a later one.
+      - >-
+        When not given it is that of the etcd that runs on this host, else the one in the image that etcd's manifest in O(manifests_dir) names, where
+        the container runtime has it unpacked, else one beside O(etcdctl) or in C(PATH).
+    type: path
+  bin_dir:
+    description: Directory in which C(etcd), C(etcdctl) and C(etcdutl) are looked for first, as an unpacked release of etcd is one.
+    type: path
+  etcdctl:
+    description: Path of C(etcdctl). Found by itself in C(PATH) and the usual directories when not given.
+    type: path
+  etcdutl:
+    description: Path of C(etcdutl), which etcd has from 3.5 on. Found by itself when not given.
+    type: path
+  manifests_dir:
+    description: Where kubelet finds the static Pods of the control plane, on a host that has one.
+    type: path
+    default: /etc/kubernetes/manifests
+  timeout:
+    description:
+      - Seconds that all of it may take.
+      - When not given, it is 1200 and one more for every 2.5 MB of the file, up to 14400.
+    type: int
+notes:
+  - The rung V(drill) needs root, for the network of its own.
+seealso:
+  - module: k8s_dr.etcd.etcd_snapshot
+  - module: k8s_dr.etcd.etcd_snapshot_info
+  - module: k8s_dr.etcd.etcd_snapshot_list
+"""
+
+EXAMPLES = r"""
+- name: Restore the snapshot away from the cluster, serve it and read it back
+  k8s_dr.etcd.etcd_snapshot_drill:
+    path: /var/backups/etcd/etcd-cp1-20260102T030405Z.db
+  register: drilled
+
+- name: Say how long a restore would take at least
+  ansible.builtin.debug:
+    msg: "{{ drilled.snapshot.rungs.restore.seconds }} s"
+
+- name: Look whether the file is still the one that was taken
+  k8s_dr.etcd.etcd_snapshot_drill:
+    path: /var/backups/etcd/etcd-cp1-20260102T030405Z.db.zst.age
+    rung: checksum
+"""
+
+RETURN = r"""
+snapshot:
+  description: What was found. It is returned on failure as well.
+  returned: always, except when the module was ended or could not work at all
+  type: dict
+  contains:
+    path:
+      description: Absolute path of the file, or how rclone names it.
+      type: str
+      sample: /var/backups/etcd/etcd-cp1-20260102T030405Z.db
+    rung:
+      description: The highest rung that was reached now, V(structure) for V(status) where there was no tool; V(null) for none.
+      type: str
+      sample: drill
+    failed:
+      description: The rung that it does not reach since it is damaged, or V(null).
+      type: str
+    problem:
+      description: One sentence that says why O(rung) was not reached, or V(null).
+      type: str
+    rungs:
+      description: Time and result of every rung that was tried now, as the manifest has them.
+      type: dict
+      contains:
+        checksum:
+          description: When in C(at), C(ok), C(seconds), and C(problem), a sentence or V(null). All rungs have these.
+          type: dict
+          sample: {at: "2026-01-02T03:04:05Z", ok: true, seconds: 0.01, problem: null}
+        status:
+          description: Also C(tool), name and version of what read the status, V(null) where there was none.
+          type: dict
+          sample: {at: "2026-01-02T03:04:05Z", ok: true, seconds: 0.1, problem: null, tool: etcdutl 3.5.16}
+        restore:
+          description: Also C(tool), name and version of what restored it.
+          type: dict
+          sample: {at: "2026-01-02T03:04:06Z", ok: true, seconds: 0.4, problem: null, tool: etcdutl 3.5.16}
+        drill:
+          description: >-
+            Also C(start), the seconds until it was served, C(etcd_version) of what served it, C(revision), C(keys), C(objects), C(resources),
+            C(secrets), C(encrypted) as counts of objects by provider, C(hash_kv) and C(compact_revision).
+          type: dict
+    notes:
+      description: One sentence for everything that is good to know and no damage.
+      type: list
+      elements: str
+      sample: []
+    recorded:
+      description: Whether the result is in the manifest, or would be but for check mode.
+      type: bool
+      sample: true
+    gone:
+      description: Whether the snapshot was removed with its manifest meanwhile, as retention does. Then the module does not fail.
+      type: bool
+      sample: false
+    seconds:
+      description: How long all of it took.
+      type: float
+      sample: 2.3
+"""
+
+import json
+import os
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _drill, _etcd, _rclone, _signals, _snapshot_manifest
+
+# A snapshot that is being taken in the same directory holds its lock.
+LOCK_SECONDS = 900
+
+
+def read_manifest(path, required, remote):
+    """(manifest, None), or (None, one sentence that says why there is none to rely on, or None where none is needed)"""
+    try:
+        if remote:
+            manifest = remote.manifest(path)
+            # without one there is nothing to compare what is got with
+            return manifest, None if manifest else "%s has no manifest" % remote.path(path)
+        return _snapshot_manifest.read_manifest(path), None
+    except _snapshot_manifest.ManifestError as exc:
+        there = remote or os.path.lexists(_snapshot_manifest.manifest_path(path))
+        return None, str(exc) if required or there else None
+
+
+def is_gone(path, remote):
+    """Whether neither the snapshot nor its manifest is there any more."""
+    manifest = _snapshot_manifest.manifest_path(path)
+    if not remote:
+        return not os.path.lexists(path) and not os.path.lexists(manifest)
+    try:
+        return remote.size(path) is None and remote.size(manifest) is None
+    except _rclone.RcloneError:
+        return False
+
+
+def record(module, path, manifest, rungs):
+    """(whether the manifest says it now, or would but for check mode; a diff)"""
+    if not rungs or not module.params["record"] or manifest is None:
+        return False, {}
+    before = manifest.get("rungs") if isinstance(manifest.get("rungs"), dict) else {}
+    try:
+        if not module.check_mode:
+            _snapshot_manifest.update_manifest(path, LOCK_SECONDS, manifest["sha256"], rungs=rungs)
+    except (_snapshot_manifest.ManifestError, _snapshot_manifest.Busy, OSError) as exc:
+        # what was found stands all the same
+        module.warn("what was found of %s is not noted in its manifest: %s" % (path, getattr(exc, "strerror", None) or exc))
+        return False, {}
+    after = dict(before, **rungs)
+    header = _snapshot_manifest.manifest_path(path)
+    diff = {"before_header": header, "after_header": header}
+    for side, found in (("before", before), ("after", after)):
+        diff[side] = json.dumps({"rung": _snapshot_manifest.highest_rung(found), "rungs": found}, indent=1, sort_keys=True) + "\n"
+    return True, diff
+
+
+def run(module):
+    started = time.monotonic()
+    params = module.params
+    remote = _rclone.Remote(params["remote"], params["rclone_config"], params["rclone"]) if params["remote"] else None
+    stored = params["path"] if remote else os.path.abspath(params["path"])
+    path = remote.path(stored) if remote else stored
+    found = {"path": path, "rung": None, "failed": None, "problem": None, "rungs": {}, "notes": [], "recorded": False, "gone": False}
+    manifest, found["problem"] = read_manifest(stored, params["manifest"], remote)
+    rungs = {}
+    if found["problem"] is None:
+        climb = _drill.Climb(stored, manifest, params, params["opened"], remote=remote)
+        rungs = climb.rungs
+        try:
+            climb.to(params["rung"])
+        except _drill.Damaged as exc:
+            found["problem"] = str(exc)
+            found["failed"] = next(name for name in _drill.RUNGS if rungs.get(name, {}).get("ok") is False)
+        except _drill.Unproven as exc:
+            found["problem"] = "%s was not proven up to the rung %s: %s" % (path, params["rung"], exc)
+        found["notes"] = climb.notes
+    else:
+        found["failed"] = _drill.RUNGS[0]
+    found.update(rungs=rungs, rung=_snapshot_manifest.highest_rung(rungs))
+    diff = {}
+    if found["problem"] and manifest is not None and is_gone(stored, remote):
+        found.update(gone=True, failed=None, problem=None)
+    elif not remote:
+        found["recorded"], diff = record(module, path, manifest, rungs)
+    found["seconds"] = round(time.monotonic() - started, 2)
+    return found, diff
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "rung": {"type": "str", "choices": list(_drill.RUNGS), "default": "drill"},
+            "opened": {"type": "path"},
+            "remote": {"type": "str"},
+            "rclone_config": {"type": "path"},
+            "rclone": {"type": "path"},
+            "manifest": {"type": "bool", "default": True},
+            "record": {"type": "bool", "default": True},
+            "work_dir": {"type": "path", "default": "/var/lib"},
+            "etcd": {"type": "path"},
+            "bin_dir": {"type": "path"},
+            "etcdctl": {"type": "path"},
+            "etcdutl": {"type": "path"},
+            "manifests_dir": {"type": "path", "default": "/etc/kubernetes/manifests"},
+            "timeout": {"type": "int"},
+        },
+        supports_check_mode=True,
+    )
+    if module.params["timeout"] is not None and module.params["timeout"] < 1:
+        module.fail_json(msg="`timeout` must be at least 1 second")
+    for name in ("etcd", "etcdctl", "etcdutl"):
+        there = os.path.join(module.params["bin_dir"] or "", name)
+        if module.params["bin_dir"] and module.params[name] is None and os.access(there, os.X_OK):
+            module.params[name] = there
+    _signals.raise_when_ended()
+    os.umask(0o077)
+    # Whatever else this host does comes first.
+    os.nice(10)
+    try:
+        found, diff = run(module)
+    except _signals.Ended as exc:
+        module.fail_json(msg="%s was not proven: %s" % (module.params["path"], exc))
+    except _rclone.RcloneError as exc:
+        module.fail_json(msg="%s was not proven: %s" % (module.params["path"], exc.message))
+    except _etcd.EtcdError as exc:
+        module.fail_json(msg=exc.message, **exc.details())
+    except OSError as exc:
+        where = exc.filename + ": " if isinstance(exc.filename, str) else ""
+        module.fail_json(msg="%s was not proven: %s%s" % (module.params["path"], where, exc.strerror or exc))
+    result = {"changed": found["recorded"], "snapshot": found, "diff": diff}
+    if found["problem"]:
+        module.fail_json(msg=found["problem"], **result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,271 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: etcd_snapshot_fetch
+short_description: Gets a snapshot back from off-site
+version_added: 0.1.0
+description:
+  - Gets a snapshot and its manifest through rclone into O(directory). It gets its name there only after its checksum was compared with the
+    manifest's; a damaged one is refused.
+  - A transfer that broke off is gone on with, also by the next run.
+  - A snapshot that is in O(directory) already is not got again.
+  - What is sealed stays so; M(k8s_dr.etcd.etcd_snapshot_info) and the role C(k8s_dr.etcd.etcd_restore) prove what is in it.
+author:
+  - The k8s_dr founders (@k8s-dr)
+extends_documentation_fragment:
+  - k8s_dr.etcd.rclone
+  - k8s_dr.etcd.attributes
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Looks at what is there, and says what would be got.
+  diff_mode:
+    support: full
+  idempotent:
+    description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
+    support: full
+    details:
+      - With O(name=latest) another one may be the newest by then.
+options:
+  name:
+    description:
+      - Name of the snapshot, such as C(etcd-cp1-20260102T030405Z.db), or V(latest) for the newest one that can be relied on.
+    type: str
+    default: latest
+  directory:
+    description: Where to put it on the managed host. Made with mode 0700 when it does not exist.
+    type: path
+    required: true
+  etcd_ca:
+    description:
+      - For O(name=latest), the SHA-256 of the etcd CA of the cluster whose snapshot is wanted, as C(fingerprints) in manifests has it.
+      - Has to be given when snapshots of several clusters are at O(remote).
+    type: str
+  lock_timeout:
+    description: Seconds to wait while another run is busy in O(directory).
+    type: int
+    default: 60
+seealso:
+  - module: k8s_dr.etcd.etcd_snapshot_ship
+"""
+
+EXAMPLES = r"""
+- name: Get the newest snapshot back from off-site
+  k8s_dr.etcd.etcd_snapshot_fetch:
+    remote: s3:backups/prod
+    rclone_config: /etc/k8s-dr/rclone.conf
+    directory: /var/backups/etcd/from-off-site
+  register: got
+
+- name: Say where it is
+  ansible.builtin.debug:
+    var: got.snapshot.path
+"""
+
+RETURN = r"""
+snapshot:
+  description:
+    - The manifest of the snapshot. All of its values are here, besides those named below.
+    - In check mode it is that of the snapshot which would be got.
+  returned: success
+  type: dict
+  contains:
+    path:
+      description: Where it is on this host.
+      type: str
+      sample: /var/backups/etcd/from-off-site/etcd-cp1-20260102T030405Z.db
+    off_site:
+      description: The copies off-site that its manifest knows of.
+      type: list
+      elements: dict
+    file:
+      description: Name of the file.
+      type: str
+      sample: etcd-cp1-20260102T030405Z.db
+    size:
+      description: Its size in bytes.
+      type: int
+      sample: 938016
+    sha256:
+      description: SHA-256 of the file.
+      type: str
+      sample: 3f1c4a8f6f8f6f0f9f3c1a1d0b2f4a3d5e6c7b8a9d0e1f2a3b4c5d6e7f8091a2
+    created:
+      description: When it was taken.
+      type: str
+      sample: "2026-01-02T03:04:05Z"
+source:
+  description: Where it came from.
+  returned: success
+  type: str
+  sample: s3:backups/prod/etcd-cp1-20260102T030405Z.db
+seconds:
+  description: What getting it took; V(0) when it was here already.
+  returned: success
+  type: float
+  sample: 2.5
+"""
+
+import os
+import shutil
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _rclone, _signals, _snapshot_manifest
+
+# Room that is left besides what is got.
+HEADROOM = 16 * 1024 * 1024
+
+
+class Refused(Exception):
+    """One sentence for the operator."""
+
+
+def clusters(entries):
+    """{fingerprint of an etcd CA: the hosts that took snapshots under it}"""
+    found = {}
+    for entry in entries:
+        found.setdefault((entry.get("fingerprints") or {}).get("etcd_ca"), set()).add(entry.get("host"))
+    return found
+
+
+def newest(remote, etcd_ca):
+    """The manifest of the newest snapshot there that can be relied on."""
+    entries = remote.snapshots(missing_ok=False)
+    good = [entry for entry in entries if entry["verified"]]
+    if not good:
+        problem = next((entry["problem"] for entry in entries if entry["problem"]), None)
+        raise Refused("%s holds no snapshot that can be relied on%s" % (remote.where, ": " + problem if problem else ""))
+    found = clusters(good)
+    if etcd_ca is None and len(found) > 1:
+        hosts = " and ".join(sorted(", ".join(sorted(str(host) for host in hosts)) for hosts in found.values()))
+        raise Refused("%s holds snapshots of several clusters (%s), so the newest may be of another one; name the snapshot" % (remote.where, hosts))
+    good = [entry for entry in good if etcd_ca is None or (entry.get("fingerprints") or {}).get("etcd_ca") == etcd_ca]
+    if not good:
+        raise Refused("%s holds %d snapshots, and none of them is of this cluster (its etcd CA is another one)" % (remote.where, len(entries)))
+    return good[0]
+
+
+def named(remote, name):
+    if "/" in name or name.startswith("."):
+        raise Refused("%s is not the name of a snapshot; a path belongs into `remote`" % name)
+    manifest = remote.manifest(name)
+    if manifest is None:
+        names = [entry["file"] for entry in remote.snapshots(missing_ok=False) if entry["verified"]]
+        raise Refused("%s has no snapshot %s with a manifest; the newest there: %s" % (remote.where, name, ", ".join(names[:3]) or "none"))
+    if not manifest["verified"]:
+        raise Refused("%s was not verified when it was taken" % remote.path(name))
+    return manifest
+
+
+def here(path, manifest):
+    """Whether the snapshot is here already; Refused when something else has its name."""
+    if not os.path.lexists(path):
+        return False
+    if not os.path.islink(path) and os.path.isfile(path):
+        size, digests = _rclone.file_digests(path)
+        if (size, digests["sha256"]) == (manifest["size"], manifest["sha256"]):
+            return True
+    raise Refused("%s is there already, and is not the snapshot that is off-site; move it away" % path)
+
+
+def check_space(directory, needed):
+    while not os.path.isdir(directory):
+        directory = os.path.dirname(directory)
+    free = shutil.disk_usage(directory).free
+    if free < needed + HEADROOM:
+        raise Refused("%s has %d MB free, and the snapshot needs %d MB; nothing was got" % (directory, free // 1000000, needed // 1000000 + 1))
+
+
+def get(remote, manifest, path, lock_timeout):
+    """Get what is not here; the seconds that took."""
+    directory = os.path.dirname(path)
+    partial = _snapshot_manifest.partial_dir(path)
+    with _snapshot_manifest.DirectoryLock(directory, lock_timeout):
+        if here(path, manifest):
+            if not has_manifest(path, manifest):
+                _snapshot_manifest.write_manifest(path, manifest)
+            return 0.0
+        # what an interrupted run left in it is gone on with
+        os.makedirs(partial, mode=0o700, exist_ok=True)
+        target = os.path.join(partial, "snapshot")
+        have = os.path.getsize(target) if os.path.isfile(target) else 0
+        check_space(directory, max(0, manifest["size"] - have))
+        seconds = remote.get(manifest["file"], target, manifest["size"], manifest["sha256"])
+        _snapshot_manifest.publish(path, target, manifest)
+    return seconds
+
+
+def has_manifest(path, manifest):
+    try:
+        return _snapshot_manifest.read_manifest(path)["sha256"] == manifest["sha256"]
+    except _snapshot_manifest.ManifestError:
+        return False
+
+
+def own(manifest):
+    """What was in the manifest, without what a list says of it."""
+    return {name: value for name, value in manifest.items() if name not in ("path", "remote", "problem")}
+
+
+def run(module):
+    params = module.params
+    remote = _rclone.Remote(
+        params["remote"], params["rclone_config"], params["rclone"], timeout=params["timeout"], retries=params["retries"], bwlimit=params["bwlimit"]
+    )
+    if remote.config_warning():
+        module.warn(remote.config_warning())
+    manifest = own(newest(remote, params["etcd_ca"]) if params["name"] == "latest" else named(remote, params["name"]))
+    directory = os.path.realpath(params["directory"])
+    path = os.path.join(directory, manifest["file"])
+    missing = not here(path, manifest)
+    changed = missing or not has_manifest(path, manifest)
+    seconds = 0.0
+    if changed and not module.check_mode:
+        if missing:
+            check_space(directory, 0)
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        seconds = get(remote, manifest, path, params["lock_timeout"])
+    before = path + "\n" if not missing else ""
+    diff = {"before": before, "after": path + "\n", "before_header": directory, "after_header": directory}
+    return {"changed": changed, "snapshot": dict(manifest, path=path), "source": remote.path(manifest["file"]), "seconds": seconds, "diff": diff}
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "remote": {"type": "str", "required": True},
+            "rclone_config": {"type": "path"},
+            "rclone": {"type": "path"},
+            "timeout": {"type": "int"},
+            "retries": {"type": "int", "default": 3},
+            "bwlimit": {"type": "str"},
+            "name": {"type": "str", "default": "latest"},
+            "directory": {"type": "path", "required": True},
+            "etcd_ca": {"type": "str"},
+            "lock_timeout": {"type": "int", "default": 60},
+        },
+        supports_check_mode=True,
+    )
+    if module.params["timeout"] is not None and module.params["timeout"] < 1:
+        module.fail_json(msg="`timeout` must be at least 1 second")
+    _signals.raise_when_ended()
+    os.umask(0o077)
+    try:
+        result = run(module)
+    except (Refused, _rclone.RcloneError, _snapshot_manifest.ManifestError, _snapshot_manifest.Busy) as exc:
+        module.fail_json(msg=str(exc))
+    except _signals.Ended as exc:
+        module.fail_json(msg="the snapshot was not got: %s; what came so far is gone on with by the next run" % exc)
+    except OSError as exc:
+        module.fail_json(msg="the snapshot was not got: %s%s" % (exc.filename + ": " if isinstance(exc.filename, str) else "", exc.strerror or exc))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

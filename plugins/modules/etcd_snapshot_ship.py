@@ -1,0 +1,324 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: etcd_snapshot_ship
+short_description: Sends snapshots off-site and makes sure that they landed whole
+version_added: 0.1.0
+description:
+  - Sends a snapshot through rclone to S3, SFTP, or whatever else rclone knows, verifies it there, and sends its manifest after it.
+    A snapshot that has its manifest there is therefore whole.
+  - The local snapshot is only read, and never removed. What is not verified, or is not what its manifest says, is not sent.
+  - With O(directory) it also sends what earlier runs could not.
+  - What is there already is not sent again. What is there and is not what it should be is replaced.
+  - The copy is noted in C(off_site) of the local manifest.
+author:
+  - The k8s_dr founders (@k8s-dr)
+extends_documentation_fragment:
+  - k8s_dr.etcd.rclone
+  - k8s_dr.etcd.attributes
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Looks at what is there, and says what would be sent.
+  diff_mode:
+    support: full
+  idempotent:
+    description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
+    support: full
+options:
+  path:
+    description: A snapshot to send, with its manifest beside it.
+    type: path
+  directory:
+    description:
+      - A directory of which every verified snapshot is sent whose manifest knows of no copy at O(remote), the newest first, after O(path).
+    type: path
+  verify:
+    description:
+      - How to make sure of what landed.
+      - V(auto) believes a checksum that the server computed of what it stores, which is so for SFTP, and for S3 up to 200 MiB. Everything else is
+        read back.
+      - V(hash) believes any checksum that rclone can get, and reads back only where there is none.
+      - V(read) reads everything back, also what was sent by an earlier run.
+    type: str
+    choices: [auto, hash, read]
+    default: auto
+  lock_timeout:
+    description: Seconds to wait for another run in the snapshot's directory before its manifest is changed.
+    type: int
+    default: 60
+seealso:
+  - module: k8s_dr.etcd.etcd_snapshot
+  - module: k8s_dr.etcd.etcd_snapshot_fetch
+"""
+
+EXAMPLES = r"""
+- name: Send the snapshot that was just taken, and whatever earlier runs could not send
+  k8s_dr.etcd.etcd_snapshot_ship:
+    path: "{{ taken.snapshot.path }}"
+    directory: /var/backups/etcd
+    remote: s3:backups/prod
+    rclone_config: /etc/k8s-dr/rclone.conf
+
+- name: Read back what was sent, and replace what is damaged
+  k8s_dr.etcd.etcd_snapshot_ship:
+    path: /var/backups/etcd/etcd-cp1-20260102T030405Z.db
+    remote: sftp:etcd
+    verify: read
+"""
+
+RETURN = r"""
+shipped:
+  description: What was sent, or would be.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    file:
+      description: Name of the snapshot.
+      type: str
+      sample: etcd-cp1-20260102T030405Z.db
+    path:
+      description: Where it is on this host.
+      type: str
+      sample: /var/backups/etcd/etcd-cp1-20260102T030405Z.db
+    off_site:
+      description: Where it is off-site.
+      type: str
+      sample: s3:backups/prod/etcd-cp1-20260102T030405Z.db
+    size:
+      description: Its size in bytes.
+      type: int
+      sample: 938016
+    seconds:
+      description: What sending and verifying took; V(null) in check mode.
+      type: float
+      sample: 1.4
+    verified_by:
+      description: V(md5), V(sha1) or V(sha256) that the server computed, or V(read) when it was read back; V(null) in check mode.
+      type: str
+      sample: md5
+present:
+  description: Names of those that were there already.
+  returned: always
+  type: list
+  elements: str
+  sample: []
+waiting:
+  description: Paths of those that could not be sent. They are whole on this host.
+  returned: always
+  type: list
+  elements: str
+  sample: []
+"""
+
+import os
+import tempfile
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _rclone, _signals, _snapshot_manifest
+
+
+class Refused(Exception):
+    """One sentence for the operator."""
+
+
+def wanted(params):
+    """The snapshots to send, described; the one that is named comes first."""
+    entries = []
+    if params["path"]:
+        entry = _snapshot_manifest.describe(os.path.realpath(params["path"]))
+        if not entry["verified"]:
+            raise Refused("%s was not sent: %s" % (params["path"], entry["problem"]))
+        entries.append(entry)
+    if params["directory"]:
+        for entry in _snapshot_manifest.list_snapshots(os.path.realpath(params["directory"])):
+            if entry["verified"] and not noted(entry, params["remote"]) and entry["path"] not in [one["path"] for one in entries]:
+                entries.append(entry)
+    return entries
+
+
+def noted(entry, remote):
+    return any(copy.get("remote") == remote and copy.get("file") == entry["file"] for copy in entry.get("off_site") or [])
+
+
+def proven_higher(ours, theirs):
+    order = list(_snapshot_manifest.RUNGS)
+    rank = {"structure": order.index("status")}
+    rank.update((name, order.index(name)) for name in order)
+    return rank.get(ours.get("rung"), -1) > rank.get(theirs.get("rung"), -1)
+
+
+def find(remote, entry, sizes):
+    """(what has to be done: all, manifest, note or nothing; the manifest there).  Another snapshot of the name is never replaced."""
+    name = entry["file"]
+    manifest = None
+    if _snapshot_manifest.manifest_path(name) in sizes:
+        try:
+            manifest = remote.manifest(name)
+        except _snapshot_manifest.ManifestError:
+            # half of one, or a damaged one: it is replaced
+            manifest = None
+    if manifest is not None and manifest["sha256"] != entry["sha256"]:
+        raise Refused(
+            "%s is another snapshot of the same name (of the host %s, taken at %s); give each cluster a path of its own"
+            % (remote.path(name), manifest["host"], manifest["created"])
+        )
+    if sizes.get(name) != entry["size"]:
+        return "all"
+    if manifest is None or proven_higher(entry, manifest):
+        return "manifest"
+    return "nothing" if noted(entry, remote.where) else "note"
+
+
+def put_manifest(remote, path):
+    """Send a manifest as it is now, and read it back."""
+    with open(_snapshot_manifest.manifest_path(path), "rb") as stream:
+        text = stream.read()
+    size, name = len(text), os.path.basename(_snapshot_manifest.manifest_path(path))
+    with tempfile.NamedTemporaryFile(prefix="k8s-dr-etcd-") as stream:
+        stream.write(text)
+        stream.flush()
+        # Its name is not that of what is sent, and it may change at any time where it comes from.
+        remote.put(stream.name, size, _rclone.file_digests(stream.name)[1]["sha256"], name=name)
+
+
+def ship(module, remote, entry, step):
+    """Do what is to be done for one snapshot; what is returned of it, or None when nothing had to be sent."""
+    start = time.monotonic()
+    path, how = entry["path"], None
+    known = noted(entry, remote.where)
+    if step in ("manifest", "note") or (step == "nothing" and module.params["verify"] == "read"):
+        size, digests = _rclone.file_digests(path, ("sha256", "sha1", "md5"))
+        if (size, digests["sha256"]) != (entry["size"], entry["sha256"]):
+            raise Refused("%s is not the file that was taken (its size or its sha256 has changed), so it was not sent" % path)
+        problem, how = remote.check(entry["file"], size, digests, module.params["verify"])
+        step = "all" if problem else step
+    if step == "all":
+        how = remote.put(path, entry["size"], entry["sha256"], module.params["verify"])["verified_by"]
+    if step in ("all", "manifest"):
+        put_manifest(remote, path)
+    if step in ("all", "note") or not known:
+        note(module, remote, entry, how)
+    if step not in ("all", "manifest"):
+        return None
+    return describe(remote, entry, round(time.monotonic() - start, 2), how)
+
+
+def note(module, remote, entry, how):
+    copy = {"remote": remote.where, "file": entry["file"], "at": _snapshot_manifest.utc(), "verified_by": how}
+    try:
+        _snapshot_manifest.update_manifest(entry["path"], module.params["lock_timeout"], entry["sha256"], off_site=[copy])
+    except (_snapshot_manifest.ManifestError, _snapshot_manifest.Busy, OSError) as exc:
+        module.warn("%s is off-site, but that could not be noted in its manifest: %s" % (entry["path"], exc))
+
+
+def describe(remote, entry, seconds=None, how=None):
+    found = {"file": entry["file"], "path": entry["path"], "off_site": remote.path(entry["file"]), "size": entry["size"]}
+    return dict(found, seconds=seconds, verified_by=how)
+
+
+def make_diff(remote, sizes, shipped):
+    def text(names):
+        return "".join(name + "\n" for name in sorted(names))
+
+    after = set(sizes)
+    for entry in shipped:
+        after.update((entry["file"], _snapshot_manifest.manifest_path(entry["file"])))
+    return {"before": text(sizes), "after": text(after), "before_header": remote.where, "after_header": remote.where}
+
+
+def run(module, result):
+    params = module.params
+    entries = wanted(params)
+    result["waiting"] = [entry["path"] for entry in entries]
+    remote = _rclone.Remote(
+        params["remote"], params["rclone_config"], params["rclone"], timeout=params["timeout"], retries=params["retries"], bwlimit=params["bwlimit"]
+    )
+    if remote.config_warning():
+        module.warn(remote.config_warning())
+    if not entries:
+        return
+    sizes = remote.names(missing_ok=True)
+    refused = []
+    changed = False
+    for entry in entries:
+        try:
+            step = find(remote, entry, sizes)
+            if module.check_mode:
+                done = describe(remote, entry) if step in ("all", "manifest") else None
+            else:
+                done = ship(module, remote, entry, step)
+        except (Refused, _rclone.RcloneError) as exc:
+            # The others would fare the same, unless it is this very file.
+            kind = getattr(exc, "kind", "local")
+            if kind not in ("corrupt", "local"):
+                raise
+            refused.append(str(exc))
+            if kind == "local":
+                # another try would end the same
+                result["waiting"].remove(entry["path"])
+            continue
+        if done:
+            result["shipped"].append(done)
+        else:
+            result["present"].append(entry["file"])
+        changed = changed or done is not None or step == "note"
+        result["changed"] = changed
+        result["waiting"].remove(entry["path"])
+    result["diff"] = make_diff(remote, sizes, result["shipped"])
+    if refused:
+        raise Refused("; ".join(refused))
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path"},
+            "directory": {"type": "path"},
+            "remote": {"type": "str", "required": True},
+            "rclone_config": {"type": "path"},
+            "rclone": {"type": "path"},
+            "timeout": {"type": "int"},
+            "retries": {"type": "int", "default": 3},
+            "bwlimit": {"type": "str"},
+            "verify": {"type": "str", "default": "auto", "choices": ["auto", "hash", "read"]},
+            "lock_timeout": {"type": "int", "default": 60},
+        },
+        required_one_of=[["path", "directory"]],
+        supports_check_mode=True,
+    )
+    result = {"changed": False, "shipped": [], "present": [], "waiting": []}
+    if module.params["timeout"] is not None and module.params["timeout"] < 1:
+        module.fail_json(msg="`timeout` must be at least 1 second", **result)
+    _signals.raise_when_ended()
+    os.umask(0o077)
+    try:
+        run(module, result)
+    except (Refused, _rclone.RcloneError, _signals.Ended) as exc:
+        module.fail_json(msg=with_whereabouts(str(exc), result["waiting"]), **result)
+    except OSError as exc:
+        problem = "%s%s" % (exc.filename + ": " if isinstance(exc.filename, str) else "", exc.strerror or exc)
+        module.fail_json(msg=with_whereabouts("nothing more was sent: %s" % problem, result["waiting"]), **result)
+    module.exit_json(**result)
+
+
+def with_whereabouts(problem, waiting):
+    """What went wrong, and where everything is that is not off-site."""
+    sentence = problem.rstrip(".")
+    if not waiting:
+        return sentence
+    if len(waiting) == 1:
+        return "%s. Nothing is lost: %s is whole on this host, and the next run sends it" % (sentence, waiting[0])
+    return "%s. Nothing is lost: %s and %d more are whole on this host, and the next run sends them" % (sentence, waiting[0], len(waiting) - 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Real servers on loopback that hold snapshots off-site, and the rclone that reaches them.
+
+    S3     versitygw, an S3 gateway over a directory, built from its Go module by tests/tools/programs: objects are files in
+           `data/BUCKET`, their ETags and other metadata in a directory beside it, since not every file system of a test has
+           extended attributes.  It is started with its port, its root credentials in the environment, and the two directories.
+    SFTP   Debian 12's OpenSSH, unpacked by tests/tools/programs.  It wants a user of its own and runs as root, so it is started
+           in namespaces of its own, with an /etc/passwd that has that user and the one who logs in with a key.
+
+Each is a context; kill() and start() make an outage.  `config(path)` writes what rclone has to know, `where` is the place in it.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import time
+
+import harness
+
+PROGRAMS = harness.ROOT / "tests" / "tools" / "programs"
+
+
+@functools.lru_cache(maxsize=None)
+def program(name):
+    """The path of a program that tests/tools/programs knows; one that it cannot get is an error, not a skip."""
+    result = subprocess.run([str(PROGRAMS), name], capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise RuntimeError("%s is not at hand: %s" % (name, result.stderr.strip()[-500:]))
+    return result.stdout.split(None, 1)[1].strip()
+
+
+class Server:
+    """What both have in common.  directory: holds all of it; data: where what is stored is to be; host: its address."""
+
+    def __init__(self, directory, data=None, host="127.0.0.1"):
+        self.host = host
+        self.directory = pathlib.Path(directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.data = pathlib.Path(data or self.directory / "data")
+        self.data.mkdir(parents=True, exist_ok=True)
+        self.log = self.directory / "log"
+        self.port = harness.free_ports(1)[0]
+        self.process = None
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_exc):
+        self.kill()
+
+    def start(self):
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                self.command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=dict(os.environ, **self.environment()),
+                start_new_session=True,
+                preexec_fn=harness._die_with_parent,
+            )
+        end = time.monotonic() + 20
+        while time.monotonic() < end and self.process.poll() is None:
+            try:
+                socket.create_connection((self.host, self.port), 1).close()
+                return
+            except OSError:
+                time.sleep(0.05)
+        self.kill()
+        raise RuntimeError("%s did not start: %s" % (type(self).__name__, self.log.read_text(errors="replace")[-2000:]))
+
+    def kill(self):
+        """End it with every connection that it has."""
+        if self.process and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(30)
+
+    def environment(self):
+        return {}
+
+    def rclone(self, *args):
+        # it reaches no S3 when this is set
+        env = {name: value for name, value in os.environ.items() if name != "AWS_CA_BUNDLE"}
+        return subprocess.run([program("rclone"), *args], capture_output=True, text=True, check=True, timeout=60, env=env)
+
+
+class S3(Server):
+    access, secret, bucket = "k8sdr", "k8s-dr-secret", "backups"
+    where = "far:backups/prod"
+
+    def __init__(self, directory, data=None, host="127.0.0.1"):
+        super().__init__(directory, data, host)
+        self.metadata = self.directory / "metadata"
+        self.metadata.mkdir(exist_ok=True)
+
+    def command(self):
+        return [program("versitygw"), "--port", "%s:%d" % (self.host, self.port), "posix", "--sidecar", str(self.metadata), str(self.data)]
+
+    def environment(self):
+        return {"ROOT_ACCESS_KEY": self.access, "ROOT_SECRET_KEY": self.secret}
+
+    def start(self):
+        super().start()
+        if not (self.data / self.bucket).exists():
+            self.rclone("--config", self.config(self.directory / "own.conf"), "mkdir", "far:" + self.bucket)
+
+    def config(self, path, wrong=False):
+        secret = "somebody-elses" if wrong else self.secret
+        text = "[far]\ntype = s3\nprovider = Other\naccess_key_id = %s\nsecret_access_key = %s\n" % (self.access, secret)
+        return write(path, text + "endpoint = http://%s:%d\nregion = us-east-1\nforce_path_style = true\n" % (self.host, self.port))
+
+    def stored(self, name):
+        """The file that an object is."""
+        return self.data / self.bucket / "prod" / name
+
+
+class Sftp(Server):
+    user, where = "far", "far:prod"
+
+    def __init__(self, directory, data=None, shell=True):
+        super().__init__(directory, data)
+        for name in ("host", "client", "stranger"):
+            if not (self.directory / name).exists():
+                subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.directory / name)], check=True)
+        self.data.chmod(0o755)
+        os.chown(self.data, 4242, 4242)
+        # a user that is not root has to get to what is his, whatever the umask is
+        self.directory.chmod(0o711)
+        users = "root:x:0:0::/root:/bin/sh\nsshd:*:4241:4241::/run/sshd:/bin/false\n%s:*:4242:4242::%s:/bin/sh\n"
+        self.passwd = write(self.directory / "passwd", users % (self.user, self.data), 0o644)
+        write(self.directory / "known_hosts", "[127.0.0.1]:%d %s" % (self.port, (self.directory / "host.pub").read_text()))
+        keys = write(self.directory / "authorized_keys", (self.directory / "client.pub").read_text(), 0o644)
+        text = "ListenAddress 127.0.0.1\nPort %d\nHostKey %s\nAuthorizedKeysFile %s\n" % (self.port, self.directory / "host", keys)
+        text += "PasswordAuthentication no\nUsePAM no\nStrictModes no\nPidFile none\nMaxStartups 100\n"
+        text += "Subsystem sftp internal-sftp\n"
+        self.settings = write(self.directory / "sshd_config", text + ("" if shell else "ForceCommand internal-sftp\n"))
+
+    def command(self):
+        script = 'mkdir -p -m 0755 /run/sshd && mount --bind "$1" /etc/passwd && exec "$2" -D -e -f "$3"'
+        # Connections have sessions of their own; with its process namespace all of them end.
+        return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script, "sh", self.passwd, program("sshd"), self.settings]
+
+    def environment(self):
+        root = pathlib.Path(program("sshd")).parents[2]
+        return {"LD_LIBRARY_PATH": ":".join(sorted({str(path.parent) for path in root.rglob("libwrap.so.0")}))}
+
+    def config(self, path, wrong=False):
+        key = self.directory / ("stranger" if wrong else "client")
+        text = "[far]\ntype = sftp\nhost = 127.0.0.1\nport = %d\nuser = %s\nkey_file = %s\n" % (self.port, self.user, key)
+        return write(path, text + "known_hosts_file = %s\n" % (self.directory / "known_hosts"))
+
+    def stored(self, name):
+        return self.data / "prod" / name
+
+
+def write(path, text, mode=0o600):
+    path = pathlib.Path(path)
+    path.write_text(text)
+    path.chmod(mode)
+    return str(path)

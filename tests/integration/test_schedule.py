@@ -1,0 +1,269 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a node's own timer runs, as the role etcd_schedule puts it there.  There is no systemd here: the timer itself is tested on a node."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import harness
+import pytest
+import servers
+from test_snapshot_role import databases, play, with_tools
+
+VERSION = harness.VERSIONS[-1]
+PLAYBOOK = """
+- hosts: control_plane
+  gather_facts: false
+  tasks:
+    - ansible.builtin.include_role:
+        name: k8s_dr.etcd.etcd_schedule
+        tasks_from: program
+"""
+
+
+def settings(member, place, **more):
+    found = with_tools(member, place, etcd_client_timeout=3, **more)
+    found.update(
+        etcd_schedule_program_dir=str(place / "lib"),
+        etcd_schedule_config_dir=str(place / "config"),
+        etcd_schedule_state_dir=str(place / "state"),
+        etcd_schedule_command_dir=str(place / "sbin"),
+        etcd_snapshot_off_site=str(place / "off-site"),
+        etcd_schedule_random_delay=1,
+        etcd_schedule_lock_timeout=1,
+        etcd_schedule_wait=5,
+    )
+    return found
+
+
+def put(tmp_path, hosts, *arguments):
+    """The role on all hosts: as `play`, where the collection is found by its name."""
+    for name in hosts:
+        (tmp_path / name / "sbin").mkdir(parents=True, exist_ok=True)
+    playbook = tmp_path / "k8s_dr.etcd.yml"
+    playbook.write_text(PLAYBOOK)
+    return play(playbook, tmp_path, hosts, *arguments)
+
+
+class Node:
+    """What the role left on one host."""
+
+    def __init__(self, place, command=None):
+        self.place = pathlib.Path(place)
+        self.command = command or self.place / "sbin" / "k8s-dr-etcd-snapshot"
+        self.backups = self.place / "backups"
+
+    def another(self, place, member):
+        """As the role would leave it on another host, without its half a minute."""
+        [program] = self.place.glob("lib/*/program.pyz")
+        (place / "config").mkdir(parents=True)
+        settings = json.loads((self.place / "config" / "schedule.json").read_text())
+        settings["state_dir"] = str(place / "state")
+        settings["connection"].update(endpoint=member.endpoint, **member.pki)
+        settings["steps"] = settings["steps"][:1]
+        settings["steps"][0]["args"].update(settings["connection"], directory=str(place / "backups"))
+        (place / "config" / "schedule.json").write_text(json.dumps(settings))
+        command = place / "command"
+        command.write_text('#!/bin/sh\n[ $# -gt 0 ] || set -- run\nexec %s -I %s "$@" %s\n' % (sys.executable, program, place / "config" / "schedule.json"))
+        command.chmod(0o755)
+        return Node(place, command)
+
+    def start(self, *arguments):
+        # as bare as what systemd gives to a service
+        environment = {"PATH": os.path.dirname(servers.program("rclone")) + os.pathsep + os.environ["PATH"]}
+        return subprocess.Popen([str(self.command)] + list(arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+    def run(self, *arguments):
+        process = self.start(*arguments)
+        output = process.communicate(timeout=120)[0]
+        return process.returncode, output
+
+    def last(self):
+        return json.loads((self.place / "state" / "last-run.json").read_text())
+
+    def change(self, **changes):
+        path = self.place / "config" / "schedule.json"
+        path.write_text(json.dumps(dict(json.loads(path.read_text()), **changes)))
+
+
+@pytest.fixture(scope="module")
+def member(tmp_path_factory):
+    with harness.Etcd(VERSION, tmp_path_factory.mktemp("schedule")) as etcd:
+        harness.fill(etcd)
+        yield etcd
+
+
+@pytest.fixture(scope="module")
+def scheduled(member, tmp_path_factory):
+    """(node, output of the play) of a cluster of one."""
+    tmp_path = tmp_path_factory.mktemp("node")
+    hosts = {"cp1": settings(member, tmp_path / "cp1")}
+    (tmp_path / "cp1" / "off-site").mkdir(parents=True)
+    rc, output, _recap = put(tmp_path, hosts, "--check")
+    assert rc == 0 and not (tmp_path / "cp1" / "lib").exists(), output
+    rc, output, recap = put(tmp_path, hosts)
+    assert rc == 0 and recap["cp1"]["changed"] > 0, output
+    # in check mode alone, for a machine that systemd does run
+    rc, output, recap = play("playbooks/schedule.yml", tmp_path, hosts, "--check")
+    if "not by systemd, so it can have no timer" in output:
+        assert recap["cp1"]["changed"] == 0, output
+    else:
+        assert rc == 0 and "would take the snapshot of its cluster" in output, output
+    return Node(tmp_path / "cp1")
+
+
+def test_check_mode_says_what_would_be_done_and_does_nothing(scheduled):
+    rc, output = scheduled.run("run", "--check")
+    assert rc == 0 and "This node takes the snapshot: its etcd is the only member." in output, output
+    assert "take: done" in output and "ship: would be done" in output, output
+    assert not scheduled.backups.exists() and not (scheduled.place / "state" / "last-run.json").exists()
+
+
+def test_a_run_takes_proves_and_keeps_without_ansible(scheduled):
+    for _run in range(3):
+        rc, output = scheduled.run()
+        assert rc == 0 and "take: done in" in output and "revision" in output, output
+        time.sleep(1)
+    names = databases(scheduled.backups)
+    assert len(names) == 2, names
+    rc, result = harness.run_module("etcd_snapshot_info", path=scheduled.backups / names[-1], **harness.tools(VERSION))
+    assert rc == 0 and result["snapshot"]["integrity"] == "ok", result
+    # where they are sent to nothing is removed by the count of those that stay here
+    away = scheduled.place / "off-site"
+    assert len(databases(away)) == 3 and (away / names[-1]).read_bytes() == (scheduled.backups / names[-1]).read_bytes(), output
+    last = scheduled.last()
+    assert last["ok"] and last["mine"] and last["snapshot"].endswith(names[-1]) and last["failures"] == 0
+    assert oct((scheduled.place / "config" / "schedule.json").stat().st_mode)[-3:] == "600"
+    # the program brings all that it imports along
+    [program] = scheduled.place.glob("lib/*/program.pyz")
+    args = json.dumps({"ANSIBLE_MODULE_ARGS": {"directory": str(scheduled.backups)}})
+    found = subprocess.run([sys.executable, "-I", "-S", str(program), "module", "etcd_snapshot"], input=args, capture_output=True, text=True, check=False)
+    assert json.loads(found.stdout)["failed"] and "Error" not in found.stderr, found
+
+
+def test_one_run_at_a_time(scheduled):
+    with open(scheduled.place / "state" / "lock", "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        rc, output = scheduled.run()
+        assert rc == 75 and "another run is under way" in output, output
+    before = databases(scheduled.backups)
+    with open(scheduled.backups / ".lock", "w") as held:
+        # a playbook takes one right now
+        fcntl.flock(held, fcntl.LOCK_EX)
+        rc, output = scheduled.run()
+        assert rc == 1 and "take: FAILED" in output and "another snapshot is being taken" in output, output
+    assert databases(scheduled.backups) == before and scheduled.last()["failures"] == 1
+    rc, output = scheduled.run()
+    assert rc == 0 and scheduled.last()["failures"] == 0, output
+
+
+def test_what_could_not_be_sent_is_sent_by_the_next_run(scheduled):
+    away = scheduled.place / "off-site"
+    away.rename(scheduled.place / "not-mounted")
+    rc, output = scheduled.run()
+    last = output.strip().splitlines()[-1]
+    assert rc == 1 and "take: done" in output and last.startswith("FAILED: ship: ") and "The snapshot is whole at" in last, output
+    missed = scheduled.last()["snapshot"]
+    assert os.path.exists(missed) and not away.exists()
+    (scheduled.place / "not-mounted").rename(away)
+    rc, output = scheduled.run()
+    assert rc == 0 and os.path.basename(missed) in databases(away), output
+
+
+def test_a_step_that_fails_stops_only_what_needs_it_and_fails_the_run(scheduled):
+    steps = json.loads((scheduled.place / "config" / "schedule.json").read_text())["steps"]
+    proof = {"module": "etcd_cluster_info", "args": dict(steps[0]["args"], endpoint="https://127.0.0.1:1")}
+    connection = ("endpoint", "cacert", "cert", "key", "timeout", "etcdctl", "etcdutl")
+    proof["args"] = {name: value for name, value in proof["args"].items() if name in connection}
+    more = [dict(proof, name="far", needs=["take"]), dict(proof, name="after", needs=["far"])]
+    more.append({"name": "last", "module": "no_such_module", "args": {"path": {"$from": "take.snapshot.path"}}})
+    scheduled.change(steps=steps + more)
+    try:
+        rc, output = scheduled.run()
+    finally:
+        scheduled.change(steps=steps)
+    assert rc == 1 and "far: FAILED" in output and "after: left out, since far did not end well" in output and "last: FAILED" in output, output
+    last = output.strip().splitlines()[-1]
+    assert last.startswith("FAILED: far: ") and "The snapshot is whole at %s" % scheduled.last()["snapshot"] in last, output
+    assert os.path.exists(scheduled.last()["snapshot"])
+
+
+def test_what_was_missed_is_made_up_for_once_etcd_is_there(scheduled, tmp_path):
+    member = harness.Etcd(VERSION, tmp_path / "etcd")
+    with member:
+        harness.fill(member, objects=10)
+    node = scheduled.another(tmp_path / "cp1", member)
+    rc, output = node.run()
+    assert rc == 1 and "Waiting up to 5 seconds for etcd" in output and output.strip().splitlines()[-1].startswith("FAILED: no snapshot was taken"), output
+    assert node.last()["failures"] == 1
+    # as after a boot: the timer is there before etcd is
+    node.change(wait=60)
+    process = node.start()
+    time.sleep(1)
+    with member:
+        output = process.communicate(timeout=60)[0]
+        assert process.returncode == 0 and len(databases(node.backups)) == 1, output
+        assert node.last()["failures"] == 0 and node.last()["last_success"]
+        # one that was killed is told of by the next
+        state = node.place / "state" / "last-run.json"
+        state.write_text(json.dumps(dict(node.last(), ended=None)))
+        rc, output = node.run()
+        assert rc == 0 and "did not end: it was killed" in output, output
+
+
+def test_a_run_that_is_stopped_leaves_nothing_half_done(member, scheduled, tmp_path):
+    node = scheduled.another(tmp_path / "cp1", member)
+    etcdctl = tmp_path / "etcdctl"
+    real = harness.bin_dir(VERSION) / "etcdctl"
+    etcdctl.write_text('#!/bin/sh\ncase "$*" in *"snapshot save"*) sleep 60;; esac\nexec %s "$@"\n' % real)
+    etcdctl.chmod(0o755)
+    steps = json.loads((node.place / "config" / "schedule.json").read_text())["steps"]
+    steps[0]["args"]["etcdctl"] = str(etcdctl)
+    node.change(steps=steps)
+    process = node.start()
+    end = time.monotonic() + 30
+    while time.monotonic() < end and not list(node.backups.glob(".*.partial")):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 1 and "the run did not finish: it was ended by SIGTERM" in output, output
+    assert os.listdir(node.backups) == [".lock"] and node.last()["ok"] is False
+
+
+def test_of_three_members_one_takes_it(scheduled, tmp_path):
+    cluster = harness.members(VERSION, tmp_path / "three", names=("n1", "n2", "n3"))
+    (tmp_path / "three").mkdir(exist_ok=True)
+    with cluster[0], cluster[1], cluster[2]:
+        assert all(member.ready() for member in cluster)
+        harness.fill(cluster[0], objects=10)
+        nodes = {"cp%d" % number: scheduled.another(tmp_path / ("cp%d" % number), member) for number, member in enumerate(cluster, 1)}
+        running = {name: node.start() for name, node in nodes.items()}
+        output = {name: process.communicate(timeout=120)[0] for name, process in running.items()}
+        assert all(process.returncode == 0 for process in running.values()), output
+        takers = [name for name, node in nodes.items() if node.backups.exists()]
+        assert len(takers) == 1, output
+        assert "and not the leader, which is" in output[takers[0]]
+        for name in set(nodes) - set(takers):
+            assert "Looking again in 1 seconds" in output[name] and "Nothing to do on this node" in output[name], output[name]
+            assert nodes[name].last()["ok"] and not nodes[name].last()["mine"]
+        # without that one another does, even if it leads
+        cluster[int(takers[0][2]) - 1].kill()
+        results = {name: node.run("run", "--now", "--wait", "30") for name, node in nodes.items() if name != takers[0]}
+        assert all(rc == 0 for rc, _output in results.values()), results
+        second = [name for name in results if nodes[name].backups.exists()]
+        assert len(second) == 1 and "was left out of the backup" in results[second[0]][1], results
+        # where each host takes its own nobody is asked
+        for name in results:
+            nodes[name].change(take="every")
+            rc, output = nodes[name].run()
+            assert rc == 0 and "as every one does" in output and databases(nodes[name].backups), output

@@ -1,0 +1,307 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Snapshots off-site with real servers: see servers.py for which, and how each starts."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+
+import harness
+import pytest
+import servers
+from test_snapshot_role import VERSION, play, with_tools
+
+MB = 1024 * 1024
+
+
+@pytest.fixture(scope="module", params=["s3", "sftp"])
+def kind(request):
+    return {"s3": servers.S3, "sftp": servers.Sftp}[request.param]
+
+
+@pytest.fixture
+def place():
+    """A directory into which a user that is not root gets, unlike those of pytest."""
+    with tempfile.TemporaryDirectory(prefix="k8s-dr-") as directory:
+        path = pathlib.Path(directory)
+        path.chmod(0o711)
+        yield path
+
+
+@pytest.fixture
+def far(kind, place):
+    with kind(place / "far") as server:
+        yield server
+
+
+def make(directory, day=2, size=300000, host="cp1", **more):
+    """A file that passes for a snapshot, with its manifest: nothing here looks into it."""
+    directory.mkdir(exist_ok=True)
+    name = "etcd-%s-202601%02dT030405Z.db" % (host, day)
+    path = directory / name
+    path.write_bytes(os.urandom(size))
+    manifest = {"format": 1, "file": name, "size": size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "hash": "be5ab8f4", "revision": day}
+    manifest.update(verified=True, rung="status", host=host, created="2026-01-%02dT03:04:05Z" % day, fingerprints={"etcd_ca": "a" * 64})
+    manifest.update(more)
+    pathlib.Path(str(path) + ".json").write_text(json.dumps(manifest))
+    return path
+
+
+def ship(server, place, rclone="rclone", wrong=False, check_mode=False, limit=120, **more):
+    config = server.config(place / "rclone.conf", wrong=wrong)
+    options = dict({"remote": server.where, "rclone_config": config, "rclone": servers.program(rclone), "retries": 2}, **more)
+    return harness.run_module("etcd_snapshot_ship", check_mode=check_mode, diff=True, limit=limit, **options)
+
+
+def fetch(server, place, directory, rclone="rclone", check_mode=False, **more):
+    config = server.config(place / "rclone.conf")
+    options = dict({"remote": server.where, "rclone_config": config, "rclone": servers.program(rclone), "directory": directory, "retries": 2}, **more)
+    return harness.run_module("etcd_snapshot_fetch", check_mode=check_mode, diff=True, **options)
+
+
+def manifest_of(path):
+    return json.loads(pathlib.Path(str(path) + ".json").read_text())
+
+
+def whole(path, content):
+    """The local snapshot is as it was."""
+    assert path.read_bytes() == content and manifest_of(path)["sha256"] == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("rclone", ["rclone", "rclone-new"])
+def test_there_and_back(far, place, rclone):
+    path = make(place / "local")
+    rc, result = ship(far, place, rclone, path=path, check_mode=True)
+    assert rc == 0 and result["changed"] and [one["file"] for one in result["shipped"]] == [path.name], result
+    assert not far.stored(path.name).exists()
+    rc, result = ship(far, place, rclone, path=path)
+    assert rc == 0 and result["changed"] and result["waiting"] == [], result
+    # by what the server itself computed of what it stores
+    assert result["shipped"][0]["verified_by"] == {"S3": "md5", "Sftp": "sha1"}[type(far).__name__]
+    assert far.stored(path.name).read_bytes() == path.read_bytes()
+    assert [(copy["remote"], copy["file"]) for copy in manifest_of(path)["off_site"]] == [(far.where, path.name)]
+    rc, result = ship(far, place, rclone, path=path, directory=place / "local")
+    assert rc == 0 and not result["changed"] and result["present"] == [path.name], result
+
+    rc, result = fetch(far, place, place / "back", rclone, check_mode=True)
+    assert rc == 0 and result["changed"] and result["snapshot"]["revision"] == 2 and not (place / "back").exists(), result
+    rc, result = fetch(far, place, place / "back", rclone)
+    assert rc == 0 and result["changed"], result
+    back = pathlib.Path(result["snapshot"]["path"])
+    assert back.read_bytes() == path.read_bytes() and manifest_of(back)["sha256"] == manifest_of(path)["sha256"]
+    assert back.stat().st_mode & 0o777 == 0o600 and back.parent.stat().st_mode & 0o777 == 0o700
+    assert sorted(os.listdir(back.parent)) == [".lock", back.name, back.name + ".json"]
+    rc, result = fetch(far, place, place / "back", rclone, name=path.name)
+    assert rc == 0 and not result["changed"], result
+
+
+def test_wrong_credentials_then_all_that_waits(far, place):
+    older, newer = make(place / "local", 2), make(place / "local", 3)
+    content = newer.read_bytes()
+    rc, result = ship(far, place, wrong=True, path=newer, directory=place / "local")
+    assert rc == 1 and "access was refused" in result["msg"] and "are whole on this host" in result["msg"], result
+    assert str(newer) in result["msg"] and result["waiting"] == [str(newer), str(older)]
+    assert far.secret not in json.dumps(result) if hasattr(far, "secret") else True
+    whole(newer, content)
+    rc, result = ship(far, place, directory=place / "local")
+    assert rc == 0 and [one["file"] for one in result["shipped"]] == [newer.name, older.name], result
+    rc, result = fetch(far, place, place / "back")
+    assert rc == 0 and result["snapshot"]["file"] == newer.name, result
+
+
+def kill_when(condition, server):
+    """Kill a server once something is so."""
+
+    def wait():
+        end = time.monotonic() + 60
+        while time.monotonic() < end and not condition():
+            time.sleep(0.05)
+        server.kill()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def test_a_server_that_is_killed_midway(far, place):
+    # more than the buffers between the two hold
+    path = make(place / "local", size=12 * MB)
+    content = path.read_bytes()
+    begun = time.monotonic()
+    killer = kill_when(lambda: time.monotonic() > begun + 3, far)
+    rc, result = ship(far, place, path=path, bwlimit="1M", retries=1)
+    killer.join()
+    assert rc == 1 and "it cannot be reached" in result["msg"] and str(path) in result["msg"], result
+    whole(path, content)
+    far.start()
+    # what is there now is nothing that anybody takes for a snapshot
+    rc, result = fetch(far, place, place / "back")
+    assert rc == 1 and ("holds no snapshot" in result["msg"] or "it is not there" in result["msg"]), result
+    rc, result = ship(far, place, directory=place / "local")
+    assert rc == 0 and far.stored(path.name).read_bytes() == content, result
+
+    # and on the way back, where what came before is not asked for again
+    partial = place / "back" / (".%s.partial" % path.name) / "snapshot"
+    killer = kill_when(lambda: partial.exists() and partial.stat().st_size > 0, far)
+    rc, result = fetch(far, place, place / "back", bwlimit="1M", retries=1)
+    killer.join()
+    assert rc == 1 and "cannot be" in result["msg"], result
+    came = partial.stat()
+    assert 0 < came.st_size < len(content) and not (place / "back" / path.name).exists()
+    far.start()
+    rc, result = fetch(far, place, place / "back")
+    assert rc == 0 and (place / "back" / path.name).read_bytes() == content, result
+    assert (place / "back" / path.name).stat().st_ino == came.st_ino
+
+
+@contextlib.contextmanager
+def small_disk(path, size):
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=%d" % size, "tmpfs", str(path)], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def test_a_full_disk(kind, place):
+    with small_disk(place / "disk", 8 * MB) as disk, kind(place / "far", data=disk / "data") as far:
+        path = make(place / "local", size=6 * MB)
+        content = path.read_bytes()
+        (disk / "filler").write_bytes(bytes(4 * MB))
+        rc, result = ship(far, place, path=path)
+        assert rc == 1 and "no room left" in result["msg"] and str(path) in result["msg"], result
+        whole(path, content)
+        (disk / "filler").unlink()
+        rc, result = ship(far, place, directory=place / "local")
+        assert rc == 0 and far.stored(path.name).read_bytes() == content, result
+
+
+def test_a_damaged_object_is_refused_and_replaced(far, place):
+    path = make(place / "local")
+    content = path.read_bytes()
+    assert ship(far, place, path=path)[0] == 0
+    with open(far.stored(path.name), "r+b") as stream:
+        stream.seek(1000)
+        stream.write(b"damage")
+    rc, result = fetch(far, place, place / "back")
+    assert rc == 1 and "is damaged" in result["msg"], result
+    assert not (place / "back" / path.name).exists()
+    rc, result = ship(far, place, path=path, verify="read")
+    assert rc == 0 and result["changed"], result
+    assert far.stored(path.name).read_bytes() == content
+    # a manifest that is none any more
+    far.stored(path.name + ".json").write_bytes(b"{")
+    rc, result = fetch(far, place, place / "back")
+    assert rc == 1 and "is not JSON" in result["msg"], result
+    assert ship(far, place, path=path)[0] == 0
+    rc, result = fetch(far, place, place / "back")
+    assert rc == 0 and (place / "back" / path.name).read_bytes() == content, result
+    whole(path, content)
+
+
+def test_what_is_damaged_here_is_not_sent(far, place):
+    path = make(place / "local")
+    path.write_bytes(os.urandom(300000))
+    rc, result = ship(far, place, path=path)
+    assert rc == 1 and "is not the file that was taken" in result["msg"], result
+    assert not far.stored(path.name).exists() and "Nothing is lost" not in result["msg"]
+
+
+def test_two_clusters_in_one_place(far, place):
+    path = make(place / "local")
+    other = make(place / "other", fingerprints={"etcd_ca": "b" * 64})
+    assert ship(far, place, path=path)[0] == 0
+    rc, result = ship(far, place, path=other)
+    assert rc == 1 and "give each cluster a path of its own" in result["msg"], result
+    assert far.stored(path.name).read_bytes() == path.read_bytes()
+    newer = make(place / "other", 3, host="cp9", fingerprints={"etcd_ca": "b" * 64})
+    assert ship(far, place, path=newer)[0] == 0
+    rc, result = fetch(far, place, place / "back")
+    assert rc == 1 and "several clusters" in result["msg"], result
+    rc, result = fetch(far, place, place / "back", etcd_ca="a" * 64)
+    assert rc == 0 and result["snapshot"]["file"] == path.name, result
+    rc, result = fetch(far, place, place / "back", name="etcd-cp7-20260101T030405Z.db")
+    assert rc == 1 and newer.name in result["msg"], result
+
+
+def test_without_a_shell_it_is_read_back(place):
+    with servers.Sftp(place / "far", shell=False) as far:
+        path = make(place / "local")
+        rc, result = ship(far, place, path=path)
+        assert rc == 0 and result["shipped"][0]["verified_by"] == "read", result
+
+
+def test_an_object_in_parts_is_read_back(place):
+    with servers.S3(place / "far") as far:
+        path = make(place / "local", size=201 * MB)
+        rc, result = ship(far, place, path=path)
+        assert rc == 0 and result["shipped"][0]["verified_by"] == "read", result
+
+
+def test_a_bucket_that_is_not_there_is_not_made(place):
+    with servers.S3(place / "far") as far:
+        path = make(place / "local")
+        rc, result = ship(far, place, path=path, remote="far:elsewhere/prod")
+        assert rc == 1 and "it is not there" in result["msg"], result
+        assert not (far.data / "elsewhere").exists()
+        rc, result = ship(far, place, path=path, remote="near:backups")
+        assert rc == 1 and "no remote of that name" in result["msg"], result
+
+
+def test_a_mounted_directory(place):
+    path = make(place / "local")
+    (place / "share").mkdir()
+    options = {"path": path, "remote": str(place / "share"), "rclone": servers.program("rclone")}
+    rc, result = harness.run_module("etcd_snapshot_ship", **options)
+    assert rc == 0 and result["shipped"][0]["verified_by"] == "read", result
+    assert (place / "share" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_server_that_says_nothing_is_given_up(kind, place):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        far = kind(place / "far")
+        far.port = silent.getsockname()[1]
+        path = make(place / "local")
+        start = time.monotonic()
+        rc, result = ship(far, place, path=path, timeout=5, retries=1)
+        assert rc == 1 and time.monotonic() - start < 30, result
+        assert "not done in time" in result["msg"] and str(path) in result["msg"], result
+
+
+def test_snapshot_yml_sends_fetches_and_fails_loudly_when_it_cannot(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", os.path.dirname(servers.program("rclone")) + os.pathsep + os.environ["PATH"])
+    backups = tmp_path / "backups"
+
+    def run():
+        more = {"etcd_snapshot_off_site": far.where, "etcd_snapshot_rclone_config_source": far.config(place / "rclone.conf")}
+        hosts = {"cp1": with_tools(etcd, tmp_path, etcd_snapshot_fetch=str(place / "here"), **more)}
+        return play("playbooks/snapshot.yml", tmp_path, hosts)
+
+    with harness.Etcd(VERSION, tmp_path) as etcd, servers.S3(place / "far") as far:
+        harness.fill(etcd)
+        far.kill()
+        rc, output, _recap = run()
+        assert rc == 2 and "Nothing is lost: %s/etcd-" % backups in output and "it cannot be reached" in output, output
+        (first,) = (name for name in os.listdir(backups) if name.endswith(".db"))
+        # the one place knows nothing of the other
+        assert sorted(os.listdir(place / "here")) == [first, first + ".json"]
+        assert (place / "here" / first).read_bytes() == (backups / first).read_bytes()
+        assert (place / "here" / first).stat().st_mode & 0o777 == 0o600 and (place / "here").stat().st_mode & 0o777 == 0o700
+        far.start()
+        rc, output, _recap = run()
+        assert rc == 0 and "It is off-site at far:backups/prod, and was verified there, as 1 of earlier runs." in output, output
+        assert far.stored(first).read_bytes() == (backups / first).read_bytes()
+        assert sorted(os.listdir(far.stored("").parent / "prod")) == sorted(os.listdir(place / "here")) and far.secret not in output
+    assert not list(pathlib.Path("/run").glob("k8s-dr-etcd-*"))

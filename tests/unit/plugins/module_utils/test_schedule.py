@@ -1,0 +1,154 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The runs of a node's own timer, with modules that only say so."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import pytest
+import yaml
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _schedule
+
+ROOT = pathlib.Path(__file__).resolve().parents[4]
+NAMES = ("n1", "n2", "n3")
+
+
+def config(tmp_path, **more):
+    found = {"format": 1, "host": "cp1", "take": "one", "from": "", "delay": 5, "wait": 0, "timeout": 60, "lock_timeout": 0}
+    found.update(state_dir=str(tmp_path / "state"), connection={"endpoint": "own"}, steps=[{"name": "take", "module": "etcd_snapshot", "args": {}}])
+    return dict(found, **more)
+
+
+class Modules:
+    """Stands in for call_module on the node of `own`: a cluster whose leader may change from one look to the next, and steps that fail as told."""
+
+    def __init__(self, own="n1", leaders=("n1",), names=NAMES, down=(), fails=(), alarms=()):
+        self.own, self.leaders, self.names, self.down, self.fails = own, list(leaders), names, down, fails
+        self.alarms, self.called = list(alarms), []
+
+    def etcd(self, name):
+        members = [{"id": "id-" + one, "name": one, "peer_urls": [], "client_urls": [one], "is_learner": False} for one in self.names]
+        etcd = {"reachable": True, "healthy": True, "error": None, "cluster_id": "c", "member_id": "id-" + name, "leader_id": "id-" + self.leaders[0]}
+        etcd.update(is_leader=name == self.leaders[0], is_learner=False, revision=7, alarms=self.alarms, members_agreed=True, members=members)
+        return etcd
+
+    def __call__(self, module, args, check, seconds):
+        if module == "etcd_cluster_info":
+            name = self.own if args["endpoint"] == "own" else args["endpoint"]
+            return {"etcd": {"reachable": False, "error": "it is down"} if name in self.down else self.etcd(name)}
+        self.called.append((module, args, check))
+        if module in self.fails:
+            return {"failed": True, "msg": "it broke."}
+        return {"changed": True, "snapshot": {"path": "/b/etcd-cp1.db", "size": 5, "revision": 7, "sha256": "ab" * 32}, "warnings": ["mind this"]}
+
+
+def look(tmp_path, modules, **more):
+    choice = _schedule.Choice(config(tmp_path, **more), lambda args: modules("etcd_cluster_info", args, False, 1))
+
+    def later(_seconds):
+        modules.leaders = modules.leaders[1:] or modules.leaders
+
+    return choice.is_mine(sleep=later)
+
+
+def test_one_of_three_takes_it_and_all_agree_which(tmp_path):
+    for leader, taker in (("n1", "n2"), ("n2", "n1"), ("n3", "n1")):
+        assert [name for name in NAMES if look(tmp_path, Modules(name, [leader]))] == [taker]
+    assert [name for name in NAMES if look(tmp_path, Modules(name, ["n1"]), **{"from": "n3"})] == ["n3"]
+    assert [name for name in ("n1", "n3") if look(tmp_path, Modules(name, ["n1"], down=["n2"]))] == ["n3"]
+    assert look(tmp_path, Modules("n1", names=["n1"]))
+    assert all(look(tmp_path, Modules(name), take="every") for name in NAMES)
+
+
+@pytest.mark.parametrize("old", NAMES)
+@pytest.mark.parametrize("new", NAMES)
+def test_no_single_change_of_the_leader_leaves_it_to_nobody(tmp_path, old, new):
+    # for each node the change comes before its first look, between its looks, or after its second; all first looks come before any second
+    early = [[new, new], [old, new]]
+    late = [[old, new], [old, old]]
+    for when in (early, late):
+        for bits in range(8):
+            leaders = {name: when[bits >> number & 1] for number, name in enumerate(NAMES)}
+            assert any(look(tmp_path, Modules(name, leaders[name])) for name in NAMES), (old, new, leaders)
+
+
+def test_a_node_whose_etcd_is_down_fails(tmp_path, capsys):
+    assert _schedule.do_run(config(tmp_path), call=Modules("n1", down=["n1"])) == 1
+    assert "FAILED: no snapshot was taken on this node after 0 seconds of waiting: it is down." in capsys.readouterr().out
+    with pytest.raises(_schedule.Failed, match="can be relied on"):
+        look(tmp_path, Modules("n1", alarms=["CORRUPT"]))
+
+
+def test_a_run_tells_what_it_did(tmp_path, capsys):
+    modules = Modules("n1", names=["n1"])
+    ship = {"path": {"$from": "take.snapshot.path"}, "deep": [{"x": {"$from": "take.snapshot.no.such"}}]}
+    steps = [
+        {"name": "take", "module": "etcd_snapshot", "args": {}},
+        {"name": "ship", "module": "ship", "args": ship, "needs": ["take"]},
+        {"name": "metrics", "module": "metrics", "args": {"ok": {"$from": "run.ok"}, "why": {"$from": "run.problem"}}},
+    ]
+    assert _schedule.do_run(config(tmp_path, steps=steps), call=modules) == 0
+    assert [called[0] for called in modules.called] == ["etcd_snapshot", "ship", "metrics"]
+    assert modules.called[1][1] == {"path": "/b/etcd-cp1.db", "deep": [{"x": None}]}
+    assert modules.called[2][1] == {"ok": True, "why": None}
+    state = json.loads((tmp_path / "state" / "last-run.json").read_text())
+    assert state["ok"] and state["snapshot"] == "/b/etcd-cp1.db" and state["last_success"] == state["started"] and state["ended"]
+    assert "WARNING: take: mind this" in capsys.readouterr().out
+
+    # what fails stops what needs it, and nothing else
+    modules = Modules("n1", names=["n1"], fails=["etcd_snapshot"])
+    assert _schedule.do_run(config(tmp_path, steps=steps), call=modules) == 1
+    assert [called[0] for called in modules.called] == ["etcd_snapshot", "metrics"] and modules.called[1][1] == {"ok": False, "why": "it broke."}
+    modules = Modules("n1", names=["n1"], fails=["ship"])
+    assert _schedule.do_run(config(tmp_path, steps=steps), call=modules) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].startswith("FAILED: ship: it broke. The snapshot is whole at /b/etcd-cp1.db. 2 runs in a row failed. The last that did not: ")
+    assert json.loads((tmp_path / "state" / "last-run.json").read_text())["failures"] == 2
+
+
+def test_a_run_in_check_mode_leaves_no_trace(tmp_path, capsys):
+    modules = Modules("n2", leaders=["n2"])
+    steps = [{"name": "take", "module": "etcd_snapshot", "args": {}}, {"name": "ship", "module": "ship", "args": {}, "needs": ["take"], "in_check": False}]
+    assert _schedule.do_run(config(tmp_path, steps=steps), check=True, call=modules) == 0
+    assert modules.called == [("etcd_snapshot", {}, True)]
+    said = capsys.readouterr().out
+    assert "On this node it would be:" in said and "ship: would be done" in said
+    assert not (tmp_path / "state" / "last-run.json").exists()
+
+
+def test_settings_that_are_none_are_told_of(tmp_path, capsys):
+    path = tmp_path / "schedule.json"
+    for text in (None, "{", "[]", '{"format": 2, "steps": []}'):
+        if text is not None:
+            path.write_text(text)
+        assert _schedule.main(["run", str(path)]) == 1
+        assert "playbook k8s_dr.etcd.schedule writes it" in capsys.readouterr().out
+    path.write_text(json.dumps(config(tmp_path, wait="5")))
+    assert _schedule.read_config(str(path))["wait"] == 5
+
+
+def test_the_timer_takes_as_the_playbook_does():
+    timer = yaml.safe_load((ROOT / "roles/etcd_schedule/vars/main.yml").read_text())
+    # who waits for the lock does it longer where nobody watches; what was taken, and where the configuration is, is known in another way
+    for step, file, module, different in (
+        ("take", "take", "etcd_snapshot", {"lock_timeout"}),
+        ("ship", "ship", "etcd_snapshot_ship", {"path", "rclone_config"}),
+    ):
+        [playbook] = list(used(yaml.safe_load((ROOT / ("roles/etcd_snapshot/tasks/%s.yml" % file)).read_text()), "k8s_dr.etcd." + module))
+        args = timer["__etcd_schedule_" + step]
+        # what the playbook gives to a module the timer gives to it as well: add it to __etcd_schedule_take or __etcd_schedule_ship
+        assert set(playbook) == set(args), step
+        assert {name for name in args if playbook[name] != args[name]} == different, step
+
+
+def used(tasks, module):
+    """What every task that is of a module gives it."""
+    for task in tasks:
+        if module in task:
+            yield task[module]
+        for part in ("block", "rescue", "always"):
+            yield from used(task.get(part, []), module)
