@@ -54,7 +54,7 @@ def test_fifty_clusters_in_one_run(fleet, tmp_path):
     hosts = {}
     for name, member in fleet.items():
         (tmp_path / name).mkdir()
-        hosts[name] = with_tools(member, tmp_path / name, etcd_client_timeout=5)
+        hosts[name] = with_tools(member, tmp_path / name, etcd_client_timeout=30)
     # one whose etcd does not answer, one that has no place for it
     hosts["c07"]["etcd_client_endpoint"] = "https://127.0.0.1:1"
     (tmp_path / "file").write_text("no directory")
