@@ -4,20 +4,6 @@
 
 from __future__ import annotations
 
-import ast
-import hashlib
-import io
-import os
-import re
-import tempfile
-import zipfile
-
-from ansible import constants
-from ansible import module_utils as core_utils
-from ansible.errors import AnsibleLookupError
-from ansible.plugins.lookup import LookupBase
-from ansible.release import __version__ as core_version
-
 DOCUMENTATION = r"""
 name: schedule_program
 short_description: Makes the program that runs modules of this collection on a node without a controller
@@ -54,14 +40,26 @@ _raw:
   elements: dict
 """
 
+import ast
+import hashlib
+import io
+import os
+import re
+import tempfile
+import zipfile
+
+from ansible import constants
+from ansible import module_utils as core_utils
+from ansible.errors import AnsibleLookupError
+from ansible.plugins.lookup import LookupBase
+from ansible.release import __version__ as core_version
+
 COLLECTION = "ansible_collections.k8s_dr.etcd.plugins."
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 MAIN = """\
-import sys
-
 from ansible_collections.k8s_dr.etcd.plugins.module_utils import _schedule
 
-sys.exit(_schedule.main())
+raise SystemExit(_schedule.main())
 """
 # What ansible.module_utils imports by names that it makes up.
 MADE_UP = {"ansible.module_utils._internal._json": "ansible.module_utils._internal._json._profiles"}

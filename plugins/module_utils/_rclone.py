@@ -504,10 +504,10 @@ class Remote:
         return None if not entry or entry.get("IsDir") else entry
 
     def _size_of(self, name):
-        size = self.size(name)
-        if size is None:
+        entry = self._stat(name)
+        if not entry:
             raise RcloneError("%s is not there" % self.path(name), "absent")
-        return size
+        return int(entry["Size"])
 
     def _json(self, ended):
         try:
