@@ -51,7 +51,7 @@ unit: ## Tests that need nothing but Python
 
 .PHONY: integration
 integration: ## Tests with a real etcd on loopback (ETCD_VERSIONS="3.4 3.5")
-	PYTHONPATH=$(collections) $(in_venv) pytest tests/integration -n 3 --junitxml=$(reports)/integration.xml $(PYTEST_ARGS)
+	PYTHONPATH=$(collections) $(in_venv) pytest tests/integration -n 3 --dist loadfile --junitxml=$(reports)/integration.xml $(PYTEST_ARGS)
 
 .PHONY: molecule
 molecule: ## The roles on a real cluster, with everything that may go wrong (SCENARIO=default; ha: three control planes; faults)
