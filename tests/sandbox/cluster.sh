@@ -47,14 +47,19 @@ note_addresses() {
 # A stopped node comes back at the address it had, for its etcd and its certificates know no other. Docker's does so
 # by itself, and kind's own node image repairs what it must; Podman gives out a new one.
 start_node() {
-  local address
+  local address try
   running "$1" && return
   address=$(awk -v node="$1" '$1 == node {print $2}' "$state/addresses")
-  if [ "$engine" = podman ] && [ -n "$address" ]; then
-    engine network disconnect k8s-dr "$1"
-    engine network connect --ip "$address" --alias "$1" k8s-dr "$1"
-  fi >/dev/null 2>&1
-  engine start "$1" >/dev/null
+  for try in 1 2 3 4 5; do
+    # of a node that was just killed the engine may still be taking down the network
+    [ "$try" = 1 ] || sleep 1
+    if [ "$engine" = podman ] && [ -n "$address" ]; then
+      engine network disconnect k8s-dr "$1" || :
+      engine network connect --ip "$address" --alias "$1" k8s-dr "$1" || continue
+    fi >/dev/null 2>&1
+    ! engine start "$1" >/dev/null || return 0
+  done
+  die "$1 does not start."
 }
 
 # A data disk of limited size per node: what is mounted on the directory that the node has as /var/lib/etcd.

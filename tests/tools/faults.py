@@ -297,7 +297,8 @@ class FaultyCluster(Cluster):
     def power(self, way):
         """Pull the node's plug, or give it back."""
         environment = dict(os.environ, SANDBOX_NAME=self.name)
-        subprocess.run([str(ROOT / "tests/sandbox/power"), way, self.nodes[self.node]], check=True, capture_output=True, env=environment)
+        ended = subprocess.run([str(ROOT / "tests/sandbox/power"), way, self.nodes[self.node]], check=False, capture_output=True, text=True, env=environment)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
 
     def power_cycle(self):
         """Off, and on again."""
