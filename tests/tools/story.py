@@ -59,7 +59,7 @@ class Cluster(Sandbox):
         """Wait until every API server answers and every node is Ready."""
 
         def ready():
-            if any(self.kubectl("get", "--raw", "/readyz", check=False, timeout=30, host=host).strip() != "ok" for host in self.nodes):
+            if any(self.own_kubectl(host, "get", "--raw", "/readyz", check=False, timeout=30).strip() != "ok" for host in self.nodes):
                 return False
             conditions = [item for node in self.get("nodes")["items"] for item in node["status"]["conditions"] if item["type"] == "Ready"]
             return all(item["status"] == "True" for item in conditions)
