@@ -2,18 +2,57 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which snapshots retention may remove.  Private to this collection."""
+"""Which snapshots retention may remove.  Private to this collection.
+
+What to keep is a number of snapshots, or a rule for each of RULES, all of which keep what they keep:
+
+    last                                   this many of the newest
+    hourly, daily, weekly, monthly, yearly the newest of each of so many hours, days, ISO weeks, months, years (UTC) that have one
+
+Nothing set, or 0 everywhere, keeps all.  Only verified snapshots are counted, and nothing else is ever removed.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import time
 
-def lineage(manifest):
+# How the time of a snapshot names its period; all of one name are of one period.
+PERIODS = {"hourly": "%Y-%m-%dT%H", "daily": "%Y-%m-%d", "weekly": "%G-W%V", "monthly": "%Y-%m", "yearly": "%Y"}
+RULES = ("last",) + tuple(PERIODS)
+_CREATED = "%Y-%m-%dT%H:%M:%SZ"
+
+
+def rules(keep, option="keep"):
+    """{rule: number} of what an operator writes; ValueError with one sentence otherwise.  Numbers may be text, as surveys have them."""
+    if isinstance(keep, str) and keep.lstrip().startswith("{"):
+        with contextlib.suppress(ValueError):
+            keep = json.loads(keep)
+    found = {}
+    for name, number in (keep if isinstance(keep, dict) else {"last": keep}).items():
+        if name not in RULES:
+            raise ValueError("`%s` has the rule %s, which is none of: %s" % (option, str(name)[:40], ", ".join(RULES)))
+        try:
+            if isinstance(number, (bool, float)):
+                raise ValueError
+            found[name] = int(number)
+        except (TypeError, ValueError):
+            raise ValueError("`%s` should be a number of snapshots, or a number for any of: %s" % (option, ", ".join(RULES))) from None
+        if found[name] < 0:
+            raise ValueError("`%s` is %d, and cannot be less than 0" % (option if not isinstance(keep, dict) else "%s.%s" % (option, name), found[name]))
+    return {name: number for name, number in found.items() if number}
+
+
+def lineage(manifest, shared=False):
     """Snapshots of one lineage replace each other: those of one host of one cluster.
 
     A directory may be shared by hosts, and even by clusters whose hosts have the same names.  The cluster's id would not
-    do, since a restore gives the cluster a new one; its etcd CA stays.
+    do, since a restore gives the cluster a new one; its etcd CA stays.  shared: all hosts of a cluster are one lineage, as
+    off-site, where any of them brings what was taken on it.
     """
-    return (manifest.get("host"), (manifest.get("fingerprints") or {}).get("etcd_ca"))
+    authority = (manifest.get("fingerprints") or {}).get("etcd_ca")
+    return (None if shared and authority else manifest.get("host"), authority)
 
 
 def newest_first(snapshots):
@@ -21,18 +60,72 @@ def newest_first(snapshots):
     return sorted(snapshots, key=lambda snapshot: (snapshot.get("created") or "", snapshot["path"]), reverse=True)
 
 
-def to_remove(snapshots, keep, newest):
+def kept_by(snapshots, keep):
+    """{path: names of the rules that keep it} of verified snapshots of one lineage, the most important first; keep as rules() returns it."""
+    kept = {}
+    for name, number in keep.items():
+        seen = set()
+        for snapshot in snapshots:
+            period = snapshot["path"] if name == "last" else time.strftime(PERIODS[name], time.strptime(snapshot["created"], _CREATED))
+            if period not in seen and len(seen) < number:
+                seen.add(period)
+                kept.setdefault(snapshot["path"], []).append(name)
+    return kept
+
+
+def to_remove(snapshots, keep, newest, shared=False):
     """Paths that are surplus once `newest` exists, oldest last.
 
-    snapshots: as list_snapshots returns them; with or without `newest`.  keep: how many verified ones stay, 0 for all.
+    snapshots: as list_snapshots returns them; with or without `newest`.  keep: a number, or a dictionary of rules.
     newest: the snapshot that was just taken.  It always stays, whatever the clock says, and therefore so does a verified
     one.  Only verified snapshots of the same lineage are counted and removed; whatever else is there is not ours to judge.
     """
-    if keep <= 0 or not newest.get("verified"):
+    keep = rules(keep)
+    if not keep or not newest.get("verified"):
         return []
     older = [
         snapshot
         for snapshot in newest_first(snapshots)
-        if snapshot["path"] != newest["path"] and snapshot.get("verified") is True and lineage(snapshot) == lineage(newest)
+        if snapshot["path"] != newest["path"] and snapshot.get("verified") is True and lineage(snapshot, shared) == lineage(newest, shared)
     ]
-    return [snapshot["path"] for snapshot in older[keep - 1 :]]
+    kept = kept_by([newest] + older, keep)
+    return [snapshot["path"] for snapshot in older if snapshot["path"] not in kept]
+
+
+def judge(snapshots, keep, now, shared=False):
+    """[(snapshot, names of the rules that keep it or [] when it is surplus)] of all lineages, newest first.
+
+    now: in seconds since the epoch.  Of each lineage the newest that is not of a time to come stays, whatever the rules say, with the
+    reason `newest`: a clock that once went wrong must not cost what is newest in truth.
+    """
+    keep = rules(keep)
+    latest = time.strftime(_CREATED, time.gmtime(now))
+    lineages = {}
+    for snapshot in newest_first(snapshots):
+        if snapshot.get("verified") is True:
+            lineages.setdefault(lineage(snapshot, shared), []).append(snapshot)
+    verdicts = {}
+    for members in lineages.values():
+        newest = next((snapshot for snapshot in members if snapshot["created"] <= latest), members[0])
+        order = [newest] + [snapshot for snapshot in members if snapshot is not newest]
+        kept = kept_by(order, keep)
+        for snapshot in members:
+            reasons = kept.get(snapshot["path"], [])
+            if not keep:
+                reasons = ["all"]
+            elif snapshot is newest and not reasons:
+                reasons = ["newest"]
+            verdicts[snapshot["path"]] = reasons
+    return [(snapshot, verdicts[snapshot["path"]]) for snapshot in newest_first(snapshots) if snapshot["path"] in verdicts]
+
+
+def left_over(lost, snapshots, keep, now, shared=False):
+    """Those of `lost`, manifests whose snapshots are gone, that would be surplus if their snapshots were there: what an interrupted removal left."""
+    found = []
+    for manifest in lost:
+        verdicts = judge(list(snapshots) + [dict(manifest, verified=True)], keep, now, shared)
+        # alone in its lineage it is the last trace of something that is lost
+        alone = not any(one.get("verified") is True and lineage(one, shared) == lineage(manifest, shared) for one in snapshots)
+        if not alone and any(one["path"] == manifest["path"] and not reasons for one, reasons in verdicts):
+            found.append(manifest)
+    return found

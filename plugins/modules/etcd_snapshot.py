@@ -45,9 +45,10 @@ options:
     default: /var/backups/etcd
   keep:
     description:
-      - How many verified snapshots to keep, the new one included. V(0) keeps all.
+      - How many verified snapshots to keep, the new one included, or a dictionary of rules as M(k8s_dr.etcd.etcd_snapshot_prune) has them. V(0)
+        keeps all.
       - Only verified snapshots of the same host and the same etcd CA are counted and removed. The new one is never removed.
-    type: int
+    type: raw
     default: 0
   save_timeout:
     description: Seconds that saving may take.
@@ -488,7 +489,7 @@ def main():
         argument_spec=dict(
             _etcd.CONNECTION_SPEC,
             directory={"type": "path", "default": "/var/backups/etcd"},
-            keep={"type": "int", "default": 0},
+            keep={"type": "raw", "default": 0},
             save_timeout={"type": "int", "default": 600},
             lock_timeout={"type": "int", "default": 0},
             host={"type": "str"},
@@ -501,9 +502,12 @@ def main():
         ),
         supports_check_mode=True,
     )
-    for name in ("keep", "lock_timeout"):
-        if module.params[name] < 0:
-            module.fail_json(msg="`%s` must not be negative" % name)
+    try:
+        _retention.rules(module.params["keep"])
+    except ValueError as exc:
+        module.fail_json(msg="%s. No snapshot was taken" % exc)
+    if module.params["lock_timeout"] < 0:
+        module.fail_json(msg="`lock_timeout` must not be negative")
     if module.params["save_timeout"] < 1:
         module.fail_json(msg="`save_timeout` must be at least 1")
     _signals.raise_when_ended()

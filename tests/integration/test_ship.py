@@ -284,8 +284,8 @@ def test_snapshot_yml_sends_fetches_and_fails_loudly_when_it_cannot(place, tmp_p
     monkeypatch.setenv("PATH", os.path.dirname(servers.program("rclone")) + os.pathsep + os.environ["PATH"])
     backups = tmp_path / "backups"
 
-    def run():
-        more = {"etcd_snapshot_off_site": far.where, "etcd_snapshot_rclone_config_source": far.config(place / "rclone.conf")}
+    def run(**more):
+        more.update(etcd_snapshot_off_site=far.where, etcd_snapshot_rclone_config_source=far.config(place / "rclone.conf"))
         hosts = {"cp1": with_tools(etcd, tmp_path, etcd_snapshot_fetch=str(place / "here"), **more)}
         return play("playbooks/snapshot.yml", tmp_path, hosts)
 
@@ -304,4 +304,11 @@ def test_snapshot_yml_sends_fetches_and_fails_loudly_when_it_cannot(place, tmp_p
         assert rc == 0 and "It is off-site at far:backups/prod, and was verified there, as 1 of earlier runs." in output, output
         assert far.stored(first).read_bytes() == (backups / first).read_bytes()
         assert sorted(os.listdir(far.stored("").parent / "prod")) == sorted(os.listdir(place / "here")) and far.secret not in output
+        # each place has its own rules, and is made less only once the new one is there
+        rc, output, _recap = run(etcd_snapshot_off_site_keep={"last": 1}, etcd_snapshot_keep={"last": 2, "daily": 1})
+        assert rc == 0 and "and was verified there; 2 older were removed there." in output, output
+        kept = sorted(name for name in os.listdir(backups) if name.endswith(".db"))
+        assert len(kept) == 2 and sorted(os.listdir(far.stored("").parent / "prod")) == [kept[-1], kept[-1] + ".json"]
+        rc, output, _recap = run(etcd_snapshot_keep={"dayly": 7})
+        assert rc == 2 and "`keep` has the rule dayly" in output and "No snapshot was taken" in output, output
     assert not list(pathlib.Path("/run").glob("k8s-dr-etcd-*"))

@@ -136,11 +136,12 @@ def test_the_timer_takes_as_the_playbook_does():
     # who waits for the lock does it longer where nobody watches; what was taken, and where the configuration is, is known in another way
     for step, file, module, different in (
         ("take", "take", "etcd_snapshot", {"lock_timeout"}),
-        ("ship", "ship", "etcd_snapshot_ship", {"path", "rclone_config"}),
+        ("ship", "send", "etcd_snapshot_ship", {"path", "rclone_config"}),
+        ("prune", "prune_off_site", "etcd_snapshot_prune", {"rclone_config"}),
     ):
         [playbook] = list(used(yaml.safe_load((ROOT / ("roles/etcd_snapshot/tasks/%s.yml" % file)).read_text()), "k8s_dr.etcd." + module))
         args = timer["__etcd_schedule_" + step]
-        # what the playbook gives to a module the timer gives to it as well: add it to __etcd_schedule_take or __etcd_schedule_ship
+        # what the playbook gives to a module the timer gives to it as well: add it to __etcd_schedule_take, _ship or _prune
         assert set(playbook) == set(args), step
         assert {name for name in args if playbook[name] != args[name]} == different, step
 

@@ -1,0 +1,97 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import calendar
+import time
+
+from ansible_collections.k8s_dr.etcd.plugins.filter.snapshot_summary import size_of
+
+DOCUMENTATION = r"""
+name: snapshot_table
+short_description: Makes a table of the snapshots of several hosts and of places off-site
+version_added: 0.1.0
+author:
+  - The k8s_dr founders (@k8s-dr)
+description:
+  - Sorts what M(k8s_dr.etcd.etcd_snapshot_list) found in several places, the newest first, and says of each how old it is, whether it can be
+    relied on and how far it is proven.
+  - Used by the role P(k8s_dr.etcd.etcd_snapshot#role).
+positional: _input, now
+options:
+  _input:
+    description: By place, a host or a place off-site, the snapshots that were found there.
+    type: dict
+    required: true
+  now:
+    description: The time in seconds since the epoch, for the ages. That of the controller when not given.
+    type: float
+"""
+
+EXAMPLES = r"""
+- name: Show what cp1 has
+  ansible.builtin.debug:
+    msg: "{{ ({'cp1': found.snapshots} | k8s_dr.etcd.snapshot_table).lines }}"
+"""
+
+RETURN = r"""
+_value:
+  description: >-
+    V(snapshots), with V(where), V(file), V(path), V(created), V(age) in seconds, V(host), V(revision), V(size) in bytes, V(rung), V(sealed), V(verified)
+    and V(problem) of each, V(null) where it is not known; V(lines), the same as a table.
+  type: dict
+"""
+
+COLUMNS = ("age", "revision", "size", "proven", "sealed", "where", "snapshot")
+
+
+def age_of(seconds):
+    """Two digits of it, as far as there are two."""
+    if seconds is None:
+        return "?"
+    if seconds < 0:
+        return "in %s" % age_of(-seconds)
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return "%d %s" % (seconds // length, unit)
+    return "%d s" % seconds
+
+
+def seal_of(snapshot):
+    """What a file is sealed with, or an empty text."""
+    seal = snapshot.get("seal") if isinstance(snapshot.get("seal"), dict) else {}
+    return "+".join(str(seal[part]) for part in ("compression", "encryption") if seal.get(part) not in (None, "none"))
+
+
+def snapshot_table(found, now=None):
+    """See RETURN."""
+    now = time.time() if now is None else now
+    rows = []
+    for where, snapshots in found.items():
+        for snapshot in snapshots:
+            created = snapshot.get("created")
+            row = {name: snapshot.get(name) for name in ("file", "path", "created", "host", "revision", "size", "rung", "problem")}
+            row["age"] = int(now - calendar.timegm(time.strptime(created, "%Y-%m-%dT%H:%M:%SZ"))) if created else None
+            rows.append(dict(row, where=where, verified=snapshot.get("verified") is True, sealed=seal_of(snapshot)))
+    rows.sort(key=lambda row: (row["created"] or "", row["file"] or ""), reverse=True)
+    cells = [COLUMNS]
+    for row in rows:
+        size = size_of(row["size"]) if row["size"] is not None else "?"
+        proven = (row["rung"] or "yes") if row["verified"] else "NO"
+        revision = "?" if row["revision"] is None else str(row["revision"])
+        cells.append((age_of(row["age"]), revision, size, proven, row["sealed"] or "-", row["where"], row["file"]))
+    widths = [max(len(line[number]) for line in cells) for number in range(len(COLUMNS))]
+    lines = ["  ".join("%-*s" % pair for pair in zip(widths, line)).rstrip() for line in cells]
+    lines += ["%s: %s" % (row["where"], row["problem"]) for row in rows if row["problem"]]
+    good = [row for row in rows if row["verified"]]
+    lines.append("%d snapshots, %d of them verified%s" % (len(rows), len(good), ", the newest %s old" % age_of(good[0]["age"]) if good else ""))
+    return {"snapshots": rows, "lines": lines}
+
+
+class FilterModule:
+    """Known to Ansible as k8s_dr.etcd.snapshot_table."""
+
+    def filters(self):
+        return {"snapshot_table": snapshot_table}

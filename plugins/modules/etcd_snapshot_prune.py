@@ -1,0 +1,257 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: etcd_snapshot_prune
+short_description: Removes the snapshots that are not to be kept any longer
+version_added: 0.1.0
+description:
+  - Removes surplus snapshots with their manifests from O(directory), or off-site from O(remote), by a number, by hours, days, weeks, months and
+    years, or by both.
+  - Only verified snapshots are counted and removed. What has no manifest, or is not what its manifest says, is not touched.
+  - The newest verified snapshot of each host of a cluster always stays, off-site that of each cluster. One that seems to be of a time to come does
+    not count as the newest.
+  - An interrupted removal leaves no snapshot without its manifest; the next run ends it.
+author:
+  - The k8s_dr founders (@k8s-dr)
+extends_documentation_fragment:
+  - k8s_dr.etcd.attributes
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Says what would be removed, and why everything else stays. Writes nothing, not even a lock.
+  diff_mode:
+    support: full
+  idempotent:
+    description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
+    support: full
+options:
+  directory:
+    description: Where the snapshots are.
+    type: path
+    default: /var/backups/etcd
+  keep:
+    description:
+      - How many verified snapshots to keep, or a dictionary with a number for any of C(last), C(hourly), C(daily), C(weekly), C(monthly), C(yearly).
+      - C(last) keeps so many of the newest. Each of the others keeps the newest snapshot of each of so many hours, days, ISO weeks, months or years,
+        in UTC, in which there is one. A snapshot stays when any of them keeps it.
+      - V(0), or nothing but zeros, keeps all.
+      - In O(directory) each host of each cluster is judged by itself, at O(remote) each cluster.
+    type: raw
+    required: true
+  remote:
+    description:
+      - A place off-site to be looked at instead of O(directory), as M(k8s_dr.etcd.etcd_snapshot_ship) has it.
+    type: str
+  rclone_config:
+    description: Path of the configuration of C(rclone), which holds the credentials. That of the user who runs the module by default.
+    type: path
+  rclone:
+    description: Path of C(rclone). Found by itself in C(PATH) and the usual directories when not given.
+    type: path
+  lock_timeout:
+    description: Seconds to wait while a snapshot is being taken in O(directory).
+    type: int
+    default: 60
+seealso:
+  - module: k8s_dr.etcd.etcd_snapshot
+  - module: k8s_dr.etcd.etcd_snapshot_list
+"""
+
+EXAMPLES = r"""
+- name: Keep the newest seven on the node
+  k8s_dr.etcd.etcd_snapshot_prune:
+    keep: 7
+
+- name: Keep a day of hours, a month of days and a year of months off-site
+  k8s_dr.etcd.etcd_snapshot_prune:
+    remote: s3:backups/prod
+    rclone_config: /etc/k8s-dr/rclone.conf
+    keep:
+      hourly: 24
+      daily: 31
+      monthly: 12
+"""
+
+RETURN = r"""
+removed:
+  description: Paths of the surplus snapshots that were removed, or would be, the newest first. Off-site as rclone names them.
+  returned: always
+  type: list
+  elements: str
+  sample: [/var/backups/etcd/etcd-cp1-20260102T030405Z.db]
+freed:
+  description: Their bytes.
+  returned: always
+  type: int
+  sample: 938016
+kept:
+  description: Those that stay, the newest first.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: Where it is.
+      type: str
+      sample: /var/backups/etcd/etcd-cp1-20260109T030405Z.db
+    by:
+      description: >-
+        What keeps it, any of V(last), V(hourly), V(daily), V(weekly), V(monthly), V(yearly); V(newest) when only the fact that it is the newest, and
+        V(all) when all are kept.
+      type: list
+      elements: str
+      sample: [daily, monthly]
+untouched:
+  description: Those that are not judged, since they are not verified, with the reason.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: Where it is.
+      type: str
+      sample: /var/backups/etcd/etcd-cp1-20260108T030405Z.db
+    problem:
+      description: Why it is not verified.
+      type: str
+      sample: /var/backups/etcd/etcd-cp1-20260108T030405Z.db has no manifest (etcd-cp1-20260108T030405Z.db.json)
+"""
+
+import contextlib
+import os
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _rclone, _retention, _signals, _snapshot_manifest
+
+
+class Directory:
+    """Snapshots on this host."""
+
+    shared = False
+
+    def __init__(self, params):
+        self.path = os.path.realpath(params["directory"])
+        self.lock_timeout = params["lock_timeout"]
+
+    def held(self, check_mode):
+        """A context in which nobody else changes what is there."""
+        if check_mode or not os.path.isdir(self.path):
+            return contextlib.nullcontext()
+        return _snapshot_manifest.DirectoryLock(self.path, self.lock_timeout)
+
+    def tidy(self):
+        """Finish what interrupted runs left."""
+        if os.path.isdir(self.path):
+            _snapshot_manifest.tidy(self.path)
+
+    def snapshots(self):
+        return _snapshot_manifest.list_snapshots(self.path)
+
+    def lost(self, dummy):
+        """An interrupted removal leaves no manifest here without its partial directory."""
+        return []
+
+    def remove(self, snapshot):
+        _snapshot_manifest.remove(snapshot["path"])
+
+
+class OffSite:
+    """Snapshots behind rclone."""
+
+    shared = True
+
+    def __init__(self, params):
+        self.remote = _rclone.Remote(params["remote"], params["rclone_config"], params["rclone"])
+        self.path = self.remote.where
+
+    def held(self, check_mode):
+        """There is no lock off-site: what is sent meanwhile is newer than what is removed."""
+        return contextlib.nullcontext()
+
+    def tidy(self):
+        """Nothing can be told apart there from what is being sent just now, but what lost() finds."""
+
+    def snapshots(self):
+        return self.remote.snapshots()
+
+    def lost(self, snapshots):
+        """Manifests whose snapshots are gone."""
+        return [one for one in snapshots if one["size"] is None and one.get("created")]
+
+    def remove(self, snapshot):
+        self.remote.remove(snapshot["file"])
+
+
+def describe_diff(place, before, removed):
+    after = [path for path in before if path not in removed]
+    text = {side: "".join(path + "\n" for path in sorted(paths)) for side, paths in (("before", before), ("after", after))}
+    return dict(text, before_header=place.path, after_header=place.path)
+
+
+def prune(module, place, keep, result):
+    snapshots = place.snapshots()
+    now = time.time()
+    verdicts = _retention.judge(snapshots, keep, now, place.shared)
+    surplus = [snapshot for snapshot, reasons in verdicts if not reasons]
+    surplus += _retention.left_over(place.lost(snapshots), snapshots, keep, now, place.shared)
+    going = {snapshot["path"] for snapshot in surplus}
+    result["kept"] = [{"path": snapshot["path"], "by": reasons} for snapshot, reasons in verdicts if reasons]
+    result["untouched"] = [
+        {"path": one["path"], "problem": one["problem"]} for one in snapshots if one.get("verified") is not True and one["path"] not in going
+    ]
+    before = [snapshot["path"] for snapshot in snapshots]
+    try:
+        for snapshot in surplus:
+            if not module.check_mode:
+                place.remove(snapshot)
+            result["removed"].append(snapshot["path"])
+            result["freed"] += snapshot.get("size") or 0
+            result["changed"] = True
+    finally:
+        result["diff"] = describe_diff(place, before, result["removed"])
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "directory": {"type": "path", "default": "/var/backups/etcd"},
+            "keep": {"type": "raw", "required": True},
+            "remote": {"type": "str"},
+            "rclone_config": {"type": "path"},
+            "rclone": {"type": "path"},
+            "lock_timeout": {"type": "int", "default": 60},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    result = {"changed": False, "removed": [], "freed": 0, "kept": [], "untouched": []}
+    _signals.raise_when_ended()
+    os.umask(0o077)
+    try:
+        keep = _retention.rules(params["keep"])
+        place = OffSite(params) if params["remote"] else Directory(params)
+        with place.held(module.check_mode):
+            if not module.check_mode:
+                place.tidy()
+            prune(module, place, keep, result)
+    except (ValueError, _rclone.RcloneError, _snapshot_manifest.Busy, _signals.Ended) as exc:
+        module.fail_json(msg=with_count(str(exc), result["removed"]), **result)
+    except OSError as exc:
+        where = exc.filename if isinstance(exc.filename, str) else place.path
+        module.fail_json(msg=with_count("%s: %s" % (where, exc.strerror or exc), result["removed"]), **result)
+    module.exit_json(**result)
+
+
+def with_count(problem, removed):
+    return "%s. %s" % (problem.rstrip("."), "%d surplus snapshots were removed before, and no other" % len(removed) if removed else "No snapshot was removed")
+
+
+if __name__ == "__main__":
+    main()
