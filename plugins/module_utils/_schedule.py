@@ -10,10 +10,11 @@
 PROGRAM is an archive that the lookup plugin schedule_program makes.  CONFIG is what the role etcd_schedule writes:
 
     {"format": 1, "host": NAME, "take": "one" or "every", "from": MEMBER, "delay": S, "wait": S, "timeout": S, "lock_timeout": S,
-     "state_dir": DIR, "connection": {…}, "steps": [{"name": …, "module": …, "args": {…}, "needs": [NAME, …], "in_check": BOOL}, …]}
+     "state_dir": DIR, "connection": {…}, "steps": [{"name": …, "module": …, "args": {…}, "needs": [NAME, …], "always": BOOL, "in_check": BOOL}, …]}
 
-A step runs when every step that it needs did what it should.  {"$from": "take.snapshot.path"} as an argument is what that step returned; "run" is
-a step of that kind that always is there: {"ok", "problem", "started", "seconds"} of this run so far.  Private to this collection.
+A step runs when every step that it needs did what it should; one with "always": true also when no step could be begun.  {"$from":
+"take.snapshot.path"} as an argument is what that step returned; "run" is a step of that kind that always is there: {"ok", "problem", "started",
+"seconds", "well": {NAME: BOOL}} of this run so far.  Private to this collection.
 """
 
 from __future__ import annotations
@@ -282,14 +283,17 @@ def summary(result):
 
 
 def run_steps(config, check, run, call=call_module, clock=time.monotonic):
-    """Run the steps; what became of each is in run["steps"].  Returns whether all went well."""
+    """Run the steps, after a problem only those that are always run; what became of each is in run["steps"].  Returns whether all went well."""
     start = clock()
     results = {}
     well = {}
     for step in config["steps"]:
+        if run["problem"] and not step.get("always"):
+            continue
         name = step["name"]
-        problem = next((one["problem"] for one in run["steps"] if one["problem"]), None)
+        problem = run["problem"] or next((one["problem"] for one in run["steps"] if one["problem"]), None)
         results["run"] = {"ok": problem is None, "problem": problem, "started": run["started"], "seconds": round(clock() - start, 2)}
+        results["run"]["well"] = dict(well)
         missing = [need for need in step.get("needs", []) if not well.get(need)]
         if missing:
             say("%s: left out, since %s did not end well" % (name, " and ".join(missing)))
@@ -343,6 +347,7 @@ def do_run(config, check=False, now=False, call=call_module):
             run["ok"] = run_steps(config, check, run, call) if run["mine"] or check else True
         except Failed as exc:
             run["ok"], run["problem"] = False, str(exc)
+            run_steps(config, check, run, call)
         except _signals.Ended as exc:
             run["ok"], run["problem"] = False, "the run did not finish: %s" % exc
         run["ended"] = _snapshot_manifest.utc()

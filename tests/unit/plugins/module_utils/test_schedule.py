@@ -110,6 +110,23 @@ def test_a_run_tells_what_it_did(tmp_path, capsys):
     assert json.loads((tmp_path / "state" / "last-run.json").read_text())["failures"] == 2
 
 
+def test_what_is_always_run_hears_of_a_run_that_could_not_begin(tmp_path):
+    steps = [
+        {"name": "take", "module": "etcd_snapshot", "args": {}},
+        {"name": "metrics", "module": "metrics", "args": {"ok": {"$from": "run.ok"}, "why": {"$from": "run.problem"}}, "always": True},
+    ]
+    modules = Modules("n1", down=["n1"])
+    assert _schedule.do_run(config(tmp_path, steps=steps), call=modules) == 1
+    [(name, args, _check)] = modules.called
+    assert name == "metrics" and args["ok"] is False and "it is down" in args["why"]
+    # and of what went well before it
+    steps.insert(1, {"name": "ship", "module": "ship", "args": {}, "needs": ["take"]})
+    steps[2]["args"] = {"off_site": {"$from": "run.well.ship"}, "nothing": {"$from": "run.well.prune"}}
+    modules = Modules("n1", names=["n1"], fails=["ship"])
+    assert _schedule.do_run(config(tmp_path, steps=steps), call=modules) == 1
+    assert modules.called[-1][1] == {"off_site": False, "nothing": None}
+
+
 def test_a_run_in_check_mode_leaves_no_trace(tmp_path, capsys):
     modules = Modules("n2", leaders=["n2"])
     steps = [{"name": "take", "module": "etcd_snapshot", "args": {}}, {"name": "ship", "module": "ship", "args": {}, "needs": ["take"], "in_check": False}]
@@ -138,10 +155,11 @@ def test_the_timer_takes_as_the_playbook_does():
         ("take", "take", "etcd_snapshot", {"lock_timeout"}),
         ("ship", "send", "etcd_snapshot_ship", {"path", "rclone_config"}),
         ("prune", "prune_off_site", "etcd_snapshot_prune", {"rclone_config"}),
+        ("metrics", "metrics", "etcd_snapshot_metrics", {"success", "seconds", "off_site"}),
     ):
         [playbook] = list(used(yaml.safe_load((ROOT / ("roles/etcd_snapshot/tasks/%s.yml" % file)).read_text()), "k8s_dr.etcd." + module))
         args = timer["__etcd_schedule_" + step]
-        # what the playbook gives to a module the timer gives to it as well: add it to __etcd_schedule_take, _ship or _prune
+        # what the playbook gives to a module the timer gives to it as well: add it to __etcd_schedule_take, _ship, _prune or _metrics
         assert set(playbook) == set(args), step
         assert {name for name in args if playbook[name] != args[name]} == different, step
 

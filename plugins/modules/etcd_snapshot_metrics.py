@@ -1,0 +1,253 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: etcd_snapshot_metrics
+short_description: Writes what became of a snapshot run where Prometheus finds it
+version_added: 0.1.0
+description:
+  - Writes C(k8s_dr_etcd_snapshot.prom) into the directory that the textfile collector of Prometheus' C(node_exporter) reads.
+  - Says when the last run was and whether it succeeded, counts runs and failures, and describes the newest verified snapshot in O(directory).
+  - The file is replaced as a whole, so that nobody ever reads half of it.
+author:
+  - The k8s_dr founders (@k8s-dr)
+extends_documentation_fragment:
+  - k8s_dr.etcd.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
+    support: none
+    details:
+      - Every run counts.
+options:
+  textfile_dir:
+    description: The directory of C(node_exporter --collector.textfile.directory). It has to be there.
+    type: path
+    required: true
+  directory:
+    description: Where the snapshots are.
+    type: path
+    default: /var/backups/etcd
+  success:
+    description: Whether the run did all it had to do.
+    type: bool
+    required: true
+  seconds:
+    description: What the run took.
+    type: float
+  off_site:
+    description: Whether the snapshot was verified off-site in this run. Not given when it was not to go there.
+    type: bool
+  labels:
+    description: Labels that every metric gets, such as the name of the cluster. Values are text.
+    type: dict
+    default: {}
+seealso:
+  - module: k8s_dr.etcd.etcd_snapshot
+"""
+
+EXAMPLES = r"""
+- name: Tell Prometheus of a backup that went well
+  k8s_dr.etcd.etcd_snapshot_metrics:
+    textfile_dir: /var/lib/node_exporter/textfile_collector
+    success: true
+    seconds: 2.5
+    labels:
+      cluster: prod
+"""
+
+RETURN = r"""
+path:
+  description: The file.
+  returned: success
+  type: str
+  sample: /var/lib/node_exporter/textfile_collector/k8s_dr_etcd_snapshot.prom
+metrics:
+  description: >-
+    Values by name without the prefix C(k8s_dr_etcd_snapshot_). RV(metrics.newest_rung) is a name, and RV(metrics.stored) the number of verified ones
+    and of others.
+  returned: success
+  type: dict
+  sample: {runs_total: 12, failures_total: 1, newest_revision: 582, newest_rung: status, stored: {"true": 7, "false": 0}}
+"""
+
+import calendar
+import os
+import re
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _snapshot_manifest
+
+FILE = "k8s_dr_etcd_snapshot.prom"
+PREFIX = "k8s_dr_etcd_snapshot_"
+# In the order of the file: name, type, help.
+METRICS = (
+    ("runs_total", "counter", "Runs that were to take a snapshot on this host."),
+    ("failures_total", "counter", "Those that did not do all they had to do."),
+    ("last_run_timestamp_seconds", "gauge", "When the last run ended."),
+    ("last_run_success", "gauge", "Whether it did all it had to do."),
+    ("last_run_duration_seconds", "gauge", "What it took."),
+    ("last_success_timestamp_seconds", "gauge", "When the last run ended that did all it had to do."),
+    ("last_off_site_timestamp_seconds", "gauge", "When a run last verified its snapshot off-site."),
+    ("last_drill_timestamp_seconds", "gauge", "When a stored snapshot last passed a drill: restored, served and read back."),
+    ("newest_timestamp_seconds", "gauge", "When the newest verified snapshot was taken."),
+    ("newest_size_bytes", "gauge", "Its size."),
+    ("newest_revision", "gauge", "Its revision."),
+    ("newest_rung", "gauge", "How far it is proven."),
+    ("stored", "gauge", "Snapshots on this host, by whether they can be relied on."),
+)
+RUNGS = ("checksum", "structure", "status", "restore", "drill")
+# What is carried over from the file that is there.
+KEPT = ("runs_total", "failures_total", "last_success_timestamp_seconds", "last_off_site_timestamp_seconds")
+LABEL = re.compile(r"^[a-zA-Z_][a-zA-Z0-9_]*$")
+
+
+class Refused(Exception):
+    """One sentence for the operator."""
+
+
+def seconds_of(text):
+    """Of a manifest's time, or None."""
+    try:
+        return calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%SZ"))
+    except (TypeError, ValueError):
+        return None
+
+
+def read_before(path):
+    """(text, {name: value} of what is carried over) of the file that is there; nothing of one that is damaged."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            text = stream.read(1024 * 1024)
+    except FileNotFoundError:
+        return "", {}
+    found = {}
+    for name in KEPT:
+        match = re.search(r"^%s%s(?:\{.*\})? ([0-9.]+(?:e\+?[0-9]+)?)$" % (PREFIX, name), text, re.MULTILINE)
+        if match:
+            found[name] = int(float(match.group(1)))
+    return text, found
+
+
+def collect(params, before, snapshots, now):
+    """{name: value} of all that is known."""
+    found = dict(before)
+    found["runs_total"] = before.get("runs_total", 0) + 1
+    found["failures_total"] = before.get("failures_total", 0) + (0 if params["success"] else 1)
+    found["last_run_timestamp_seconds"] = now
+    found["last_run_success"] = 1 if params["success"] else 0
+    if params["seconds"] is not None:
+        found["last_run_duration_seconds"] = params["seconds"]
+    if params["success"]:
+        found["last_success_timestamp_seconds"] = now
+    if params["off_site"]:
+        found["last_off_site_timestamp_seconds"] = now
+    newest = next((one for one in snapshots if one["verified"]), None)
+    if newest:
+        found["newest_timestamp_seconds"] = seconds_of(newest["created"])
+        found["newest_size_bytes"] = newest["size"]
+        found["newest_revision"] = newest["revision"]
+        found["newest_rung"] = newest.get("rung") if newest.get("rung") in RUNGS else None
+    drills = [(one.get("rungs") or {}).get("drill") for one in snapshots if isinstance(one.get("rungs"), dict)]
+    found["last_drill_timestamp_seconds"] = max(
+        (seconds_of(one.get("at")) or 0 for one in drills if isinstance(one, dict) and one.get("ok") is True), default=None
+    )
+    verified = len([one for one in snapshots if one["verified"]])
+    found["stored"] = {"true": verified, "false": len(snapshots) - verified}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def labelled(labels):
+    """{a="b",c="d"}, or nothing."""
+    words = ",".join('%s="%s"' % (name, str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")) for name, value in labels)
+    return "{%s}" % words if words else ""
+
+
+def expose(metrics, labels):
+    """Prometheus' text format."""
+    lines = []
+    common = sorted(labels.items())
+    for name, kind, words in METRICS:
+        if name not in metrics:
+            continue
+        lines += ["# HELP %s%s %s" % (PREFIX, name, words), "# TYPE %s%s %s" % (PREFIX, name, kind)]
+        value = metrics[name]
+        if name == "newest_rung":
+            rows = [(common + [("rung", rung)], 1 if rung == value else 0) for rung in RUNGS]
+        elif isinstance(value, dict):
+            rows = [(common + [("verified", state)], count) for state, count in sorted(value.items())]
+        else:
+            rows = [(common, value)]
+        lines += ["%s%s%s %s" % (PREFIX, name, labelled(one), number) for one, number in rows]
+    return "".join(line + "\n" for line in lines)
+
+
+def check_labels(labels):
+    for name in labels:
+        if not LABEL.match(str(name)) or str(name).startswith("__"):
+            raise Refused("`labels` has the name %s, which Prometheus does not allow: letters, digits and underscores" % name)
+        if name in ("rung", "verified"):
+            raise Refused("`labels` has the name %s, which some of the metrics have themselves" % name)
+
+
+def write(path, text):
+    """Readable for node_exporter, which is another user."""
+    # the collector reads what ends with .prom
+    temporary = "%s.%d.new" % (path, os.getpid())
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            os.fchmod(stream.fileno(), 0o644)
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
+        raise
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "textfile_dir": {"type": "path", "required": True},
+            "directory": {"type": "path", "default": "/var/backups/etcd"},
+            "success": {"type": "bool", "required": True},
+            "seconds": {"type": "float"},
+            "off_site": {"type": "bool"},
+            "labels": {"type": "dict", "default": {}},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    path = os.path.join(params["textfile_dir"], FILE)
+    try:
+        check_labels(params["labels"])
+        if not os.path.isdir(params["textfile_dir"]):
+            raise Refused("%s is not a directory; give that of node_exporter's option --collector.textfile.directory" % params["textfile_dir"])
+        before, kept = read_before(path)
+        snapshots = _snapshot_manifest.list_snapshots(os.path.realpath(params["directory"]))
+        metrics = collect(params, kept, snapshots, int(time.time()))
+        text = expose(metrics, params["labels"])
+        if not module.check_mode:
+            write(path, text)
+    except Refused as exc:
+        module.fail_json(msg="No metrics were written: %s" % exc)
+    except OSError as exc:
+        module.fail_json(msg="No metrics were written: %s: %s" % (exc.filename if isinstance(exc.filename, str) else path, exc.strerror or exc))
+    diff = {"before": before, "after": text, "before_header": path, "after_header": path}
+    module.exit_json(changed=True, path=path, metrics=metrics, diff=diff)
+
+
+if __name__ == "__main__":
+    main()
