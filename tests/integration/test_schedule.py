@@ -39,6 +39,8 @@ def settings(member, place, **more):
         etcd_schedule_state_dir=str(place / "state"),
         etcd_schedule_command_dir=str(place / "sbin"),
         etcd_snapshot_off_site=str(place / "off-site"),
+        etcd_snapshot_off_site_keep={"last": 3},
+        etcd_snapshot_textfile_dir=str(place / "textfile"),
         etcd_schedule_random_delay=1,
         etcd_schedule_lock_timeout=1,
         etcd_schedule_wait=5,
@@ -50,6 +52,7 @@ def put(tmp_path, hosts, *arguments):
     """The role on all hosts: as `play`, where the collection is found by its name."""
     for name in hosts:
         (tmp_path / name / "sbin").mkdir(parents=True, exist_ok=True)
+        (tmp_path / name / "textfile").mkdir(exist_ok=True)
     playbook = tmp_path / "k8s_dr.etcd.yml"
     playbook.write_text(PLAYBOOK)
     return play(playbook, tmp_path, hosts, *arguments)
@@ -130,7 +133,7 @@ def test_check_mode_says_what_would_be_done_and_does_nothing(scheduled):
 
 
 def test_a_run_takes_proves_and_keeps_without_ansible(scheduled):
-    for _run in range(3):
+    for _run in range(4):
         rc, output = scheduled.run()
         assert rc == 0 and "take: done in" in output and "revision" in output, output
         time.sleep(1)
@@ -138,9 +141,12 @@ def test_a_run_takes_proves_and_keeps_without_ansible(scheduled):
     assert len(names) == 2, names
     rc, result = harness.run_module("etcd_snapshot_info", path=scheduled.backups / names[-1], **harness.tools(VERSION))
     assert rc == 0 and result["snapshot"]["integrity"] == "ok", result
-    # where they are sent to nothing is removed by the count of those that stay here
+    # where they are sent to has rules of its own
     away = scheduled.place / "off-site"
     assert len(databases(away)) == 3 and (away / names[-1]).read_bytes() == (scheduled.backups / names[-1]).read_bytes(), output
+    told = (scheduled.place / "textfile" / "k8s_dr_etcd_snapshot.prom").read_text()
+    assert "k8s_dr_etcd_snapshot_runs_total 4\n" in told and "k8s_dr_etcd_snapshot_failures_total 0\n" in told, told
+    assert "k8s_dr_etcd_snapshot_last_off_site_timestamp_seconds" in told
     last = scheduled.last()
     assert last["ok"] and last["mine"] and last["snapshot"].endswith(names[-1]) and last["failures"] == 0
     assert oct((scheduled.place / "config" / "schedule.json").stat().st_mode)[-3:] == "600"
@@ -173,6 +179,8 @@ def test_what_could_not_be_sent_is_sent_by_the_next_run(scheduled):
     rc, output = scheduled.run()
     last = output.strip().splitlines()[-1]
     assert rc == 1 and "take: done" in output and last.startswith("FAILED: ship: ") and "The snapshot is whole at" in last, output
+    assert "prune: left out, since ship did not end well" in output, output
+    assert "k8s_dr_etcd_snapshot_last_run_success 0\n" in (scheduled.place / "textfile" / "k8s_dr_etcd_snapshot.prom").read_text()
     missed = scheduled.last()["snapshot"]
     assert os.path.exists(missed) and not away.exists()
     (scheduled.place / "not-mounted").rename(away)
