@@ -25,6 +25,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils import (
     _etcd,
     _fingerprints,
     _rclone,
+    _seal,
     _snapshot_manifest,
     _snapshot_status,
     _static_pod,
@@ -282,10 +283,10 @@ class Climb:
     path: the file as stored, or its name in `remote`, a _rclone.Remote.
     plain: the snapshot itself where the stored file is sealed and somebody has opened it, or None.
     manifest: what was written when it was taken, or None.  options: etcd, etcdctl, etcdutl, work_dir, manifests_dir, timeout.
-    unseal: a function that opens the stored file into a directory and returns the path of the snapshot, or None where nobody can.
+    identity_file: with the private key that opens it, or None.
     """
 
-    def __init__(self, path, manifest, options, plain=None, unseal=None, remote=None):
+    def __init__(self, path, manifest, options, plain=None, identity_file=None, remote=None):
         # who is told of it need not know where it was put for a while
         self.path = remote.path(path) if remote else path
         self.remote = remote
@@ -295,7 +296,7 @@ class Climb:
         self.options = options
         self.sealed = is_sealed(path, manifest)
         self.plain = plain if self.sealed else self.stored
-        self.unseal = unseal
+        self.identity_file = identity_file
         self.rungs = {}
         self.notes = []
         self.facts = {}
@@ -391,9 +392,7 @@ class Climb:
 
     def _status(self):
         if self.plain is None:
-            if self.unseal is None:
-                raise Unproven("it is sealed, so no more than its checksum can be proven without opening it")
-            self.plain = self.unseal(self._workplace(), self._left())
+            self.plain = self._open()
         etcdctl, etcdutl = self._tools()
         found = _snapshot_status.examine(self.plain, etcdctl, etcdutl, max(1, int(self._left())))
         if found["integrity"] == "unproven":
@@ -410,6 +409,20 @@ class Climb:
             self._differs(name, expected.get(name), found[name])
         self.notes += found["undetermined"]
         return {"tool": _snapshot_status.rungs(found, 0)["status"]["tool"]}
+
+    def _open(self):
+        """Where the snapshot in the sealed file is now."""
+        work = self._workplace()
+        self._check_space(work, _dict(self.manifest.get("plain")).get("size") or 0, 0)
+        opened = os.path.join(work, "opened.db")
+        try:
+            _seal.unseal(self.stored, opened, self.manifest, self.identity_file, max(1, self._left()))
+        except _seal.SealError as exc:
+            problem = str(exc).replace(self.stored, self.path)
+            if exc.kind == "corrupt":
+                raise Damaged(problem) from exc
+            raise Unproven("no more than its checksum can be proven without opening it: %s" % problem) from exc
+        return opened
 
     def _differs(self, name, expected, found):
         if expected is not None and found is not None and expected != found:

@@ -4,13 +4,14 @@
 
 """A directory of snapshots: what a snapshot is called, its manifest, and moving both in and out so that no crash is seen.
 
-A snapshot is `NAME.db` and its manifest `NAME.db.json`.  Whatever is under a good name is whole at every instant:
+A snapshot is `NAME.db`, with `.zst` behind it when it is compressed and then `.age` when it is encrypted, and its manifest has `.json` behind all
+that.  Whatever is under a good name is whole at every instant:
 
-    taking      .NAME.db.partial/ holds the file until it is proven; then the manifest is renamed into place, then the
+    taking      .SNAPSHOT.partial/ holds the file until it is proven; then the manifest is renamed into place, then the
                 file, then the directory goes.
     removing    the same directory is made first, the file is renamed into it, the manifest goes, the directory goes.
-    tidying     (at the next start, under the lock) each such directory that is left goes; when its NAME.db is not there,
-                NAME.db.json goes with it.  Nothing else is ever deleted.
+    tidying     (at the next start, under the lock) each such directory that is left goes; when its snapshot is not there,
+                the manifest goes with it.  Nothing else is ever deleted.
 
 Private to this collection.
 """
@@ -29,10 +30,12 @@ import time
 
 FORMAT = 1
 SUFFIX = ".db"
+# As it is, compressed, encrypted, or both.
+SUFFIXES = (SUFFIX, SUFFIX + ".zst", SUFFIX + ".age", SUFFIX + ".zst.age")
 MANIFEST_SUFFIX = ".json"
 LOCK = ".lock"
-_PARTIAL = re.compile(r"^\.(?P<name>etcd-.+\.db)\.partial$")
-_NEW_MANIFEST = re.compile(r"^\.etcd-.+\.db\.json\.[0-9]+\.new$")
+_PARTIAL = re.compile(r"^\.(?P<name>etcd-.+\.db(\.zst)?(\.age)?)\.partial$")
+_NEW_MANIFEST = re.compile(r"^\.etcd-.+\.db(\.zst)?(\.age)?\.json\.[0-9]+\.new$")
 # How far a snapshot is proven, lowest first: the bytes, the database in them, a trial restore, an etcd that serves what was restored.
 RUNGS = ("checksum", "status", "restore", "drill")
 # A manifest of a hundred thousand namespaces has some 50 MB.
@@ -67,6 +70,11 @@ def utc(seconds=None):
 def snapshot_name(host, seconds=None):
     """etcd-cp1-20260102T030405Z.db"""
     return "etcd-%s-%s%s" % (re.sub(r"[^A-Za-z0-9.]+", "-", host).strip("-.") or "host", time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(seconds)), SUFFIX)
+
+
+def plain_name(name):
+    """Of a snapshot once it is opened: etcd-cp1-20260102T030405Z.db of etcd-cp1-20260102T030405Z.db.zst.age"""
+    return next((name[: len(name) - len(suffix) + len(SUFFIX)] for suffix in reversed(SUFFIXES) if name.endswith(suffix)), name)
 
 
 def manifest_path(path):
@@ -218,15 +226,15 @@ def describe(path, digest=None):
 
 
 def list_snapshots(directory, digest=None):
-    """Every *.db of a directory, described, newest first, and every one whose manifest is there without it; [] when there is no such directory."""
+    """Every snapshot of a directory, described, newest first, and every one whose manifest is there without it; [] when there is no such directory."""
     try:
         names = set(os.listdir(directory))
     except FileNotFoundError:
         return []
-    paths = [os.path.join(directory, name) for name in names if name.endswith(SUFFIX) and not name.startswith(".")]
+    paths = [os.path.join(directory, name) for name in names if name.endswith(SUFFIXES) and not name.startswith(".")]
     for name in names:
         path = os.path.join(directory, name[: -len(MANIFEST_SUFFIX)])
-        if name.endswith(SUFFIX + MANIFEST_SUFFIX) and not name.startswith(".") and path not in paths and _is_lost(path):
+        if path.endswith(SUFFIXES) and name.endswith(MANIFEST_SUFFIX) and not name.startswith(".") and path not in paths and _is_lost(path):
             paths.append(path)
     entries = [describe(path, digest) for path in paths]
     return sorted(entries, key=lambda entry: (entry.get("created") or "", entry["path"]), reverse=True)

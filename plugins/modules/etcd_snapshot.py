@@ -14,6 +14,8 @@ description:
     gives it its name. A file named C(etcd-HOST-TIME.db) is therefore whole and proven at every instant, whatever interrupts the module.
   - The manifest (C(etcd-HOST-TIME.db.json)) says what is in the snapshot and which cluster it is of. It holds checksums and names, no secrets.
   - When O(keep) is set, surplus snapshots are removed after the new one is in place.
+  - With O(compression) and O(recipients) it is sealed after it was proven, and no copy of it stays that is not. The name then ends with C(.zst) and
+    C(.age), and the manifest describes both what is stored and what is in it.
   - One snapshot is taken at a time in a directory; a second one is refused, or waits for O(lock_timeout).
   - What interrupted runs left is removed at the next start.
   - With O(data_dir) the snapshot is of a data directory that no etcd uses, as a restore leaves one behind. A copy of it is served by a throw-away
@@ -50,8 +52,21 @@ options:
       - Only verified snapshots of the same host and the same etcd CA are counted and removed. The new one is never removed.
     type: raw
     default: 0
+  compression:
+    description: Whether to compress the snapshot with C(zstd), which then has to be on this host.
+    type: str
+    choices: [none, zstd]
+    default: none
+  recipients:
+    description:
+      - Public keys to encrypt the snapshot to with C(age), which then has to be on this host. Whoever has the private key of one of them can open it.
+      - Keys of age itself (C(age1...)) or of SSH (C(ssh-ed25519 ...), C(ssh-rsa ...)). None means that it is not encrypted.
+      - The names of objects are then left out of the manifest, which is never encrypted.
+    type: list
+    elements: str
+    default: []
   save_timeout:
-    description: Seconds that saving may take.
+    description: Seconds that saving may take, and sealing once more.
     type: int
     default: 600
   lock_timeout:
@@ -108,6 +123,12 @@ EXAMPLES = r"""
   ansible.builtin.debug:
     var: taken.snapshot.path
 
+- name: Take a snapshot that only the holder of a private key can read
+  k8s_dr.etcd.etcd_snapshot:
+    compression: zstd
+    recipients:
+      - age1yetwxtpf6lrxgz30rpvhshyvxqqjt7hy3zr7kzrr4drmp0pfp4hq6nv9rn
+
 - name: Take a snapshot of what a restore discarded
   k8s_dr.etcd.etcd_snapshot:
     data_dir: /var/lib/etcd.restore/20260102T030405Z-4f1c/old
@@ -141,11 +162,19 @@ snapshot:
       type: str
       sample: etcd-cp1-20260102T030405Z.db
     size:
-      description: Its size in bytes.
+      description: Its size in bytes, as it is stored.
       type: int
       sample: 938016
+    plain:
+      description: Where it is sealed, C(size) and C(sha256) of the snapshot itself.
+      type: dict
+      sample: {size: 938016, sha256: 9f1c4a8f6f8f6f0f9f3c1a1d0b2f4a3d5e6c7b8a9d0e1f2a3b4c5d6e7f8091a2}
+    seal:
+      description: Where it is sealed, C(compression), C(encryption) (V(age) or V(none)) and C(recipients), the public keys.
+      type: dict
+      sample: {compression: zstd, encryption: age, recipients: [age1yetwxtpf6lrxgz30rpvhshyvxqqjt7hy3zr7kzrr4drmp0pfp4hq6nv9rn]}
     sha256:
-      description: SHA-256 of the file.
+      description: SHA-256 of the file, as it is stored.
       type: str
       sample: 3f1c4a8f6f8f6f0f9f3c1a1d0b2f4a3d5e6c7b8a9d0e1f2a3b4c5d6e7f8091a2
     hash:
@@ -240,10 +269,10 @@ removed:
   elements: str
   sample: []
 seconds:
-  description: Seconds that saving, proving and counting took, and C(serve), which is copying and serving O(data_dir).
+  description: Seconds that saving, proving, counting and sealing took, and C(serve), which is copying and serving O(data_dir).
   returned: success, not in check mode
   type: dict
-  sample: {serve: 0.0, save: 0.2, prove: 0.4, census: 0.1}
+  sample: {serve: 0.0, save: 0.2, prove: 0.4, census: 0.1, seal: 0.0}
 """
 
 import base64
@@ -262,6 +291,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils import (
     _fingerprints,
     _procs,
     _retention,
+    _seal,
     _signals,
     _snapshot_manifest,
     _snapshot_status,
@@ -278,7 +308,7 @@ LOG_SPACE = 130 * 1024 * 1024
 PAGE = 5000
 # A census is worth this many seconds and no more.
 CENSUS_SECONDS = 120
-OWN = (".db", ".db.json", ".partial", ".new")
+OWN = (*_snapshot_manifest.SUFFIXES, ".json", ".partial", ".new")
 # Where the role etcd_restore keeps the snapshots of what a restore discarded.
 OWN_NAMES = (_snapshot_manifest.LOCK, "discarded")
 
@@ -490,6 +520,8 @@ def main():
             _etcd.CONNECTION_SPEC,
             directory={"type": "path", "default": "/var/backups/etcd"},
             keep={"type": "raw", "default": 0},
+            compression={"type": "str", "choices": list(_seal.COMPRESSIONS), "default": "none"},
+            recipients={"type": "list", "elements": "str", "default": []},
             save_timeout={"type": "int", "default": 600},
             lock_timeout={"type": "int", "default": 0},
             host={"type": "str"},
@@ -504,7 +536,8 @@ def main():
     )
     try:
         _retention.rules(module.params["keep"])
-    except ValueError as exc:
+        _seal.check(module.params["compression"], module.params["recipients"])
+    except (ValueError, _seal.SealError) as exc:
         module.fail_json(msg="%s. No snapshot was taken" % exc)
     if module.params["lock_timeout"] < 0:
         module.fail_json(msg="`lock_timeout` must not be negative")
@@ -518,6 +551,8 @@ def main():
         module.fail_json(msg=exc.message, **exc.details())
     except (Refused, _snapshot_manifest.Busy, _snapshot_manifest.ManifestError) as exc:
         module.fail_json(msg=str(exc))
+    except _seal.SealError as exc:
+        module.fail_json(msg="no snapshot was kept, since it could not be sealed: %s" % exc)
     except _throwaway.ThrowawayError as exc:
         module.fail_json(msg="no snapshot of %s was taken, which is as it was: %s" % (module.params["data_dir"], exc))
     except _signals.Ended as exc:
@@ -564,7 +599,9 @@ def go(module, directory, client, status, members, served):
     mode, set_mode, warnings = plan_directory(directory)
     for warning in warnings:
         module.warn(warning)
-    check_space(directory, status["db_size"])
+    seal = _seal.description(params["compression"], params["recipients"])
+    # for a moment both are there
+    check_space(directory, status["db_size"], more=int(status["db_size"] * HEADROOM) if seal else 0)
     known = {
         "format": _snapshot_manifest.FORMAT,
         "source": "member" if params["data_dir"] is None else "data directory",
@@ -580,8 +617,11 @@ def go(module, directory, client, status, members, served):
         "host": params["host"] or socket.gethostname(),
         "fingerprints": fingerprints,
     }
+    if seal:
+        known["seal"] = seal
+    suffix = _seal.suffix(params["compression"], params["recipients"])
     if module.check_mode:
-        snapshot = predict(directory, known)
+        snapshot = predict(directory, known, suffix)
         before = _snapshot_manifest.list_snapshots(directory)
         removed = _retention.to_remove(before, params["keep"], snapshot)
         return {"snapshot": snapshot, "removed": removed, "diff": make_diff(directory, mode, set_mode, before, snapshot, removed)}
@@ -592,7 +632,7 @@ def go(module, directory, client, status, members, served):
         _snapshot_manifest.tidy(directory)
         before = _snapshot_manifest.list_snapshots(directory)
         try:
-            snapshot, seconds, undetermined = take(client, directory, known, params, prefix)
+            snapshot, seconds, undetermined = take(client, directory, known, params, prefix, suffix)
         finally:
             # After a success there is nothing to tidy.
             _snapshot_manifest.tidy(directory)
@@ -618,16 +658,16 @@ def remove_surplus(module, before, snapshot):
     return removed
 
 
-def free_name(directory, host):
+def free_name(directory, host, suffix):
     """(seconds since the epoch, name): the first second from now on whose name is free."""
     began = time.time()
-    while os.path.lexists(os.path.join(directory, _snapshot_manifest.snapshot_name(host, began))):
+    while os.path.lexists(os.path.join(directory, _snapshot_manifest.snapshot_name(host, began) + suffix)):
         began += 1
-    return began, _snapshot_manifest.snapshot_name(host, began)
+    return began, _snapshot_manifest.snapshot_name(host, began) + suffix
 
 
-def predict(directory, known):
-    began, name = free_name(directory, known["host"])
+def predict(directory, known, suffix):
+    began, name = free_name(directory, known["host"], suffix)
     unknown = dict.fromkeys(("size", "sha256", "hash", "revision", "total_keys", "total_size", "storage_version", "tool", "integrity", "census", "rungs"))
     return dict(
         unknown,
@@ -651,9 +691,24 @@ def make_diff(directory, mode, set_mode, before, snapshot, removed):
     return dict({side: "".join(line + "\n" for line in text) for side, text in lines.items()}, before_header=directory, after_header=directory)
 
 
-def take(client, directory, known, params, prefix):
-    """Save, prove, describe, publish: (the manifest with its path, seconds of each)."""
-    began, name = free_name(directory, known["host"])
+def seal_file(target, proven, census, params):
+    """Seal what was proven: (the sealed file, what the manifest says of both, the census as it may be read by anybody)."""
+    sealed = target + ".sealed"
+    try:
+        stored = _seal.seal(target, sealed, params["compression"], params["recipients"], params["save_timeout"])
+    except OSError as exc:
+        raise _seal.SealError("%s" % (exc.strerror or exc)) from exc
+    # from here on no copy is left that anybody could read
+    os.unlink(target)
+    plain = {"size": proven["size"], "sha256": proven["sha256"]}
+    if census and params["recipients"]:
+        census = dict(census, names={})
+    return sealed, dict(proven, plain=plain, **stored), census
+
+
+def take(client, directory, known, params, prefix, suffix):
+    """Save, prove, describe, seal, publish: (the manifest with its path, seconds of each)."""
+    began, name = free_name(directory, known["host"], suffix)
     # A manifest must not say that the snapshot is of a time to come.
     time.sleep(max(0, began - time.time()))
     path = os.path.join(directory, name)
@@ -673,9 +728,13 @@ def take(client, directory, known, params, prefix):
     proved = time.monotonic()
     census, problem = take_census(client, proven["revision"], prefix) if params["census"] else (None, "it was not wanted")
     counted = time.monotonic()
+    if suffix:
+        target, proven, census = seal_file(target, proven, census, params)
+    sealed = time.monotonic()
     manifest = dict(known, file=name, verified=True, created=_snapshot_manifest.utc(began), census=census, census_problem=problem, **proven)
     _snapshot_manifest.publish(path, target, manifest)
     seconds = {"save": round(saved - start, 2), "prove": round(proved - saved, 2), "census": round(counted - proved, 2)}
+    seconds["seal"] = round(sealed - counted, 2)
     return dict(manifest, path=path), seconds, undetermined
 
 

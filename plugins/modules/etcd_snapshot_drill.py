@@ -53,6 +53,12 @@ options:
       - Where O(path) is compressed or encrypted, the snapshot in it, as somebody has opened it. It is only read.
       - Not looked at when O(path) is the snapshot itself.
     type: path
+  identity_file:
+    description:
+      - A file on this host with the private key that opens the snapshot where it is encrypted, as C(age-keygen) writes it. It is opened into O(work_dir)
+        for as long as this takes. What is only compressed needs none.
+      - The private key should not be on the cluster. Give it to a host for drills.
+    type: path
   remote:
     description:
       - Where the snapshot is off-site, as M(k8s_dr.etcd.etcd_snapshot_ship) has it. Up to O(rung=checksum) it is read where it is, for more
@@ -255,7 +261,7 @@ def run(module):
     manifest, found["problem"] = read_manifest(stored, params["manifest"], remote)
     rungs = {}
     if found["problem"] is None:
-        climb = _drill.Climb(stored, manifest, params, params["opened"], remote=remote)
+        climb = _drill.Climb(stored, manifest, params, params["opened"], identity_file=params["identity_file"], remote=remote)
         rungs = climb.rungs
         try:
             climb.to(params["rung"])
@@ -283,6 +289,7 @@ def main():
             "path": {"type": "path", "required": True},
             "rung": {"type": "str", "choices": list(_drill.RUNGS), "default": "drill"},
             "opened": {"type": "path"},
+            "identity_file": {"type": "path"},
             "remote": {"type": "str"},
             "rclone_config": {"type": "path"},
             "rclone": {"type": "path"},

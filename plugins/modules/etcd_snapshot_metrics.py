@@ -72,8 +72,7 @@ path:
   sample: /var/lib/node_exporter/textfile_collector/k8s_dr_etcd_snapshot.prom
 metrics:
   description: >-
-    Values by name without the prefix C(k8s_dr_etcd_snapshot_). RV(metrics.newest_rung) is a name, and RV(metrics.stored) the number of verified ones
-    and of others.
+    Values by name without the prefix C(k8s_dr_etcd_snapshot_). C(newest_rung) is a name, and C(stored) the number of verified ones and of others.
   returned: success
   type: dict
   sample: {runs_total: 12, failures_total: 1, newest_revision: 582, newest_rung: status, stored: {"true": 7, "false": 0}}

@@ -1,0 +1,217 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Snapshots compressed with zstd and encrypted to public keys with age, from file to file without another copy in between.
+
+    sealed = seal("snapshot.db", "sealed", "zstd", ["age1..."])        # {"size", "sha256"} of what is stored
+    plain = unseal("sealed", "snapshot.db", manifest, "identity.txt")  # {"size", "sha256"} of what was in it
+
+What ends this process ends the programs with it.  Private to this collection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+COMPRESSIONS = ("none", "zstd")
+DIRECTORIES = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/opt/homebrew/bin")
+# X25519, which is what age-keygen makes; and of SSH keys what age takes.
+RECIPIENT = re.compile(r"^(age1[02-9ac-hj-np-z]{58}|ssh-ed25519 \S+( .*)?|ssh-rsa \S+( .*)?)$")
+_CHUNK = 1024 * 1024
+_PR_SET_PDEATHSIG = 1
+_PACKAGES = {"age": "age", "zstd": "zstd"}
+
+
+class SealError(Exception):
+    """One sentence for the operator.  kind: tool, identity, corrupt, space or other."""
+
+    def __init__(self, message, kind="other"):
+        super().__init__(message)
+        self.kind = kind
+
+
+def find_program(name):
+    found = shutil.which(name) or next((path for path in (os.path.join(one, name) for one in DIRECTORIES) if os.access(path, os.X_OK)), None)
+    if not found:
+        raise SealError("there is no program %s on this host; install the package %s" % (name, _PACKAGES[name]), "tool")
+    return found
+
+
+def check(compression, recipients):
+    """Raises SealError for what cannot be sealed so, before anything is done."""
+    if compression not in COMPRESSIONS:
+        raise SealError("the compression is %s, which is none of: %s" % (str(compression)[:40], ", ".join(COMPRESSIONS)))
+    for recipient in recipients:
+        if "SECRET" in str(recipient) or "PRIVATE" in str(recipient):
+            raise SealError("a private key was given as a recipient; give the public one, and take the private one out of the inventory at once")
+        if not isinstance(recipient, str) or not RECIPIENT.match(recipient):
+            raise SealError(
+                "%s is no public key: those of age begin with age1, those of SSH with ssh-ed25519 or ssh-rsa" % repr(str(recipient)[:70]), "identity"
+            )
+    for name in ["zstd"] * (compression == "zstd") + ["age"] * bool(recipients):
+        find_program(name)
+
+
+def description(compression, recipients):
+    """What a manifest says of a seal; None where there is none."""
+    if compression == "none" and not recipients:
+        return None
+    return {"compression": compression, "encryption": "age" if recipients else "none", "recipients": list(recipients)}
+
+
+def suffix(compression, recipients):
+    return (".zst" if compression == "zstd" else "") + (".age" if recipients else "")
+
+
+def _before_exec():
+    # Whatever ends this process ends them, and the cluster that serves comes first.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    os.nice(10)
+
+
+def seal(source, target, compression, recipients, timeout=None):
+    """Write `target` from `source`: {"size", "sha256"} of it.  The file that is sealed must not change meanwhile."""
+    check(compression, recipients)
+    commands = []
+    if compression == "zstd":
+        commands.append([find_program("zstd"), "-T0", "-q", "-c"])
+    if recipients:
+        command = [find_program("age"), "--encrypt"]
+        for recipient in recipients:
+            command += ["--recipient", recipient]
+        commands.append(command)
+    return _pipe(commands, source, target, timeout)
+
+
+def unseal(path, target, manifest, identity_file=None, timeout=None):
+    """Write `target` from the sealed file: {"size", "sha256"} of it, which are those that the manifest has of what is in it.
+
+    There is no target after an error.
+    """
+    sealed = manifest.get("seal") if isinstance(manifest.get("seal"), dict) else {}
+    plain = manifest.get("plain") if isinstance(manifest.get("plain"), dict) else {}
+    commands = []
+    if sealed.get("encryption", "none") not in ("none", "age") or sealed.get("compression", "none") not in COMPRESSIONS:
+        raise SealError("%s is sealed in a way that this version does not know; use the one that took it, or a later one" % path)
+    if sealed.get("encryption") == "age":
+        if not identity_file:
+            raise SealError("%s is encrypted to %s; give the file with a private key of it" % (path, _names(sealed.get("recipients"))), "identity")
+        if not os.path.isfile(identity_file):
+            raise SealError("there is no file %s with a private key to open %s" % (identity_file, path), "identity")
+        commands.append([find_program("age"), "--decrypt", "--identity", os.path.abspath(identity_file)])
+    if sealed.get("compression") == "zstd":
+        commands.append([find_program("zstd"), "-d", "-q", "-c"])
+    try:
+        found = _pipe(commands, path, target, timeout, plain.get("size"))
+        if plain and (found["size"], found["sha256"]) != (plain.get("size"), plain.get("sha256")):
+            raise SealError("%s does not hold the snapshot that was sealed: what is in it has another size or another sha256" % path, "corrupt")
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(target)
+        raise
+    return found
+
+
+def _names(recipients):
+    keys = [str(one) for one in recipients or []]
+    return " and ".join(one if len(one) < 24 else one[:12] + "..." + one[-6:] for one in keys) or "keys that its manifest does not name"
+
+
+def _pipe(commands, source, target, timeout, limit=None):
+    """Send a file through programs into another one, that is 0600 and on disk when this returns.  limit: bytes that must not be exceeded."""
+    size, digest = 0, hashlib.sha256()
+    deadline = None if timeout is None else time.monotonic() + timeout
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with contextlib.ExitStack() as stack:
+        out = stack.enter_context(os.fdopen(descriptor, "wb"))
+        stream = stack.enter_context(open(source, "rb"))
+        running = []
+        for command in commands:
+            program = stack.enter_context(_Program(command, stream))
+            # that program alone reads it from now on, and is told when the one before ends
+            stream.close()
+            stream = program.stdout
+            running.append(program)
+        while True:
+            chunk = _read(stream, deadline)
+            if not chunk:
+                break
+            size += len(chunk)
+            if limit is not None and size > limit:
+                raise SealError("%s holds more than the snapshot that was sealed" % source, "corrupt")
+            digest.update(chunk)
+            out.write(chunk)
+        _judge(running, source)
+        out.flush()
+        os.fsync(out.fileno())
+    return {"size": size, "sha256": digest.hexdigest()}
+
+
+def _read(stream, deadline):
+    """What comes next, empty at the end; SealError when it does not come in time."""
+    if deadline is not None and not select.select([stream], [], [], max(0, deadline - time.monotonic()))[0]:
+        raise SealError("it was not done in time")
+    return os.read(stream.fileno(), _CHUNK)
+
+
+class _Program:
+    """One program of a pipe; a context that does not outlive its block."""
+
+    def __init__(self, command, stdin):
+        self.name = os.path.basename(command[0])
+        self._words = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(  # pylint: disable=ansible-bad-function,subprocess-popen-preexec-fn
+            command,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=self._words,
+            cwd="/",
+            start_new_session=True,
+            preexec_fn=_before_exec,  # noqa: PLW1509 - modules have one thread
+        )
+        self.stdout = self._process.stdout
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_exc):
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self.stdout.close()
+        self._words.close()
+
+    def end(self):
+        """(exit code, what it said)"""
+        code = self._process.wait()
+        self._words.seek(0)
+        lines = self._words.read(4096).decode("utf-8", "replace").splitlines()
+        # which is of no use to an operator
+        return code, " ".join(line.strip() for line in lines if "report unexpected" not in line)[:300].strip()
+
+
+def _judge(running, source):
+    """SealError about the program that failed first in truth: one whose reader is gone ends by a signal and has nothing to say."""
+    ended = [(program.name, *program.end()) for program in running]
+    failed = [one for one in ended if one[1] != 0]
+    if not failed:
+        return
+    name, code, words = next((one for one in failed if one[1] > 0), failed[0])
+    if "no identity matched" in words:
+        raise SealError("%s is not encrypted to the private key that was given" % source, "identity")
+    if name == "age" and re.search(r"identity|private key", words):
+        raise SealError("the file with the private key cannot be used: %s" % words, "identity")
+    if re.search(r"failed to (read|decrypt)|Decoding error|premature end|unsupported format|corrupt|EOF", words):
+        raise SealError("%s is damaged: %s" % (source, words), "corrupt")
+    raise SealError("%s failed on %s: %s" % (name, source, words or "it ended with code %d" % code))

@@ -1,0 +1,173 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: etcd_snapshot_open
+short_description: Opens a sealed snapshot
+version_added: 0.1.0
+description:
+  - Decrypts and decompresses a snapshot that M(k8s_dr.etcd.etcd_snapshot) has sealed into O(dest), with a manifest beside it. It gets its name there only
+    after its checksum was compared with the one of the snapshot that was sealed.
+  - The sealed file is only read. A snapshot that is not sealed is copied.
+  - Run it where the private key may be, which is the controller or a host for drills, and never on the cluster.
+author:
+  - The k8s_dr founders (@k8s-dr)
+extends_documentation_fragment:
+  - k8s_dr.etcd.attributes
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Looks at the sealed file and its manifest, and at the private key's file, and says where the snapshot would be.
+  diff_mode:
+    support: none
+    details:
+      - What it writes is binary.
+  idempotent:
+    description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
+    support: full
+options:
+  path:
+    description: The snapshot as it is stored, with its manifest beside it.
+    type: path
+    required: true
+  dest:
+    description: An existing directory for the snapshot. Give one of mode 0700, and remove it when it is not needed any more.
+    type: path
+    required: true
+  identity_file:
+    description: A file with the private key, as C(age-keygen) writes it, or a private key of SSH. Not needed for what is only compressed.
+    type: path
+  timeout:
+    description: Seconds that opening may take.
+    type: int
+    default: 3600
+seealso:
+  - module: k8s_dr.etcd.etcd_snapshot
+"""
+
+EXAMPLES = r"""
+- name: Open a snapshot on the controller
+  k8s_dr.etcd.etcd_snapshot_open:
+    path: /srv/backups/etcd-cp1-20260102T030405Z.db.zst.age
+    dest: "{{ place.path }}"
+    identity_file: ~/.config/etcd-backups.txt
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+path:
+  description: Where the snapshot is now.
+  returned: success
+  type: str
+  sample: /root/place/etcd-cp1-20260102T030405Z.db
+snapshot:
+  description: The manifest beside it, which describes what was sealed.
+  returned: success
+  type: dict
+seconds:
+  description: What opening took.
+  returned: success
+  type: float
+  sample: 1.2
+"""
+
+import os
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _fingerprints, _seal, _signals, _snapshot_manifest
+
+
+class Refused(Exception):
+    """One sentence for the operator."""
+
+
+def opened_manifest(manifest, name):
+    """What is said of the snapshot itself: nothing of how it was stored."""
+    found = {key: value for key, value in manifest.items() if key not in ("seal", "plain", "off_site")}
+    return dict(found, file=name, **(manifest.get("plain") or {}))
+
+
+def is_there(target, wanted):
+    """Whether an earlier run has opened it."""
+    try:
+        there = _snapshot_manifest.read_manifest(target)
+    except _snapshot_manifest.ManifestError:
+        return False
+    return there["sha256"] == wanted["sha256"] and os.path.isfile(target) and _fingerprints.sha256_of_file(target) == wanted["sha256"]
+
+
+def check_space(directory, size):
+    found = os.statvfs(directory)
+    free = found.f_bavail * found.f_frsize
+    if free < size * 1.01 + 1024 * 1024:
+        raise Refused("%s has %.1f MB free, and the snapshot needs %.1f MB" % (directory, free / 1e6, size / 1e6))
+
+
+def run(module):
+    params = module.params
+    start = time.monotonic()
+    path, directory = os.path.abspath(params["path"]), os.path.realpath(params["dest"])
+    if not os.path.isdir(directory):
+        raise Refused("%s is not a directory" % params["dest"])
+    stored = _snapshot_manifest.describe(path, _fingerprints.sha256_of_file)
+    if not stored["verified"]:
+        raise Refused(stored["problem"])
+    manifest = _snapshot_manifest.read_manifest(path)
+    target = os.path.join(directory, _snapshot_manifest.plain_name(os.path.basename(path)))
+    if target == path:
+        raise Refused("%s is not sealed, and it is in that directory already" % path)
+    wanted = opened_manifest(manifest, os.path.basename(target))
+    if is_there(target, wanted):
+        return False, target, wanted, start
+    identity = params["identity_file"]
+    if (manifest.get("seal") or {}).get("encryption") == "age" and identity and not os.access(identity, os.R_OK):
+        raise Refused("the file with the private key, %s, cannot be read" % identity)
+    check_space(directory, wanted["size"])
+    if module.check_mode:
+        return True, target, wanted, start
+    partial = _snapshot_manifest.partial_dir(target)
+    with _snapshot_manifest.DirectoryLock(directory, 60):
+        _snapshot_manifest.tidy(directory)
+        os.mkdir(partial, 0o700)
+        try:
+            opened = os.path.join(partial, "snapshot.db")
+            _seal.unseal(path, opened, dict(manifest, plain={"size": wanted["size"], "sha256": wanted["sha256"]}), identity, params["timeout"])
+            for one in (target, _snapshot_manifest.manifest_path(target)):
+                if os.path.lexists(one):
+                    os.unlink(one)
+            _snapshot_manifest.publish(target, opened, wanted)
+        finally:
+            _snapshot_manifest.discard_partial(partial)
+    return True, target, wanted, start
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "dest": {"type": "path", "required": True},
+            "identity_file": {"type": "path"},
+            "timeout": {"type": "int", "default": 3600},
+        },
+        supports_check_mode=True,
+    )
+    _signals.raise_when_ended()
+    os.umask(0o077)
+    try:
+        changed, path, manifest, start = run(module)
+    except (Refused, _seal.SealError, _snapshot_manifest.ManifestError, _snapshot_manifest.Busy, _signals.Ended) as exc:
+        module.fail_json(msg="%s was not opened: %s" % (os.path.basename(module.params["path"]), exc))
+    except OSError as exc:
+        where = exc.filename + ": " if isinstance(exc.filename, str) else ""
+        module.fail_json(msg="%s was not opened: %s%s" % (os.path.basename(module.params["path"]), where, exc.strerror or exc))
+    module.exit_json(changed=changed, path=path, snapshot=manifest, seconds=round(time.monotonic() - start, 2))
+
+
+if __name__ == "__main__":
+    main()

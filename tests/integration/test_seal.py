@@ -1,0 +1,368 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Sealed snapshots with the real zstd and age (Debian 12's), and with a real etcd."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import harness
+import pytest
+import servers
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _seal
+from test_drill import IN_A_SECRET, SECRET, change, copy, drill, hide, hosts_with, manifest_of, master, read  # noqa: F401
+from test_snapshot_role import VERSION, play
+
+
+class Key:
+    """A pair of keys as age-keygen makes it."""
+
+    def __init__(self, path):
+        self.identity = path
+        subprocess.run([servers.program("age-keygen"), "-o", str(path)], check=True, capture_output=True)
+        self.recipient = next(line.split()[-1] for line in path.read_text().splitlines() if "public key" in line)
+
+
+@pytest.fixture(autouse=True)
+def with_age(monkeypatch):
+    monkeypatch.setenv("PATH", os.path.dirname(servers.program("age")) + os.pathsep + os.environ["PATH"])
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory):
+    return Key(tmp_path_factory.mktemp("key") / "identity.txt")
+
+
+@pytest.fixture(scope="module")
+def another(tmp_path_factory):
+    return Key(tmp_path_factory.mktemp("another") / "identity.txt")
+
+
+@pytest.fixture
+def plain(tmp_path):
+    path = tmp_path / "plain"
+    path.write_bytes(os.urandom(1000000) + bytes(3000000))
+    return path
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def manifest(plain, compression, recipients):
+    return {"seal": _seal.description(compression, recipients), "plain": {"size": plain.stat().st_size, "sha256": digest(plain)}}
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_there_and_back(tmp_path, plain, key, another, compression, encrypted):
+    recipients = [another.recipient, key.recipient] if encrypted else []
+    sealed, back = tmp_path / "sealed", tmp_path / "back"
+    found = _seal.seal(str(plain), str(sealed), compression, recipients)
+    assert found == {"size": sealed.stat().st_size, "sha256": digest(sealed)} and sealed.stat().st_mode & 0o777 == 0o600
+    assert (found["size"] < 1500000) == (compression == "zstd")
+    assert (b"age-encryption.org" in sealed.read_bytes()[:100]) == encrypted
+    assert _seal.unseal(str(sealed), str(back), manifest(plain, compression, recipients), str(key.identity) if encrypted else None)["sha256"] == digest(plain)
+    assert back.read_bytes() == plain.read_bytes() and back.stat().st_mode & 0o777 == 0o600
+
+
+def refused(tmp_path, sealed, known, identity, kind, words):
+    with pytest.raises(_seal.SealError) as caught:
+        _seal.unseal(str(sealed), str(tmp_path / "back"), known, identity and str(identity))
+    assert caught.value.kind == kind and words in str(caught.value), caught.value
+    assert not (tmp_path / "back").exists()
+
+
+def test_what_cannot_be_opened_leaves_nothing_behind(tmp_path, plain, key, another):
+    sealed = tmp_path / "sealed"
+    _seal.seal(str(plain), str(sealed), "zstd", [key.recipient])
+    known = manifest(plain, "zstd", [key.recipient])
+    refused(tmp_path, sealed, known, None, "identity", "give the file with a private key of it")
+    refused(tmp_path, sealed, known, another.identity, "identity", "is not encrypted to the private key that was given")
+    refused(tmp_path, sealed, known, tmp_path / "nowhere", "identity", "there is no file")
+    refused(tmp_path, sealed, known, plain, "identity", "the file with the private key cannot be used")
+    whole = sealed.read_bytes()
+    for damaged in (whole[:-1], whole[:50], b"", b"x" + whole[1:], whole[:9000] + b"\0\0\0\0" + whole[9004:], whole + b"x"):
+        sealed.write_bytes(damaged)
+        refused(tmp_path, sealed, known, key.identity, "corrupt", "is damaged")
+    # another snapshot, sealed as well
+    plain.write_bytes(os.urandom(1000))
+    _seal.seal(str(plain), str(sealed), "zstd", [key.recipient])
+    refused(tmp_path, sealed, known, key.identity, "corrupt", "does not hold the snapshot that was sealed")
+    plain.write_bytes(bytes(9000000))
+    _seal.seal(str(plain), str(sealed), "zstd", [key.recipient])
+    refused(tmp_path, sealed, known, key.identity, "corrupt", "holds more than the snapshot that was sealed")
+
+
+def test_damage_that_only_zstd_sees(tmp_path, plain):
+    sealed = tmp_path / "sealed"
+    _seal.seal(str(plain), str(sealed), "zstd", [])
+    whole = sealed.read_bytes()
+    for damaged in (whole[:-1], whole[:5000], b"junk" + whole, whole[:9000] + b"\0\0\0\0" + whole[9004:]):
+        sealed.write_bytes(damaged)
+        refused(tmp_path, sealed, manifest(plain, "zstd", []), None, "corrupt", "")
+
+
+@pytest.mark.parametrize(
+    ("compression", "recipients", "words"),
+    [
+        ("gzip", [], "the compression is gzip, which is none of: none, zstd"),
+        ("none", ["age1short"], "'age1short' is no public key"),
+        ("none", ["AGE-SECRET-KEY-1QQQ"], "a private key was given"),
+        ("none", [7], "'7' is no public key"),
+    ],
+)
+def test_what_cannot_be_sealed_so(compression, recipients, words):
+    with pytest.raises(_seal.SealError, match=words):
+        _seal.check(compression, recipients)
+
+
+def test_a_program_that_is_not_there(monkeypatch, key):
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(_seal, "DIRECTORIES", ())
+    with pytest.raises(_seal.SealError, match="there is no program age on this host; install the package age"):
+        _seal.check("none", [key.recipient])
+
+
+def test_a_full_disk_is_told(plain, key):
+    with pytest.raises(OSError, match="No space left"):
+        _seal.seal(str(plain), "/dev/full", "none", [key.recipient])
+
+
+# ---- the modules, with a real etcd
+
+
+@pytest.fixture(scope="module")
+def etcd(tmp_path_factory):
+    with harness.Etcd(VERSION, tmp_path_factory.mktemp("seal")) as member:
+        harness.fill(member)
+        yield member
+
+
+def take(etcd, directory, check_mode=False, **more):
+    options = dict(etcd.connection, directory=directory, manifests_dir=directory / "none", pki_dir=directory / "none", **more)
+    return harness.run_module("etcd_snapshot", check_mode=check_mode, diff=True, **options)
+
+
+def visible(directory):
+    return sorted(name for name in os.listdir(directory) if name != ".lock")
+
+
+def opened(path, dest, key=None, check_mode=False):
+    return harness.run_module("etcd_snapshot_open", check_mode=check_mode, path=path, dest=dest, **({"identity_file": key.identity} if key else {}))
+
+
+def test_a_snapshot_is_sealed_and_opened(etcd, tmp_path, key, another):
+    backups, dest = tmp_path / "backups", tmp_path / "dest"
+    dest.mkdir(mode=0o700)
+    sealing = {"compression": "zstd", "recipients": [key.recipient, another.recipient]}
+    rc, predicted = take(etcd, backups, check_mode=True, **sealing)
+    assert rc == 0 and predicted["snapshot"]["path"].endswith(".db.zst.age") and not backups.exists(), predicted
+    rc, result = take(etcd, backups, **sealing)
+    assert rc == 0, result
+    path = pathlib.Path(result["snapshot"]["path"])
+    # nothing else is there, above all no copy that anybody could read
+    assert visible(backups) == [path.name, path.name + ".json"] and path.name.endswith(".db.zst.age")
+    written = json.loads((backups / (path.name + ".json")).read_text())
+    assert written["sha256"] == digest(path) and written["size"] == path.stat().st_size and written["plain"]["size"] > written["size"]
+    assert written["seal"] == {"compression": "zstd", "encryption": "age", "recipients": [key.recipient, another.recipient]}
+    assert written["verified"] and written["rung"] == "status" and written["census"]["names"] == {} and written["census"]["objects"]
+    rc, listed = harness.run_module("etcd_snapshot_list", directory=backups, checksum=True)
+    assert rc == 0 and listed["latest"] == str(path), listed
+
+    rc, result = harness.run_module("etcd_snapshot_info", path=path, **harness.tools(VERSION))
+    assert rc == 1 and "is sealed" in result["msg"] and "etcd_snapshot_open" in result["msg"], result
+
+    rc, result = opened(path, dest, another, check_mode=True)
+    assert rc == 0 and result["changed"] and visible(dest) == [], result
+    rc, result = opened(path, dest, another)
+    assert rc == 0 and result["changed"], result
+    plain = pathlib.Path(result["path"])
+    assert visible(dest) == [plain.name, plain.name + ".json"] and plain.name == path.name[: -len(".zst.age")]
+    assert digest(plain) == written["plain"]["sha256"] and plain.stat().st_mode & 0o777 == 0o600
+    rc, result = harness.run_module("etcd_snapshot_info", path=plain, **harness.tools(VERSION))
+    assert rc == 0 and result["manifest"]["revision"] == written["revision"] == result["snapshot"]["revision"], result
+    for check_mode in (True, False):
+        rc, result = opened(path, dest, key, check_mode)
+        assert rc == 0 and not result["changed"], result
+    # what somebody did to the opened one is made good
+    plain.write_bytes(b"")
+    rc, result = opened(path, dest, key)
+    assert rc == 0 and result["changed"] and digest(plain) == written["plain"]["sha256"], result
+
+
+def test_sealed_in_other_ways(etcd, tmp_path, key):
+    for number, (sealing, suffix) in enumerate((({"compression": "zstd"}, ".db.zst"), ({"recipients": [key.recipient]}, ".db.age"), ({}, ".db"))):
+        backups, dest = tmp_path / ("backups%d" % number), tmp_path / ("dest%d" % number)
+        dest.mkdir()
+        rc, result = take(etcd, backups, **sealing)
+        assert rc == 0 and result["snapshot"]["path"].endswith(suffix), result
+        assert ("seal" in result["snapshot"]) == bool(sealing) and bool(result["snapshot"]["census"]["names"]) == ("recipients" not in sealing)
+        rc, result = opened(result["snapshot"]["path"], dest, key)
+        assert rc == 0, result
+        rc, result = harness.run_module("etcd_snapshot_info", path=result["path"], **harness.tools(VERSION))
+        assert rc == 0 and result["manifest_problem"] is None, result
+
+
+def test_what_is_not_opened_is_told(etcd, tmp_path, key, another):
+    backups, dest = tmp_path / "backups", tmp_path / "dest"
+    dest.mkdir()
+    rc, result = take(etcd, backups, recipients=[key.recipient])
+    path = pathlib.Path(result["snapshot"]["path"])
+    for given, words in ((None, "give the file with a private key"), (another, "is not encrypted to the private key that was given")):
+        rc, result = opened(path, dest, given)
+        assert rc == 1 and words in result["msg"] and visible(dest) == [], result
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + b"x")
+    rc, result = opened(path, dest, key)
+    assert rc == 1 and "its sha256 has changed" in result["msg"] and visible(dest) == [], result
+    # damage that a recomputed checksum hides
+    manifest_file = pathlib.Path(str(path) + ".json")
+    manifest_file.write_text(json.dumps(dict(json.loads(manifest_file.read_text()), sha256=digest(path))))
+    rc, result = opened(path, dest, key)
+    assert rc == 1 and "is damaged" in result["msg"] and visible(dest) == [], result
+
+
+def test_nothing_plain_is_left_when_sealing_fails_or_is_killed(etcd, tmp_path, key, monkeypatch):
+    backups = tmp_path / "backups"
+    rc, result = take(etcd, backups, recipients=["age1nonsense"])
+    assert rc == 1 and "is no public key" in result["msg"] and not backups.exists(), result
+    fakes = tmp_path / "fakes"
+    fakes.mkdir()
+    age = fakes / "age"
+    monkeypatch.setenv("PATH", str(fakes) + os.pathsep + os.environ["PATH"])
+    age.write_text("#!/bin/sh\ncat >/dev/null\necho 'age: error: it broke' >&2\nexit 1\n")
+    age.chmod(0o755)
+    rc, result = take(etcd, backups, recipients=[key.recipient])
+    assert rc == 1 and "could not be sealed" in result["msg"] and "it broke" in result["msg"] and visible(backups) == [], result
+
+    marker = tmp_path / "sealing"
+    age.write_text("#!/bin/sh\ntouch %s\nexec sleep 60\n" % marker)
+    options = dict(etcd.connection, directory=str(backups), manifests_dir="/nowhere", pki_dir="/nowhere", recipients=[key.recipient])
+    process = subprocess.Popen(
+        [sys.executable, str(harness.ROOT / "plugins/modules/etcd_snapshot.py")],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=dict(os.environ, PYTHONPATH=str(harness.COLLECTIONS)), text=True,
+    )  # fmt: skip
+    process.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": options}))
+    process.stdin.close()
+    end = time.monotonic() + 60
+    while not marker.exists():
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    # only in a directory that root alone may enter, and gone with the next run
+    [left] = visible(backups)
+    assert left.startswith(".etcd-") and left.endswith(".db.age.partial") and (backups / left).stat().st_mode & 0o777 == 0o700
+    age.unlink()
+    rc, result = take(etcd, backups, recipients=[key.recipient], keep=1)
+    assert rc == 0, result
+    path = pathlib.Path(result["snapshot"]["path"])
+    assert visible(backups) == [path.name, path.name + ".json"]
+
+
+# ---- proving what is sealed
+
+
+def seal_stored(path, key, compression="zstd"):
+    """Seal a snapshot in a store as if it had been taken so; where it is now."""
+    sealed = path.with_name(path.name + _seal.suffix(compression, [key.recipient]))
+    stored = _seal.seal(str(path), str(sealed), compression, [key.recipient])
+    plain = {"size": path.stat().st_size, "sha256": digest(path)}
+    known = dict(read(path), file=sealed.name, plain=plain, seal=_seal.description(compression, [key.recipient]), **stored)
+    manifest_of(sealed).write_text(json.dumps(known))
+    path.unlink()
+    manifest_of(path).unlink()
+    return sealed
+
+
+def refit(path):
+    """Make the manifest's checksum fit what is stored now."""
+    change(path, size=path.stat().st_size, sha256=digest(path))
+
+
+def broken_ways(master, directory, key):  # noqa: F811
+    """A store with one of each kind of damage, sealed: {name: what is said of it}."""
+    said = {}
+
+    def damaged(number, words, before=lambda path: None):
+        path = copy(master, directory, "etcd-cp1-202601%02dT000000Z.db" % number)
+        before(path)
+        path = seal_stored(path, key)
+        said[path.name] = words
+        return path
+
+    path = damaged(1, "its sha256 has changed")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    path = damaged(2, "bytes, and had")
+    path.write_bytes(path.read_bytes()[:-100])
+    path = damaged(3, "bytes, and had")
+    path.write_bytes(path.read_bytes() + b"x")
+    path = damaged(4, "its sha256 has changed")
+    data = path.read_bytes()
+    path.write_bytes(data[:4096] + bytes(1024) + data[5120:])
+    path = damaged(5, "has 0 bytes, and had")
+    path.write_bytes(b"")
+    path = damaged(6, "has no manifest")
+    manifest_of(path).unlink()
+    path = damaged(7, "is not JSON")
+    manifest_of(path).write_text(manifest_of(path).read_text()[:100])
+    path = damaged(8, "belongs to")
+    change(path, file="etcd-cp1-20250101T000000Z.db.zst.age")
+    path = damaged(9, "is gone, or no regular file")
+    path.unlink()
+    # and what a checksum that was computed anew hides
+    path = damaged(10, "is damaged: ")
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    refit(path)
+    path = damaged(11, "does not hold the snapshot that was sealed")
+    other = directory / "other"
+    other.write_bytes(b"another one" * 1000)
+    _seal.seal(str(other), str(path), "zstd", [key.recipient])
+    other.unlink()
+    refit(path)
+    damaged(12, "1 of 4 secrets cannot be read", lambda path: hide(path, IN_A_SECRET, bytes(len(IN_A_SECRET))))
+    return said
+
+
+def test_the_rungs_of_a_sealed_one(master, tmp_path, key, another):  # noqa: F811
+    path = seal_stored(copy(master, tmp_path / "backups"), key)
+    code, result = drill(path, tmp_path / "work")
+    assert code == 1 and "give the file with a private key of it" in result["msg"] and read(path)["rung"] == "checksum", result
+    code, result = drill(path, tmp_path / "work", identity_file=another.identity)
+    # nothing is wrong with the snapshot
+    assert code == 1 and "is not encrypted to the private key" in result["msg"] and result["snapshot"]["failed"] is None, result
+    code, result = drill(path, tmp_path / "work", identity_file=key.identity)
+    assert (code, result["snapshot"]["rung"], read(path)["rung"]) == (0, "drill", "drill"), result
+    path = seal_stored(copy(master, tmp_path / "backups"), key, "none")
+    assert drill(path, tmp_path / "work", identity_file=key.identity)[1]["snapshot"]["rung"] == "drill"
+
+
+@pytest.mark.parametrize("place", ["on the host", "off-site"])
+def test_verify_finds_all_damage_to_sealed_ones(master, tmp_path, key, monkeypatch, place):  # noqa: F811
+    monkeypatch.setenv("PATH", os.path.dirname(servers.program("rclone")) + os.pathsep + os.environ["PATH"])
+    store = tmp_path / ("backups" if place == "on the host" else "remote")
+    said = broken_ways(master, store, key)
+    good = seal_stored(copy(master, store), key)
+    hosts = hosts_with(tmp_path, etcd_drill_rung="drill", etcd_drill_identity_file=str(key.identity))
+    if place == "off-site":
+        hosts["cp1"].update(etcd_drill_off_site=str(store), etcd_drill_rclone_config="/dev/null")
+    rc, output, _recap = play("playbooks/verify.yml", tmp_path, hosts)
+    assert rc == 2 and "12 of 13 snapshots on cp1 were not proven" in output, output
+    lines = [line for line in output.splitlines() if '"msg": "' in line]
+    for name, words in said.items():
+        assert any("DAMAGED" in line and name in line and (words in line or place == "off-site") for line in lines), (name, words, output)
+    assert any(good.name in line and "read back in" in line for line in lines), output
+    assert list((tmp_path / "work").iterdir()) == [] and "AGE-SECRET-KEY" not in output
