@@ -412,6 +412,9 @@ class Climb:
 
     def _open(self):
         """Where the snapshot in the sealed file is now."""
+        closed = "it is sealed, and no more than its checksum can be proven without opening it: %s"
+        if _dict(self.manifest.get("seal")).get("encryption") == "age" and not self.identity_file:
+            raise Unproven(closed % "give the file with a private key of it")
         work = self._workplace()
         self._check_space(work, _dict(self.manifest.get("plain")).get("size") or 0, 0)
         opened = os.path.join(work, "opened.db")
@@ -421,7 +424,7 @@ class Climb:
             problem = str(exc).replace(self.stored, self.path)
             if exc.kind == "corrupt":
                 raise Damaged(problem) from exc
-            raise Unproven("no more than its checksum can be proven without opening it: %s" % problem) from exc
+            raise Unproven(closed % problem) from exc
         return opened
 
     def _differs(self, name, expected, found):
