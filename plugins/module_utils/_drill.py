@@ -148,6 +148,14 @@ def _open_protobuf(data):
     return Envelope("protobuf", kind, _text(names.get(3)), _text(names.get(1)))
 
 
+def data_of_configmap(value):
+    """{key: bytes} of a ConfigMap that is stored as protobuf; ValueError for anything else."""
+    if not value.startswith(_PROTOBUF):
+        raise ValueError("no protobuf")
+    raw = _first(memoryview(value)[len(_PROTOBUF) :], 2)
+    return {_text(_first(entry, 1)): bytes(_first(entry, 2) or b"") for number, entry in fields(raw or b"") if number == 2}
+
+
 class Objects:
     """Judges the stored objects one by one; of what it was given it keeps counts and a few names."""
 

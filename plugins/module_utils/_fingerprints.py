@@ -55,13 +55,18 @@ def fingerprints(manifests_dir="/etc/kubernetes/manifests", pki_dir="/etc/kubern
 def _encryption_configuration(path):
     if not path:
         return None
-    # The flag names the file as the container sees it, and a Pod may mount it from elsewhere on the node.
+    found = encryption_configuration_file(path)
+    return sha256_of_file(found) if found else UNREADABLE
+
+
+def encryption_configuration_file(path):
+    """Where the file can be read that the API server's flag names; None when it cannot be found from here."""
+    # The flag names it as the container sees it, and a Pod may mount it from elsewhere on the node.
     inside = ["/proc/%d/root%s" % (process.pid, path) for process in _procs.remaining(("kube-apiserver",))]
     for candidate in [path] + inside:
         try:
-            found = sha256_of_file(candidate)
+            if sha256_of_file(candidate):
+                return candidate
         except OSError:
-            found = None
-        if found:
-            return found
-    return UNREADABLE
+            continue
+    return None

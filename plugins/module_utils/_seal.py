@@ -7,6 +7,8 @@
     sealed = seal("snapshot.db", "sealed", "zstd", ["age1..."])        # {"size", "sha256"} of what is stored
     plain = unseal("sealed", "snapshot.db", manifest, "identity.txt")  # {"size", "sha256"} of what was in it
 
+A bundle is sealed the same way: a tar with the snapshot and whatever else has to outlive the cluster, that pack() makes.
+
 What ends this process ends the programs with it.  Private to this collection.
 """
 
@@ -15,12 +17,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
+import io
 import os
 import re
 import select
 import shutil
 import signal
 import subprocess
+import tarfile
 import tempfile
 import time
 
@@ -28,6 +32,9 @@ COMPRESSIONS = ("none", "zstd")
 DIRECTORIES = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/opt/homebrew/bin")
 # X25519, which is what age-keygen makes; and of SSH keys what age takes.
 RECIPIENT = re.compile(r"^(age1[02-9ac-hj-np-z]{58}|ssh-ed25519 \S+( .*)?|ssh-rsa \S+( .*)?)$")
+# Of a bundle: what the snapshot is called in it, and what anything in it may be called.
+SNAPSHOT = "snapshot.db"
+NAME = re.compile(r"^(?!.*(^|/)\.\.?(/|$))[^/\0][^\0]*[^/\0]$")
 _CHUNK = 1024 * 1024
 _PR_SET_PDEATHSIG = 1
 _PACKAGES = {"age": "age", "zstd": "zstd"}
@@ -64,14 +71,42 @@ def check(compression, recipients):
 
 
 def description(compression, recipients):
-    """What a manifest says of a seal; None where there is none."""
+    """What a manifest says of a seal; None where there is none.  Of a bundle it also has `bundle` and `packed`, as pack() returns them."""
     if compression == "none" and not recipients:
         return None
     return {"compression": compression, "encryption": "age" if recipients else "none", "recipients": list(recipients)}
 
 
-def suffix(compression, recipients):
-    return (".zst" if compression == "zstd" else "") + (".age" if recipients else "")
+def pack(snapshot, target, files):
+    """Write a tar of the snapshot and of files: {name in it: path, or bytes}.  Returns {"bundle": names besides the snapshot, "packed": {"size", "sha256"}}."""
+    names = sorted(files)
+    with tarfile.open(target, "x", format=tarfile.PAX_FORMAT) as tar:
+        _add(tar, SNAPSHOT, snapshot)
+        for name in names:
+            _add(tar, name, files[name])
+    size, digest = os.path.getsize(target), hashlib.sha256()
+    with open(target, "rb") as stream:
+        for chunk in iter(lambda: stream.read(_CHUNK), b""):
+            digest.update(chunk)
+    return {"bundle": names, "packed": {"size": size, "sha256": digest.hexdigest()}}
+
+
+def _add(tar, name, source):
+    # whose it was, and what mode it had, is not for another host
+    entry = tarfile.TarInfo(name)
+    entry.mode, entry.mtime = 0o600, int(time.time())
+    if isinstance(source, bytes):
+        entry.size = len(source)
+        tar.addfile(entry, io.BytesIO(source))
+        return
+    with open(source, "rb") as stream:
+        entry.size = os.fstat(stream.fileno()).st_size
+        tar.addfile(entry, stream)
+
+
+def suffix(compression, recipients, bundle=False):
+    """What the name of a file ends with that is sealed so."""
+    return (".tar" if bundle else ".db") + (".zst" if compression == "zstd" else "") + (".age" if recipients else "")
 
 
 def _before_exec():
@@ -94,10 +129,11 @@ def seal(source, target, compression, recipients, timeout=None):
     return _pipe(commands, source, target, timeout)
 
 
-def unseal(path, target, manifest, identity_file=None, timeout=None):
+def unseal(path, target, manifest, identity_file=None, timeout=None, files=None):
     """Write `target` from the sealed file: {"size", "sha256"} of it, which are those that the manifest has of what is in it.
 
-    There is no target after an error.
+    files: a directory, which must not be there, for what else is in a bundle; it is made where there is something.  There is no target after
+    an error, and no such directory.
     """
     sealed = manifest.get("seal") if isinstance(manifest.get("seal"), dict) else {}
     plain = manifest.get("plain") if isinstance(manifest.get("plain"), dict) else {}
@@ -112,15 +148,64 @@ def unseal(path, target, manifest, identity_file=None, timeout=None):
         commands.append([find_program("age"), "--decrypt", "--identity", os.path.abspath(identity_file)])
     if sealed.get("compression") == "zstd":
         commands.append([find_program("zstd"), "-d", "-q", "-c"])
+    packed = target + ".tar" if sealed.get("bundle") is not None else None
     try:
-        found = _pipe(commands, path, target, timeout, plain.get("size"))
+        if packed:
+            whole = sealed.get("packed") if isinstance(sealed.get("packed"), dict) else {}
+            found = _pipe(commands, path, packed, timeout, whole.get("size"))
+            if (found["size"], found["sha256"]) != (whole.get("size"), whole.get("sha256")):
+                raise SealError("%s does not hold the bundle that was sealed: what is in it has another size or another sha256" % path, "corrupt")
+            found = _unpack(path, packed, target, sealed["bundle"], files)
+        else:
+            found = _pipe(commands, path, target, timeout, plain.get("size"))
         if plain and (found["size"], found["sha256"]) != (plain.get("size"), plain.get("sha256")):
             raise SealError("%s does not hold the snapshot that was sealed: what is in it has another size or another sha256" % path, "corrupt")
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(target)
+        if files:
+            shutil.rmtree(files, ignore_errors=True)
         raise
+    finally:
+        if packed:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(packed)
     return found
+
+
+def _unpack(path, packed, target, names, files):
+    """The snapshot of a bundle into `target`, and all else into `files`: {"size", "sha256"} of the snapshot."""
+    found = None
+    try:
+        with tarfile.open(packed, "r:") as tar:
+            for entry in tar:
+                # what the tar says of where it goes is not believed: only names of the manifest, which are no way out of the directory
+                if not entry.isreg() or entry.name not in [SNAPSHOT, *names] or not NAME.match(entry.name):
+                    raise SealError("%s holds something that its manifest does not name: %s" % (path, repr(entry.name)[:100]), "corrupt")
+                if entry.name == SNAPSHOT:
+                    found = _copy(tar.extractfile(entry), target)
+                elif files:
+                    where = os.path.join(files, entry.name)
+                    os.makedirs(os.path.dirname(where), mode=0o700, exist_ok=True)
+                    _copy(tar.extractfile(entry), where)
+    except tarfile.TarError as exc:
+        raise SealError("%s is damaged: what is in it is no tar: %s" % (path, exc), "corrupt") from exc
+    if found is None:
+        raise SealError("%s holds no snapshot" % path, "corrupt")
+    return found
+
+
+def _copy(stream, target):
+    size, digest = 0, hashlib.sha256()
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as out:
+        for chunk in iter(lambda: stream.read(_CHUNK), b""):
+            size += len(chunk)
+            digest.update(chunk)
+            out.write(chunk)
+        out.flush()
+        os.fsync(out.fileno())
+    return {"size": size, "sha256": digest.hexdigest()}
 
 
 def _names(recipients):

@@ -4,8 +4,8 @@
 
 """A directory of snapshots: what a snapshot is called, its manifest, and moving both in and out so that no crash is seen.
 
-A snapshot is `NAME.db`, with `.zst` behind it when it is compressed and then `.age` when it is encrypted, and its manifest has `.json` behind all
-that.  Whatever is under a good name is whole at every instant:
+A snapshot is `NAME.db`, or `NAME.tar` when there is more in it, with `.zst` behind that when it is compressed and then `.age` when it is encrypted,
+and its manifest has `.json` behind all that.  Whatever is under a good name is whole at every instant:
 
     taking      .SNAPSHOT.partial/ holds the file until it is proven; then the manifest is renamed into place, then the
                 file, then the directory goes.
@@ -30,12 +30,12 @@ import time
 
 FORMAT = 1
 SUFFIX = ".db"
-# As it is, compressed, encrypted, or both.
-SUFFIXES = (SUFFIX, SUFFIX + ".zst", SUFFIX + ".age", SUFFIX + ".zst.age")
+# As it is, compressed, encrypted, or both; and of bundles, which are always encrypted.
+SUFFIXES = (SUFFIX, SUFFIX + ".zst", SUFFIX + ".age", SUFFIX + ".zst.age", ".tar.age", ".tar.zst.age")
 MANIFEST_SUFFIX = ".json"
 LOCK = ".lock"
-_PARTIAL = re.compile(r"^\.(?P<name>etcd-.+\.db(\.zst)?(\.age)?)\.partial$")
-_NEW_MANIFEST = re.compile(r"^\.etcd-.+\.db(\.zst)?(\.age)?\.json\.[0-9]+\.new$")
+_PARTIAL = re.compile(r"^\.(?P<name>etcd-.+\.(db|tar)(\.zst)?(\.age)?)\.partial$")
+_NEW_MANIFEST = re.compile(r"^\.etcd-.+\.(db|tar)(\.zst)?(\.age)?\.json\.[0-9]+\.new$")
 # How far a snapshot is proven, lowest first: the bytes, the database in them, a trial restore, an etcd that serves what was restored.
 RUNGS = ("checksum", "status", "restore", "drill")
 # A manifest of a hundred thousand namespaces has some 50 MB.
@@ -67,14 +67,14 @@ def utc(seconds=None):
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
-def snapshot_name(host, seconds=None):
+def snapshot_name(host, seconds=None, suffix=SUFFIX):
     """etcd-cp1-20260102T030405Z.db"""
-    return "etcd-%s-%s%s" % (re.sub(r"[^A-Za-z0-9.]+", "-", host).strip("-.") or "host", time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(seconds)), SUFFIX)
+    return "etcd-%s-%s%s" % (re.sub(r"[^A-Za-z0-9.]+", "-", host).strip("-.") or "host", time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(seconds)), suffix)
 
 
 def plain_name(name):
     """Of a snapshot once it is opened: etcd-cp1-20260102T030405Z.db of etcd-cp1-20260102T030405Z.db.zst.age"""
-    return next((name[: len(name) - len(suffix) + len(SUFFIX)] for suffix in reversed(SUFFIXES) if name.endswith(suffix)), name)
+    return next((name[: -len(suffix)] + SUFFIX for suffix in sorted(SUFFIXES, key=len, reverse=True) if name.endswith(suffix)), name)
 
 
 def manifest_path(path):

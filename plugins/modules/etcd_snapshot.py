@@ -65,6 +65,14 @@ options:
     type: list
     elements: str
     default: []
+  bundle:
+    description:
+      - >-
+        Whether to seal what a new cluster would need along with the snapshot: the files in O(pki_dir) and O(manifests_dir), the EncryptionConfiguration
+        and kubeadm's ClusterConfiguration. The name then has C(.tar) in the place of C(.db).
+      - Refused without O(recipients), since private keys are among them.
+    type: bool
+    default: false
   save_timeout:
     description: Seconds that saving may take, and sealing once more.
     type: int
@@ -170,7 +178,9 @@ snapshot:
       type: dict
       sample: {size: 938016, sha256: 9f1c4a8f6f8f6f0f9f3c1a1d0b2f4a3d5e6c7b8a9d0e1f2a3b4c5d6e7f8091a2}
     seal:
-      description: Where it is sealed, C(compression), C(encryption) (V(age) or V(none)) and C(recipients), the public keys.
+      description: >-
+        Where it is sealed, C(compression), C(encryption) (V(age) or V(none)) and C(recipients), the public keys. For O(bundle) also C(bundle), the
+        names of what is in it besides the snapshot, and C(packed), size and checksum of the tar.
       type: dict
       sample: {compression: zstd, encryption: age, recipients: [age1yetwxtpf6lrxgz30rpvhshyvxqqjt7hy3zr7kzrr4drmp0pfp4hq6nv9rn]}
     sha256:
@@ -287,6 +297,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils import (
     _census,
+    _drill,
     _etcd,
     _fingerprints,
     _procs,
@@ -522,6 +533,7 @@ def main():
             keep={"type": "raw", "default": 0},
             compression={"type": "str", "choices": list(_seal.COMPRESSIONS), "default": "none"},
             recipients={"type": "list", "elements": "str", "default": []},
+            bundle={"type": "bool", "default": False},
             save_timeout={"type": "int", "default": 600},
             lock_timeout={"type": "int", "default": 0},
             host={"type": "str"},
@@ -539,6 +551,8 @@ def main():
         _seal.check(module.params["compression"], module.params["recipients"])
     except (ValueError, _seal.SealError) as exc:
         module.fail_json(msg="%s. No snapshot was taken" % exc)
+    if module.params["bundle"] and not module.params["recipients"]:
+        module.fail_json(msg="a bundle holds the private keys of the cluster, so it is only made encrypted: give `recipients`. No snapshot was taken")
     if module.params["lock_timeout"] < 0:
         module.fail_json(msg="`lock_timeout` must not be negative")
     if module.params["save_timeout"] < 1:
@@ -619,7 +633,9 @@ def go(module, directory, client, status, members, served):
     }
     if seal:
         known["seal"] = seal
-    suffix = _seal.suffix(params["compression"], params["recipients"])
+    suffix = _seal.suffix(params["compression"], params["recipients"], params["bundle"])
+    # what is not there is told of before anything is done
+    files = bundle_files(params, client) if params["bundle"] else None
     if module.check_mode:
         snapshot = predict(directory, known, suffix)
         before = _snapshot_manifest.list_snapshots(directory)
@@ -632,7 +648,7 @@ def go(module, directory, client, status, members, served):
         _snapshot_manifest.tidy(directory)
         before = _snapshot_manifest.list_snapshots(directory)
         try:
-            snapshot, seconds, undetermined = take(client, directory, known, params, prefix, suffix)
+            snapshot, seconds, undetermined = take(client, directory, known, params, prefix, suffix, files)
         finally:
             # After a success there is nothing to tidy.
             _snapshot_manifest.tidy(directory)
@@ -661,9 +677,9 @@ def remove_surplus(module, before, snapshot):
 def free_name(directory, host, suffix):
     """(seconds since the epoch, name): the first second from now on whose name is free."""
     began = time.time()
-    while os.path.lexists(os.path.join(directory, _snapshot_manifest.snapshot_name(host, began) + suffix)):
+    while os.path.lexists(os.path.join(directory, _snapshot_manifest.snapshot_name(host, began, suffix))):
         began += 1
-    return began, _snapshot_manifest.snapshot_name(host, began) + suffix
+    return began, _snapshot_manifest.snapshot_name(host, began, suffix)
 
 
 def predict(directory, known, suffix):
@@ -691,22 +707,62 @@ def make_diff(directory, mode, set_mode, before, snapshot, removed):
     return dict({side: "".join(line + "\n" for line in text) for side, text in lines.items()}, before_header=directory, after_header=directory)
 
 
-def seal_file(target, proven, census, params):
+def bundle_files(params, client):
+    """{name in the bundle: path, or bytes} of what a new cluster would need besides the snapshot."""
+    found = {}
+    for directory, prefix in ((params["pki_dir"], "pki"), (params["manifests_dir"], "manifests")):
+        for parent, _directories, names in os.walk(directory):
+            inner = os.path.relpath(parent, directory)
+            found.update({os.path.normpath(os.path.join(prefix, inner, name)): os.path.join(parent, name) for name in names})
+    found = {name: path for name, path in found.items() if os.path.isfile(path) and _seal.NAME.match(name)}
+    if not any(name.startswith("pki/") and name.endswith(".key") for name in found):
+        raise Refused("there are no private keys in %s, and without them a bundle is of no use; give `pki_dir`. No snapshot was taken" % params["pki_dir"])
+    pods = read_pods(params["manifests_dir"])
+    flags = pods["kube-apiserver"].flags if "kube-apiserver" in pods else {}
+    if flags.get("encryption-provider-config"):
+        path = _fingerprints.encryption_configuration_file(flags["encryption-provider-config"])
+        if not path:
+            raise Refused(
+                "the EncryptionConfiguration %s cannot be read on this host, and without it nobody could read the Secrets of the bundle. No snapshot was taken"
+                % flags["encryption-provider-config"]
+            )
+        found["encryption-configuration.yaml"] = path
+    configuration = cluster_configuration(client, flags.get("etcd-prefix", "/registry")) if client else None
+    if configuration:
+        found["kubeadm-config.yaml"] = configuration
+    return found
+
+
+def cluster_configuration(client, prefix):
+    """kubeadm's ClusterConfiguration as the cluster has it, or None: not every cluster is one of kubeadm's, and it may be encrypted."""
+    try:
+        answer = json.loads(client.run("get", prefix.rstrip("/") + "/configmaps/kube-system/kubeadm-config", "--write-out=json").stdout)
+        return _drill.data_of_configmap(base64.b64decode(answer["kvs"][0]["value"])).get("ClusterConfiguration")
+    except (_etcd.EtcdError, ValueError, LookupError):
+        return None
+
+
+def seal_file(target, proven, census, params, files=None):
     """Seal what was proven: (the sealed file, what the manifest says of both, the census as it may be read by anybody)."""
     sealed = target + ".sealed"
+    seal = _seal.description(params["compression"], params["recipients"])
     try:
+        if files is not None:
+            seal.update(_seal.pack(target, target + ".tar", files))
+            os.unlink(target)
+            target += ".tar"
         stored = _seal.seal(target, sealed, params["compression"], params["recipients"], params["save_timeout"])
     except OSError as exc:
-        raise _seal.SealError("%s" % (exc.strerror or exc)) from exc
+        raise _seal.SealError("%s%s" % (exc.filename + ": " if isinstance(exc.filename, str) else "", exc.strerror or exc)) from exc
     # from here on no copy is left that anybody could read
     os.unlink(target)
     plain = {"size": proven["size"], "sha256": proven["sha256"]}
     if census and params["recipients"]:
         census = dict(census, names={})
-    return sealed, dict(proven, plain=plain, **stored), census
+    return sealed, dict(proven, plain=plain, seal=seal, **stored), census
 
 
-def take(client, directory, known, params, prefix, suffix):
+def take(client, directory, known, params, prefix, suffix, files=None):
     """Save, prove, describe, seal, publish: (the manifest with its path, seconds of each)."""
     began, name = free_name(directory, known["host"], suffix)
     # A manifest must not say that the snapshot is of a time to come.
@@ -728,10 +784,11 @@ def take(client, directory, known, params, prefix, suffix):
     proved = time.monotonic()
     census, problem = take_census(client, proven["revision"], prefix) if params["census"] else (None, "it was not wanted")
     counted = time.monotonic()
-    if suffix:
-        target, proven, census = seal_file(target, proven, census, params)
+    if "seal" in known:
+        target, proven, census = seal_file(target, proven, census, params, files)
     sealed = time.monotonic()
-    manifest = dict(known, file=name, verified=True, created=_snapshot_manifest.utc(began), census=census, census_problem=problem, **proven)
+    manifest = dict(known, file=name, verified=True, created=_snapshot_manifest.utc(began), census=census, census_problem=problem)
+    manifest.update(proven)
     _snapshot_manifest.publish(path, target, manifest)
     seconds = {"save": round(saved - start, 2), "prove": round(proved - saved, 2), "census": round(counted - proved, 2)}
     seconds["seal"] = round(sealed - counted, 2)

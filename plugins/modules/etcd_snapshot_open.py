@@ -42,6 +42,11 @@ options:
   identity_file:
     description: A file with the private key, as C(age-keygen) writes it, or a private key of SSH. Not needed for what is only compressed.
     type: path
+  files:
+    description:
+      - Whether to put what else is in a bundle beside the snapshot, into a directory named as it with C(.files), mode 0700. Private keys are among that.
+    type: bool
+    default: false
   timeout:
     description: Seconds that opening may take.
     type: int
@@ -60,6 +65,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+files:
+  description: Where what else was in a bundle is now, or would be; V(null) when there is none, or O(files=false).
+  returned: success
+  type: str
+  sample: /root/place/etcd-cp1-20260102T030405Z.db.files
 path:
   description: Where the snapshot is now.
   returned: success
@@ -77,6 +87,7 @@ seconds:
 """
 
 import os
+import shutil
 import time
 
 from ansible.module_utils.basic import AnsibleModule
@@ -123,28 +134,35 @@ def run(module):
     if target == path:
         raise Refused("%s is not sealed, and it is in that directory already" % path)
     wanted = opened_manifest(manifest, os.path.basename(target))
-    if is_there(target, wanted):
-        return False, target, wanted, start
+    files = target + ".files" if params["files"] and (manifest.get("seal") or {}).get("bundle") else None
+    if is_there(target, wanted) and (files is None or os.path.isdir(files)):
+        return False, target, wanted, files, start
     identity = params["identity_file"]
     if (manifest.get("seal") or {}).get("encryption") == "age" and identity and not os.access(identity, os.R_OK):
         raise Refused("the file with the private key, %s, cannot be read" % identity)
-    check_space(directory, wanted["size"])
+    packed = ((manifest.get("seal") or {}).get("packed") or {}).get("size") or 0
+    check_space(directory, wanted["size"] + packed)
     if module.check_mode:
-        return True, target, wanted, start
+        return True, target, wanted, files, start
     partial = _snapshot_manifest.partial_dir(target)
     with _snapshot_manifest.DirectoryLock(directory, 60):
         _snapshot_manifest.tidy(directory)
         os.mkdir(partial, 0o700)
         try:
             opened = os.path.join(partial, "snapshot.db")
-            _seal.unseal(path, opened, dict(manifest, plain={"size": wanted["size"], "sha256": wanted["sha256"]}), identity, params["timeout"])
+            plain = {"size": wanted["size"], "sha256": wanted["sha256"]}
+            inner = os.path.join(partial, "files") if files else None
+            _seal.unseal(path, opened, dict(manifest, plain=plain), identity, params["timeout"], inner)
+            if files:
+                shutil.rmtree(files, ignore_errors=True)
+                os.rename(inner, files)
             for one in (target, _snapshot_manifest.manifest_path(target)):
                 if os.path.lexists(one):
                     os.unlink(one)
             _snapshot_manifest.publish(target, opened, wanted)
         finally:
             _snapshot_manifest.discard_partial(partial)
-    return True, target, wanted, start
+    return True, target, wanted, files, start
 
 
 def main():
@@ -153,6 +171,7 @@ def main():
             "path": {"type": "path", "required": True},
             "dest": {"type": "path", "required": True},
             "identity_file": {"type": "path"},
+            "files": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 3600},
         },
         supports_check_mode=True,
@@ -160,13 +179,13 @@ def main():
     _signals.raise_when_ended()
     os.umask(0o077)
     try:
-        changed, path, manifest, start = run(module)
+        changed, path, manifest, files, start = run(module)
     except (Refused, _seal.SealError, _snapshot_manifest.ManifestError, _snapshot_manifest.Busy, _signals.Ended) as exc:
         module.fail_json(msg="%s was not opened: %s" % (os.path.basename(module.params["path"]), exc))
     except OSError as exc:
         where = exc.filename + ": " if isinstance(exc.filename, str) else ""
         module.fail_json(msg="%s was not opened: %s%s" % (os.path.basename(module.params["path"]), where, exc.strerror or exc))
-    module.exit_json(changed=changed, path=path, snapshot=manifest, seconds=round(time.monotonic() - start, 2))
+    module.exit_json(changed=changed, path=path, snapshot=manifest, files=files, seconds=round(time.monotonic() - start, 2))
 
 
 if __name__ == "__main__":

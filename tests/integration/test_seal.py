@@ -7,11 +7,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import pathlib
 import subprocess
 import sys
+import tarfile
 import time
 
 import harness
@@ -212,6 +214,100 @@ def test_sealed_in_other_ways(etcd, tmp_path, key):
         assert rc == 0 and result["manifest_problem"] is None, result
 
 
+APISERVER = """apiVersion: v1
+kind: Pod
+metadata:
+  labels:
+    component: kube-apiserver
+  name: kube-apiserver
+  namespace: kube-system
+spec:
+  containers:
+  - command:
+    - kube-apiserver
+    - --encryption-provider-config=%s
+    image: registry.k8s.io/kube-apiserver:v1.31.2
+"""
+
+
+def test_a_bundle(etcd, tmp_path, key):
+    """What a new cluster would need comes back with the snapshot, and to nobody without the key."""
+    pki, manifests, backups, dest = (tmp_path / name for name in ("pki", "manifests", "backups", "dest"))
+    wanted = {"pki/ca.crt": b"a certificate", "pki/ca.key": b"-- PRIVATE KEY --", "pki/etcd/ca.key": b"another"}
+    wanted["encryption-configuration.yaml"] = b"kind: EncryptionConfiguration"
+    (pki / "etcd").mkdir(parents=True)
+    manifests.mkdir()
+    dest.mkdir()
+    options = dict(etcd.connection, directory=backups, manifests_dir=manifests, pki_dir=pki, bundle=True, compression="zstd")
+    rc, result = harness.run_module("etcd_snapshot", **options)
+    assert rc == 1 and "private keys of the cluster" in result["msg"] and not backups.exists(), result
+    options["recipients"] = [key.recipient]
+    rc, result = harness.run_module("etcd_snapshot", **options)
+    assert rc == 1 and "there are no private keys in" in result["msg"] and not backups.exists(), result
+    for name, text in wanted.items():
+        (tmp_path / name).write_bytes(text)
+    manifest_text = APISERVER % (tmp_path / "encryption-configuration.yaml")
+    (manifests / "kube-apiserver.yaml").write_text(manifest_text)
+    wanted["manifests/kube-apiserver.yaml"] = manifest_text.encode()
+    etcd.put("/registry/configmaps/kube-system/kubeadm-config", kubeadm_config(b"kind: ClusterConfiguration\n"))
+    wanted["kubeadm-config.yaml"] = b"kind: ClusterConfiguration\n"
+
+    rc, predicted = harness.run_module("etcd_snapshot", check_mode=True, **options)
+    assert rc == 0 and predicted["snapshot"]["path"].endswith(".tar.zst.age"), predicted
+    rc, result = harness.run_module("etcd_snapshot", **options)
+    assert rc == 0, result
+    path = pathlib.Path(result["snapshot"]["path"])
+    assert visible(backups) == [path.name, path.name + ".json"] and path.name.endswith(".tar.zst.age")
+    assert result["snapshot"]["seal"]["bundle"] == sorted(wanted)
+    assert "PRIVATE KEY" not in json.dumps(read(path)) and b"PRIVATE KEY" not in path.read_bytes()
+
+    rc, result = opened(path, dest, key)
+    assert rc == 0 and result["files"] is None and result["path"].endswith("Z.db") and len(visible(dest)) == 2, result
+    rc, result = harness.run_module("etcd_snapshot_info", path=result["path"], **harness.tools(VERSION))
+    assert rc == 0 and result["manifest_problem"] is None, result
+    rc, result = harness.run_module("etcd_snapshot_open", path=path, dest=dest, identity_file=key.identity, files=True)
+    files = pathlib.Path(result["files"])
+    assert rc == 0 and result["changed"] and files.stat().st_mode & 0o777 == 0o700, result
+    found = {str(one.relative_to(files)): one for one in files.rglob("*") if one.is_file()}
+    assert {name: one.read_bytes() for name, one in found.items()} == wanted
+    assert all(one.stat().st_mode & 0o777 == 0o600 for one in found.values())
+    rc, result = harness.run_module("etcd_snapshot_open", path=path, dest=dest, identity_file=key.identity, files=True)
+    assert rc == 0 and not result["changed"], result
+
+    (tmp_path / "encryption-configuration.yaml").unlink()
+    rc, result = harness.run_module("etcd_snapshot", **options)
+    assert rc == 1 and "the EncryptionConfiguration" in result["msg"] and "cannot be read on this host" in result["msg"], result
+    assert visible(backups) == [path.name, path.name + ".json"]
+
+
+def kubeadm_config(text):
+    """A ConfigMap as the API server stores it."""
+
+    def field(number, data):
+        return bytes([number << 3 | 2, len(data)]) + data
+
+    entry = field(1, b"ClusterConfiguration") + field(2, text)
+    return b"k8s\0" + field(1, field(1, b"v1") + field(2, b"ConfigMap")) + field(2, field(1, field(1, b"kubeadm-config")) + field(2, entry))
+
+
+@pytest.mark.parametrize("name", ["../out", "/etc/passwd", "pki/../../out", "..", "pki/", "a//../b"])
+def test_a_bundle_that_wants_out_of_its_directory(tmp_path, plain, key, name):
+    """Whoever could write such a one has a key that counts, and yet nothing is written where it does not belong."""
+    sealed, packed = tmp_path / "sealed", tmp_path / "packed"
+    found = _seal.pack(str(plain), str(packed), {"pki/ca.crt": b"x"})
+    with tarfile.open(packed, "w") as tar:
+        entry = tarfile.TarInfo(name)
+        entry.size = 1
+        tar.addfile(entry, io.BytesIO(b"x"))
+    found.update(bundle=[name], packed={"size": packed.stat().st_size, "sha256": digest(packed)})
+    _seal.seal(str(packed), str(sealed), "none", [key.recipient])
+    known = manifest(plain, "none", [key.recipient])
+    known["seal"].update(found)
+    with pytest.raises(_seal.SealError, match="holds something that its manifest does not name"):
+        _seal.unseal(str(sealed), str(tmp_path / "back"), known, str(key.identity), files=str(tmp_path / "files"))
+    assert not (tmp_path / "back").exists() and not (tmp_path / "back.tar").exists() and not (tmp_path / "files").exists()
+
+
 def test_what_is_not_opened_is_told(etcd, tmp_path, key, another):
     backups, dest = tmp_path / "backups", tmp_path / "dest"
     dest.mkdir()
@@ -274,7 +370,7 @@ def test_nothing_plain_is_left_when_sealing_fails_or_is_killed(etcd, tmp_path, k
 
 def seal_stored(path, key, compression="zstd"):
     """Seal a snapshot in a store as if it had been taken so; where it is now."""
-    sealed = path.with_name(path.name + _seal.suffix(compression, [key.recipient]))
+    sealed = path.with_name(path.name[: -len(".db")] + _seal.suffix(compression, [key.recipient]))
     stored = _seal.seal(str(path), str(sealed), compression, [key.recipient])
     plain = {"size": path.stat().st_size, "sha256": digest(path)}
     known = dict(read(path), file=sealed.name, plain=plain, seal=_seal.description(compression, [key.recipient]), **stored)
