@@ -74,7 +74,7 @@ options:
     type: bool
     default: false
   save_timeout:
-    description: Seconds that saving may take, and sealing once more.
+    description: Seconds that saving may take, and sealing once more, to which one is added for every 10 MB of the database.
     type: int
     default: 600
   lock_timeout:
@@ -613,6 +613,7 @@ def go(module, directory, client, status, members, served):
     mode, set_mode, warnings = plan_directory(directory)
     for warning in warnings:
         module.warn(warning)
+    params["save_timeout"] += int(status["db_size"] / 1e7)
     seal = _seal.description(params["compression"], params["recipients"])
     # for a moment both are there
     check_space(directory, status["db_size"], more=int(status["db_size"] * HEADROOM) if seal else 0)
