@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from urllib.parse import urlsplit
 
 # Where etcdctl and etcdutl are looked for when no path is given, besides PATH.
@@ -94,10 +95,11 @@ def clean_environment():
     return env
 
 
-def run_tool(argv, timeout, max_output=64 * 1024 * 1024, cwd="/"):
+def run_tool(argv, timeout, max_output=64 * 1024 * 1024, cwd="/", watch=None):
     """Run a tool without a shell and without a terminal, bounded in time; the whole process group is killed at the end of it.
 
-    timeout: seconds.  cwd: where it runs.  Returns a ToolResult; a tool that cannot be executed raises EtcdError.
+    timeout: seconds.  cwd: where it runs.  watch: is called with the id of its process group a hundred times in a second.  Returns a
+    ToolResult; a tool that cannot be executed raises EtcdError.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         try:
@@ -108,9 +110,7 @@ def run_tool(argv, timeout, max_output=64 * 1024 * 1024, cwd="/"):
         except OSError as exc:
             raise EtcdError("%s cannot be run: %s" % (argv[0], exc.strerror or exc)) from exc
         try:
-            rc = process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            rc = None
+            rc = _wait(process, timeout, watch)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -120,6 +120,19 @@ def run_tool(argv, timeout, max_output=64 * 1024 * 1024, cwd="/"):
         return ToolResult(
             list(argv), rc, out.read(max_output).decode("utf-8", "replace"), err.read(max_output).decode("utf-8", "replace")
         )
+
+
+def _wait(process, timeout, watch):
+    """The exit code, or None when the time is over."""
+    end = time.monotonic() + timeout
+    while True:
+        left = end - time.monotonic()
+        try:
+            return process.wait(min(left, 0.01) if watch else left)
+        except subprocess.TimeoutExpired:
+            if time.monotonic() >= end:
+                return None
+        watch(process.pid)
 
 
 def find_tool(name, explicit=None):

@@ -77,6 +77,12 @@ options:
     description: Seconds that saving may take, and sealing once more, to which one is added for every 10 MB of the database.
     type: int
     default: 600
+  bwlimit:
+    description:
+      - Most that may be read from etcd in a second, such as V(20M) for 20 MiB. C(etcdctl) is paused whenever it is ahead of that.
+      - The time that it takes is added to O(save_timeout). Meanwhile etcd keeps the pages that are still to be read, so that its database may grow.
+      - Not for O(data_dir), where no cluster is asked.
+    type: str
   lock_timeout:
     description: Seconds to wait while another snapshot is being taken in O(directory).
     type: int
@@ -290,11 +296,13 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import stat
 import time
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.text.formatters import human_to_bytes
 from ansible_collections.k8s_dr.etcd.plugins.module_utils import (
     _census,
     _drill,
@@ -476,8 +484,43 @@ def make_directory(directory, mode):
         os.chmod(directory, 0o700)
 
 
-def save(client, target, timeout):
-    result = _etcd.run_tool(client.argv("snapshot", "save", target, command_timeout=timeout), timeout + 10, cwd=client.cwd)
+def bytes_of(text):
+    """Bytes in a second, or None; ValueError with one sentence."""
+    if not text:
+        return None
+    try:
+        limit = human_to_bytes(text)
+    except ValueError:
+        limit = 0
+    if limit < 65536:
+        raise ValueError("`bwlimit` is %s, and should be a number of bytes in a second such as 20M, at least 64K" % text)
+    return limit
+
+
+class Pace:
+    """Pauses a tool that writes a file whenever it is ahead of so many bytes in a second."""
+
+    def __init__(self, target, limit):
+        # etcdctl gives the file its name at the end
+        self.paths, self.limit = (target, target + ".part"), limit
+        self.start = time.monotonic()
+        self.paused = False
+
+    def __call__(self, group):
+        size = 0
+        for path in self.paths:
+            with contextlib.suppress(OSError):
+                size = max(size, os.stat(path).st_size)
+        ahead = size > self.limit * (time.monotonic() - self.start)
+        if ahead != self.paused:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGSTOP if ahead else signal.SIGCONT)
+            self.paused = ahead
+
+
+def save(client, target, timeout, limit=None):
+    pace = Pace(target, limit) if limit else None
+    result = _etcd.run_tool(client.argv("snapshot", "save", target, command_timeout=timeout), timeout + 10, cwd=client.cwd, watch=pace)
     if result.rc != 0 or not os.path.isfile(target):
         raise _etcd.EtcdError("no snapshot was taken: `etcdctl snapshot save` %s: %s" % (result.how(), result.last_words()), result)
 
@@ -535,6 +578,7 @@ def main():
             recipients={"type": "list", "elements": "str", "default": []},
             bundle={"type": "bool", "default": False},
             save_timeout={"type": "int", "default": 600},
+            bwlimit={"type": "str"},
             lock_timeout={"type": "int", "default": 0},
             host={"type": "str"},
             census={"type": "bool", "default": True},
@@ -549,6 +593,7 @@ def main():
     try:
         _retention.rules(module.params["keep"])
         _seal.check(module.params["compression"], module.params["recipients"])
+        module.params["bwlimit"] = bytes_of(module.params["bwlimit"])
     except (ValueError, _seal.SealError) as exc:
         module.fail_json(msg="%s. No snapshot was taken" % exc)
     if module.params["bundle"] and not module.params["recipients"]:
@@ -613,7 +658,8 @@ def go(module, directory, client, status, members, served):
     mode, set_mode, warnings = plan_directory(directory)
     for warning in warnings:
         module.warn(warning)
-    params["save_timeout"] += int(status["db_size"] / 1e7)
+    limit = params["bwlimit"] if params["data_dir"] is None else None
+    params["save_timeout"] += int(status["db_size"] / 1e7) + (int(status["db_size"] / limit) if limit else 0)
     seal = _seal.description(params["compression"], params["recipients"])
     # for a moment both are there
     check_space(directory, status["db_size"], more=int(status["db_size"] * HEADROOM) if seal else 0)
@@ -775,7 +821,7 @@ def take(client, directory, known, params, prefix, suffix, files=None):
     target = os.path.join(partial, "snapshot.db")
     start = time.monotonic()
     try:
-        save(client, target, params["save_timeout"])
+        save(client, target, params["save_timeout"], params["bwlimit"] if params["data_dir"] is None else None)
     except _etcd.EtcdError:
         if shutil.disk_usage(directory).free < 1024 * 1024:
             raise Refused("no snapshot was taken: the disk of %s is full" % directory) from None

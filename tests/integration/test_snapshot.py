@@ -433,3 +433,18 @@ def test_an_older_one_that_cannot_be_removed_does_not_make_the_new_one_a_failure
     rc, result = take(member, tmp_path / "backups", keep=1)
     assert rc == 0 and len(result["removed"]) == 2
     only_good(tmp_path / "backups", 1)
+
+
+def test_the_read_can_be_limited(tmp_path):
+    with harness.Etcd(harness.VERSIONS[-1], tmp_path) as etcd:
+        for number in range(30):
+            etcd.put("/big/%d" % number, os.urandom(1000000))
+        rc, fast = take(etcd, tmp_path / "backups")
+        assert rc == 0, fast
+        # two pauses of a second on the way, and a tool that has less time than that without them
+        rc, slow = take(etcd, tmp_path / "backups", bwlimit="10M", save_timeout=1)
+        assert rc == 0 and slow["snapshot"]["verified"] and slow["snapshot"]["revision"] == fast["snapshot"]["revision"], slow
+        assert slow["seconds"]["save"] > 2.4 > fast["seconds"]["save"], (slow["seconds"], fast["seconds"])
+        for wrong in ("fast", "1", "-5M"):
+            rc, result = take(etcd, tmp_path / "backups", bwlimit=wrong)
+            assert rc == 1 and "`bwlimit` is %s, and should be" % wrong in result["msg"], result
