@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import tempfile
 import time
 from urllib.parse import urlsplit
 
+_PR_SET_PDEATHSIG = 1
 # Where etcdctl and etcdutl are looked for when no path is given, besides PATH.
 TOOL_DIRS = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/opt/bin", "/opt/etcd/bin")
 
@@ -98,14 +100,21 @@ def clean_environment():
 def run_tool(argv, timeout, max_output=64 * 1024 * 1024, cwd="/", watch=None):
     """Run a tool without a shell and without a terminal, bounded in time; the whole process group is killed at the end of it.
 
-    timeout: seconds.  cwd: where it runs.  watch: is called with the id of its process group a hundred times in a second.  Returns a
-    ToolResult; a tool that cannot be executed raises EtcdError.
+    timeout: seconds.  cwd: where it runs.  watch: is called with the id of its process group a hundred times in a second, and may pause it;
+    then it ends with this process, however that ends.  Returns a ToolResult; a tool that cannot be executed raises EtcdError.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         try:
             # AnsibleModule.run_command knows no bound in time
-            process = subprocess.Popen(  # pylint: disable=ansible-bad-function
-                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=clean_environment(), cwd=cwd, start_new_session=True
+            process = subprocess.Popen(  # pylint: disable=ansible-bad-function,subprocess-popen-preexec-fn
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env=clean_environment(),
+                cwd=cwd,
+                start_new_session=True,
+                preexec_fn=_end_with_parent if watch else None,  # noqa: PLW1509 - modules have one thread
             )
         except OSError as exc:
             raise EtcdError("%s cannot be run: %s" % (argv[0], exc.strerror or exc)) from exc
@@ -120,6 +129,11 @@ def run_tool(argv, timeout, max_output=64 * 1024 * 1024, cwd="/", watch=None):
         return ToolResult(
             list(argv), rc, out.read(max_output).decode("utf-8", "replace"), err.read(max_output).decode("utf-8", "replace")
         )
+
+
+def _end_with_parent():
+    # One that is paused would stay so for good, and etcd would keep for it all that it has not read.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _wait(process, timeout, watch):

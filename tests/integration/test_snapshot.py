@@ -448,3 +448,36 @@ def test_the_read_can_be_limited(tmp_path):
         for wrong in ("fast", "1", "-5M"):
             rc, result = take(etcd, tmp_path / "backups", bwlimit=wrong)
             assert rc == 1 and "`bwlimit` is %s, and should be" % wrong in result["msg"], result
+
+
+def test_a_tool_that_is_paused_ends_with_who_paused_it(tmp_path):
+    """However that ended: etcd would keep for it all that it has not read."""
+
+    def states():
+        found = []
+        for process in pathlib.Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                # its command line names the directory of this test and of no other
+                if str(tmp_path / "backups").encode() in (process / "cmdline").read_bytes():
+                    found.append((process / "stat").read_text().rsplit(")", 1)[1].split()[0])
+        return found
+
+    with harness.Etcd(harness.VERSIONS[-1], tmp_path) as etcd:
+        for number in range(10):
+            etcd.put("/big/%d" % number, os.urandom(1000000))
+        process = start(etcd, tmp_path / "backups", bwlimit="64K")
+        try:
+            end = time.monotonic() + 60
+            while "T" not in states() and time.monotonic() < end:
+                time.sleep(0.05)
+            assert "T" in states()
+        finally:
+            process.kill()
+            process.communicate()
+        end = time.monotonic() + 10
+        while states() and time.monotonic() < end:
+            time.sleep(0.05)
+        assert states() == []
+        # and the next run finds nothing in its way
+        assert take(etcd, tmp_path / "backups")[0] == 0
+        only_good(tmp_path / "backups", 1)

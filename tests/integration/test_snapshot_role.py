@@ -323,7 +323,8 @@ def test_a_large_one_is_told_of_on_the_way(tmp_path):
     with harness.Etcd(VERSION, tmp_path) as member:
         for number in range(40):
             member.put("/big/%d" % number, os.urandom(1000000))
-        more = {"etcd_snapshot_progress": 1, "etcd_snapshot_bwlimit": "2M"}
+        jobs = tmp_path / "jobs"
+        more = {"etcd_snapshot_progress": 1, "etcd_snapshot_bwlimit": "2M", "ansible_async_dir": str(jobs)}
         hosts = {"cp1": with_tools(member, tmp_path, **more)}
         # large enough for a test
         extra = ["-e", "__etcd_snapshot_large=10000000"]
@@ -337,6 +338,7 @@ def test_a_large_one_is_told_of_on_the_way(tmp_path):
         told = [re.search(r"([0-9.]+) (Bytes|KB|MB) of about [0-9.]+ MB are there after ([0-9]+) s", line).groups() for line in lines]
         assert all(float(read) * {"Bytes": 0, "KB": 0.001, "MB": 1}[unit] <= 2.2 * float(seconds) + 8 for read, unit, seconds in told), lines
         assert "taken and proven in" in output and len(databases(tmp_path / "backups")) == 1
+        assert jobs.is_dir() and list(jobs.iterdir()) == []
         # what goes wrong is told as ever, and the other candidates have their turn
         member.kill()
         rc, output, recap = play("playbooks/snapshot.yml", tmp_path, hosts, *extra)
