@@ -10,6 +10,7 @@
     remote.put("/var/backups/etcd/etcd-cp1-20260102T030405Z.db", size, sha256)
     remote.get("etcd-cp1-20260102T030405Z.db", "/srv/etcd-cp1-20260102T030405Z.db", size, sha256)
     remote.digest("etcd-cp1-20260102T030405Z.db", size)
+    remote.note("etcd-cp1-20260102T030405Z.db", sha256, rungs)
     remote.remove("etcd-cp1-20260102T030405Z.db")  # and its manifest
 
 What rclone is told is on its command line, which everybody on the host may read; what is secret is in its configuration file.
@@ -65,6 +66,8 @@ _OPTIONS = (
     "--buffer-size=4Mi",
     "--multi-thread-streams=0",
 )
+# Object stores: what is written is there as a whole, or what was there before is.
+_WHOLE_OR_NOT = ("s3", "azureblob", "b2", "google cloud storage", "oracleobjectstorage", "swift")
 # What rclone's words stand for: (kind, expression, in an operator's words).  The first one that fits.
 _TROUBLES = (
     ("config", ("didn't find section in config file",), "rclone's configuration has no remote of that name"),
@@ -195,7 +198,7 @@ class Remote:
         self.retry_sleep = retry_sleep
         self.bwlimit = bwlimit
         self._type = None
-        self._hashes = None
+        self._known = None
 
     def config_warning(self):
         """One sentence when others may read the credentials, or None."""
@@ -373,11 +376,14 @@ class Remote:
         return self._type
 
     def _remote_hashes(self):
-        if self._hashes is None:
+        return [one.lower().replace("-", "") for one in self._backend().get("Hashes") or []]
+
+    def _backend(self):
+        """What rclone knows of the kind of storage."""
+        if self._known is None:
             ended = self._run(self._look(), "backend", "features", "--", self.path())
-            found = self._json(ended).get("Hashes") if ended.code == 0 else None
-            self._hashes = [one.lower().replace("-", "") for one in found or []]
-        return self._hashes
+            self._known = self._json(ended) if ended.code == 0 else {}
+        return self._known
 
     def _send(self, path, name, size, deadline, progress):
         argv = ["copyto", "--ignore-times", "--stats=2s", "--stats-log-level=NOTICE", "--", path, self.path(name)]
@@ -386,6 +392,35 @@ class Remote:
             raise self._error("%s could not be sent to %s" % (os.path.basename(path), self.where), ended, size)
         if progress:
             progress(size)
+
+    def put_manifest(self, name, text):
+        """Send the manifest of a snapshot, and read it back."""
+        # rclone sends files, and this one has another name, or changes while it is sent
+        with tempfile.NamedTemporaryFile(prefix="k8s-dr-etcd-") as stream:
+            stream.write(text)
+            stream.flush()
+            self.put(stream.name, len(text), hashlib.sha256(text).hexdigest(), name=_snapshot_manifest.manifest_path(name))
+
+    def note(self, name, sha256, rungs, check_mode=False):
+        """Note time and result of rungs in the manifest of a snapshot there, unless its file is another one by now (ManifestError).
+
+        RcloneError of kind `tool` where rclone writes over what is there, and what breaks off midway would leave the snapshot with no manifest.
+        """
+        if self.name and self._remote_type() not in _WHOLE_OR_NOT and not (self._backend().get("Features") or {}).get("PartialUploads"):
+            raise RcloneError("this rclone could lose the manifest where a connection breaks off; 1.63 and later keep it", "tool")
+        if check_mode:
+            return
+        if self.name is None:
+            _snapshot_manifest.update_manifest(os.path.join(self.where, name), sha256=sha256, rungs=rungs)
+            return
+        manifest = self.manifest(name)
+        if manifest is None:
+            raise _snapshot_manifest.ManifestError("%s has no manifest any more" % self.path(name))
+        manifest = _snapshot_manifest.changed(self.path(name), manifest, sha256, rungs=rungs)
+        self.put_manifest(name, _snapshot_manifest.text_of(manifest).encode("utf-8"))
+        if self.size(name) is None:
+            # it was removed meanwhile, and its manifest is not to come back
+            self.delete(_snapshot_manifest.manifest_path(name))
 
     # -- getting ------------------------------------------------------------------------------------------------------
 

@@ -89,6 +89,10 @@ def fsync_dir(path):
         os.close(descriptor)
 
 
+def text_of(manifest):
+    return json.dumps(dict(manifest, format=FORMAT), sort_keys=True, indent=1) + "\n"
+
+
 def write_manifest(path, manifest):
     """Write the manifest of the snapshot `path` beside it: 0600, on disk when this returns, old or new and never between."""
     target = manifest_path(path)
@@ -96,8 +100,7 @@ def write_manifest(path, manifest):
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump(dict(manifest, format=FORMAT), stream, sort_keys=True, indent=1)
-            stream.write("\n")
+            stream.write(text_of(manifest))
             stream.flush()
             os.fsync(stream.fileno())
         os.rename(temporary, target)
@@ -171,23 +174,30 @@ def failed_rung(manifest):
 def update_manifest(path, lock_timeout=60, sha256=None, **changes):
     """Change what the manifest of a stored snapshot says, under its directory's lock; returns the new one.
 
-    Each of `rungs` replaces the one of its name, and `rung` follows; each entry of `off_site` replaces the one of its remote and file; of
-    all else the whole value is replaced.  sha256: of the file as stored that the changes are about; another one is left alone.
+    sha256: of the file as stored that the changes are about; another one is left alone.
     """
     with DirectoryLock(os.path.dirname(path), lock_timeout):
-        manifest = read_manifest(path)
-        if sha256 and manifest["sha256"] != sha256:
-            raise ManifestError("%s was replaced meanwhile, so nothing was noted in its manifest" % path)
-        if "rungs" in changes:
-            changes["rungs"] = dict(manifest["rungs"] if isinstance(manifest.get("rungs"), dict) else {}, **changes["rungs"])
-            changes["rung"] = highest_rung(changes["rungs"])
-        if "off_site" in changes:
-            new = {(copy["remote"], copy["file"]) for copy in changes["off_site"]}
-            kept = [copy for copy in manifest.get("off_site") or [] if (copy.get("remote"), copy.get("file")) not in new]
-            changes["off_site"] = kept + list(changes["off_site"])
-        manifest.update(changes)
+        manifest = changed(path, read_manifest(path), sha256, **changes)
         write_manifest(path, manifest)
     return manifest
+
+
+def changed(path, manifest, sha256=None, **changes):
+    """A manifest with changes, and ManifestError when it is not that of the file that they are about.
+
+    Each of `rungs` replaces the one of its name, and `rung` follows; each entry of `off_site` replaces the one of its remote and file; of
+    all else the whole value is replaced.
+    """
+    if sha256 and manifest["sha256"] != sha256:
+        raise ManifestError("%s was replaced meanwhile, so nothing was noted in its manifest" % path)
+    if "rungs" in changes:
+        changes["rungs"] = dict(manifest["rungs"] if isinstance(manifest.get("rungs"), dict) else {}, **changes["rungs"])
+        changes["rung"] = highest_rung(changes["rungs"])
+    if "off_site" in changes:
+        new = {(copy["remote"], copy["file"]) for copy in changes["off_site"]}
+        kept = [copy for copy in manifest.get("off_site") or [] if (copy.get("remote"), copy.get("file")) not in new]
+        changes["off_site"] = kept + list(changes["off_site"])
+    return dict(manifest, **changes)
 
 
 def describe(path, digest=None):

@@ -63,7 +63,8 @@ options:
     description:
       - Where the snapshot is off-site, as M(k8s_dr.etcd.etcd_snapshot_ship) has it. Up to O(rung=checksum) it is read where it is, for more
         it is got into O(work_dir) for as long as this takes.
-      - Nothing is noted in the manifest then.
+      - The manifest there is noted in, too. Where rclone writes over what is there (SFTP before rclone 1.63) it is left alone with a warning, since
+        a connection that breaks off then would leave the snapshot with no manifest.
     type: str
   rclone_config:
     description: Path of the configuration of C(rclone), which holds the credentials.
@@ -231,20 +232,22 @@ def is_gone(path, remote):
         return False
 
 
-def record(module, path, manifest, rungs):
+def record(module, path, manifest, rungs, remote):
     """(whether the manifest says it now, or would but for check mode; a diff)"""
     if not rungs or not module.params["record"] or manifest is None:
         return False, {}
     before = manifest.get("rungs") if isinstance(manifest.get("rungs"), dict) else {}
     try:
-        if not module.check_mode:
+        if remote:
+            remote.note(path, manifest["sha256"], rungs, module.check_mode)
+        elif not module.check_mode:
             _snapshot_manifest.update_manifest(path, LOCK_SECONDS, manifest["sha256"], rungs=rungs)
-    except (_snapshot_manifest.ManifestError, _snapshot_manifest.Busy, OSError) as exc:
+    except (_rclone.RcloneError, _snapshot_manifest.ManifestError, _snapshot_manifest.Busy, OSError) as exc:
         # what was found stands all the same
-        module.warn("what was found of %s is not noted in its manifest: %s" % (path, getattr(exc, "strerror", None) or exc))
+        module.warn("what was found of %s is not noted in its manifest: %s" % (remote.path(path) if remote else path, getattr(exc, "strerror", None) or exc))
         return False, {}
     after = dict(before, **rungs)
-    header = _snapshot_manifest.manifest_path(path)
+    header = _snapshot_manifest.manifest_path(remote.path(path) if remote else path)
     diff = {"before_header": header, "after_header": header}
     for side, found in (("before", before), ("after", after)):
         diff[side] = json.dumps({"rung": _snapshot_manifest.highest_rung(found), "rungs": found}, indent=1, sort_keys=True) + "\n"
@@ -277,8 +280,8 @@ def run(module):
     diff = {}
     if found["problem"] and manifest is not None and is_gone(stored, remote):
         found.update(gone=True, failed=None, problem=None)
-    elif not remote:
-        found["recorded"], diff = record(module, path, manifest, rungs)
+    else:
+        found["recorded"], diff = record(module, stored, manifest, rungs, remote)
     found["seconds"] = round(time.monotonic() - started, 2)
     return found, diff
 

@@ -14,7 +14,8 @@ description:
     A snapshot that has its manifest there is therefore whole.
   - The local snapshot is only read, and never removed. What is not verified, or is not what its manifest says, is not sent.
   - With O(directory) it also sends what earlier runs could not.
-  - What is there already is not sent again. What is there and is not what it should be is replaced.
+  - What is there already is not sent again. What is there and is not what it should be, or failed a rung when
+    M(k8s_dr.etcd.etcd_snapshot_drill) tried it there, is replaced.
   - The copy is noted in C(off_site) of the local manifest.
 author:
   - The k8s_dr founders (@k8s-dr)
@@ -119,7 +120,6 @@ waiting:
 """
 
 import os
-import tempfile
 import time
 
 from ansible.module_utils.basic import AnsibleModule
@@ -171,23 +171,11 @@ def find(remote, entry, sizes):
             "%s is another snapshot of the same name (of the host %s, taken at %s); give each cluster a path of its own"
             % (remote.path(name), manifest["host"], manifest["created"])
         )
-    if sizes.get(name) != entry["size"]:
+    if sizes.get(name) != entry["size"] or (manifest and _snapshot_manifest.failed_rung(manifest)):
         return "all"
     if manifest is None or proven_higher(entry, manifest):
         return "manifest"
     return "nothing" if noted(entry, remote.where) else "note"
-
-
-def put_manifest(remote, path):
-    """Send a manifest as it is now, and read it back."""
-    with open(_snapshot_manifest.manifest_path(path), "rb") as stream:
-        text = stream.read()
-    size, name = len(text), os.path.basename(_snapshot_manifest.manifest_path(path))
-    with tempfile.NamedTemporaryFile(prefix="k8s-dr-etcd-") as stream:
-        stream.write(text)
-        stream.flush()
-        # Its name is not that of what is sent, and it may change at any time where it comes from.
-        remote.put(stream.name, size, _rclone.file_digests(stream.name)[1]["sha256"], name=name)
 
 
 def ship(module, remote, entry, step):
@@ -204,7 +192,8 @@ def ship(module, remote, entry, step):
     if step == "all":
         how = remote.put(path, entry["size"], entry["sha256"], module.params["verify"])["verified_by"]
     if step in ("all", "manifest"):
-        put_manifest(remote, path)
+        with open(_snapshot_manifest.manifest_path(path), "rb") as stream:
+            remote.put_manifest(entry["file"], stream.read())
     if step in ("all", "note") or not known:
         note(module, remote, entry, how)
     if step not in ("all", "manifest"):

@@ -503,14 +503,17 @@ def test_what_is_off_site_is_proven_where_it_is_or_after_it_was_got(master, tmp_
     bad.write_bytes(bad.read_bytes()[:-1] + b"!")
     before = {path: path.read_bytes() for path in (tmp_path / "remote").iterdir()}
     off_site = {"remote": str(tmp_path / "remote"), "rclone": rclone, "rclone_config": "/dev/null"}
-    for wanted in ("checksum", "drill"):
-        code, result = drill(good.name, tmp_path / "work", rung=wanted, **off_site)
-        assert (code, result["changed"], result["snapshot"]["rung"]) == (0, False, wanted), result
-        assert result["snapshot"]["path"] == str(good)
-        code, result = drill(bad.name, tmp_path / "work", rung=wanted, **off_site)
-        assert (code, result["snapshot"]["failed"]) == (1, "checksum"), result
-        assert str(tmp_path / "work") not in json.dumps(result["snapshot"])
-    assert before == {path: path.read_bytes() for path in (tmp_path / "remote").iterdir()}
+    for record in (False, True):
+        assert before == {path: path.read_bytes() for path in (tmp_path / "remote").iterdir()}
+        for wanted in ("checksum", "drill"):
+            code, result = drill(good.name, tmp_path / "work", rung=wanted, record=record, **off_site)
+            assert (code, result["changed"], result["snapshot"]["rung"]) == (0, record, wanted), result
+            assert result["snapshot"]["path"] == str(good)
+            code, result = drill(bad.name, tmp_path / "work", rung=wanted, record=record, **off_site)
+            assert (code, result["changed"], result["snapshot"]["failed"]) == (1, record, "checksum"), result
+            assert str(tmp_path / "work") not in json.dumps(result["snapshot"])
+    assert read(good)["rung"] == "drill" and read(bad)["rungs"]["checksum"]["ok"] is False
+    assert {path.name for path in before} | {".lock"} == {path.name for path in (tmp_path / "remote").iterdir()}
     # who cannot get there has learned nothing
     code, result = drill(good.name, tmp_path / "work", **dict(off_site, remote="nowhere:backups"))
     assert code == 1 and "was not proven" in result["msg"] and "snapshot" not in result, result

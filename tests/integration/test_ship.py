@@ -211,6 +211,45 @@ def test_a_damaged_object_is_refused_and_replaced(far, place):
     whole(path, content)
 
 
+@pytest.mark.parametrize("rclone", ["rclone", "rclone-new"])
+def test_what_is_proven_there_is_noted_there(far, kind, place, rclone):
+    def prove(**more):
+        config = far.config(place / "rclone.conf")
+        options = {"path": path.name, "remote": far.where, "rclone_config": config, "rclone": servers.program(rclone), "rung": "checksum"}
+        return harness.run_module("etcd_snapshot_drill", diff=True, **dict(options, **more))
+
+    path = make(place / "local")
+    content = path.read_bytes()
+    assert ship(far, place, rclone, path=path)[0] == 0
+    stored = far.stored(path.name + ".json")
+    before = stored.read_bytes()
+    noted = kind is servers.S3 or rclone == "rclone-new"
+    for check_mode in (True, False):
+        assert stored.read_bytes() == before
+        rc, result = prove(check_mode=check_mode)
+        assert rc == 0 and (result["changed"], result["snapshot"]["recorded"]) == (noted, noted), result
+        assert ("could lose the manifest" in json.dumps(result.get("warnings"))) is not noted, result
+    assert (stored.read_bytes() == before) is not noted
+    if noted:
+        found = json.loads(stored.read_bytes())
+        assert found["rungs"]["checksum"]["ok"] and dict(json.loads(before), rungs=found["rungs"], rung=found["rung"]) == found
+
+    with open(far.stored(path.name), "r+b") as stream:
+        stream.seek(1000)
+        stream.write(b"damage")
+    rc, result = prove()
+    assert rc == 1 and result["snapshot"]["failed"] == "checksum" and result["changed"] == noted, result
+    if noted:
+        # nobody has to read it all to know, and whoever has it whole sends it again
+        rc, result = fetch(far, place, place / "back", rclone)
+        assert rc == 1 and "failed the rung checksum" in result["msg"], result
+        rc, result = ship(far, place, rclone, path=path)
+        assert rc == 0 and result["shipped"][0]["file"] == path.name, result
+        assert far.stored(path.name).read_bytes() == content
+        assert ship(far, place, rclone, path=path)[1]["changed"] is False
+        assert prove()[0] == 0
+
+
 def test_what_is_damaged_here_is_not_sent(far, place):
     path = make(place / "local")
     path.write_bytes(os.urandom(300000))

@@ -73,7 +73,7 @@ elif argv[0] == "deletefile":
         die(4, "far: object not found")
     os.unlink(there(plain[0]))
 elif argv[0] == "listremotes":
-    print("far:  memory")
+    print("far:  " + (open(store + ".type").read() if os.path.exists(store + ".type") else "memory"))
 else:
     die(1, "unknown command")
 """
@@ -305,3 +305,41 @@ def test_removing_twice_is_removing_once(far):
 def test_time_grows_with_size():
     assert _rclone.budget(0) == 600
     assert _rclone.budget(10**9) > 10000
+
+
+RUNGS = {"checksum": {"at": "2026-01-03T03:04:05Z", "ok": True, "seconds": 0.1, "problem": None}}
+
+
+def test_what_was_found_is_noted_there(far):
+    store, remote = far
+    (store.parent / "store.type").write_text("s3")
+    store_snapshot(store)
+    sha256 = digest(b"snapshot")
+    before = (store / (NAME + ".json")).read_bytes()
+    remote.note(NAME, sha256, RUNGS, check_mode=True)
+    with pytest.raises(_rclone._snapshot_manifest.ManifestError, match="was replaced meanwhile"):
+        remote.note(NAME, digest(b"another"), RUNGS)
+    assert (store / (NAME + ".json")).read_bytes() == before
+    remote.note(NAME, sha256, RUNGS)
+    found = remote.manifest(NAME)
+    assert (found["rungs"], found["rung"], found["sha256"]) == (RUNGS, "checksum", sha256)
+
+
+def test_a_manifest_that_could_be_lost_is_left_alone(far):
+    store, remote = far
+    store_snapshot(store)
+    for check_mode in (True, False):
+        with pytest.raises(_rclone.RcloneError, match="could lose the manifest"):
+            remote.note(NAME, digest(b"snapshot"), RUNGS, check_mode)
+    assert "rungs" not in remote.manifest(NAME)
+
+
+def test_what_was_removed_meanwhile_does_not_come_back(far):
+    store, remote = far
+    (store.parent / "store.type").write_text("s3")
+    store_snapshot(store)
+    (store / NAME).unlink()
+    remote.note(NAME, digest(b"snapshot"), RUNGS)
+    assert list(store.iterdir()) == []
+    with pytest.raises(_rclone._snapshot_manifest.ManifestError, match="no manifest any more"):
+        remote.note(NAME, digest(b"snapshot"), RUNGS)
