@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
+import fcntl
 import hashlib
 import io
 import os
 import re
-import select
 import shutil
 import signal
 import subprocess
@@ -37,6 +38,10 @@ SNAPSHOT = "snapshot.db"
 NAME = re.compile(r"^(?!.*(^|/)\.\.?(/|$))[^/\0][^\0]*[^/\0]$")
 _CHUNK = 1024 * 1024
 _PR_SET_PDEATHSIG = 1
+# fcntl has it from Python 3.10 on
+_F_SETPIPE_SZ = 1031
+_SYNC_FILE_RANGE_WRITE = 2
+_STRETCH = 32 * 1024 * 1024
 _PACKAGES = {"age": "age", "zstd": "zstd"}
 
 
@@ -215,57 +220,81 @@ def _names(recipients):
 
 def _pipe(commands, source, target, timeout, limit=None):
     """Send a file through programs into another one, that is 0600 and on disk when this returns.  limit: bytes that must not be exceeded."""
-    size, digest = 0, hashlib.sha256()
+    size, begun, digest = 0, 0, hashlib.sha256()
     deadline = None if timeout is None else time.monotonic() + timeout
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with contextlib.ExitStack() as stack:
-        out = stack.enter_context(os.fdopen(descriptor, "wb"))
+        out = stack.enter_context(os.fdopen(descriptor, "r+b", buffering=0))
         stream = stack.enter_context(open(source, "rb"))
         running = []
         for command in commands:
-            program = stack.enter_context(_Program(command, stream))
+            # The last one writes the file itself, and it is read here behind it: what goes through this process is slower.
+            program = stack.enter_context(_Program(command, stream, out if command is commands[-1] else subprocess.PIPE))
             # that program alone reads it from now on, and is told when the one before ends
             stream.close()
             stream = program.stdout
             running.append(program)
-        while True:
-            chunk = _read(stream, deadline)
-            if not chunk:
-                break
+        for chunk in _follow(running[-1], out.fileno(), deadline) if running else iter(lambda: stream.read(_CHUNK), b""):
             size += len(chunk)
             if limit is not None and size > limit:
                 raise SealError("%s holds more than the snapshot that was sealed" % source, "corrupt")
             digest.update(chunk)
-            out.write(chunk)
-        _judge(running, source)
-        out.flush()
+            if not running:
+                out.write(chunk)
+            if size - begun >= _STRETCH:
+                _begin_writing(out.fileno(), begun, size - begun)
+                begun = size
+        _judge(running, source, target)
         os.fsync(out.fileno())
     return {"size": size, "sha256": digest.hexdigest()}
 
 
-def _read(stream, deadline):
-    """What comes next, empty at the end; SealError when it does not come in time."""
-    if deadline is not None and not select.select([stream], [], [], max(0, deadline - time.monotonic()))[0]:
-        raise SealError("it was not done in time")
-    return os.read(stream.fileno(), _CHUNK)
+def _begin_writing(descriptor, start, size):
+    """Have the kernel begin to write a part of a file to the disk, or nothing would be there when the end is waited for."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).sync_file_range(descriptor, ctypes.c_int64(start), ctypes.c_int64(size), ctypes.c_uint(_SYNC_FILE_RANGE_WRITE))
+
+
+def _follow(program, descriptor, deadline):
+    """What a program writes to a file, until it has ended; SealError when it does not in time."""
+    size = 0
+    while True:
+        # asked before the last look, or what comes in between would be missed
+        ended = program.has_ended()
+        while True:
+            # the program writes at the offset of this same descriptor, which pread leaves alone
+            chunk = os.pread(descriptor, _CHUNK, size)
+            if not chunk:
+                break
+            size += len(chunk)
+            yield chunk
+        if ended:
+            return
+        if deadline is not None and time.monotonic() > deadline:
+            raise SealError("it was not done in time")
+        time.sleep(0.005)
 
 
 class _Program:
     """One program of a pipe; a context that does not outlive its block."""
 
-    def __init__(self, command, stdin):
+    def __init__(self, command, stdin, stdout):
         self.name = os.path.basename(command[0])
         self._words = tempfile.TemporaryFile()
         self._process = subprocess.Popen(  # pylint: disable=ansible-bad-function,subprocess-popen-preexec-fn
             command,
             stdin=stdin,
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=self._words,
             cwd="/",
             start_new_session=True,
             preexec_fn=_before_exec,  # noqa: PLW1509 - modules have one thread
         )
         self.stdout = self._process.stdout
+        if self.stdout:
+            # Programs that wait for each other less often; an ordinary pipe does as well.
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(self.stdout, _F_SETPIPE_SZ, _CHUNK)
 
     def __enter__(self):
         return self
@@ -274,8 +303,12 @@ class _Program:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
-        self.stdout.close()
+        if self.stdout:
+            self.stdout.close()
         self._words.close()
+
+    def has_ended(self):
+        return self._process.poll() is not None
 
     def end(self):
         """(exit code, what it said)"""
@@ -286,13 +319,15 @@ class _Program:
         return code, " ".join(line.strip() for line in lines if "report unexpected" not in line)[:300].strip()
 
 
-def _judge(running, source):
+def _judge(running, source, target):
     """SealError about the program that failed first in truth: one whose reader is gone ends by a signal and has nothing to say."""
     ended = [(program.name, *program.end()) for program in running]
     failed = [one for one in ended if one[1] != 0]
     if not failed:
         return
     name, code, words = next((one for one in failed if one[1] > 0), failed[0])
+    if "no space left" in words.lower():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), target)
     if "no identity matched" in words:
         raise SealError("%s is not encrypted to the private key that was given" % source, "identity")
     if name == "age" and re.search(r"identity|private key", words):

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tarfile
@@ -20,6 +21,7 @@ import harness
 import pytest
 import servers
 from ansible_collections.k8s_dr.etcd.plugins.module_utils import _seal
+from story import blocks_of
 from test_drill import IN_A_SECRET, SECRET, change, copy, drill, hide, hosts_with, manifest_of, master, read  # noqa: F401
 from test_snapshot_role import VERSION, play
 
@@ -134,9 +136,37 @@ def test_a_program_that_is_not_there(monkeypatch, key):
         _seal.check("none", [key.recipient])
 
 
-def test_a_full_disk_is_told(plain, key):
-    with pytest.raises(OSError, match="No space left"):
-        _seal.seal(str(plain), "/dev/full", "none", [key.recipient])
+def test_the_pages_commands(plain, tmp_path):
+    """What docs/sealing.md has for whoever has only the two programs, as it is printed there."""
+    pages = [blocks_of("docs/sealing.md", "Keys"), blocks_of("docs/sealing.md", "What a new cluster would need"), blocks_of("docs/sealing.md", "Restoring")]
+    [[making], [unpacking], [_playbook, opening]] = pages
+
+    def typed(block):
+        command = "\n".join(line[2:] for line in block.splitlines() if line.startswith("$ "))
+        return subprocess.run(["bash", "-e", "-o", "pipefail", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    said = typed(making)
+    recipient = re.search(r"^Public key: (\S+)$", said.stdout + said.stderr, re.MULTILINE).group(1)
+    _seal.seal(str(plain), str(tmp_path / "etcd-cp1-20260102T030405Z.db.zst.age"), "zstd", [recipient])
+    assert typed(opening).stdout.split()[0] == digest(plain)
+    (tmp_path / "ca.crt").write_text("of the cluster")
+    _seal.pack(str(plain), str(tmp_path / "bundle"), {"pki/ca.crt": str(tmp_path / "ca.crt")})
+    _seal.seal(str(tmp_path / "bundle"), str(tmp_path / "etcd-cp1-20260102T030405Z.tar.zst.age"), "zstd", [recipient])
+    typed(unpacking)
+    assert digest(tmp_path / "snapshot.db") == digest(plain) and (tmp_path / "pki/ca.crt").read_text() == "of the cluster"
+
+
+@pytest.mark.parametrize("compression, encrypted", [("none", True), ("zstd", True), ("zstd", False)])
+def test_a_full_disk_is_told(plain, key, tmp_path, compression, encrypted):
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(small)], check=True)
+    try:
+        with pytest.raises(OSError, match="No space left") as raised:
+            _seal.seal(str(plain), str(small / "sealed"), compression, [key.recipient] * encrypted)
+        assert raised.value.filename == str(small / "sealed")
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
 
 
 # ---- the modules, with a real etcd
