@@ -14,6 +14,7 @@ import testinfra
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "tests" / "tools"))
 
+from elsewhere import far, key  # noqa: F401
 from story import Cluster
 
 

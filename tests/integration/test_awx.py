@@ -1,0 +1,153 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""docs/awx/controller.yml, held against what AWX's own modules accept and against this collection's roles and playbooks."""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+import re
+
+import harness
+import pytest
+import servers
+import yaml
+from jinja2.nativetypes import NativeEnvironment
+
+KINDS = {
+    "controller_execution_environments": "execution_environment",
+    "controller_projects": "project",
+    "controller_inventories": "inventory",
+    "controller_credential_types": "credential_type",
+    "controller_templates": "job_template",
+    "controller_workflows": "workflow_job_template",
+    "controller_schedules": "schedule",
+}
+TYPES = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}
+
+
+class Loader(yaml.SafeLoader):
+    """As Ansible reads it."""
+
+
+Loader.add_constructor("!unsafe", lambda loader, node: loader.construct_scalar(node))
+
+
+def render(value, names):
+    """The value with this file's own variables put in."""
+    if isinstance(value, dict):
+        # what AWX itself is to render
+        return {key: value[key] if key == "injectors" else render(value[key], names) for key in value}
+    if isinstance(value, list):
+        return [render(one, names) for one in value]
+    return NativeEnvironment().from_string(value).render(names) if isinstance(value, str) and "{{" in value else value
+
+
+@pytest.fixture(scope="module")
+def defined():
+    text = (harness.ROOT / "docs/awx/controller.yml").read_text(encoding="utf-8")
+    found = yaml.load(text, Loader)  # noqa: S506 - a SafeLoader
+    return render(found, {name: value for name, value in found.items() if name.startswith("k8s_dr_")})
+
+
+@pytest.fixture(scope="module")
+def accepted():
+    """{module: its options}, from the documentation of the modules with which AWX is configured."""
+    directory = pathlib.Path(servers.program("awx.awx"))
+
+    def options(module):
+        for node in ast.parse((directory / (module + ".py")).read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and node.targets[0].id == "DOCUMENTATION":
+                return yaml.safe_load(node.value.value)["options"]
+        raise AssertionError(module)
+
+    return {module: options(module) for module in [*KINDS.values(), "workflow_job_template_node"]}
+
+
+def role_options():
+    found = {}
+    for path in (harness.ROOT / "roles").glob("*/meta/argument_specs.yml"):
+        for spec in yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"].values():
+            found.update(spec["options"])
+    return found
+
+
+def check(what, given, options):
+    assert set(given) <= set(options), (what, set(given) - set(options))
+    assert all(name in given for name, option in options.items() if option.get("required")), what
+    for name, value in given.items():
+        kind = TYPES[options[name].get("type", "str")]
+        assert isinstance(value, kind), (what, name, value)
+        assert "choices" not in options[name] or value in options[name]["choices"], (what, name, value)
+
+
+def test_awx_accepts_every_field(defined, accepted):
+    assert {name for name in defined if name.startswith("controller_")} == set(KINDS)
+    for name, module in KINDS.items():
+        assert defined[name], name
+        for one in defined[name]:
+            # which infra.aap_configuration makes nodes of
+            nodes = one.pop("simplified_workflow_nodes", [])
+            check((name, one["name"]), one, accepted[module])
+            for node in nodes:
+                given = dict(node, workflow_job_template=one["name"])
+                check((name, one["name"], node["identifier"]), given, accepted["workflow_job_template_node"])
+            one.update({"simplified_workflow_nodes": nodes} if nodes else {})
+
+
+def test_every_playbook_is_a_job(defined):
+    playbooks = {"playbooks/" + path.name for path in (harness.ROOT / "playbooks").glob("*.yml")}
+    assert {one["playbook"] for one in defined["controller_templates"]} == playbooks
+
+
+def test_every_name_is_the_name_of_something(defined):
+    names = {kind: [one["name"] for one in defined[kind]] for kind in KINDS}
+    assert all(len(found) == len(set(found)) for found in names.values()), names
+    for job in defined["controller_templates"]:
+        assert job["project"] in names["controller_projects"] and job["inventory"] in names["controller_inventories"]
+        assert job["execution_environment"] in names["controller_execution_environments"]
+    for workflow in defined["controller_workflows"]:
+        nodes = workflow["simplified_workflow_nodes"]
+        for node in nodes:
+            assert node["unified_job_template"] in names["controller_templates"]
+            assert set(node.get("success_nodes", [])) <= {other["identifier"] for other in nodes}
+    for schedule in defined["controller_schedules"]:
+        assert schedule["unified_job_template"] in names["controller_templates"] + names["controller_workflows"]
+        assert re.fullmatch(r"DTSTART;TZID=\S+:\d{8}T\d{6} RRULE:FREQ=\S+", schedule["rrule"])
+
+
+def test_what_jobs_are_given_are_options_of_roles(defined):
+    options = role_options()
+    for job in defined["controller_templates"]:
+        assert set(job.get("extra_vars", {})) <= set(options), job["name"]
+    for kind in defined["controller_credential_types"]:
+        fields = {field["id"] for field in kind["inputs"]["fields"]}
+        assert set(kind["injectors"]["extra_vars"]) <= set(options) and all(field.get("secret") for field in kind["inputs"]["fields"])
+        # a secret is in a file and nowhere else
+        assert not any(re.search(r"{{ *%s *}}" % field, value) for field in fields for value in kind["injectors"]["extra_vars"].values())
+        assert {name.removeprefix("template.") for name in kind["injectors"]["file"]} == fields
+
+
+def test_the_answers_of_surveys_are_of_the_right_type(defined):
+    options = role_options()
+    surveys = [(job, job["survey_spec"]["spec"]) for job in defined["controller_templates"] if "survey_spec" in job]
+    assert surveys and all(job["survey_enabled"] for job, _questions in surveys)
+    for job, questions in surveys:
+        for question in questions:
+            what, option = (job["name"], question["variable"]), options[question["variable"]]
+            if question["type"] == "integer":
+                assert option["type"] == "int" and question["min"] <= question["default"] <= question["max"], what
+            elif question["type"] == "multiplechoice":
+                assert question["choices"] == (["false", "true"] if option["type"] == "bool" else option["choices"]), what
+                assert question["default"] in question["choices"], what
+            else:
+                assert question["type"] == "text" and option["type"] in ("str", "path") and option.get("default", "") == question["default"], what
+
+
+def test_nothing_waits_for_a_terminal(defined):
+    """A restore asks its one question in the survey, and says no unless it is answered."""
+    restores = [job for job in defined["controller_templates"] if job["playbook"] == "playbooks/restore.yml" and job["job_type"] == "run"]
+    answers = [question for job in restores for question in job["survey_spec"]["spec"] if question["variable"] == "etcd_restore_confirm"]
+    assert len(answers) == len(restores) == 1 and answers[0]["default"] == "false"
