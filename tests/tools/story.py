@@ -10,11 +10,18 @@ import collections
 import re
 import time
 
-from cluster import Sandbox, wait_for
+from cluster import ROOT, Sandbox, wait_for
 
 DATA = "/var/lib/etcd"
 NAMESPACE = "molecule"
 Transaction = collections.namedtuple("Transaction", "path id state")
+
+
+def blocks_of(page, heading):
+    """The commands of a page of the documentation, below that heading."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    [section] = [part for part in re.split(r"^## ", text, flags=re.MULTILINE) if part.startswith(heading + "\n")]
+    return re.findall(r"^```(?:sh|console)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
 
 
 class Cluster(Sandbox):

@@ -12,10 +12,12 @@ then does what misfortune would do.
 from __future__ import annotations
 
 import os
+import re
 import signal
 
 import pytest
 from cluster import wait_for
+from story import blocks_of
 
 # $t is the directory of the restore that is running: the one that was not there before
 WATCH = """
@@ -94,9 +96,13 @@ def test_a_rollback_script_at_the_console_is_enough(cluster, before, interrupt):
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
-    script = cluster.transactions()[-1].path + "/rollback"
+    left = cluster.transactions()[-1]
+    looking, going_back = blocks_of("docs/restore.md", "Something went wrong")
+    assert "etcd-restore-" in cluster.run("cp1", "bash", "-e", stdin=looking)
+    going_back = re.sub(r"^ID=\S+", "ID=" + os.path.basename(left.path), going_back, flags=re.MULTILINE)
     for dummy in range(2):
-        print(cluster.run("cp1", script, timeout=300))
+        printed = cluster.run("cp1", "bash", "-e", stdin=going_back, timeout=300)
+        assert left.path in printed, printed
     assert_as_before(cluster, before)
 
 

@@ -1,0 +1,205 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whatever a page tells an operator to type exists and is taken as it is written, or the page says in a comment why no test types it:
+
+    <!-- not run: a machine that joins for good is in molecule/ha/tests/test_three_control_planes.py -->
+
+Playbooks are given to ansible-playbook with all their options, and their variables to the roles' own specifications; commands by hand are run by the test
+that EXECUTED names.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PAGES = sorted(path for pattern in ("*.md", "docs/*.md", "roles/*/README.md", "tests/sandbox/*.md", "bench/*.md") for path in ROOT.glob(pattern))
+# Where a test runs what is below a heading of a page; it names both.
+EXECUTED = {
+    ("docs/worst-day.md", "E: nothing is left"): "molecule/default/tests/test_8_off_site.py",
+    ("docs/worst-day.md", "By hand"): "molecule/default/tests/test_7_by_hand.py",
+    ("docs/restore.md", "Something went wrong"): "molecule/default/tests/test_5_failures.py",
+    ("docs/sealing.md", "Keys"): "tests/integration/test_seal.py",
+    ("docs/sealing.md", "What a new cluster would need"): "tests/integration/test_seal.py",
+    ("docs/sealing.md", "Restoring"): "tests/integration/test_seal.py",
+}
+PROGRAMS = {
+    *("ansible-playbook", "ansible-galaxy", "ansible-builder", "make", "pre-commit", "git"),
+    *("kubectl", "kubeadm", "systemctl", "cat", "age", "age-keygen", "sha256sum", "rclone"),
+}
+NOT_RUN = re.compile(r"<!-- not run: (.{20,}) -->")
+Block = collections.namedtuple("Block", "page heading line language text excuse")
+
+
+def blocks_in(page):
+    """Everything on a page that is set as code: between fences, or indented below an empty line."""
+    found, heading, excuse, fence, inside = [], "", None, None, []
+    lines = [*page.read_text(encoding="utf-8").splitlines(), ""]
+    indented = None
+    for number, line in enumerate(lines, 1):
+        bare = line.strip()
+        if fence is not None:
+            if bare == "```":
+                found.append(Block(str(page.relative_to(ROOT)), heading, number, fence, "\n".join(inside), excuse))
+                fence, inside, excuse = None, [], None
+            else:
+                inside.append(line)
+            continue
+        if bare.startswith("```"):
+            fence = bare[3:]
+            continue
+        if indented is not None and not line.startswith(indented):
+            found.append(Block(str(page.relative_to(ROOT)), heading, number, "", "\n".join(one[len(indented) :] for one in inside), excuse))
+            indented, inside, excuse = None, [], None
+        if indented is None and line.startswith("    ") and not lines[number - 2].strip() and not re.match(r"\s+([-*]|\d+\.) ", line):
+            indented = line[: len(line) - len(line.lstrip())]
+        if indented is not None:
+            inside.append(line)
+            continue
+        if line.startswith("## "):
+            heading = line[3:]
+        if bare:
+            match = NOT_RUN.search(line)
+            excuse = match.group(1) if match else None
+    return found
+
+
+BLOCKS = [block for page in PAGES for block in blocks_in(page)]
+
+
+def commands_of(block):
+    """The lines of a block that somebody would type, without a prompt; [] for one that shows something else."""
+    typed = []
+    for line in block.text.replace("\\\n", "").splitlines():
+        match = re.match(r"(?:\$ |\w+# )?((\S+).*)", line)
+        if not match or (block.language == "console" and not line.startswith("$ ")):
+            continue
+        if block.language in ("sh", "console") or match.group(2) in PROGRAMS:
+            typed.append(match.group(1))
+    return typed
+
+
+TYPED = [(block, command) for block in BLOCKS for command in commands_of(block)]
+# and in the middle of a sentence
+TYPED += [
+    (Block(str(page.relative_to(ROOT)), "", 0, "", command, None), command)
+    for page in PAGES
+    for command in re.findall(r"`(ansible-playbook [^`]+)`", page.read_text(encoding="utf-8").replace("\n", " "))
+    if "NAME" not in command
+]
+PLAYED = sorted({command.partition(" #")[0].strip() for _block, command in TYPED if command.startswith("ansible-playbook ") and not _block.excuse})
+
+
+def options():
+    """{variable: its specification} of all roles, as Ansible's own validator takes it."""
+    found = {"k8s_dr_hosts": {"type": "str"}}
+    for path in ROOT.glob("roles/*/meta/argument_specs.yml"):
+        for spec in yaml.safe_load(path.read_text())["argument_specs"].values():
+            for name, option in spec["options"].items():
+                found[name] = {key: value for key, value in option.items() if key in ("type", "elements", "choices")}
+    return found
+
+
+OPTIONS = options()
+
+
+def why_not(variables):
+    """What the roles would say to variables; empty when they would take them."""
+    unknown = [name for name in variables if name not in OPTIONS]
+    if unknown:
+        return "no role has %s" % ", ".join(unknown)
+    return "; ".join(ArgumentSpecValidator({name: OPTIONS[name] for name in variables}).validate(variables).error_messages)
+
+
+def test_there_is_something_to_test():
+    """A parser that finds nothing finds no fault either."""
+    assert len(BLOCKS) > 60 and len(PLAYED) > 40 and sum(block.language == "sh" for block in BLOCKS) >= 8
+
+
+@pytest.mark.parametrize("command", PLAYED)
+def test_ansible_takes_the_command(command, tmp_path):
+    words = shlex.split(command.replace("$PWD", str(tmp_path)))
+    given, rest = {}, []
+    words = iter(words[1:])
+    for word in words:
+        if word == "-e":
+            value = next(words)
+            given.update(json.loads(value) if value.startswith("{") else dict([value.split("=", 1)]))
+        elif word == "-i":
+            next(words)
+        else:
+            rest.append(word)
+    assert why_not(given) == ""
+    [playbook] = [word for word in rest if re.fullmatch(r"k8s_dr\.etcd\.\w+|\w+\.yml", word)]
+    path = ROOT / "playbooks" / (playbook.removeprefix("k8s_dr.etcd.").removesuffix(".yml") + ".yml")
+    assert path.exists(), "there is no such playbook"
+    rest.remove(playbook)
+    limit = rest[rest.index("-l") + 1].split(",") if "-l" in rest else []
+    inventory = tmp_path / "inventory.yml"
+    inventory.write_text(yaml.safe_dump({"control_plane": {"hosts": {name: {} for name in ("cp1", "cp2", "cp3", "drillhost")}}}))
+    env = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    argv = [str(pathlib.Path(sys.executable).with_name("ansible-playbook")), "-i", inventory, path, "--list-hosts", "-e", json.dumps(given), *rest]
+    process = subprocess.run(argv, cwd=ROOT / "playbooks", env=env, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert all(re.search(r"^ +%s$" % name, process.stdout, re.MULTILINE) for name in limit), process.stdout
+
+
+@pytest.mark.parametrize(("block", "command"), TYPED, ids=["%s: %s" % (block.page, command[:60]) for block, command in TYPED])
+def test_every_command_is_run_or_says_why_not(block, command):
+    if block.excuse or command.startswith("ansible-playbook "):
+        return
+    if command.startswith("make "):
+        target = shlex.split(command, comments=True)[1]
+        assert re.search(r"^%s:" % re.escape(target), (ROOT / "Makefile").read_text(), re.MULTILINE), "the Makefile has no %s" % target
+        return
+    where = EXECUTED.get((block.page, block.heading))
+    assert where, "%s, line %d: no test runs this, and no <!-- not run: ... --> above it says why" % (block.page, block.line)
+
+
+@pytest.mark.parametrize(("page", "heading"), EXECUTED)
+def test_what_is_said_to_run_it_names_it(page, heading):
+    assert 'blocks_of("%s", "%s")' % (page, heading) in (ROOT / EXECUTED[page, heading]).read_text()
+    assert any(block.page == page and block.heading == heading for block in BLOCKS)
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "yaml"], ids=lambda block: "%s:%d" % (block.page, block.line))
+def test_variables_are_those_of_the_roles(block):
+    def look(value):
+        if isinstance(value, dict):
+            ours = {key: one for key, one in value.items() if str(key).startswith(("etcd_", "k8s_dr_", "cluster_validate_")) and "{{" not in str(one)}
+            assert why_not(ours) == "", ours
+            for one in value.values():
+                look(one)
+        elif isinstance(value, list):
+            for one in value:
+                look(one)
+
+    look(yaml.safe_load(block.text))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _hash, anchor = target.partition("#")
+        other = (page.parent / path).resolve() if path else page
+        assert other.exists(), target
+        if anchor and other.suffix == ".md":
+            headings = re.findall(r"^#+ (.+)$", other.read_text(encoding="utf-8"), re.MULTILINE)
+            anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+            assert anchor in anchors, "%s has no heading for #%s" % (path or page.name, anchor)
