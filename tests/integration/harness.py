@@ -16,6 +16,7 @@ one directory of binaries per version, otherwise tests/sandbox/etcd is asked for
 
 from __future__ import annotations
 
+import atexit
 import base64
 import ctypes
 import functools
@@ -30,11 +31,16 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
+
+from ansible import module_utils
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 COLLECTIONS = ROOT / "playbooks" / "collections"
 VERSIONS = os.environ.get("ETCD_VERSIONS", "3.4 3.5").split()
+# The Python of a managed node, when the modules are to be run by another one than the tests.
+MODULE_PYTHON = os.environ.get("MODULE_PYTHON", "")
 
 
 class Unavailable(Exception):
@@ -78,16 +84,29 @@ def restore(version, snapshot, data_dir, *flags, timeout=60):
     return subprocess.run(command, capture_output=True, text=True, errors="replace", env=clean_environment(), timeout=timeout, check=False)
 
 
+@functools.lru_cache(maxsize=None)
+def module_path():
+    """Where a module finds what it imports: this collection, and of Ansible what would be sent with it."""
+    if not MODULE_PYTHON:
+        return str(COLLECTIONS)
+    sent = tempfile.mkdtemp(prefix="k8s-dr-module-path-")
+    atexit.register(shutil.rmtree, sent, ignore_errors=True)
+    os.mkdir(os.path.join(sent, "ansible"))
+    pathlib.Path(sent, "ansible", "__init__.py").touch()
+    os.symlink(os.path.dirname(module_utils.__file__), os.path.join(sent, "ansible", "module_utils"))
+    return os.pathsep.join([str(COLLECTIONS), sent])
+
+
 def run_module(module, check_mode=False, diff=False, environment=None, cwd=None, limit=120, **args):
     """Run a module of this collection as Ansible does on a managed node, without the controller, for `limit` seconds: (return code, result)."""
     args = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in args.items()}
     args.update(_ansible_check_mode=check_mode, _ansible_diff=diff)
     process = subprocess.run(
-        [sys.executable, str(ROOT / "plugins" / "modules" / (module + ".py"))],
+        [MODULE_PYTHON or sys.executable, str(ROOT / "plugins" / "modules" / (module + ".py"))],
         input=json.dumps({"ANSIBLE_MODULE_ARGS": args}),
         capture_output=True,
         text=True,
-        env=dict(os.environ, PYTHONPATH=str(COLLECTIONS), PYTHONDONTWRITEBYTECODE="1", **(environment or {})),
+        env=dict(os.environ, PYTHONPATH=module_path(), PYTHONDONTWRITEBYTECODE="1", **(environment or {})),
         cwd=cwd,
         timeout=limit,
         check=False,
@@ -102,7 +121,7 @@ def ansible(module, *more, environment=None, limit=120, **args):
     """Run a module through the real `ansible` on localhost: (return code, result)."""
     args = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in args.items()}
     command = [os.path.join(os.path.dirname(sys.executable), "ansible"), "localhost", "-i", "localhost,", "-c", "local"]
-    command += ["-e", "ansible_python_interpreter=" + sys.executable, "-m", "k8s_dr.etcd." + module, "-a", json.dumps(args)] + list(more)
+    command += ["-e", "ansible_python_interpreter=" + (MODULE_PYTHON or sys.executable), "-m", "k8s_dr.etcd." + module, "-a", json.dumps(args)] + list(more)
     env = dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(COLLECTIONS), ANSIBLE_STDOUT_CALLBACK="ansible.builtin.minimal", ANSIBLE_NOCOLOR="1")
     env.update(environment or {})
     process = subprocess.run(command, capture_output=True, text=True, env=env, timeout=limit, check=False)

@@ -148,20 +148,23 @@ class Sandbox:
 
     # -- playbooks ------------------------------------------------------------------------------------------------
 
-    def playbook(self, name, *args, check=True, background=False, core=None):
+    def playbook(self, name, *args, check=True, background=False, core=None, collections=None):
         """Run a playbook of the collection as an operator in playbooks/ would, with nobody at a terminal.
 
-        `core` is another version of ansible-core than the tests' own, as "2.17".
+        `core` is another version of ansible-core than the tests' own, as "2.17"; `collections` a directory that the collection was installed into: it is run
+        from there, and not from the checkout.
         """
         argv = [str(pathlib.Path(sys.executable).with_name("ansible-playbook"))]
         if core:
             argv = [str(ROOT / "tests/tools/venv"), "core-" + core, "ansible-playbook"]
-        argv += ["-i", str(self.inventory), name, *args]
+        argv += ["-i", str(self.inventory), "k8s_dr.etcd." + name.removesuffix(".yml") if collections else name, *args]
         if name in ("restore.yml", "rollback.yml") and not any("etcd_restore_report_dir=" in arg for arg in args):
             argv += ["-e", "etcd_restore_report_dir=%s" % RESTORES]
         env = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
         env.update(ANSIBLE_NOCOLOR="1", ANSIBLE_FORCE_COLOR="0", PYTHONUNBUFFERED="1", LC_ALL="C.UTF-8")
-        how = {"cwd": ROOT / "playbooks", "env": env, "stdin": subprocess.DEVNULL, "text": True}
+        if collections:
+            env["ANSIBLE_COLLECTIONS_PATH"] = str(collections)
+        how = {"cwd": collections or ROOT / "playbooks", "env": env, "stdin": subprocess.DEVNULL, "text": True}
         if background:
             return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, **how)
         print("$ ansible-playbook %s %s" % (name, " ".join(args)), flush=True)

@@ -9,6 +9,8 @@ The first stage that fails ends it; with KEEP_GOING=1 the others run all the sam
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import os
 import pathlib
 import shutil
@@ -20,6 +22,9 @@ import xml.etree.ElementTree as ET
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 REPORTS = ROOT / "reports"
 STAGES = ("lint", "unit", "build", "integration", "sanity", "sandbox", "molecule", "faults")
+# Two clusters that mostly wait: what they print is shown one after the other.
+TOGETHER = ("molecule", "faults")
+WRITES = {"molecule": "molecule-default.xml", "faults": "molecule-faults.xml"}
 
 
 def counts(files):
@@ -36,28 +41,51 @@ def counts(files):
     return [passed, failed, skipped]
 
 
+def run(stage, log=None):
+    """(stage, exit code, seconds, [passed, failed, skipped])"""
+    start = time.monotonic()
+    command = ["make", "--no-print-directory", stage]
+    code = subprocess.run(command, cwd=ROOT, check=False, stdout=log, stderr=subprocess.STDOUT if log else None).returncode
+    seconds = time.monotonic() - start
+    result = counts(sorted(REPORTS.glob(WRITES.get(stage, stage + "*.xml"))))
+    if not any(result):  # a stage that is one check in itself
+        result = [0, 1, 0] if code else [1, 0, 0]
+    elif code and not result[1]:
+        result[1] = 1  # it died without a test that failed
+    return stage, code, seconds, result
+
+
+def run_together(stages):
+    """The rows of several stages, of which the first prints as it goes."""
+    with contextlib.ExitStack() as stack:
+        logs = [None] + [stack.enter_context(open(REPORTS / (stage + ".log"), "w+")) for stage in stages[1:]]
+        with concurrent.futures.ThreadPoolExecutor(len(stages)) as pool:
+            running = [pool.submit(run, stage, log) for stage, log in zip(stages, logs)]
+        for stage, log in zip(stages[1:], logs[1:]):
+            log.seek(0)
+            print("\n===== %s, meanwhile" % stage, flush=True)
+            shutil.copyfileobj(log, sys.stdout)
+            sys.stdout.flush()
+        return [one.result() for one in running]
+
+
 def main():
     """Run the stages."""
     stages = os.environ.get("STAGES", "").split() or STAGES
     keep_going = os.environ.get("KEEP_GOING", "") not in ("", "0")
     shutil.rmtree(REPORTS, ignore_errors=True)
     REPORTS.mkdir()
-    rows = []
+    begun, rows = time.monotonic(), []
+    together = [stage for stage in stages if stage in TOGETHER]
     for stage in stages:
+        if stage in [row[0] for row in rows]:
+            continue
         if not keep_going and any(row[1] for row in rows):
             rows.append((stage, None, 0, [0, 0, 0]))
             continue
-        print("\n===== %s" % stage, flush=True)
-        before = set(REPORTS.glob("**/*.xml"))
-        start = time.monotonic()
-        code = subprocess.run(["make", "--no-print-directory", stage], cwd=ROOT, check=False).returncode
-        seconds = time.monotonic() - start
-        result = counts(sorted(set(REPORTS.glob("**/*.xml")) - before))
-        if not any(result):  # a stage that is one check in itself
-            result = [0, 1, 0] if code else [1, 0, 0]
-        elif code and not result[1]:
-            result[1] = 1  # it died without a test that failed
-        rows.append((stage, code, seconds, result))
+        group = together if stage in together else [stage]
+        print("\n===== %s" % " and ".join(group), flush=True)
+        rows += run_together(group)
 
     print("\n%-14s %8s %8s %8s %8s" % ("stage", "seconds", "passed", "failed", "skipped"))
     for stage, code, seconds, result in rows:
@@ -65,7 +93,7 @@ def main():
             print("%-14s %8s" % (stage, "not run"))
         else:
             print("%-14s %8.0f %8d %8d %8d" % (stage, seconds, *result))
-    print("%-14s %8.0f" % ("all", sum(row[2] for row in rows)))
+    print("%-14s %8.0f" % ("all", time.monotonic() - begun))
     failed = any(row[1] or row[3][1] for row in rows)
     print("%d passed, %d failed, %d skipped" % tuple(sum(row[3][i] for row in rows) for i in range(3)), flush=True)
     return 1 if failed else 0
