@@ -11,7 +11,7 @@ reports := $(CURDIR)/reports
 collections := $(CURDIR)/playbooks/collections
 
 NODES ?= 1
-export NODES ETCD ETCD_MOUNT ETCD_DISK_MB FAULTS SANITY_CORES KEEP_GOING STAGES RUNS SIZES FLEET FORKS
+export NODES ETCD ETCD_MOUNT ETCD_DISK_MB FAULTS SANITY_CORES KEEP_GOING STAGES MATRIX RUNS SIZES FLEET FORKS
 
 .DEFAULT_GOAL := help
 .PHONY: help
@@ -33,6 +33,10 @@ sandbox-down: ## Delete that cluster
 .PHONY: demo
 demo: ## From nothing: cluster, snapshot, accident, restore, and what came back
 	$(in_venv) python tests/demo/demo.py
+
+.PHONY: demo-picture
+demo-picture: ## Run the demo and draw docs/demo.svg of what it showed
+	$(in_venv) python tests/demo/picture.py
 
 .PHONY: lint
 lint: ## ansible-lint (production), yamllint, ruff, changelog
@@ -65,6 +69,14 @@ faults: ## A sample of the faults that a restore survives: every state once, eve
 test-faults: ## Every state of a restore x every fault on a real node, a table at the end (an hour and more; FAULTS="swapped-node ...")
 	FAULTS='$(or $(FAULTS),all)' tests/tools/molecule faults
 
+.PHONY: test-matrix
+test-matrix: ## Every version of ansible-core, Python and etcd that is supported, a table at the end (an hour and more; MATRIX="core-2.20 python etcd")
+	$(in_venv) python tests/tools/matrix.py
+
+.PHONY: test-fast
+test-fast: ## What tells most in two minutes: lint, unit and build
+	@STAGES="lint unit build" $(in_venv) python tests/tools/run_all.py
+
 .PHONY: bench-outage
 bench-outage: ## How long a restore keeps the API away, against the textbook and the floor (RUNS=7, SIZES="small large", NODES=1)
 	$(in_venv) python bench/outage.py
@@ -78,8 +90,12 @@ changelog: ## Write CHANGELOG.md anew from changelogs/fragments and the modules 
 	$(in_venv) antsibull-changelog release --update-existing --reload-plugins --refresh
 
 .PHONY: build
-build: ## Build the collection and have Galaxy's importer judge it
+build: reference ## Build the collection and have Galaxy's importer judge it; and its reference
 	$(in_venv) tests/tools/build
+
+.PHONY: reference
+reference: ## Modules, roles and playbooks as a site in reports/reference, by antsibull-docs
+	tests/tools/venv docs python tests/tools/reference.py
 
 .PHONY: test
 test: ## All of it, the quick ones first
