@@ -7,20 +7,21 @@ name=${SANDBOX_NAME:-dr}
 state=$cache/cluster/$name
 checkout=$(cd "$here/../.." && pwd)
 stem=$checkout/inventory/$name; [ "$name" != dr ] || stem=$checkout/inventory/sandbox
-kind_version=0.27.0
+kind_version=${KIND_VERSION:-0.27.0}   # the newest of Debian's
 kind=$cache/kind/$kind_version/kind
 
-# Debian's package where there is apt, else the Go module.
+# Debian's package where there is apt, else the Go module: another version than ours is needed for node images newer than that.
 get_kind() {
   [ -x "$kind" ] && return
   local t=$cache/kind/$kind_version.partial
   say "fetching kind $kind_version"
   rm -rf "$t" "$t".*; mkdir -p "$t"
-  if command -v apt-get >/dev/null; then
+  if [ -z "${KIND_VERSION:-}" ] && command -v apt-get >/dev/null; then
     unpack_debs "$t.debian" "kind=$kind_version-"
     mv "$t.debian/usr/bin/kind" "$t/kind"
   else
-    GOBIN=$t quietly kind go install "sigs.k8s.io/kind@v$kind_version"
+    with_go 1.26 any
+    GOBIN=$t GOPATH=$cache/go-path GOCACHE=$cache/go-build GOFLAGS="-modcacherw -trimpath" quietly kind go install "sigs.k8s.io/kind@v$kind_version"
   fi
   mv "$t" "${kind%/kind}"
   rm -rf "$t".*
