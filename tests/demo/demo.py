@@ -10,6 +10,7 @@ It ends with code 0 only if everything came back, and what the accident added is
 from __future__ import annotations
 
 import base64
+import os
 import pathlib
 import re
 import subprocess
@@ -23,7 +24,7 @@ from cluster import Sandbox, SandboxError, wait_for  # noqa: E402
 
 SHOP = "demo"
 LOG = ROOT / "reports" / "demo.log"
-BOLD, DIM, RED, GREEN, PLAIN = ("\033[1m", "\033[2m", "\033[31m", "\033[32m", "\033[0m") if sys.stdout.isatty() else ("",) * 5
+BOLD, DIM, RED, GREEN, PLAIN = ("\033[1m", "\033[2m", "\033[31m", "\033[32m", "\033[0m") if sys.stdout.isatty() or os.environ.get("FORCE_COLOR") else ("",) * 5
 ABSENT = "-"
 
 
