@@ -50,8 +50,8 @@ sanity: ## ansible-test sanity (SANITY_CORES="2.17 2.19 2.21")
 	tests/tools/sanity $(SANITY_CORES)
 
 .PHONY: unit
-unit: ## Tests that need nothing but Python
-	PYTHONPATH=$(collections) $(in_venv) pytest tests/unit -n 2 --junitxml=$(reports)/unit.xml $(PYTEST_ARGS)
+unit: ## Tests that need nothing but Python, of the code and of what the project says of itself
+	PYTHONPATH=$(collections) $(in_venv) pytest tests/unit tests/project -n 2 --junitxml=$(reports)/unit.xml $(PYTEST_ARGS)
 
 .PHONY: integration
 integration: ## Tests with a real etcd on loopback (ETCD_VERSIONS="3.4 3.5")
