@@ -14,6 +14,7 @@ import contextlib
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -69,6 +70,19 @@ def run_together(stages):
         return [one.result() for one in running]
 
 
+@contextlib.contextmanager
+def head_start():
+    """The sandbox's Kubernetes is built with what the stages before it leave idle. Where that is not through, or went wrong, the sandbox goes on with it."""
+    with open(REPORTS / "kubernetes.log", "w") as log:
+        process = subprocess.Popen(["nice", "-n", "19", ROOT / "tests/sandbox/kubernetes"], stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+
+
 def main():
     """Run the stages."""
     stages = os.environ.get("STAGES", "").split() or STAGES
@@ -77,15 +91,20 @@ def main():
     REPORTS.mkdir()
     begun, rows = time.monotonic(), []
     together = [stage for stage in stages if stage in TOGETHER]
-    for stage in stages:
-        if stage in [row[0] for row in rows]:
-            continue
-        if not keep_going and any(row[1] for row in rows):
-            rows.append((stage, None, 0, [0, 0, 0]))
-            continue
-        group = together if stage in together else [stage]
-        print("\n===== %s" % " and ".join(group), flush=True)
-        rows += run_together(group)
+    with contextlib.ExitStack() as ahead:
+        for stage in stages:
+            if stage in [row[0] for row in rows]:
+                continue
+            if not keep_going and any(row[1] for row in rows):
+                rows.append((stage, None, 0, [0, 0, 0]))
+                continue
+            if stage == "integration" and "sandbox" in stages and not os.environ.get("NODE_IMAGE"):
+                ahead.enter_context(head_start())
+            group = together if stage in together else [stage]
+            print("\n===== %s" % " and ".join(group), flush=True)
+            rows += run_together(group)
+            if stage == "sandbox":
+                ahead.close()
 
     print("\n%-14s %8s %8s %8s %8s" % ("stage", "seconds", "passed", "failed", "skipped"))
     for stage, code, seconds, result in rows:
