@@ -112,6 +112,8 @@ LOST = dict(BOTH, etcd_restore_lost_members=["cp2"])
 case("lost-here", (HELD, HERE), {"cp1": "names cp2, a host of this run", "cp2": "a host of this run"}, LOST, cp1={}, cp2={})
 case("lost-nowhere", (HELD, NONE), {"cp1": "names cp9, but the members of this cluster are cp1, cp2."}, dict(BOTH, etcd_restore_lost_members=["cp2", "cp9"]))
 case("lost-somewhere", (HELD, NONE), {"cp1": None}, LOST)
+# nodes of the cluster that the snapshot is of, of which nothing is left
+case("lost-elsewhere", (HELD, NONE), {"cp1": None}, dict(BOTH, etcd_restore_lost_members=["cp9"], etcd_restore_foreign=True))
 KNOCK, RUNS = "Knock where lost members would answer", "Refuse to call a member lost that runs"
 # documentation addresses answer nobody
 case("lost-silent", (HELD, KNOCK, RUNS), {"cp1": None}, LOST)
