@@ -45,11 +45,19 @@ def render(value, names):
     return NativeEnvironment().from_string(value).render(names) if isinstance(value, str) and "{{" in value else value
 
 
-@pytest.fixture(scope="module")
-def defined():
+def controller(**settings):
+    """All of the file, with other settings at its top."""
     text = (harness.ROOT / "docs/awx/controller.yml").read_text(encoding="utf-8")
     found = yaml.load(text, Loader)  # noqa: S506 - a SafeLoader
-    return render(found, {name: value for name, value in found.items() if name.startswith("k8s_dr_")})
+    return render(found, {**{name: value for name, value in found.items() if name.startswith("k8s_dr_")}, **settings})
+
+
+SEALED = {"k8s_dr_recipients": ["age1a"], "k8s_dr_off_site": "s3:b", "k8s_dr_rclone_credential": "r", "k8s_dr_age_credential": "a"}
+
+
+@pytest.fixture(scope="module", params=[{}, SEALED])
+def defined(request):
+    return controller(**request.param)
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +136,27 @@ def test_what_jobs_are_given_are_options_of_roles(defined):
         # a secret is in a file and nowhere else
         assert not any(re.search(r"{{ *%s *}}" % field, value) for field in fields for value in kind["injectors"]["extra_vars"].values())
         assert {name.removeprefix("template.") for name in kind["injectors"]["file"]} == fields
+
+
+def test_snapshots_are_stored_the_same_way_whoever_takes_them(defined):
+    own = {job["name"]: job.get("extra_vars", {}) for job in defined["controller_templates"]}
+    assert own["etcd: snapshot"] == own["etcd: schedule on the nodes"] and len(own["etcd: snapshot"]) == 3
+
+
+def test_credentials_are_where_they_are_needed_and_nowhere_else():
+    own = {job["name"]: job["credentials"] for job in controller(k8s_dr_rclone_credential="r", k8s_dr_age_credential="a")["controller_templates"]}
+    assert {name for name, given in own.items() if "a" in given} == {"etcd: restore", "etcd: what a restore would do"}
+    assert all(given[:2] == ["control plane nodes", "r"] for given in own.values())
+    assert all(job["credentials"] == ["control plane nodes"] for job in controller()["controller_templates"])
+
+
+def test_the_nightly_proof_needs_no_private_key():
+    """A drill of a sealed snapshot would fail every night."""
+    for recipients, job, rung in (([], "etcd: drill", "status"), (["age1a"], "etcd: verify", "checksum")):
+        found = controller(k8s_dr_recipients=recipients)
+        assert found["controller_workflows"][0]["simplified_workflow_nodes"][1]["unified_job_template"] == job
+        [verify] = [one for one in found["controller_templates"] if one["name"] == "etcd: verify"]
+        assert verify["survey_spec"]["spec"][0]["default"] == rung
 
 
 def test_the_answers_of_surveys_are_of_the_right_type(defined):

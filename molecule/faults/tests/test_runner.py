@@ -16,7 +16,7 @@ import sys
 import ansible_runner
 import pytest
 import yaml
-from cluster import ROOT
+from cluster import ROOT, wait_for
 from jinja2.nativetypes import NativeEnvironment
 
 CONTROLLER = yaml.load((ROOT / "docs/awx/controller.yml").read_text(encoding="utf-8").replace("!unsafe ", ""), yaml.SafeLoader)
@@ -49,7 +49,7 @@ def checkout(tmp_path_factory):
 
 def filled(value, variables):
     """What Ansible makes of the templates in controller.yml."""
-    return NativeEnvironment().from_string(value).render(variables) if isinstance(value, str) else value
+    return NativeEnvironment().from_string(value).render(variables) if isinstance(value, str) and "{{" in value else value
 
 
 @pytest.fixture
@@ -61,14 +61,15 @@ def launch(cluster, checkout, tmp_path):
 
     def start(name, cancel=None, settings=(), credentials=(), **answers):
         [template] = [one for one in CONTROLLER["controller_templates"] if one["name"] == name]
-        asked = {one["variable"]: one["default"] for one in (template.get("survey_spec") or {}).get("spec", [])}
+        here = {**{key: value for key, value in CONTROLLER.items() if key.startswith("k8s_dr_")}, **dict(settings)}
+        # AWX hands over every default that there is
+        asked = {one["variable"]: filled(one["default"], here) for one in (template.get("survey_spec") or {}).get("spec", [])}
         assert set(answers) <= set(asked), "a survey asks no such thing"
         private = tmp_path / re.sub(r"\W+", "-", "%s %d" % (name, len(list(tmp_path.iterdir()))))
         for directory in ("env", "inventory", "files"):
             (private / directory).mkdir(parents=True)
         (private / "inventory" / "hosts.yml").write_text(cluster.inventory.read_text())
         (private / "project").symlink_to(checkout)
-        here = {**{key: value for key, value in CONTROLLER.items() if key.startswith("k8s_dr_")}, **dict(settings)}
         variables = {key: filled(value, here) for key, value in template.get("extra_vars", {}).items()}
         variables.update(asked, etcd_restore_report_dir=str(private / "reports"), **answers)
         for kind, inputs in dict(credentials).items():
@@ -179,6 +180,28 @@ def test_a_job_is_cancelled_in_the_middle_of_a_restore(cluster, launch):
         assert {one.state for one in cluster.transactions() if one.path == left.path} == {state}
 
 
+def test_a_job_that_has_to_begin_anew_restores_the_same_snapshot(cluster, launch):
+    """It was cancelled before its data was staged, and a newer snapshot was taken since: the survey's empty answer is not that one."""
+    cluster.wait_ready()
+    cluster.note("seen", "in the snapshot")
+    chosen = cluster.snapshot()
+    cluster.note("seen", "after it")
+    cluster.hold_at("staging")
+
+    def is_held():
+        return "yes" in cluster.run("cp1", "sh", "-c", "[ ! -e /run/failpoint/reached ] || echo yes")
+
+    job = launch("etcd: restore", cancel=is_held, etcd_restore_confirm="true")
+    cluster.let_go(die=True)
+    assert job.status == "canceled"
+    wait_for(lambda: cluster.transactions()[-1].state == "staging", 10, "it is left in the middle of staging")
+    assert cluster.snapshot() != chosen
+    job = launch("etcd: restore", etcd_restore_unfinished="resume", etcd_restore_confirm="true")
+    assert job.status == "successful" and job.artifacts["etcd_restore"]["snapshot"] == chosen, job.failures
+    cluster.wait_ready()
+    assert cluster.noted("seen") == "in the snapshot"
+
+
 def test_a_restore_of_what_is_sealed_and_elsewhere(cluster, launch, far, key, tmp_path):
     """With both of AWX's credentials, which are files for as long as a job runs."""
     identity, recipient = key
@@ -190,6 +213,9 @@ def test_a_restore_of_what_is_sealed_and_elsewhere(cluster, launch, far, key, tm
     job = launch("etcd: snapshot", settings=place, credentials=rclone)
     assert job.status == "successful", job.failures
     taken = job.artifacts["etcd_snapshot"]
+    # what the workflow does next, with nothing that could open it
+    job = launch("etcd: verify", settings=place, etcd_drill_last=1)
+    assert job.status == "successful" and [one["rung"] for one in job.artifacts["etcd_drill"]] == ["status"], (job.failures, job.artifacts)
     cluster.note("seen", "after")
     live = cluster.live()
     choice = {"etcd_restore_snapshot": os.path.basename(taken["path"]), "etcd_restore_off_site": far.where, "etcd_restore_confirm": "true"}
