@@ -51,8 +51,13 @@ def lineage(manifest, shared=False):
     do, since a restore gives the cluster a new one; its etcd CA stays.  shared: all hosts of a cluster are one lineage, as
     off-site, where any of them brings what was taken on it.
     """
-    authority = (manifest.get("fingerprints") or {}).get("etcd_ca")
-    return (None if shared and authority else manifest.get("host"), authority)
+    cluster = authority(manifest)
+    return (None if shared and cluster else manifest.get("host"), cluster)
+
+
+def authority(manifest):
+    """What a cluster is told from others by: the fingerprint of its etcd's CA; None where a manifest has none."""
+    return (manifest.get("fingerprints") or {}).get("etcd_ca")
 
 
 def newest_first(snapshots):

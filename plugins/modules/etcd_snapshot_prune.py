@@ -48,6 +48,17 @@ options:
     description:
       - A place off-site to be looked at instead of O(directory), as M(k8s_dr.etcd.etcd_snapshot_ship) has it.
     type: str
+  etcd_ca:
+    description:
+      - Of which cluster snapshots may be removed, as the sha256 of its etcd's CA in hexadecimal, which the manifests of snapshots have as
+        C(fingerprints.etcd_ca). What other clusters keep in the same place is theirs to judge, by rules of their own.
+      - That of the host by default, as O(manifests_dir) names it. Where the host has none, those that have none at O(remote), and all in O(directory).
+      - V(any) for all of them.
+    type: str
+  manifests_dir:
+    description: Where the static Pod manifests of this host are.
+    type: path
+    default: /etc/kubernetes/manifests
   rclone_config:
     description: Path of the configuration of C(rclone), which holds the credentials. That of the user who runs the module by default.
     type: path
@@ -107,8 +118,13 @@ kept:
       type: list
       elements: str
       sample: [daily, monthly]
+etcd_ca:
+  description: Of which cluster snapshots were judged, as O(etcd_ca); V(any) for all of them, V(null) for those that name none.
+  returned: always
+  type: str
+  sample: 3f0c7d2b4c1f7e0c3a5b3f0c7d2b4c1f7e0c3a5b3f0c7d2b4c1f7e0c3a5b3f0c
 untouched:
-  description: Those that are not judged, since they are not verified, with the reason.
+  description: Those that are not judged, since they are not verified or of another cluster, with the reason.
   returned: always
   type: list
   elements: dict
@@ -118,7 +134,7 @@ untouched:
       type: str
       sample: /var/backups/etcd/etcd-cp1-20260108T030405Z.db
     problem:
-      description: Why it is not verified.
+      description: Why it is not judged.
       type: str
       sample: /var/backups/etcd/etcd-cp1-20260108T030405Z.db has no manifest (etcd-cp1-20260108T030405Z.db.json)
 """
@@ -128,7 +144,9 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _rclone, _retention, _signals, _snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _fingerprints, _rclone, _retention, _signals, _snapshot_manifest
+
+ANY = "any"
 
 
 class Directory:
@@ -195,16 +213,24 @@ def describe_diff(place, before, removed):
     return dict(text, before_header=place.path, after_header=place.path)
 
 
+def whose(params):
+    """The cluster that is judged, as RETURN has it."""
+    own = params["etcd_ca"] or _fingerprints.fingerprints(params["manifests_dir"])["etcd_ca"]
+    # a directory on a host that is of no cluster is somebody's collection, and one off-site may be anybody's
+    return own or (None if params["remote"] else ANY)
+
+
 def prune(module, place, keep, result):
     snapshots = place.snapshots()
     now = time.time()
-    verdicts = _retention.judge(snapshots, keep, now, place.shared)
+    own = [one for one in snapshots if result["etcd_ca"] in (ANY, _retention.authority(one))]
+    verdicts = _retention.judge(own, keep, now, place.shared)
     surplus = [snapshot for snapshot, reasons in verdicts if not reasons]
-    surplus += _retention.left_over(place.lost(snapshots), snapshots, keep, now, place.shared)
-    going = {snapshot["path"] for snapshot in surplus}
+    surplus += _retention.left_over(place.lost(own), own, keep, now, place.shared)
+    judged = {snapshot["path"] for snapshot in surplus} | {snapshot["path"] for snapshot, dummy in verdicts}
     result["kept"] = [{"path": snapshot["path"], "by": reasons} for snapshot, reasons in verdicts if reasons]
     result["untouched"] = [
-        {"path": one["path"], "problem": one["problem"]} for one in snapshots if one.get("verified") is not True and one["path"] not in going
+        {"path": one["path"], "problem": one.get("problem") or "%s is of another cluster" % one["path"]} for one in snapshots if one["path"] not in judged
     ]
     before = [snapshot["path"] for snapshot in snapshots]
     try:
@@ -226,16 +252,19 @@ def main():
             "remote": {"type": "str"},
             "rclone_config": {"type": "path"},
             "rclone": {"type": "path"},
+            "etcd_ca": {"type": "str"},
+            "manifests_dir": {"type": "path", "default": "/etc/kubernetes/manifests"},
             "lock_timeout": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
     )
     params = module.params
-    result = {"changed": False, "removed": [], "freed": 0, "kept": [], "untouched": []}
+    result = {"changed": False, "removed": [], "freed": 0, "kept": [], "untouched": [], "etcd_ca": None}
     _signals.raise_when_ended()
     os.umask(0o077)
     try:
         keep = _retention.rules(params["keep"])
+        result["etcd_ca"] = whose(params)
         place = OffSite(params) if params["remote"] else Directory(params)
         with place.held(module.check_mode):
             if not module.check_mode:

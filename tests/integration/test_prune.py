@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 
@@ -16,11 +17,34 @@ import servers
 from test_ship import far, kind, make, place, ship  # noqa: F401
 from test_snapshot_role import play
 
-PRUNED = {"changed", "removed", "freed", "kept", "untouched", "diff", "invocation"}
+PRUNED = {"changed", "removed", "freed", "kept", "untouched", "etcd_ca", "diff", "invocation"}
+
+MANIFEST = """\
+apiVersion: v1
+kind: Pod
+metadata:
+  name: etcd
+  namespace: kube-system
+spec:
+  containers:
+  - command:
+    - etcd
+    - --trusted-ca-file=%s
+    image: etcd:3.5
+    name: etcd
+"""
 
 
 def prune(check_mode=False, **options):
     return harness.run_module("etcd_snapshot_prune", check_mode=check_mode, diff=True, **options)
+
+
+def of_cluster(directory, authority):
+    """(manifests directory of a host of the cluster whose etcd has that CA, the fingerprint of it)"""
+    directory.mkdir(exist_ok=True)
+    (directory / "ca.crt").write_bytes(authority)
+    (directory / "etcd.yaml").write_text(MANIFEST % (directory / "ca.crt"))
+    return str(directory), hashlib.sha256(authority).hexdigest()
 
 
 def names(directory):
@@ -108,7 +132,11 @@ def test_off_site(far, place):  # noqa: F811
     rc, result = ship(far, place, directory=local)
     assert rc == 0 and len(result["shipped"]) == 5, result
     options = {"remote": far.where, "rclone_config": far.config(place / "rclone.conf"), "rclone": servers.program("rclone"), "keep": {"last": 2}}
+    # a host that is of neither cluster
+    rc, result = prune(manifests_dir=place / "nothing", **options)
+    assert rc == 0 and not result["changed"] and [one["problem"].endswith("is of another cluster") for one in result["untouched"]] == [True] * 5, result
 
+    options["etcd_ca"] = "a" * 64
     rc, predicted = prune(True, **options)
     assert rc == 0 and [os.path.basename(path) for path in predicted["removed"]] == ["etcd-cp2-20260102T030405Z.db", "etcd-cp1-20260101T030405Z.db"], predicted
     # the first step of a removal
@@ -138,16 +166,24 @@ def test_list_yml_and_prune_yml(kind, place, tmp_path, monkeypatch):  # noqa: F8
         for number, host in enumerate(("cp1", "cp2"), 1):
             directory = tmp_path / host
             for day in (number, number + 2, number + 4):
-                make(directory, day, host=host)
+                make(directory, day, host=host, fingerprints={"etcd_ca": of_cluster(tmp_path / "pki", b"one CA")[1]})
             rc, result = ship(far, place, directory=directory)
             assert rc == 0, result
+            manifests, dummy = of_cluster(tmp_path / (host + "-pki"), b"one CA")
             hosts[host] = {
+                "etcd_client_manifests_dir": manifests,
                 "etcd_snapshot_dir": str(directory),
                 "etcd_snapshot_off_site": far.where,
                 "etcd_snapshot_rclone_config_source": far.config(place / "rclone.conf"),
                 "etcd_snapshot_keep": 2,
                 "etcd_snapshot_off_site_keep": {"daily": 4},
             }
+        # of another cluster, which has the same place and rules of its own
+        stranger = {"etcd_ca": of_cluster(tmp_path / "other-pki", b"another CA")[1]}
+        for day in range(10, 16):
+            make(tmp_path / "other", day, host="cp7", fingerprints=stranger)
+        rc, result = ship(far, place, directory=tmp_path / "other")
+        assert rc == 0 and len(result["shipped"]) == 6, result
         damaged = tmp_path / "cp1" / "etcd-cp1-20260105T030405Z.db"
         damaged.write_bytes(b"short")
 
@@ -155,7 +191,7 @@ def test_list_yml_and_prune_yml(kind, place, tmp_path, monkeypatch):  # noqa: F8
             rc, output, recap = play("playbooks/list.yml", tmp_path, hosts, "-e", "etcd_snapshot_list_file=%s" % (tmp_path / "table.json"))
             assert rc == 0 and recap["cp1"]["changed"] <= 1 and recap["cp2"]["changed"] == 0, output
             assert far.secret not in output
-            return output, json.loads((tmp_path / "table.json").read_text())
+            return output, [row for row in json.loads((tmp_path / "table.json").read_text()) if not row["file"].startswith("etcd-cp7")]
 
         output, table = listed()
         assert sorted((row["where"], row["file"][5:8]) for row in table) == sorted(
@@ -164,11 +200,11 @@ def test_list_yml_and_prune_yml(kind, place, tmp_path, monkeypatch):  # noqa: F8
         assert [row["revision"] for row in table if row["where"] == far.where] == [6, 5, 4, 3, 2, 1]
         assert [row["file"] for row in table if not row["verified"]] == [damaged.name]
         assert "cp1: %s has 5 bytes, and had 300000 when it was taken" % damaged in output
-        assert "12 snapshots, 11 of them verified, the newest" in output and '"etcd_snapshot_list"' in output
+        assert "18 snapshots, 17 of them verified, the newest" in output and '"etcd_snapshot_list"' in output
 
         rc, output, recap = play("playbooks/prune.yml", tmp_path, hosts, "--check", "--diff")
         assert rc == 0 and "etcd-cp2-20260102T030405Z.db: would be removed" in output and "CUSTOM STATS" not in output, output
-        assert "far:backups/prod: 4 stay, 2 would be removed (585.94 KB), 0 are not verified and were left alone" in output, output
+        assert "far:backups/prod: 4 stay, 2 would be removed (585.94 KB), 6 are not verified or of another cluster, and were left alone" in output
         assert len(listed()[1]) == 12
 
         rc, output, recap = play("playbooks/prune.yml", tmp_path, hosts)
@@ -179,6 +215,14 @@ def test_list_yml_and_prune_yml(kind, place, tmp_path, monkeypatch):  # noqa: F8
         assert [row["revision"] for row in rows if row["where"] == "cp2"] == [6, 4]
         rc, output, recap = play("playbooks/prune.yml", tmp_path, hosts)
         assert rc == 0 and recap["cp1"]["changed"] == recap["cp2"]["changed"] == 0, output
+
+        # in one run each cluster judges what is its own
+        manifests, dummy = of_cluster(tmp_path / "cp7-pki", b"another CA")
+        hosts["cp7"] = dict(hosts["cp1"], etcd_client_manifests_dir=manifests, etcd_snapshot_dir=str(tmp_path / "other"), etcd_snapshot_off_site_keep=5)
+        rc, output, recap = play("playbooks/prune.yml", tmp_path, hosts)
+        assert rc == 0 and recap["cp1"]["changed"] == recap["cp2"]["changed"] == 0, output
+        assert sorted(path.name for path in far.stored("").glob("etcd-cp7-*.db")) == ["etcd-cp7-202601%dT030405Z.db" % day for day in range(11, 16)]
+        assert len(listed()[1]) == 9
 
         far.kill()
         for playbook in ("list", "prune"):

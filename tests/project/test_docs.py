@@ -13,6 +13,7 @@ that EXECUTED names.
 from __future__ import annotations
 
 import collections
+import fnmatch
 import json
 import os
 import pathlib
@@ -129,6 +130,13 @@ def test_there_is_something_to_test():
     assert len(BLOCKS) > 60 and len(PLAYED) > 40 and sum(block.language == "sh" for block in BLOCKS) >= 8
 
 
+def test_the_page_for_the_worst_day_says_which_inventory():
+    """Ansible takes none from the directory it is in, and ends well when it finds no hosts."""
+    commands = [command for block, command in TYPED if block.page == "docs/worst-day.md" and command.startswith("ansible-playbook ")]
+    before_all = next(block.text for block in BLOCKS if block.page == "docs/worst-day.md")
+    assert commands and before_all == "export ANSIBLE_INVENTORY=$PWD/inventory.yml"
+
+
 @pytest.mark.parametrize("command", PLAYED)
 def test_ansible_takes_the_command(command, tmp_path):
     words = shlex.split(command.replace("$PWD", str(tmp_path)))
@@ -190,15 +198,27 @@ def test_variables_are_those_of_the_roles(block):
     look(yaml.safe_load(block.text))
 
 
+LEFT_OUT = yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))["build_ignore"]
+
+
+def is_shipped(path):
+    """Is that file in the artifact, or does galaxy.yml keep it, or a directory that it is in, out?"""
+    path = path.relative_to(ROOT)
+    return not any(fnmatch.fnmatch(str(part), pattern) for part in (path, *path.parents) for pattern in LEFT_OUT)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
     text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(https://github\.com/k8s-dr/etcd/(?:blob|tree)/main/([^)#\s]+)", text):
+        assert (ROOT / target).exists(), target
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if re.match(r"[a-z]+:", target):
             continue
         path, _hash, anchor = target.partition("#")
         other = (page.parent / path).resolve() if path else page
         assert other.exists(), target
+        assert is_shipped(other) or not is_shipped(page), "%s is not where this page is, in the artifact: link to the repository" % target
         if anchor and other.suffix == ".md":
             headings = re.findall(r"^#+ (.+)$", other.read_text(encoding="utf-8"), re.MULTILINE)
             anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
