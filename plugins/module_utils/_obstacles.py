@@ -15,7 +15,7 @@ import re
 import struct
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils import _certificates, _procs
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import held_directory, live_path, mount_of, transactions_directory
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import held_directory, live_path, transactions_directory
 
 # ioctl FS_IOC_GETFLAGS, _IOR('f', 1, long); what `chattr +i` and `chattr +a` set
 _GET_FLAGS = (2 << 30) | (struct.calcsize("l") << 16) | (ord("f") << 8) | 1
@@ -86,7 +86,7 @@ def obstacles(pods, manifests_dir, data_dir, static_pods=""):
     held = os.path.dirname(held_directory(manifests_dir, "x"))
     manifests = [os.path.join(manifests_dir, os.path.basename(pod.path)) for pod in pods.values()]
     for path in manifests:
-        if mount_of(path) == path:
+        if _procs.mount_of(path) == path:
             found.append("%s is mounted by itself, so it cannot be renamed: put a plain file in its place" % path)
     live = live_path(data_dir)
     base = transactions_directory(data_dir)
@@ -101,13 +101,13 @@ def _of_the_data(pods, data_dir):
     base = transactions_directory(data_dir)
     if os.path.lexists(base) and (os.path.islink(base) or not os.path.isdir(base)):
         found.append("%s is no directory: move it away, since restores of %s are kept there" % (base, data_dir))
-    elif mount_of(base) != mount_of(data_dir):
+    elif _procs.mount_of(base) != _procs.mount_of(data_dir):
         found.append(
             "%s is a file system of its own, so data cannot be renamed between it and %s: unmount it, or mount one on %s itself" % (base, data_dir, data_dir)
         )
     for name in ("member", "member/snap", "member/wal"):
         path = os.path.join(data_dir, name)
-        if mount_of(path) == path:
+        if _procs.mount_of(path) == path:
             found.append("%s is a file system of its own inside etcd's data, which could not be exchanged with it: move it to %s itself" % (path, data_dir))
     wal = pods["etcd"].flags.get("wal-dir") if "etcd" in pods else None
     if wal and os.path.realpath(wal) != os.path.join(data_dir, "member", "wal"):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The node's processes as /proc shows them, whatever container runtime started them.  Private to this collection."""
+"""The node's processes and mounts as /proc shows them, whatever container runtime made them.  Private to this collection."""
 
 from __future__ import annotations
 
@@ -127,3 +127,18 @@ def database_is_locked(path):
         return True
     finally:
         os.close(handle)
+
+
+def mount_of(path):
+    """The mount point that holds `path`, which need not exist.
+
+    From the kernel's table: a bind mount has the device of what it shows, so os.path.ismount() does not see it, but
+    rename(2) does not cross it.
+    """
+    with open("/proc/self/mountinfo", encoding="utf-8") as stream:
+        # blanks are written as \\040
+        points = {re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal.group(1), 8)), line.split(" ")[4]) for line in stream}
+    path = os.path.realpath(path)
+    while path not in points and path != "/":
+        path = os.path.dirname(path)
+    return path

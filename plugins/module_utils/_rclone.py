@@ -36,7 +36,7 @@ import subprocess
 import tempfile
 import time
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _etcd, _snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _etcd, _procs, _snapshot_manifest
 
 # Up to this size rclone sends an object to S3 in one piece, of which the server itself computes and checks the MD5.
 # Of an object in parts it only keeps what the sender said.
@@ -49,6 +49,9 @@ _MAX_OUTPUT = 64 * 1024 * 1024
 _MAX_MANIFEST = 256 * 1024 * 1024
 # A name of a remote as rclone allows it, and its path; without a name it is a directory of this host.
 _REMOTE = re.compile(r"^(?P<name>[\w.+@][\w.+@ -]*):(?P<path>[^\x00-\x1f]*)$")
+# A rate of its option --bwlimit, in KiB/s without a unit. The option may have times (08:00,512k) and a rate for each direction (1M:512k).
+_RATE = re.compile(r"(\d+(?:\.\d+)?)([BKMGT]?)(?:iB?)?$", re.IGNORECASE)
+_UNITS = {"": 1024, "B": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 _TIME = re.compile(r"^[0-9/]{10} [0-9:]{8} ")
 _OPTIONS = (
     "--use-json-log",
@@ -118,9 +121,14 @@ class _Ended:
         self.words = words
 
 
-def budget(size):
-    """Seconds that moving so many bytes may take: a slow line has 100 kB/s, and one that moves nothing is given up long before."""
-    return 600 + size // 100000
+def budget(size, bwlimit=None):
+    """Seconds that moving so many bytes may take: a slow line has 100 kB/s, and one that moves nothing is given up long before.
+
+    bwlimit: as rclone has it.  With a timetable nobody can say how long it takes; its slowest hour counts.
+    """
+    words = [rate for word in (bwlimit or "").split() for rate in word.rpartition(",")[2].split(":")]
+    limits = [float(match.group(1)) * _UNITS[match.group(2).upper()] for match in map(_RATE.match, words) if match]
+    return 600 + int(size / min([limit for limit in limits if limit] + [100000]))
 
 
 def trouble(words):
@@ -199,6 +207,10 @@ class Remote:
         self.bwlimit = bwlimit
         self._type = None
         self._known = None
+
+    def mount(self):
+        """Where the file system is mounted that holds it, of a directory of this host; None of anything else."""
+        return _procs.mount_of(self.where) if self.name is None else None
 
     def config_warning(self):
         """One sentence when others may read the credentials, or None."""
@@ -509,7 +521,7 @@ class Remote:
     # -- running ------------------------------------------------------------------------------------------------------
 
     def _seconds(self, size):
-        return self.timeout if self.timeout is not None else budget(size)
+        return self.timeout if self.timeout is not None else budget(size, self.bwlimit)
 
     def _look(self):
         return min(self.timeout or _LOOK, _LOOK)

@@ -24,7 +24,6 @@ import glob
 import http.client
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -35,7 +34,7 @@ from urllib.parse import urlsplit
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._decision import decide_script
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import EtcdError, run_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeApi
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import database_is_locked, remaining
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import database_is_locked, mount_of, remaining
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._rollback import rollback_script, timer_units
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import (
     COMPONENTS,
@@ -124,21 +123,6 @@ def rename_durably(source, target):
     os.rename(source, target)
     for directory in sorted({os.path.dirname(source), os.path.dirname(target)}):
         sync_directory(directory)
-
-
-def mount_of(path):
-    """The mount point that holds `path`, which need not exist.
-
-    From the kernel's table: a bind mount has the device of what it shows, so os.path.ismount() does not see it, but
-    rename(2) does not cross it.
-    """
-    with open("/proc/self/mountinfo", encoding="utf-8") as stream:
-        # blanks are written as \\040
-        points = {re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal.group(1), 8)), line.split(" ")[4]) for line in stream}
-    path = os.path.realpath(path)
-    while path not in points and path != "/":
-        path = os.path.dirname(path)
-    return path
 
 
 def transactions_directory(data_dir):

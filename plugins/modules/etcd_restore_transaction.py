@@ -221,6 +221,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import CONNECTION_SPEC, EtcdClient, EtcdError, find_tools, offline_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeError
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import mount_of
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import COMPONENTS
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import (
     Busy,
@@ -229,7 +230,6 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import (
     generations_to_prune,
     held_directory,
     live_path,
-    mount_of,
     read_control_plane,
     remember_cluster_id,
     transactions_directory,

@@ -16,7 +16,9 @@ description:
   - With O(directory) it also sends what earlier runs could not.
   - What is there already is not sent again. What is there and is not what it should be, or failed a rung when
     M(k8s_dr.etcd.etcd_snapshot_drill) tried it there, is replaced.
-  - The copy is noted in C(off_site) of the local manifest.
+  - The copy is noted in C(off_site) of the local manifest. A copy that is noted and gone is sent again, unless a newer snapshot is there, as where
+    retention removed it.
+  - Of a directory such as a mounted share it is also noted where it is mounted. Nothing is written to it while nothing is mounted there.
 author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
@@ -120,33 +122,55 @@ waiting:
 """
 
 import os
+import re
 import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils import _rclone, _signals, _snapshot_manifest
+
+# When a snapshot was taken, in its name.
+TAKEN = re.compile(r"-(\d{8}T\d{6}Z)\.(?:db|tar)(?:\.zst)?(?:\.age)?$")
 
 
 class Refused(Exception):
     """One sentence for the operator."""
 
 
-def wanted(params):
-    """The snapshots to send, described; the one that is named comes first."""
-    entries = []
+def stored_here(params):
+    """(the snapshot that is named or None, all others of the directory that can be relied on), described."""
+    named = None
     if params["path"]:
-        entry = _snapshot_manifest.describe(os.path.realpath(params["path"]))
-        if not entry["verified"]:
-            raise Refused("%s was not sent: %s" % (params["path"], entry["problem"]))
-        entries.append(entry)
-    if params["directory"]:
-        for entry in _snapshot_manifest.list_snapshots(os.path.realpath(params["directory"])):
-            if entry["verified"] and not noted(entry, params["remote"]) and entry["path"] not in [one["path"] for one in entries]:
-                entries.append(entry)
-    return entries
+        named = _snapshot_manifest.describe(os.path.realpath(params["path"]))
+        if not named["verified"]:
+            raise Refused("%s was not sent: %s" % (params["path"], named["problem"]))
+    others = _snapshot_manifest.list_snapshots(os.path.realpath(params["directory"])) if params["directory"] else []
+    return named, [entry for entry in others if entry["verified"] and not (named and entry["path"] == named["path"])]
+
+
+def copies(entry, remote):
+    """What its manifest notes of copies there."""
+    return [copy for copy in entry.get("off_site") or [] if copy.get("remote") == remote and copy.get("file") == entry["file"]]
 
 
 def noted(entry, remote):
-    return any(copy.get("remote") == remote and copy.get("file") == entry["file"] for copy in entry.get("off_site") or [])
+    return bool(copies(entry, remote))
+
+
+def stays_away(entry, remote, sizes):
+    """Whether it need not be sent: it was, and is there still, or was removed since there are newer ones."""
+    if not noted(entry, remote.where):
+        return False
+    taken = re.sub(r"[-:]", "", entry["created"])
+    return entry["file"] in sizes or any(match.group(1) > taken for match in map(TAKEN.search, sizes) if match)
+
+
+def refuse_what_is_not_mounted(entries, remote):
+    """Below a mount point there is an ordinary directory, which would take everything and be off-site nowhere."""
+    now = remote.mount()
+    for entry in entries:
+        for copy in copies(entry, remote.where):
+            if now and copy.get("mount") and len(copy["mount"]) > len(now):
+                raise Refused("%s was mounted when snapshots were sent to %s, and is not now, so nothing was written there" % (copy["mount"], remote.where))
 
 
 def proven_higher(ours, theirs):
@@ -203,6 +227,8 @@ def ship(module, remote, entry, step):
 
 def note(module, remote, entry, how):
     copy = {"remote": remote.where, "file": entry["file"], "at": _snapshot_manifest.utc(), "verified_by": how}
+    if remote.mount():
+        copy["mount"] = remote.mount()
     try:
         _snapshot_manifest.update_manifest(entry["path"], module.params["lock_timeout"], entry["sha256"], off_site=[copy])
     except (_snapshot_manifest.ManifestError, _snapshot_manifest.Busy, OSError) as exc:
@@ -226,16 +252,21 @@ def make_diff(remote, sizes, shipped):
 
 def run(module, result):
     params = module.params
-    entries = wanted(params)
-    result["waiting"] = [entry["path"] for entry in entries]
+    named, others = stored_here(params)
+    first = [named] if named else []
+    # as far as can be said before anybody was asked
+    result["waiting"] = [entry["path"] for entry in first + [one for one in others if not noted(one, params["remote"])]]
     remote = _rclone.Remote(
         params["remote"], params["rclone_config"], params["rclone"], timeout=params["timeout"], retries=params["retries"], bwlimit=params["bwlimit"]
     )
     if remote.config_warning():
         module.warn(remote.config_warning())
-    if not entries:
+    refuse_what_is_not_mounted(first + others, remote)
+    if not first + others:
         return
     sizes = remote.names(missing_ok=True)
+    entries = first + [entry for entry in others if not stays_away(entry, remote, sizes)]
+    result["waiting"] = [entry["path"] for entry in entries]
     refused = []
     changed = False
     for entry in entries:

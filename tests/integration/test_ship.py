@@ -308,6 +308,39 @@ def test_a_mounted_directory(place):
     assert (place / "share" / path.name).read_bytes() == path.read_bytes()
 
 
+def test_a_share_that_is_mounted_no_more(place):
+    """What lies below a mount point takes everything, and is off-site nowhere."""
+    local, share = place / "local", place / "share"
+    paths = [make(local, day) for day in (1, 2)]
+    options = {"remote": str(share), "rclone": servers.program("rclone")}
+    with small_disk(share, 8 * MB):
+        rc, result = harness.run_module("etcd_snapshot_ship", path=paths[0], **options)
+        assert rc == 0 and manifest_of(paths[0])["off_site"][0]["mount"] == str(share), result
+    rc, result = harness.run_module("etcd_snapshot_ship", path=paths[1], directory=local, **options)
+    assert rc == 1 and "%s was mounted when snapshots were sent to" % share in result["msg"] and str(paths[1]) in result["msg"], result
+    assert not list(share.iterdir())
+
+
+def test_what_is_gone_there_is_sent_again_unless_it_was_replaced(far, place):
+    local = place / "local"
+    paths = [make(local, day) for day in (1, 2, 3)]
+    rc, result = ship(far, place, directory=local)
+    assert rc == 0 and len(result["shipped"]) == 3, result
+    # as retention does it
+    far.stored(paths[0].name).unlink()
+    pathlib.Path(str(far.stored(paths[0].name)) + ".json").unlink()
+    rc, result = ship(far, place, directory=local)
+    assert rc == 0 and not result["changed"] and result["shipped"] == [], result
+    for path in paths[1:]:
+        far.stored(path.name).unlink()
+        pathlib.Path(str(far.stored(path.name)) + ".json").unlink()
+    rc, predicted = ship(far, place, directory=local, check_mode=True)
+    rc, result = ship(far, place, directory=local)
+    assert rc == 0 and [one["file"] for one in result["shipped"]] == [path.name for path in reversed(paths)], result
+    assert [one["file"] for one in predicted["shipped"]] == [one["file"] for one in result["shipped"]]
+    assert far.stored(paths[2].name).read_bytes() == paths[2].read_bytes()
+
+
 def test_a_server_that_says_nothing_is_given_up(kind, place):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         far = kind(place / "far")

@@ -83,7 +83,7 @@ def mounted(monkeypatch):
         return path
 
     monkeypatch.setattr(_transaction, "mount_of", mount_of)
-    monkeypatch.setattr(_obstacles, "mount_of", mount_of)
+    monkeypatch.setattr(_obstacles._procs, "mount_of", mount_of)
     return points
 
 

@@ -305,6 +305,11 @@ def test_removing_twice_is_removing_once(far):
 def test_time_grows_with_size():
     assert _rclone.budget(0) == 600
     assert _rclone.budget(10**9) > 10000
+    assert _rclone.budget(10**9, "10M") == _rclone.budget(10**9)
+    # KiB without a unit, bits never; of a timetable and of two directions the slowest
+    for limit in ("64", "64k", "08:00,64k 18:00,10M", "10M:64k", "00:00,off 08:00,64Ki", "0.0625M"):
+        assert _rclone.budget(10**9, limit) == 600 + 10**9 // 65536, limit
+    assert _rclone.budget(10**9, "off") == _rclone.budget(10**9, "") == _rclone.budget(10**9)
 
 
 RUNGS = {"checksum": {"at": "2026-01-03T03:04:05Z", "ok": True, "seconds": 0.1, "problem": None}}
