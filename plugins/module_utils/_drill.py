@@ -424,7 +424,9 @@ class Climb:
         if _dict(self.manifest.get("seal")).get("encryption") == "age" and not self.identity_file:
             raise Unproven(closed % "give the file with a private key of it")
         work = self._workplace()
-        self._check_space(work, _dict(self.manifest.get("plain")).get("size") or 0, 0)
+        # of a bundle the tar as well, until the snapshot is out of it
+        packed = _dict(_dict(self.manifest.get("seal")).get("packed")).get("size") or 0
+        self._check_space(work, _dict(self.manifest.get("plain")).get("size") or 0, packed)
         opened = os.path.join(work, "opened.db")
         try:
             _seal.unseal(self.stored, opened, self.manifest, self.identity_file, max(1, self._left()))

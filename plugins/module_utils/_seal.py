@@ -325,12 +325,16 @@ def _judge(running, source, target):
     failed = [one for one in ended if one[1] != 0]
     if not failed:
         return
+    # one that was killed, as where there was no memory, and not because its reader was gone: that says nothing about the file
+    killed = next((one for one in failed if one[1] < 0 and one[1] != -signal.SIGPIPE), None)
+    if killed:
+        raise SealError("%s was ended by signal %d on %s" % (killed[0], -killed[1], source))
     name, code, words = next((one for one in failed if one[1] > 0), failed[0])
     if "no space left" in words.lower():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), target)
     if "no identity matched" in words:
         raise SealError("%s is not encrypted to the private key that was given" % source, "identity")
-    if name == "age" and re.search(r"identity|private key", words):
+    if name == "age" and re.search(r"identit|private key|secret key|no secret|reading \"", words):
         raise SealError("the file with the private key cannot be used: %s" % words, "identity")
     if re.search(r"failed to (read|decrypt)|Decoding error|premature end|unsupported format|corrupt|EOF", words):
         raise SealError("%s is damaged: %s" % (source, words), "corrupt")

@@ -352,6 +352,20 @@ def tidy(directory):
     return gone
 
 
+def unfinished_bytes(directory):
+    """What tidy() would free, or less."""
+    total = 0
+    for name in os.listdir(directory) if os.path.isdir(directory) else []:
+        partial = os.path.join(directory, name)
+        if not _PARTIAL.match(name) or os.path.islink(partial):
+            continue
+        for parent, _directories, names in os.walk(partial):
+            for one in names:
+                with contextlib.suppress(OSError):
+                    total += os.lstat(os.path.join(parent, one)).st_blocks * 512
+    return total
+
+
 def _forget(path):
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)

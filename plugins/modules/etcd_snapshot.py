@@ -396,9 +396,10 @@ def plan_directory(directory):
 
 
 def check_space(directory, db_size, what="a snapshot", more=0):
+    """What interrupted runs left counts as free: it goes before anything is written, and must not keep this from being done."""
     where = existing(directory)
     found = os.statvfs(where)
-    free, needed = found.f_bavail * found.f_frsize, int(db_size * HEADROOM) + more
+    free, needed = found.f_bavail * found.f_frsize + _snapshot_manifest.unfinished_bytes(directory), int(db_size * HEADROOM) + more
     if free < needed:
         raise Refused("%s has %s free and %s needs %s; nothing was taken and nothing removed" % (directory, human(free), what, human(needed)))
 
@@ -418,13 +419,17 @@ class DataDirectory:
         self.params = params
         self.stack = contextlib.ExitStack()
 
-    def check(self, directory):
+    def check(self, directory, check_mode):
         """Refused when it cannot be served, as far as that is to be seen from outside; the version of the server program otherwise."""
         database = _throwaway.database_of(self.path)
         if _procs.database_is_locked(database):
             raise Refused("an etcd uses %s right now; nothing was taken" % self.path)
         if not os.path.isdir(self.work_dir):
             raise Refused("%s is not a directory" % self.work_dir)
+        if not check_mode:
+            # the room that a killed run took is needed again
+            with _throwaway.WorkDir(self.work_dir):
+                pass
         size = os.path.getsize(database)
         copied = sum(os.path.getsize(path) for path in _throwaway.files_of(self.path))
         shared = os.stat(existing(directory)).st_dev == os.stat(self.work_dir).st_dev
@@ -629,7 +634,7 @@ def run(module):
     # The cluster that serves comes first.
     os.nice(10)
     source = DataDirectory(params)
-    version = source.check(directory)
+    version = source.check(directory, module.check_mode)
     if module.check_mode:
         return of_data(module, directory, version)
     start = time.monotonic()
@@ -662,7 +667,8 @@ def go(module, directory, client, status, members, served):
     params["save_timeout"] += int(status["db_size"] / 1e7) + (int(status["db_size"] / limit) if limit else 0)
     seal = _seal.description(params["compression"], params["recipients"])
     # for a moment both are there
-    check_space(directory, status["db_size"], more=int(status["db_size"] * HEADROOM) if seal else 0)
+    room = {"db_size": status["db_size"], "more": int(status["db_size"] * HEADROOM) if seal else 0}
+    check_space(directory, **room)
     known = {
         "format": _snapshot_manifest.FORMAT,
         "source": "member" if params["data_dir"] is None else "data directory",
@@ -693,6 +699,8 @@ def go(module, directory, client, status, members, served):
         make_directory(directory, mode)
     with _snapshot_manifest.DirectoryLock(directory, params["lock_timeout"]):
         _snapshot_manifest.tidy(directory)
+        # what seemed to be left by a run that was killed may have been another one's that was waited for
+        check_space(directory, **room)
         before = _snapshot_manifest.list_snapshots(directory)
         try:
             snapshot, seconds, undetermined = take(client, directory, known, params, prefix, suffix, files)

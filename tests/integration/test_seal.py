@@ -78,6 +78,36 @@ def test_there_and_back(tmp_path, plain, key, another, compression, encrypted):
     assert back.read_bytes() == plain.read_bytes() and back.stat().st_mode & 0o777 == 0o600
 
 
+BROKEN_KEYS = {
+    "empty": lambda _text: "",
+    "cut": lambda text: text[:-12],
+    "another line": lambda text: text + "what is this\n",
+    "no key": lambda _text: "# created: 2026-01-01T00:00:00Z\n",
+}
+
+
+@pytest.mark.parametrize("how", BROKEN_KEYS)
+def test_a_broken_key_says_nothing_about_the_snapshot(tmp_path, plain, key, how):
+    sealed = tmp_path / "sealed"
+    _seal.seal(str(plain), str(sealed), "zstd", [key.recipient])
+    # a name with none of the words that would give it away
+    broken = tmp_path / "backup.txt"
+    broken.write_text(BROKEN_KEYS[how](key.identity.read_text()))
+    refused(tmp_path, sealed, manifest(plain, "zstd", [key.recipient]), broken, "identity", "the file with the private key cannot be used")
+
+
+@pytest.mark.parametrize("name", ["age", "zstd"])
+def test_a_program_that_is_killed_says_nothing_about_the_snapshot(tmp_path, plain, key, monkeypatch, name):
+    sealed = tmp_path / "sealed"
+    _seal.seal(str(plain), str(sealed), "zstd", [key.recipient])
+    (tmp_path / "bin").mkdir()
+    killed = tmp_path / "bin" / name
+    killed.write_text("#!/bin/sh\nkill -9 $$\n")
+    killed.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin") + os.pathsep + os.environ["PATH"])
+    refused(tmp_path, sealed, manifest(plain, "zstd", [key.recipient]), key.identity, "other", "%s was ended by signal 9" % name)
+
+
 def refused(tmp_path, sealed, known, identity, kind, words):
     with pytest.raises(_seal.SealError) as caught:
         _seal.unseal(str(sealed), str(tmp_path / "back"), known, identity and str(identity))

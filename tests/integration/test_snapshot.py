@@ -322,6 +322,25 @@ def test_a_full_disk(member, tmp_path):
         only_good(disk / "backups", 1)
 
 
+def test_what_a_killed_run_left_does_not_keep_others_from_it(member, tmp_path):
+    """It took so much room that nothing more would fit, and it is no use to anybody."""
+    with small_disk(tmp_path / "disk", 16 * 1024 * 1024) as disk:
+        rc, result = take(member, disk / "backups", keep=1)
+        assert rc == 0, result
+        left = disk / "backups" / ".etcd-cp1-20260102T030405Z.db.partial"
+        left.mkdir(0o700)
+        with open(left / "snapshot.db.part", "wb") as stream, contextlib.suppress(OSError):
+            while True:
+                stream.write(bytes(65536))
+                stream.flush()
+        assert os.statvfs(disk).f_bavail == 0
+        rc, predicted = harness.run_module("etcd_snapshot", check_mode=True, directory=disk / "backups", keep=1, **member.connection)
+        assert rc == 0 and left.exists(), predicted
+        rc, result = take(member, disk / "backups", keep=1)
+        assert rc == 0 and not left.exists(), result
+        only_good(disk / "backups", 1)
+
+
 def test_alarms(version, tmp_path):
     with harness.Etcd(version, tmp_path) as etcd:
         harness.fill(etcd)
