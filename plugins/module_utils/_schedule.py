@@ -43,6 +43,8 @@ BUSY = 75
 MAX_OUTPUT = 256 * 1024 * 1024
 # What the role etcd_schedule looks for.
 NOTHING = "Nothing to do on this node."
+# Seconds that a step has which is always run, however long the others took.
+ALWAYS = 60
 # Seconds in which a module that is ended puts away what is half done.
 PUT_AWAY = 60
 
@@ -304,7 +306,9 @@ def run_steps(config, check, run, call=call_module, clock=time.monotonic):
             well[name] = True
             continue
         begun = clock()
-        result = call(step["module"], resolve(step["args"], results), check, config["timeout"] - (clock() - start))
+        left = config["timeout"] - (clock() - start)
+        # what tells of a run that took too long needs time itself
+        result = call(step["module"], resolve(step["args"], results), check, max(left, ALWAYS) if step.get("always") else left)
         seconds = round(clock() - begun, 2)
         for warning in result.get("warnings") or []:
             say("WARNING: %s: %s" % (name, warning))

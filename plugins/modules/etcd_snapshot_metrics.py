@@ -106,7 +106,7 @@ METRICS = (
 )
 RUNGS = ("checksum", "structure", "status", "restore", "drill")
 # What is carried over from the file that is there.
-KEPT = ("runs_total", "failures_total", "last_success_timestamp_seconds", "last_off_site_timestamp_seconds")
+KEPT = ("runs_total", "failures_total", "last_success_timestamp_seconds", "last_off_site_timestamp_seconds", "last_drill_timestamp_seconds")
 LABEL = re.compile(r"^[a-zA-Z_][a-zA-Z0-9_]*$")
 
 
@@ -157,9 +157,9 @@ def collect(params, before, snapshots, now):
         found["newest_revision"] = newest["revision"]
         found["newest_rung"] = newest.get("rung") if newest.get("rung") in RUNGS else None
     drills = [(one.get("rungs") or {}).get("drill") for one in snapshots if isinstance(one.get("rungs"), dict)]
-    found["last_drill_timestamp_seconds"] = max(
-        (seconds_of(one.get("at")) or 0 for one in drills if isinstance(one, dict) and one.get("ok") is True), default=None
-    )
+    passed = [seconds_of(one.get("at")) or 0 for one in drills if isinstance(one, dict) and one.get("ok") is True]
+    # the one that was drilled may not be kept as long as it matters when that was
+    found["last_drill_timestamp_seconds"] = max(passed + [before.get("last_drill_timestamp_seconds", 0)]) or None
     verified = len([one for one in snapshots if one["verified"]])
     found["stored"] = {"true": verified, "false": len(snapshots) - verified}
     return {name: value for name, value in found.items() if value is not None}

@@ -127,6 +127,25 @@ def test_what_is_always_run_hears_of_a_run_that_could_not_begin(tmp_path):
     assert modules.called[-1][1] == {"off_site": False, "nothing": None}
 
 
+def test_what_tells_of_a_run_has_time_to_do_so(tmp_path):
+    """Above all when all the others took too long."""
+    steps = [
+        {"name": "take", "module": "etcd_snapshot", "args": {}},
+        {"name": "ship", "module": "ship", "args": {}},
+        {"name": "metrics", "module": "metrics", "args": {}, "always": True},
+    ]
+    clock, given = [0.0], []
+
+    def call(_module, _args, _check, seconds):
+        given.append(seconds)
+        clock[0] += 80
+        return {}
+
+    run = {"problem": None, "started": "2026-01-01T00:00:00Z", "steps": []}
+    _schedule.run_steps(dict(config(tmp_path, steps=steps), timeout=100), False, run, call, lambda: clock[0])
+    assert given == [100, 20, _schedule.ALWAYS]
+
+
 def test_a_run_in_check_mode_leaves_no_trace(tmp_path, capsys):
     modules = Modules("n2", leaders=["n2"])
     steps = [{"name": "take", "module": "etcd_snapshot", "args": {}}, {"name": "ship", "module": "ship", "args": {}, "needs": ["take"], "in_check": False}]

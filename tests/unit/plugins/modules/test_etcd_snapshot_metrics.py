@@ -51,9 +51,15 @@ def test_a_failure_keeps_when_it_last_went_well():
     assert module.collect(params(off_site=True), before, [], 100)["last_off_site_timestamp_seconds"] == 100
 
 
+def test_when_it_was_drilled_outlives_the_snapshot():
+    before = {"last_drill_timestamp_seconds": 1767240000}
+    assert module.collect(params(), before, [NEWEST], 1767900000)["last_drill_timestamp_seconds"] == 1767240000
+    assert module.collect(params(), {"last_drill_timestamp_seconds": 5}, [DRILLED, FAILED], 1767900000)["last_drill_timestamp_seconds"] == 1767240000
+
+
 def test_what_is_carried_over_is_what_was_written(tmp_path):
     path = tmp_path / module.FILE
-    metrics = module.collect(params(off_site=True), {"runs_total": 7, "failures_total": 2}, [NEWEST], 1767500000)
+    metrics = module.collect(params(off_site=True), {"runs_total": 7, "failures_total": 2}, [NEWEST, DRILLED], 1767500000)
     for labels in ({}, {"cluster": 'the "big" one\\n'}):
         module.write(str(path), module.expose(metrics, labels))
         text, kept = module.read_before(str(path))
