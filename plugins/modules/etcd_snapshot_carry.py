@@ -1,0 +1,146 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: etcd_snapshot_carry
+short_description: Brings a snapshot from a host to the controller, piece by piece
+version_added: 0.1.0
+description:
+  - Copies a file of the host into a file of the controller, of mode 0600, which gets its name when it is whole.
+  - M(ansible.builtin.fetch) reads a file as a whole wherever privileges are escalated, and needs five times its size of memory for that, on the control
+    plane and on the controller. Here neither side ever holds more than one piece, which is compressed on the way, and how far it is is told every
+    15 seconds.
+  - What came is what was read; whether that is a good snapshot is for M(k8s_dr.etcd.etcd_snapshot_info) to say. A file that changes meanwhile is refused.
+author:
+  - The k8s_dr founders (@k8s-dr)
+extends_documentation_fragment:
+  - k8s_dr.etcd.attributes
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Compares both files when there are two, and says whether it would be copied.
+  diff_mode:
+    support: none
+    details:
+      - What it copies is binary.
+  idempotent:
+    description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
+    support: full
+options:
+  path:
+    description: The file on the host.
+    type: path
+    required: true
+  dest:
+    description: What it is called on the controller, in a directory that is there. What has that name is replaced.
+    type: path
+    required: true
+  timeout:
+    description: Seconds that all of it may take.
+    type: int
+    default: 3600
+notes:
+  - Over SSH a piece takes about a second, and holds 4 MiB of what does not compress, or up to 64 MiB of what does, as most databases of Kubernetes.
+seealso:
+  - module: ansible.builtin.fetch
+  - module: k8s_dr.etcd.etcd_snapshot
+"""
+
+EXAMPLES = r"""
+- name: Bring the snapshot to the controller
+  k8s_dr.etcd.etcd_snapshot_carry:
+    path: /var/backups/etcd/etcd-cp1-20260102T030405Z.db
+    dest: /srv/backups/etcd-cp1-20260102T030405Z.db
+"""
+
+RETURN = r"""
+dest:
+  description: Where it is on the controller.
+  returned: success
+  type: str
+  sample: /srv/backups/etcd-cp1-20260102T030405Z.db
+size:
+  description: Its bytes.
+  returned: success
+  type: int
+  sample: 938016
+sha256:
+  description: Their checksum; V(null) in check mode where there is nothing to compare it with.
+  returned: success
+  type: str
+  sample: 2e99758548972a8e8822ad47fa1017ff72f06f3ff6a016851f45c398732bc50c
+seconds:
+  description: What it took.
+  returned: success
+  type: float
+  sample: 1.4
+"""
+
+import base64
+import hashlib
+import os
+import stat
+import zlib
+
+from ansible.module_utils.basic import AnsibleModule
+
+# A piece has so many bytes as it is sent, or as it is read, whichever comes first.
+PACKED = 4 * 1024 * 1024
+PLAIN = 64 * 1024 * 1024
+_CHUNK = 256 * 1024
+
+
+def read_piece(stream, offset):
+    """(bytes that were read, what they are compressed)"""
+    stream.seek(offset)
+    packer, parts, packed, plain = zlib.compressobj(1), [], 0, 0
+    while packed < PACKED and plain < PLAIN:
+        chunk = stream.read(_CHUNK)
+        if not chunk:
+            break
+        plain += len(chunk)
+        parts.append(packer.compress(chunk))
+        packed += len(parts[-1])
+    return plain, b"".join([*parts, packer.flush()])
+
+
+def digest(stream):
+    found = hashlib.sha256()
+    for chunk in iter(lambda: stream.read(_CHUNK), b""):
+        found.update(chunk)
+    return found.hexdigest()
+
+
+def main():
+    # The action plugin of the same name asks for one piece after the other, and knows of dest.
+    module = AnsibleModule(
+        argument_spec={"path": {"type": "path", "required": True}, "offset": {"type": "int"}, "checksum": {"type": "bool", "default": False}},
+        supports_check_mode=True,
+    )
+    path, offset = module.params["path"], module.params["offset"]
+    try:
+        # opening a FIFO would wait for ever
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb", buffering=0) as stream:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                module.fail_json(msg="%s is not a regular file" % path)
+            # another one with every change
+            result = {"size": found.st_size, "version": "%d %d %d" % (found.st_ino, found.st_size, found.st_mtime_ns)}
+            if offset is not None:
+                plain, packed = read_piece(stream, offset)
+                result.update(plain=plain, packed=base64.b64encode(packed).decode("ascii"))
+            elif module.params["checksum"]:
+                result["sha256"] = digest(stream)
+    except OSError as exc:
+        module.fail_json(msg="%s cannot be read: %s" % (path, exc.strerror))
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()
