@@ -117,12 +117,18 @@ def digest(stream):
 
 
 def main():
-    # The action plugin of the same name asks for one piece after the other, and knows of dest.
+    # The action plugin of the same name writes dest, and asks for one piece after the other with what begins with an underscore.
     module = AnsibleModule(
-        argument_spec={"path": {"type": "path", "required": True}, "offset": {"type": "int"}, "checksum": {"type": "bool", "default": False}},
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "dest": {"type": "path", "required": True},
+            "timeout": {"type": "int", "default": 3600},
+            "_offset": {"type": "int"},
+            "_checksum": {"type": "bool", "default": False},
+        },
         supports_check_mode=True,
     )
-    path, offset = module.params["path"], module.params["offset"]
+    path, offset = module.params["path"], module.params["_offset"]
     try:
         # opening a FIFO would wait for ever
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -135,7 +141,7 @@ def main():
             if offset is not None:
                 plain, packed = read_piece(stream, offset)
                 result.update(plain=plain, packed=base64.b64encode(packed).decode("ascii"))
-            elif module.params["checksum"]:
+            elif module.params["_checksum"]:
                 result["sha256"] = digest(stream)
     except OSError as exc:
         module.fail_json(msg="%s cannot be read: %s" % (path, exc.strerror))

@@ -23,6 +23,8 @@ MANIFEST = """\
 apiVersion: v1
 kind: Pod
 metadata:
+  labels:
+    component: etcd
   name: etcd
   namespace: kube-system
 spec:
@@ -204,7 +206,7 @@ def test_list_yml_and_prune_yml(kind, place, tmp_path, monkeypatch):  # noqa: F8
 
         rc, output, recap = play("playbooks/prune.yml", tmp_path, hosts, "--check", "--diff")
         assert rc == 0 and "etcd-cp2-20260102T030405Z.db: would be removed" in output and "CUSTOM STATS" not in output, output
-        assert "far:backups/prod: 4 stay, 2 would be removed (585.94 KB), 6 are not verified or of another cluster, and were left alone" in output
+        assert "far:backups/prod: 4 stay, 2 would be removed (585.94 KB), 6 are not verified or of another cluster, and were left alone" in output, output
         assert len(listed()[1]) == 12
 
         rc, output, recap = play("playbooks/prune.yml", tmp_path, hosts)

@@ -20,7 +20,7 @@ import time
 import harness
 import pytest
 import servers
-from test_snapshot_role import VERSION, play, with_tools
+from test_snapshot_role import VERSION, play, stats, with_tools
 
 MB = 1024 * 1024
 
@@ -384,3 +384,22 @@ def test_snapshot_yml_sends_fetches_and_fails_loudly_when_it_cannot(place, tmp_p
         rc, output, _recap = run(etcd_snapshot_keep={"dayly": 7})
         assert rc == 2 and "`keep` has the rule dayly" in output and "No snapshot was taken" in output, output
     assert not list(pathlib.Path("/run").glob("k8s-dr-etcd-*"))
+
+
+def test_clusters_whose_hosts_have_the_same_name_keep_their_own_copies(place, tmp_path):
+    """Of one second, both are called the same: then one of them is told that it has none."""
+    with harness.Etcd(VERSION, tmp_path / "a") as first, harness.Etcd(VERSION, tmp_path / "b") as second:
+        hosts = {}
+        for name, etcd, objects in (("a", first, 300), ("b", second, 100)):
+            harness.fill(etcd, objects=objects)
+            (tmp_path / ("on-" + name)).mkdir()
+            hosts[name] = with_tools(etcd, tmp_path / ("on-" + name), etcd_snapshot_fetch=str(place / "here"))
+        rc, output, recap = play("playbooks/snapshot.yml", tmp_path, hosts)
+        of_host = {one["host"]: one for one in stats(output)["etcd_snapshots"]}
+        assert set(of_host) == {"a", "b"}, output
+        theirs = {host: place / "here" / os.path.basename(one["path"]) for host, one in of_host.items()}
+        own = [host for host, path in theirs.items() if hashlib.sha256(path.read_bytes()).hexdigest() == of_host[host]["sha256"]]
+        told = [host for host in of_host if recap[host]["failed"]]
+        # nobody says that a copy is there which is another one's
+        assert sorted(own + told) == ["a", "b"] and (told == []) == (theirs["a"] != theirs["b"]) == (rc == 0), output
+        assert sorted(os.listdir(place / "here")) == sorted(path.name + suffix for path in {theirs[host] for host in own} for suffix in ("", ".json"))
