@@ -20,6 +20,7 @@ A step runs when every step that it needs did what it should; one with "always":
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import fcntl
 import json
@@ -104,7 +105,9 @@ class State:
                 raise Busy("another run is under way%s; nothing was done" % (" " + holder if holder else ""))
             time.sleep(0.2)
         os.ftruncate(self.descriptor, 0)
-        os.pwrite(self.descriptor, ("by process %d since %s" % (os.getpid(), _snapshot_manifest.utc())).encode(), 0)
+        # only for who waits
+        with contextlib.suppress(OSError):
+            os.pwrite(self.descriptor, ("by process %d since %s" % (os.getpid(), _snapshot_manifest.utc())).encode(), 0)
         return self
 
     def __exit__(self, *_exc):
@@ -120,6 +123,13 @@ class State:
             return {}
         return found if isinstance(found, dict) else {}
 
+    def note(self, run):
+        """Write what is known of a run.  On a full disk it goes on all the same: it may be what makes room."""
+        try:
+            self.write(run)
+        except OSError as exc:
+            say("WARNING: what became of the run cannot be noted in %s: %s" % (self.path, exc.strerror))
+
     def write(self, run):
         temporary = self.path + ".new"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
@@ -131,10 +141,18 @@ class State:
         os.rename(temporary, self.path)
 
 
+def scratch():
+    """A file that is gone with its last user, and on no disk, which may be full."""
+    # from Python 3.8 on
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("k8s-dr-etcd"), "w+b")
+    return tempfile.TemporaryFile()
+
+
 def call_module(name, args, check, seconds):
     """The result of a module as a dict, that of one that ended without a word included; whatever ends this process ends the module first."""
     args = dict(args, _ansible_check_mode=check, _ansible_diff=False, _ansible_module_name=name)
-    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+    with scratch() as given, scratch() as out, scratch() as err:
         given.write(json.dumps({"ANSIBLE_MODULE_ARGS": args}).encode("utf-8"))
         given.seek(0)
         # AnsibleModule.run_command is for modules, and this is none
@@ -344,7 +362,7 @@ def do_run(config, check=False, now=False, call=call_module):
         run["last_success"] = before.get("last_success")
         run["failures"] = int(before.get("failures") or 0) + (1 if before.get("started") and not before.get("ended") else 0)
         if not check:
-            state.write(run)
+            state.note(run)
         try:
             run["mine"] = Choice(config, lambda args: call("etcd_cluster_info", args, check, config["timeout"])).is_mine(check, now)
             # What would be done is worth knowing on every node: another time it is another one's turn.
@@ -359,7 +377,7 @@ def do_run(config, check=False, now=False, call=call_module):
             run["last_success"] = run["started"]
         run["failures"] = 0 if run["ok"] else run["failures"] + 1
         if not check:
-            state.write(run)
+            state.note(run)
         if verdict(run):
             again = " %d runs in a row failed." % run["failures"] if run["failures"] > 1 else ""
             say(verdict(run) + again + (" The last that did not: %s." % run["last_success"] if run["last_success"] else ""))

@@ -285,7 +285,9 @@ class DirectoryLock:
                 raise Busy("another snapshot is being taken in %s%s; nothing was done" % (os.path.dirname(self.path), " " + holder if holder else ""))
             time.sleep(0.2)
         os.ftruncate(self.descriptor, 0)
-        os.pwrite(self.descriptor, ("on %s by process %d since %s" % (socket.gethostname(), os.getpid(), utc())).encode(), 0)
+        # only for who waits; the disk may be full
+        with contextlib.suppress(OSError):
+            os.pwrite(self.descriptor, ("on %s by process %d since %s" % (socket.gethostname(), os.getpid(), utc())).encode(), 0)
         return self
 
     def __exit__(self, *_exc):

@@ -127,6 +127,17 @@ def test_what_is_always_run_hears_of_a_run_that_could_not_begin(tmp_path):
     assert modules.called[-1][1] == {"off_site": False, "nothing": None}
 
 
+def test_a_full_disk_keeps_nobody_from_making_room(tmp_path, capsys, monkeypatch):
+    def write(_state, _run):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_schedule.State, "write", write)
+    modules = Modules("n1", names=["n1"])
+    assert _schedule.do_run(config(tmp_path, steps=[{"name": "take", "module": "etcd_snapshot", "args": {}}]), call=modules) == 0
+    assert [called[0] for called in modules.called] == ["etcd_snapshot"]
+    assert "cannot be noted in %s: No space left" % (tmp_path / "state" / "last-run.json") in capsys.readouterr().out
+
+
 def test_what_tells_of_a_run_has_time_to_do_so(tmp_path):
     """Above all when all the others took too long."""
     steps = [
