@@ -47,7 +47,7 @@ class ActionModule(ActionBase):
         )
         path, dest = args["path"], os.path.abspath(args["dest"])
         here = sha256_of(dest) if os.path.isfile(dest) else None
-        first = self._ask(task_vars, path=path, dest=dest, _checksum=here is not None)
+        first = self._ask(task_vars, path=path, dest=dest, checksum=here is not None)
         size, sha256 = first["size"], first.get("sha256")
         changed = here is None or here != sha256
         if changed and not self._task.check_mode:
@@ -67,7 +67,7 @@ class ActionModule(ActionBase):
         try:
             with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "wb") as stream:
                 while have < first["size"]:
-                    piece = self._ask(task_vars, path=path, dest=dest, _offset=have)
+                    piece = self._ask(task_vars, path=path, dest=dest, offset=have)
                     plain = zlib.decompress(base64.b64decode(piece["packed"]))
                     if piece["version"] != first["version"] or not plain:
                         raise AnsibleActionFail("%s changed while it was read, so nothing of it was kept" % path)

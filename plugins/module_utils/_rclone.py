@@ -329,11 +329,11 @@ class Remote:
 
     # -- sending ------------------------------------------------------------------------------------------------------
 
-    def put(self, path, size, sha256, verify="auto", progress=None, name=None):
+    def put(self, path, size, sha256, verify="auto", progress=None, name=None, back=None):
         """Send a local file and make sure that it landed whole.  Returns {seconds, verified_by: md5|sha1|sha256|read}.
 
         The file is read before: what is not what its manifest says is never sent.  verify: as check() has it.
-        progress: called with the bytes that were sent so far.
+        progress: called with the bytes that were sent so far; back: with those that were read back.
         """
         name = name or os.path.basename(path)
         start = time.monotonic()
@@ -341,11 +341,11 @@ class Remote:
         if (found, digests.get("sha256")) != (size, sha256):
             raise RcloneError("%s is not the file that was taken (its size or its sha256 has changed), so it was not sent" % path, "local")
         self._attempts(lambda deadline: self._send(path, name, size, deadline, progress), self._seconds(size))
-        problem, how = self.check(name, size, digests, verify)
+        problem, how = self.check(name, size, digests, verify, back)
         if problem:
             # what went wrong on the way may go well
             self._attempts(lambda deadline: self._send(path, name, size, deadline, progress), self._seconds(size))
-            problem, how = self.check(name, size, digests, verify)
+            problem, how = self.check(name, size, digests, verify, back)
         if problem:
             raise RcloneError("%s was sent, but %s" % (os.path.basename(path), problem), "corrupt")
         return {"seconds": round(time.monotonic() - start, 2), "verified_by": how}

@@ -44,6 +44,13 @@ options:
     description: Seconds that all of it may take.
     type: int
     default: 3600
+  offset:
+    description: Byte from which on a piece is read. What the controller asks the host for, and no task.
+    type: int
+  checksum:
+    description: Whether to compute the checksum. What the controller asks the host for, and no task.
+    type: bool
+    default: false
 notes:
   - Over SSH a piece takes about a second, and holds 4 MiB of what does not compress, or up to 64 MiB of what does, as most databases of Kubernetes.
 seealso:
@@ -117,18 +124,18 @@ def digest(stream):
 
 
 def main():
-    # The action plugin of the same name writes dest, and asks for one piece after the other with what begins with an underscore.
+    # The action plugin of the same name writes dest, and asks for one piece after the other.
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "required": True},
             "dest": {"type": "path", "required": True},
             "timeout": {"type": "int", "default": 3600},
-            "_offset": {"type": "int"},
-            "_checksum": {"type": "bool", "default": False},
+            "offset": {"type": "int"},
+            "checksum": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
-    path, offset = module.params["path"], module.params["_offset"]
+    path, offset = module.params["path"], module.params["offset"]
     try:
         # opening a FIFO would wait for ever
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -141,7 +148,7 @@ def main():
             if offset is not None:
                 plain, packed = read_piece(stream, offset)
                 result.update(plain=plain, packed=base64.b64encode(packed).decode("ascii"))
-            elif module.params["_checksum"]:
+            elif module.params["checksum"]:
                 result["sha256"] = digest(stream)
     except OSError as exc:
         module.fail_json(msg="%s cannot be read: %s" % (path, exc.strerror))

@@ -56,6 +56,11 @@ options:
     description: Seconds to wait for another run in the snapshot's directory before its manifest is changed.
     type: int
     default: 60
+  progress:
+    description:
+      - A file for whoever wants to know how far it is. While a snapshot is sent it holds, as JSON, its name as C(file), its C(size), and how many
+        bytes were C(sent) and C(read) back. It is removed at the end.
+    type: path
 seealso:
   - module: k8s_dr.etcd.etcd_snapshot
   - module: k8s_dr.etcd.etcd_snapshot_fetch
@@ -121,6 +126,8 @@ waiting:
   sample: []
 """
 
+import contextlib
+import json
 import os
 import re
 import time
@@ -202,6 +209,32 @@ def find(remote, entry, sizes):
     return "nothing" if noted(entry, remote.where) else "note"
 
 
+class Teller:
+    """Writes how far it is, not more than once a second; that this fails is nobody's problem."""
+
+    def __init__(self, path, entry):
+        self.path = path
+        self.known = {"file": entry["file"], "size": entry["size"], "sent": 0, "read": 0}
+        self.last = 0
+
+    def sent(self, count):
+        self._tell(sent=count)
+
+    def read(self, count):
+        self._tell(sent=self.known["size"], read=count)
+
+    def _tell(self, **found):
+        self.known.update(found)
+        if not self.path or time.monotonic() - self.last < 1:
+            return
+        self.last = time.monotonic()
+        with contextlib.suppress(OSError):
+            temporary = "%s.%d.new" % (self.path, os.getpid())
+            with open(temporary, "w", encoding="utf-8") as stream:
+                json.dump(self.known, stream)
+            os.rename(temporary, self.path)
+
+
 def ship(module, remote, entry, step):
     """Do what is to be done for one snapshot; what is returned of it, or None when nothing had to be sent."""
     start = time.monotonic()
@@ -214,7 +247,8 @@ def ship(module, remote, entry, step):
         problem, how = remote.check(entry["file"], size, digests, module.params["verify"])
         step = "all" if problem else step
     if step == "all":
-        how = remote.put(path, entry["size"], entry["sha256"], module.params["verify"])["verified_by"]
+        tell = Teller(module.params["progress"], entry)
+        how = remote.put(path, entry["size"], entry["sha256"], module.params["verify"], tell.sent, back=tell.read)["verified_by"]
     if step in ("all", "manifest"):
         with open(_snapshot_manifest.manifest_path(path), "rb") as stream:
             remote.put_manifest(entry["file"], stream.read())
@@ -311,6 +345,7 @@ def main():
             "bwlimit": {"type": "str"},
             "verify": {"type": "str", "default": "auto", "choices": ["auto", "hash", "read"]},
             "lock_timeout": {"type": "int", "default": 60},
+            "progress": {"type": "path"},
         },
         required_one_of=[["path", "directory"]],
         supports_check_mode=True,
@@ -327,6 +362,10 @@ def main():
     except OSError as exc:
         problem = "%s%s" % (exc.filename + ": " if isinstance(exc.filename, str) else "", exc.strerror or exc)
         module.fail_json(msg=with_whereabouts("nothing more was sent: %s" % problem, result["waiting"]), **result)
+    finally:
+        if module.params["progress"]:
+            with contextlib.suppress(OSError):
+                os.unlink(module.params["progress"])
     module.exit_json(**result)
 
 

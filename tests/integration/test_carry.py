@@ -102,7 +102,7 @@ def test_the_host_needs_little_memory(tmp_path, content):
     )
     process = subprocess.run(
         [sys.executable, "-c", script],
-        input=json.dumps({"ANSIBLE_MODULE_ARGS": {"path": str(path), "dest": "/nowhere", "_offset": 0}}),
+        input=json.dumps({"ANSIBLE_MODULE_ARGS": {"path": str(path), "dest": "/nowhere", "offset": 0}}),
         env=dict(os.environ, PYTHONPATH=harness.module_path()),
         capture_output=True,
         text=True,

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import tempfile
@@ -384,6 +385,29 @@ def test_snapshot_yml_sends_fetches_and_fails_loudly_when_it_cannot(place, tmp_p
         rc, output, _recap = run(etcd_snapshot_keep={"dayly": 7})
         assert rc == 2 and "`keep` has the rule dayly" in output and "No snapshot was taken" in output, output
     assert not list(pathlib.Path("/run").glob("k8s-dr-etcd-*"))
+
+
+def test_a_large_one_is_told_of_on_the_way(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", os.path.dirname(servers.program("rclone")) + os.pathsep + os.environ["PATH"])
+    with harness.Etcd(VERSION, tmp_path) as etcd, servers.S3(place / "far") as far:
+        for number in range(16):
+            etcd.put("/big/%d" % number, os.urandom(1000000))
+        jobs = tmp_path / "jobs"
+        more = {"etcd_snapshot_progress": 1, "etcd_snapshot_off_site_bwlimit": "2M", "ansible_async_dir": str(jobs)}
+        more.update(etcd_snapshot_off_site=far.where, etcd_snapshot_rclone_config_source=far.config(place / "rclone.conf"))
+        hosts = {"cp1": with_tools(etcd, tmp_path, **more)}
+        extra = ["-e", "__etcd_snapshot_large=10000000"]
+        rc, output, _recap = play("playbooks/snapshot.yml", tmp_path, hosts, *extra)
+        assert rc == 0 and "It is off-site at far:backups/prod, and was verified there." in output, output
+        lines = re.findall(r"etcd-\S+\.db: ([0-9.]+ \S+) of ([0-9.]+ MB) are at far:backups/prod.* after ([0-9]+) s", output)
+        assert len(lines) >= 2 and any(" MB" in sent for sent, _size, _seconds in lines) and len({size for _sent, size, _seconds in lines}) == 1, output
+        assert re.search(r"are at far:backups/prod.* s, [0-9.]+ [KM]B/s", output), output
+        assert jobs.is_dir() and list(jobs.iterdir()) == []
+        # what goes wrong is told as ever
+        far.kill()
+        rc, output, _recap = play("playbooks/snapshot.yml", tmp_path, hosts, *extra)
+        assert rc == 2 and "it cannot be reached" in output and "Nothing is lost" in output, output
+    assert not list(pathlib.Path("/run").glob("k8s-dr-etcd-*")) and list(jobs.iterdir()) == []
 
 
 def test_clusters_whose_hosts_have_the_same_name_keep_their_own_copies(place, tmp_path):
