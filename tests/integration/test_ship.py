@@ -393,7 +393,7 @@ def test_a_large_one_is_told_of_on_the_way(place, tmp_path, monkeypatch):
         for number in range(16):
             etcd.put("/big/%d" % number, os.urandom(1000000))
         jobs = tmp_path / "jobs"
-        more = {"etcd_snapshot_progress": 1, "etcd_snapshot_off_site_bwlimit": "2M", "ansible_async_dir": str(jobs)}
+        more = {"etcd_snapshot_progress": 1, "etcd_snapshot_off_site_bwlimit": "1M", "ansible_async_dir": str(jobs)}
         more.update(etcd_snapshot_off_site=far.where, etcd_snapshot_rclone_config_source=far.config(place / "rclone.conf"))
         hosts = {"cp1": with_tools(etcd, tmp_path, **more)}
         extra = ["-e", "__etcd_snapshot_large=10000000"]
