@@ -70,7 +70,7 @@ test-faults: ## Every state of a restore x every fault on a real node, a table a
 	FAULTS='$(or $(FAULTS),all)' tests/tools/molecule faults
 
 .PHONY: test-matrix
-test-matrix: ## Every version of ansible-core, Python and etcd that is supported, a table at the end (an hour and more; MATRIX="core-2.20 python etcd")
+test-matrix: ## Every version of ansible-core, Python and etcd that is supported, a table at the end (an hour and more; MATRIX="core-2.20 python-3.8-units etcd")
 	$(in_venv) python tests/tools/matrix.py
 
 .PHONY: test-fast

@@ -4,7 +4,7 @@
 
 """Every version that docs/versions.md says is supported, run for real; the table that page has, with what was passed in each cell.
 
-MATRIX="core-2.20 python etcd-3.4" names rows, or beginnings of them; without it all are run. A cell that fails is a run that fails, and so is a version
+MATRIX="core-2.20 python-3.8-units etcd" names cells, or beginnings of them; without it all are run. A cell that fails is a run that fails, and so is a version
 that this machine has not: that is no result.
 """
 
@@ -104,9 +104,9 @@ def table(done):
         found = {row: cells for row, cells in done.items() if row.startswith(kind)}
         if not found:
             continue
-        columns = list(next(iter(found.values())))
+        columns = list(dict.fromkeys(column for cells in found.values() for column in cells))
         lines += ["| %s | %s |" % (title, " | ".join(columns)), "|" + "---|" * (len(columns) + 1)]
-        lines += ["| %s | %s |" % (row[len(kind) :], " | ".join(cells[column][0] for column in columns)) for row, cells in found.items()]
+        lines += ["| %s | %s |" % (row[len(kind) :], " | ".join(cells.get(column, ("not run",))[0] for column in columns)) for row, cells in found.items()]
         lines.append("")
     return "\n".join(lines)
 
@@ -114,12 +114,16 @@ def table(done):
 def main():
     """Run the rows that are asked for."""
     wanted = os.environ.get("MATRIX", "").split()
-    chosen = [(row, cells) for row, cells in rows() if not wanted or any(row.startswith(one) for one in wanted)]
-    lost = [one for one in wanted if not any(row.startswith(one) for row, _cells in chosen)]
-    if lost or not chosen:
-        sys.exit("MATRIX names %s, and there is %s." % (" ".join(lost), ", ".join(row for row, _cells in rows())))
+    every = {row: {column: "%s-%s" % (row, column) for column in cells} for row, cells in rows()}
+    lost = [one for one in wanted if not any(cell.startswith(one) for cells in every.values() for cell in cells.values())]
+    if lost:
+        sys.exit("MATRIX names %s, and there is %s." % (" ".join(lost), ", ".join(cell for cells in every.values() for cell in cells.values())))
     REPORTS.mkdir(parents=True, exist_ok=True)
-    done = {row: {column: run("%s-%s" % (row, column), how) for column, how in cells.items()} for row, cells in chosen}
+    done = {}
+    for row, cells in rows():
+        chosen = {column: how for column, how in cells.items() if not wanted or any(every[row][column].startswith(one) for one in wanted)}
+        if chosen:
+            done[row] = {column: run(every[row][column], how) for column, how in chosen.items()}
     text = table(done)
     (REPORTS / "matrix.md").write_text(text, encoding="utf-8")
     print("\n" + text)
