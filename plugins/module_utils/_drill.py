@@ -367,7 +367,7 @@ class Climb:
         if size is None:
             raise Damaged("%s is gone, or no regular file" % self.path)
         if expected and size != expected["size"]:
-            raise Damaged("%s has %d bytes, and had %d when it was taken" % (self.path, size, expected["size"]))
+            raise Damaged("%s has %s bytes, and had %s when it was taken" % (self.path, size, expected["size"]))
         try:
             found = _fingerprints.sha256_of_file(self.stored)
         except OSError as exc:
