@@ -92,7 +92,9 @@ def test_a_rollback_script_at_the_console_is_enough(cluster, before, interrupt):
     """No Ansible at all: the operator runs the script that lies beside the data, twice."""
     process = cluster.playbook("restore.yml", *cluster.confirmed, background=True)
     known = len(cluster.transactions())
-    wait_for(lambda: len(cluster.transactions()) > known and cluster.transactions()[-1].state in ("swapped", "starting-etcd", "etcd-started"), 180, "the swap")
+    # on a busy machine nobody looks often enough to see each of them
+    late = ("swapped", "starting-etcd", "etcd-started", "starting", "started")
+    wait_for(lambda: len(cluster.transactions()) > known and cluster.transactions()[-1].state in late, 180, "the swap")
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
