@@ -15,22 +15,11 @@ import zlib
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._fingerprints import sha256_of_file
 
 MODULE = "k8s_dr.etcd.etcd_snapshot_carry"
 # Seconds between two lines about how far it is.
 TELL = 15
-
-
-def sha256_of(path):
-    """Of a file here; None when there is none."""
-    found = hashlib.sha256()
-    try:
-        with open(path, "rb") as stream:
-            for chunk in iter(lambda: stream.read(1024 * 1024), b""):
-                found.update(chunk)
-    except FileNotFoundError:
-        return None
-    return found.hexdigest()
 
 
 class ActionModule(ActionBase):
@@ -46,7 +35,7 @@ class ActionModule(ActionBase):
             {"path": {"type": "path", "required": True}, "dest": {"type": "path", "required": True}, "timeout": {"type": "int", "default": 3600}}
         )
         path, dest = args["path"], os.path.abspath(args["dest"])
-        here = sha256_of(dest) if os.path.isfile(dest) else None
+        here = sha256_of_file(dest) if os.path.isfile(dest) else None
         first = self._ask(task_vars, path=path, dest=dest, checksum=here is not None)
         size, sha256 = first["size"], first.get("sha256")
         changed = here is None or here != sha256
