@@ -28,7 +28,7 @@ html_theme = "alabaster"
 html_theme_options = {{"nosidebar": True, "page_width": "72em"}}
 """
 # What Ansible's own site explains is linked by name, and is not at hand here.
-ELSEWHERE = ("ansible_configuration_settings", "common_return_values")
+ELSEWHERE = ("action_plugins", "ansible_collections.ansible.builtin.fetch_module", "ansible_configuration_settings", "common_return_values")
 
 
 def run(*args):
