@@ -28,10 +28,12 @@ options:
     type: path
     default: /etc/kubernetes/pki/etcd/server.key
   etcdctl:
-    description: Path of C(etcdctl). Found by itself in C(PATH) and the usual directories when not given.
+    description:
+      - Path of C(etcdctl). Found by itself in C(PATH) and the usual directories when not given.
+      - A directory is looked into before these.
     type: path
   etcdutl:
-    description: Path of C(etcdutl), which etcd has from 3.5 on. Found by itself when not given.
+    description: Path of C(etcdutl), which etcd has from 3.5 on. Found as O(etcdctl) is.
     type: path
   timeout:
     description: Seconds that one question to etcd may take.

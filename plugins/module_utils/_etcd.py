@@ -52,6 +52,14 @@ class EtcdError(Exception):
         return {"cmd": self.result.argv, "rc": self.result.rc, "stderr": self.result.stderr, "stdout": self.result.stdout}
 
 
+# From 3.6 on `snapshot status` quotes a record that it cannot read (etcdutl's v3_snapshot.go), which may be a Secret's.
+_RECORD = re.compile(r'\bvalue: "(?:[^"\\\n]|\\.)*"?')
+
+
+def _without_records(text):
+    return _RECORD.sub("value: (left out)", text)
+
+
 class ToolResult:
     """How one run of a tool ended.  `rc` is negative for a signal, None when it had to be killed for its time."""
 
@@ -59,7 +67,7 @@ class ToolResult:
         self.argv = argv
         self.rc = rc
         self.stdout = stdout
-        self.stderr = stderr
+        self.stderr = _without_records(stderr)
 
     @property
     def timed_out(self):
@@ -150,10 +158,14 @@ def _wait(process, timeout, watch):
 
 
 def find_tool(name, explicit=None):
-    """The path of etcdctl or etcdutl: `explicit` as given, else from PATH and the usual directories, else None."""
-    if explicit:
+    """The path of etcdctl or etcdutl: `explicit` as given, else from PATH and the usual directories, else None.
+
+    An `explicit` that is a directory is where it is looked for first.
+    """
+    directory = explicit if explicit and os.path.isdir(explicit) else ""
+    if explicit and not directory:
         return explicit
-    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", "")] + list(TOOL_DIRS)))
+    return shutil.which(name, path=os.pathsep.join([directory] * bool(directory) + [os.environ.get("PATH", "")] + list(TOOL_DIRS)))
 
 
 def version_tuple(text):
@@ -204,7 +216,7 @@ def find_tools(etcdctl=None, etcdutl=None, timeout=10):
         try:
             tools.append(Tool(path, timeout) if path else None)
         except EtcdError:
-            if explicit:
+            if explicit and path == explicit:
                 raise
             tools.append(None)
     return tuple(tools)

@@ -73,9 +73,12 @@ options:
     description: Path of C(rclone). Found by itself in C(PATH) and the usual directories when not given.
     type: path
   manifest:
-    description: >-
-      Whether the snapshot must have a manifest that is its own. Without one it can be restored and served, but not compared with
-      anything, and nothing is noted.
+    description:
+      - >-
+        Whether the snapshot must have a manifest that is its own. Without one it can be restored and served, but not compared with
+        anything, and nothing is noted.
+      - With V(false) the snapshot may have had another name when it was taken. Then its checksum tells whether the manifest beside it is its own, and
+        nothing is noted either.
     type: bool
     default: true
   record:
@@ -215,7 +218,8 @@ def read_manifest(path, required, remote):
             manifest = remote.manifest(path)
             # without one there is nothing to compare what is got with
             return manifest, None if manifest else "%s has no manifest" % remote.path(path)
-        return _snapshot_manifest.read_manifest(path), None
+        # a copy that has another name now is as good; its checksum tells
+        return _snapshot_manifest.read_manifest(path, renamed=not required), None
     except _snapshot_manifest.ManifestError as exc:
         there = remote or os.path.lexists(_snapshot_manifest.manifest_path(path))
         return None, str(exc) if required or there else None
@@ -232,9 +236,13 @@ def is_gone(path, remote):
         return False
 
 
+def was_renamed(path, manifest):
+    return manifest is not None and manifest["file"] != os.path.basename(path)
+
+
 def record(module, path, manifest, rungs, remote):
     """(whether the manifest says it now, or would but for check mode; a diff)"""
-    if not rungs or not module.params["record"] or manifest is None:
+    if not rungs or not module.params["record"] or manifest is None or was_renamed(path, manifest):
         return False, {}
     before = manifest.get("rungs") if isinstance(manifest.get("rungs"), dict) else {}
     try:
@@ -274,6 +282,8 @@ def run(module):
         except _drill.Unproven as exc:
             found["problem"] = "%s was not proven up to the rung %s: %s" % (path, params["rung"], exc)
         found["notes"] = climb.notes
+        if was_renamed(stored, manifest):
+            found["notes"].append("it was %s when it was taken, and nothing is noted of it under another name" % manifest["file"])
     else:
         found["failed"] = _drill.RUNGS[0]
     found.update(rungs=rungs, rung=_snapshot_manifest.highest_rung(rungs))

@@ -51,3 +51,29 @@ def test_somebody_listens(family, address):
 def test_something_that_is_no_address():
     assert not _etcd.listens("https://[::1:2379")
     assert not _etcd.listens("nonsense")
+
+
+def test_a_directory_is_looked_into_before_the_usual_places(monkeypatch, tmp_path):
+    usual, own = tmp_path / "usual", tmp_path / "own"
+    for directory in (usual, own):
+        directory.mkdir()
+        (directory / "etcdctl").write_text("#!/bin/sh\n")
+        (directory / "etcdctl").chmod(0o755)
+    monkeypatch.setenv("PATH", str(usual))
+    monkeypatch.setattr(_etcd, "TOOL_DIRS", ())
+    assert _etcd.find_tool("etcdctl") == str(usual / "etcdctl")
+    assert _etcd.find_tool("etcdctl", str(own)) == str(own / "etcdctl")
+    (own / "etcdctl").unlink()
+    assert _etcd.find_tool("etcdctl", str(own)) == str(usual / "etcdctl")
+    # a file that was named is used or missed
+    assert _etcd.find_tool("etcdctl", str(own / "etcdctl")) == str(own / "etcdctl")
+    assert _etcd.find_tool("etcdutl", str(own)) is None
+
+
+def test_a_record_that_a_tool_quotes_is_left_out():
+    said = r'Error: error during bucket key iteration, name: "key" err: cannot unmarshal value, key: "\x00_" value: "\v/registry/secrets/a\"pass\x12word"'
+    for stderr in (said + " err: proto: wrong wireType = 3 for field Key\n", said[:-20]):
+        result = _etcd.ToolResult([], 1, "", stderr)
+        for words in (result.last_words(), _etcd.EtcdError("", result).details()["stderr"]):
+            assert "value: (left out)" in words and "secrets" not in words and "pass" not in words
+    assert "for field Key" in _etcd.ToolResult([], 1, "", said + " err: for field Key").last_words()
