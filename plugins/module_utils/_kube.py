@@ -9,7 +9,8 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import ssl
+
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._tls import tls_context
 
 
 class KubeError(Exception):
@@ -43,8 +44,7 @@ class KubeApi:
         key = flags.get("kubelet-client-key", "/etc/kubernetes/pki/apiserver-kubelet-client.key")
         pki = os.path.dirname(flags.get("client-ca-file", "/etc/kubernetes/pki/ca.crt"))
         try:
-            self.context = ssl.create_default_context(cafile=os.path.join(pki, "ca.crt"))
-            self.context.load_cert_chain(cert, key)
+            self.context = tls_context(os.path.join(pki, "ca.crt"), cert=cert, key=key)
         except OSError as exc:
             raise KubeError("the certificates for asking the API server (%s, %s) cannot be used: %s" % (pki, cert, exc)) from exc
 

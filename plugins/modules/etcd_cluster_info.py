@@ -191,11 +191,11 @@ etcd:
 
 import http.client
 import json
-import ssl
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils import _etcd
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._tls import tls_context
 
 UNKNOWN = {
     "reachable": False,
@@ -228,8 +228,7 @@ def remembered_members(client):
     url = urlsplit(client.endpoint)
     try:
         if url.scheme == "https":
-            context = ssl.create_default_context(cafile=client.tls["cacert"])
-            context.load_cert_chain(client.tls["cert"], client.tls["key"])
+            context = tls_context(client.tls["cacert"], cert=client.tls["cert"], key=client.tls["key"])
             connection = http.client.HTTPSConnection(url.hostname, url.port, timeout=client.timeout, context=context)
         else:
             connection = http.client.HTTPConnection(url.hostname, url.port, timeout=client.timeout)

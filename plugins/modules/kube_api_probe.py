@@ -180,6 +180,7 @@ import time
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._tls import tls_context
 
 _GAPS = 200
 _POLL = 0.05
@@ -194,12 +195,9 @@ def iso(seconds):
 
 def make_context(ca):
     """How to speak TLS.  Nothing secret is sent, so without a CA an unverified server is better than none."""
-    # Not create_default_context(): it also trusts the system's CAs, and Python 3.13 is too strict for kubeadm's old certificates.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = tls_context(cadata=ca) if ca else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
-    if ca:
-        context.load_verify_locations(cadata=ca)
-    else:
+    if not ca:
         context.verify_mode = ssl.CERT_NONE
     return context
 
