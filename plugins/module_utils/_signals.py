@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -29,3 +30,13 @@ def raise_when_ended():
 
     for number in _ENDING:
         signal.signal(number, handle)
+
+
+@contextlib.contextmanager
+def held():
+    """While a process is started that has to be known before anybody may end this one.  Yields the mask that the new process has to set again."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        yield before
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

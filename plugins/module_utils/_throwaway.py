@@ -32,7 +32,7 @@ import subprocess
 import tempfile
 import time
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _etcd, _procs
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _etcd, _procs, _signals
 
 # Names of directories that hold a copy of data while something looks at it; beside the data, so hidden.
 WORK_PREFIX = ".k8s-dr-"
@@ -275,6 +275,7 @@ class Throwaway:
         parent = os.getpid()
 
         def before_exec():
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             # Whatever ends this process ends etcd, so that nobody is left with a copy of all Secrets.
             libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             if os.getppid() != parent:
@@ -288,7 +289,8 @@ class Throwaway:
                 os._exit(126)
 
         environment = dict(_etcd.clean_environment(), GOMAXPROCS="2")
-        with open(self.log, "ab") as log:
+        # One that runs and is not known yet would write on while its directory is removed.
+        with open(self.log, "ab") as log, _signals.held() as mask:
             try:
                 # AnsibleModule.run_command waits for the end
                 self._process = subprocess.Popen(  # pylint: disable=ansible-bad-function,subprocess-popen-preexec-fn

@@ -5,10 +5,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
+import subprocess
+import threading
+import time
+import types
 
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _throwaway
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _signals, _throwaway
 
 
 def test_a_work_directory_is_private_and_goes(tmp_path):
@@ -99,3 +104,28 @@ def test_no_program_at_all(monkeypatch, no_etcd_runs):
     monkeypatch.setattr(_throwaway._etcd, "find_tool", lambda name: None)
     with pytest.raises(_throwaway.ThrowawayError, match="no etcd runs on this host and there is no etcd server program on it either"):
         _throwaway.find_server()
+
+
+def test_who_is_ended_while_etcd_starts_ends_that_as_well(monkeypatch, tmp_path):
+    """Or it would write on into a directory that is being removed."""
+    started = []
+    real = subprocess.Popen
+
+    def popen(_argv, preexec_fn=None, executable=None, **how):
+        started.append(real(["sleep", "60"], **how))
+        # as it comes to a module, which has no other thread
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
+        time.sleep(0.1)
+        return started[0]
+
+    before = {number: signal.getsignal(number) for number in _signals._ENDING}
+    monkeypatch.setattr(_throwaway.subprocess, "Popen", popen)
+    server = types.SimpleNamespace(version="3.5.16", path="/etcd", program="/etcd")
+    _signals.raise_when_ended()
+    try:
+        with pytest.raises(_signals.Ended), _throwaway.Throwaway(server, str(tmp_path), str(tmp_path), "/etcdctl", time.monotonic() + 5):
+            pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert started[0].poll() is not None
