@@ -16,8 +16,13 @@ author:
 description:
   - A member can be relied on when it is no learner, is part of a quorum, has everything that any member of its cluster had before, and the
     alarm CORRUPT is not raised. Of those the first in the order of the play that is not the leader comes first, and the leader last.
+  - Hosts are of one cluster when their etcd says the same id and they have the same CA of etcd, as far as it could be read. The id alone is the same
+    for all clusters whose first control plane has the same address. Two hosts that say to be the same member are two clusters, unless they have
+    the same name or address.
   - A host that does not answer cannot say which cluster it is of. It counts as one of a cluster that answers when that has a member of its name or
-    address, or as many members as there are such hosts that nobody else accounts for.
+    address. It is none of it when its manifest names another member, or when the hosts that answer have the names, or the addresses, of their
+    members, and it has a name, or an address, that no member has.
+  - Where that tells nothing, silent hosts count as members as long as there are as many members that nobody else accounts for.
   - Used by the role P(k8s_dr.etcd.etcd_snapshot#role).
 positional: _input
 options:

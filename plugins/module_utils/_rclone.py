@@ -259,13 +259,13 @@ class Remote:
         self._stream(name, found, 0, sha256.update, time.monotonic() + self._seconds(found), progress)
         return found, sha256.hexdigest()
 
-    def snapshots(self, missing_ok=True):
+    def snapshots(self, missing_ok=True, sizes=None):
         """Every snapshot there, newest first, as _snapshot_manifest.list_snapshots describes local ones; without having read them.
 
         Besides the manifest's fields each has `remote`, `path` (how rclone names it), `file`, `verified` and `problem`.  A manifest
-        whose file is gone is listed too; `size` is then None.
+        whose file is gone is listed too; `size` is then None.  sizes: what names() has said just now.
         """
-        sizes = self.names(missing_ok)
+        sizes = self.names(missing_ok) if sizes is None else sizes
         manifests = [name for name in sizes if name.startswith("etcd-") and name.endswith(_snapshot_manifest.MANIFEST_SUFFIX)]
         files = {name[: -len(_snapshot_manifest.MANIFEST_SUFFIX)] for name in manifests}
         files.update(name for name in sizes if name.startswith("etcd-") and name not in manifests)

@@ -9,6 +9,8 @@ Private to this collection.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import ipaddress
 import re
 from collections.abc import Mapping
@@ -36,6 +38,27 @@ def one_spelling(host):
         return "" if address.is_loopback else str(address)
     except ValueError:
         return "" if str(host).lower() == "localhost" else str(host).lower()
+
+
+def is_address(spelling):
+    """Whether what one_spelling returned is an address, and no name."""
+    try:
+        return bool(ipaddress.ip_address(spelling))
+    except ValueError:
+        return False
+
+
+def authorities_of(encoded):
+    """Fingerprints of the certificates in a file, which comes in base64; none of what is none.
+
+    Of each alone, since a file has two while a CA is replaced.
+    """
+    try:
+        text = base64.b64decode(str(encoded or "")).decode("ascii", "replace")
+        found = re.findall(r"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----", text)
+        return {hashlib.sha256(base64.b64decode(one)).hexdigest() for one in found}
+    except ValueError:
+        return set()
 
 
 def place_of(url):
@@ -74,9 +97,14 @@ class Host:
             self.problem = words_of(self.result) or "it was not asked"
         self.answers = bool(self.first.get("cluster_id")) and not self.problem
         self.cluster = text_of(self.first.get("cluster_id")) if self.answers else ""
+        self.authorities = authorities_of(facts.get("ca"))
         self.member = named(self.etcd, "member_id") or named(self.first, "member_id") or text_of(self.manifest.get("name"))
         self.leads = bool(self.etcd.get("is_leader"))
-        self.names = {one_spelling(known) for known in (name, facts.get("address"), self.member, self.node.get("host")) if known}
+        # its manifest says what the others know of it
+        self.is_described = bool(self.manifest.get("name") and self.manifest.get("peer_urls"))
+        # what the inventory calls it, and all that it is called
+        self.called = {one_spelling(known) for known in (name, facts.get("address")) if known} - {""}
+        self.names = self.called | {one_spelling(known) for known in (self.member, self.node.get("host")) if known}
         self.names |= {place_of(url) for url in (text_of(self.manifest.get("peer_urls"))).split(",") if url}
         self.names.discard("")
 
@@ -84,6 +112,21 @@ class Host:
     def label(self):
         """The host, and its member's name where that is another."""
         return "%s (etcd member %s)" % (self.name, self.member) if self.member and self.member != self.name else self.name
+
+    def member_ids(self):
+        """Ids of all members that it knows of."""
+        return {text_of(one.get("id")) for etcd in (self.first, self.etcd) for one in etcd.get("members") or []}
+
+    def member_id(self):
+        return text_of(self.etcd.get("member_id") or self.first.get("member_id"))
+
+    def doubles(self, other):
+        """Whether another host says to be the same member, and cannot be this one under another name."""
+        return bool(self.member_id()) and self.member_id() == other.member_id() and not self.called & other.called
+
+    def knows(self, other):
+        """Whether each has the other among its members."""
+        return other.member_id() in self.member_ids() and self.member_id() in other.member_ids()
 
     def unfit(self, reached):
         """Why no snapshot is taken of this member, or ''; `reached` is the revision that the cluster had reached."""
@@ -111,6 +154,12 @@ class Host:
         return ""
 
 
+def names_of(member):
+    """Name and addresses of a member, as one_spelling has them."""
+    urls = list(member.get("peer_urls") or []) + list(member.get("client_urls") or [])
+    return ({place_of(url) for url in urls} | {one_spelling(member.get("name") or "")}) - {""}
+
+
 class Cluster:
     """The hosts of one cluster, as far as they say so."""
 
@@ -122,14 +171,24 @@ class Cluster:
         for host in hosts:
             for member in host.etcd.get("members") or []:
                 self.members[text_of(member.get("id"))] = member
+        # Whether the inventory calls all that answer by names, or by addresses, that their members have: then those of others tell something, too.
+        self.tells = {True, False}
+        for host in hosts:
+            own = self.members.get(text_of(host.etcd.get("member_id")))
+            self.tells &= {is_address(known) for known in host.called & (names_of(own) if own else set())}
         for host in hosts:
             self.members.pop(text_of(host.etcd.get("member_id")), None)
+
+    def may_have(self, host):
+        """Whether a host that claim() did not find may be one of this cluster all the same."""
+        if not self.members or host.is_described:
+            return False
+        return not any(is_address(known) in self.tells for known in host.names)
 
     def claim(self, host):
         """Whether a host that does not say so is one of this cluster, by name or address."""
         for known, member in list(self.members.items()):
-            places = {place_of(url) for url in list(member.get("peer_urls") or []) + list(member.get("client_urls") or [])}
-            if (places | {one_spelling(member.get("name") or "")}) & host.names:
+            if names_of(member) & host.names:
                 del self.members[known]
                 if not host.member:
                     host.member = text_of(member.get("name"))
@@ -194,30 +253,63 @@ def warnings_of(fit, unfit, cluster, wanted):
     return found
 
 
+def clusters_of(hosts):
+    """Those that answer, by cluster.
+
+    Its id alone does not tell one from others: etcd makes it, and that of the first member, of that one's peer URL and a token which kubeadm
+    leaves alone, so all clusters whose first control plane has the same address have the same.  What differs is etcd's CA.
+    """
+    known = []
+    for host in hosts:
+        joined = set(host.authorities)
+        for one in [one for one in known if one & joined]:
+            known.remove(one)
+            joined |= one
+        known.append(joined)
+    authority = {host: next((number for number, one in enumerate(known) if one & host.authorities), None) for host in hosts}
+
+    def together(host, other):
+        if host.cluster != other.cluster or host.doubles(other):
+            return False
+        return None in (authority[host], authority[other]) or authority[host] == authority[other]
+
+    groups = []
+    # who shows no CA belongs to where it is known
+    for host in sorted(hosts, key=lambda host: (authority[host] is None, host.number)):
+        fitting = [group for group in groups if all(together(host, one) for one in group)]
+        fitting.sort(key=lambda group: not all(host.knows(one) for one in group))
+        if fitting:
+            fitting[0].append(host)
+        else:
+            groups.append([host])
+    return [Cluster(in_order(group)) for group in sorted(groups, key=lambda group: min(host.number for host in group))]
+
+
 def snapshot_choice(facts, hosts):
     """What the filter of this name documents."""
     known = {one["host"]: one for one in facts}
     everyone = [Host(number, name, known.get(name)) for number, name in enumerate(hosts)]
-    clusters = []
-    for ident in dict.fromkeys(host.cluster for host in everyone if host.answers):
-        clusters.append(Cluster([host for host in everyone if host.cluster == ident]))
+    clusters = clusters_of([host for host in everyone if host.answers])
     silent = [host for host in everyone if not host.answers]
     silent = [host for host in silent if not any(cluster.claim(host) for cluster in clusters)]
     # that a host runs no etcd at all is known once it was looked at
     idle = [host for host in silent if host.node and "etcd" in (host.node.get("missing") or [])]
     silent = [host for host in silent if host not in idle]
-    places = sum(len(cluster.members) for cluster in clusters)
     refused, together = {}, []
     if not clusters:
         nobody = no_snapshot(Silence(silent + idle), [(host, host.unfit(0) or "it answers no more") for host in silent + idle])
         return {"clusters": [], "refused": dict.fromkeys([host.name for host in everyone], nobody), "rounds": 0}
-    if len(silent) > places:
-        for host in silent:
-            refused[host.name] = left_out(host, host.unfit(0)) + (
-                " It is no member of a cluster that answers, so if it is one of another, that has no snapshot now."
-                " If it is none, take it out of the inventory."
-            )
-    elif len(clusters) == 1:
+    possible = [cluster for cluster in clusters if any(cluster.may_have(host) for host in silent)]
+    strangers = [host for host in silent if not any(cluster.may_have(host) for cluster in clusters)]
+    silent = [host for host in silent if host not in strangers]
+    # the others can only be counted
+    if len(silent) > sum(len(cluster.members) for cluster in possible):
+        strangers, silent = in_order(strangers + silent), []
+    for host in strangers:
+        refused[host.name] = left_out(host, host.unfit(0)) + (
+            " It is no member of a cluster that answers, so if it is one of another, that has no snapshot now. If it is none, take it out of the inventory."
+        )
+    if len(clusters) == 1:
         clusters[0].absent += silent
     else:
         together = silent

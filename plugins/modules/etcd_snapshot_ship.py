@@ -40,7 +40,8 @@ options:
     type: path
   directory:
     description:
-      - A directory of which every verified snapshot is sent whose manifest knows of no copy at O(remote), the newest first, after O(path).
+      - A directory of which every verified snapshot is sent that is not at O(remote) as it should be, the newest first, after O(path).
+      - Of a copy that its manifest knows of only the size is looked at, and what the manifest there says of it; nothing is read back.
     type: path
   verify:
     description:
@@ -163,12 +164,25 @@ def noted(entry, remote):
     return bool(copies(entry, remote))
 
 
-def stays_away(entry, remote, sizes):
-    """Whether it need not be sent: it was, and is there still, or was removed since there are newer ones."""
+def failed_there(remote, sizes, entries):
+    """Names of those of which a drill found there that they are damaged; none where that cannot be read now, for it must not keep others here."""
+    if not any(entry["file"] in sizes and noted(entry, remote.where) for entry in entries):
+        return set()
+    try:
+        return {one["file"] for one in remote.snapshots(sizes=sizes) if _snapshot_manifest.failed_rung(one)}
+    except _rclone.RcloneError:
+        return set()
+
+
+def stays_away(entry, remote, sizes, failed):
+    """Whether it need not be sent: it was, and is there still as it should be, or was removed since there are newer ones."""
     if not noted(entry, remote.where):
         return False
+    name = entry["file"]
+    if name in sizes:
+        return sizes[name] == entry["size"] and _snapshot_manifest.manifest_path(name) in sizes and name not in failed
     taken = re.sub(r"[-:]", "", entry["created"])
-    return entry["file"] in sizes or any(match.group(1) > taken for match in map(TAKEN.search, sizes) if match)
+    return any(match.group(1) > taken for match in map(TAKEN.search, sizes) if match)
 
 
 def refuse_what_is_not_mounted(entries, remote):
@@ -299,7 +313,8 @@ def run(module, result):
     if not first + others:
         return
     sizes = remote.names(missing_ok=True)
-    entries = first + [entry for entry in others if not stays_away(entry, remote, sizes)]
+    failed = failed_there(remote, sizes, others)
+    entries = first + [entry for entry in others if not stays_away(entry, remote, sizes, failed)]
     result["waiting"] = [entry["path"] for entry in entries]
     refused = []
     changed = False

@@ -55,7 +55,7 @@ def test_every_metric_of_the_alerts_is_written(tmp_path):
     names = {word for word in ALERTS.read_text().replace("(", " ").replace("{", " ").replace("[", " ").replace(")", " ").split() if word.startswith("k8s_dr_")}
     names.discard("k8s_dr_etcd_snapshot")  # the group
     never = "k8s_dr_etcd_snapshot_last_drill_timestamp_seconds"
-    assert {name for name in names if name not in text} <= {never} and len(names) == 6, names
+    assert {name for name in names if name not in text} <= {never} and len(names) == 7, names
 
     rc, result = harness.run_module("etcd_snapshot_metrics", **dict(options, textfile_dir=tmp_path / "nowhere"))
     assert rc == 1 and "is not a directory; give that of node_exporter's option" in result["msg"], result

@@ -342,6 +342,28 @@ def test_what_is_gone_there_is_sent_again_unless_it_was_replaced(far, place):
     assert far.stored(paths[2].name).read_bytes() == paths[2].read_bytes()
 
 
+def test_what_is_not_as_it_should_be_there_is_sent_again(far, place):
+    local = place / "local"
+    paths = [make(local, day) for day in (1, 2, 3, 4)]
+    rc, result = ship(far, place, directory=local)
+    assert rc == 0 and len(result["shipped"]) == 4, result
+    # one was cut off, a drill found another one damaged, and one has lost its manifest
+    far.stored(paths[0].name).write_bytes(paths[0].read_bytes()[:1000])
+    drilled = far.stored(paths[1].name + ".json")
+    failed = {"checksum": {"ok": False, "at": "2026-01-05T03:04:05Z", "problem": "its sha256 has changed"}}
+    drilled.write_text(json.dumps(dict(json.loads(drilled.read_text()), rungs=failed)))
+    far.stored(paths[2].name + ".json").unlink()
+    rc, predicted = ship(far, place, directory=local, check_mode=True)
+    rc, result = ship(far, place, directory=local)
+    again = [path.name for path in reversed(paths[:3])]
+    assert rc == 0 and [one["file"] for one in result["shipped"]] == again and result["waiting"] == [], result
+    assert [one["file"] for one in predicted["shipped"]] == again
+    assert far.stored(paths[0].name).read_bytes() == paths[0].read_bytes()
+    assert "rungs" not in json.loads(drilled.read_text())
+    rc, result = ship(far, place, directory=local)
+    assert rc == 0 and not result["changed"] and result["shipped"] == [], result
+
+
 def test_a_server_that_says_nothing_is_given_up(kind, place):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         far = kind(place / "far")

@@ -10,6 +10,8 @@ import re
 import subprocess
 import sys
 import tarfile
+import threading
+import time
 
 import harness
 import pytest
@@ -304,6 +306,22 @@ def test_one_snapshot_per_cluster(etcd, three, tmp_path):
     assert "WARNING: other was left out of the backup: etcd at https://127.0.0.1:1" in flat(output), output
 
 
+def test_two_clusters_with_the_same_ids_have_a_snapshot_each(tmp_path):
+    """Both were made on a machine of the same address, as at many sites: etcd makes its ids of nothing else."""
+    peer = harness.url_of("127.0.0.1", harness.free_ports(1)[0])
+    same = {"initial_cluster": "m1=" + peer, "flags": ["--initial-advertise-peer-urls", peer]}
+    with harness.Etcd(VERSION, tmp_path / "west-etcd", **same) as west, harness.Etcd(VERSION, tmp_path / "east-etcd", **same) as east:
+        ids = {json.loads(member.etcdctl("endpoint", "status", "--write-out=json").stdout)[0]["Status"]["header"]["cluster_id"] for member in (west, east)}
+        assert len(ids) == 1
+        hosts = {}
+        for name, member in (("west", west), ("east", east)):
+            (tmp_path / name).mkdir()
+            hosts[name] = with_tools(member, tmp_path / name, ansible_host="192.0.2.1")
+        rc, output, _recap = play("playbooks/snapshot.yml", tmp_path, hosts)
+        assert rc == 0 and taken(tmp_path, hosts) == ["west", "east"], output
+        assert sorted(found["host"] for found in stats(output)["etcd_snapshots"]) == ["east", "west"]
+
+
 def test_no_member_that_can_be_relied_on_is_a_failure(etcd, tmp_path):
     hosts = {"cp1": with_tools(etcd, tmp_path)}
     hosts["cp1"].update(etcd_client_endpoint="https://127.0.0.1:1", etcd_client_timeout=2)
@@ -345,3 +363,41 @@ def test_a_large_one_is_told_of_on_the_way(tmp_path):
         member.kill()
         rc, output, recap = play("playbooks/snapshot.yml", tmp_path, hosts, *extra)
         assert rc == 2 and "No snapshot was taken" in output, output
+
+
+def test_a_large_one_goes_on_where_its_host_is_lost_for_a_while(tmp_path):
+    off, over, jobs = tmp_path / "off", tmp_path / "over", tmp_path / "jobs"
+
+    def lose():
+        """Cut the host off for some seconds once its snapshot was begun."""
+        while not over.exists() and not (jobs.is_dir() and list(jobs.iterdir())):
+            time.sleep(0.1)
+        # what began it has returned by then
+        time.sleep(3)
+        off.touch()
+        time.sleep(6)
+        off.unlink()
+
+    with harness.Etcd(VERSION, tmp_path) as member:
+        for number in range(40):
+            member.put("/big/%d" % number, os.urandom(1000000))
+        more = {"etcd_snapshot_progress": 1, "etcd_snapshot_bwlimit": "2M", "ansible_async_dir": str(jobs)}
+        hosts = {"cp1": with_tools(member, tmp_path, **more)}
+        hosts["cp1"].update(OFF, ansible_connection="{{ ('%s' is exists) | ternary('ssh', 'local') }}" % off)
+        thread = threading.Thread(target=lose)
+        thread.start()
+        try:
+            rc, output, recap = play("playbooks/snapshot.yml", tmp_path, hosts, "-e", "__etcd_snapshot_large=10000000")
+        finally:
+            over.touch()
+            thread.join()
+    assert rc == 0 and recap["cp1"]["failed"] == 0, output
+    assert "this host cannot be asked how far it is, and is waited for: " in flat(output), output
+    assert "taken and proven in" in output and len(databases(tmp_path / "backups")) == 1 and list(jobs.iterdir()) == []
+
+
+def test_limits_may_be_numbers(etcd, tmp_path):
+    # in bytes, as YAML has it
+    hosts = {"cp1": with_tools(etcd, tmp_path, etcd_snapshot_bwlimit=20000000)}
+    rc, output, _recap = play("playbooks/snapshot.yml", tmp_path, hosts, "-e", "__etcd_snapshot_large=1")
+    assert rc == 0 and len(databases(tmp_path / "backups")) == 1, output

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.k8s_dr.etcd.plugins.filter.snapshot_choice import FilterModule, snapshot_choice
@@ -190,6 +192,77 @@ def test_cluster_of_which_nobody_answers_is_not_taken_for_members_of_another():
     # whose member a silent one is does not matter as long as all can be
     answer = choose(host("h1"), host("h2"), host("h4", etcd=other), host("x", reached=GONE))
     assert answer["refused"] == {} and answer["clusters"][0]["warnings"][0].startswith("x was left out")
+
+
+def ca(*certificates):
+    """The file with these, as slurp has it."""
+    blocks = ["-----BEGIN CERTIFICATE-----\n%s\n-----END CERTIFICATE-----\n" % base64.b64encode(one.encode()).decode() for one in certificates]
+    return base64.b64encode("".join(blocks).encode()).decode()
+
+
+def hosts_of_clusters(answer):
+    return [found["hosts"] for found in answer["clusters"]]
+
+
+def test_clusters_of_one_id_are_told_apart_by_their_ca():
+    # the first control planes of two sites have the same address, and so the same ids
+    alone = {"etcd": {"names": ["n1"]}, "address": "10.0.0.1"}
+    answer = choose(host("h1", ca=ca("west"), **dict(alone)), host("x1", ca=ca("east"), **dict(alone)))
+    assert hosts_of_clusters(answer) == [["h1"], ["x1"]] and [found["candidates"] for found in answer["clusters"]] == [["h1"], ["x1"]]
+    assert answer["refused"] == {} and answer["rounds"] == 1
+    # where it cannot be read, the id has to do
+    alone = {"etcd": {"names": ["n1"]}, "address": "10.0.0.1"}
+    assert hosts_of_clusters(choose(host("h1", **dict(alone)), host("x1", ca=ca("east"), **dict(alone)))) == [["h1", "x1"]]
+    assert hosts_of_clusters(choose(host("h1", ca="no base64"), host("h2", ca=ca("west")), host("h3", ca=ca("west")))) == [["h1", "h2", "h3"]]
+
+
+def test_cluster_whose_ca_is_being_replaced_is_one():
+    answer = choose(host("h1", ca=ca("old")), host("h2", ca=ca("new")), host("h3", ca=ca("old", "new")))
+    assert hosts_of_clusters(answer) == [["h1", "h2", "h3"]]
+
+
+def test_two_hosts_are_not_one_member():
+    answer = choose(host("h1", address="10.0.0.1", etcd={"names": ["n1"]}), host("x1", address="10.9.0.1", etcd={"names": ["n1"]}))
+    assert hosts_of_clusters(answer) == [["h1"], ["x1"]] and [found["candidates"] for found in answer["clusters"]] == [["h1"], ["x1"]]
+    # nor with the same CA, as of a copy of the machine
+    answer = choose(host("h1", ca=ca("west"), etcd={"names": ["n1"]}), host("x1", ca=ca("west"), etcd={"names": ["n1"]}))
+    assert hosts_of_clusters(answer) == [["h1"], ["x1"]]
+    # one that the inventory has twice is one
+    answer = choose(host("h1", address="10.0.0.1", etcd={"names": ["n1"]}), host("x1", address="10.0.0.1", etcd={"names": ["n1"]}))
+    assert hosts_of_clusters(answer) == [["h1", "x1"]] and one(answer)["warnings"] == []
+    # the others go with the first control plane that has them among its members
+    first = [host(name, member="n1", etcd={"names": names}) for name, names in (("h1", ("n1", "n2")), ("x1", ("n1", "n3")))]
+    others = [host(name, member=member, etcd={"names": ("n1", member)}) for name, member in (("x3", "n3"), ("h2", "n2"))]
+    assert hosts_of_clusters(choose(*(first + others))) == [["h1", "h2"], ["x1", "x3"]]
+
+
+def test_silent_host_of_another_name_or_address_fills_no_gap():
+    # n3 is missed, and whoever is known by its address is not it: it may be a cluster of its own
+    here = [host("h1", address="fd00::1"), host("h2", address="fd00::2")]
+    for silent in (host("x", reached=GONE, address="fd00::9"), host("x", asked=DEAD, address="fd00::9")):
+        answer = choose(*(here + [silent]))
+        assert list(answer["refused"]) == ["x"] and "that has no snapshot now" in answer["refused"]["x"]
+        assert one(answer)["hosts"] == ["h1", "h2"] and one(answer)["warnings"] == []
+    # by its name, too, where all have the names of their members
+    answer = choose(host("n1"), host("n2"), host("x", reached=GONE))
+    assert list(answer["refused"]) == ["x"]
+    # with a manifest it says who it is
+    manifest = {"restore": {"host": "node", "missing": [], "etcd": {"name": "n9", "peer_urls": "https://[fd00::9]:2380"}}}
+    answer = choose(host("h1"), host("h2"), host("x", asked=DEAD, node=manifest))
+    assert list(answer["refused"]) == ["x"]
+
+
+def test_silent_host_that_cannot_be_compared_fills_a_gap():
+    # it has no address, and the others have no names of members
+    answer = choose(host("h1", address="fd00::1"), host("h2", address="fd00::2"), host("h3", reached=GONE))
+    assert answer["refused"] == {} and one(answer)["hosts"] == ["h1", "h2", "h3"]
+    # one that answers has another address than its member, as behind a translation of addresses
+    answer = choose(host("h1", address="203.0.113.1"), host("h2", address="fd00::2"), host("h3", reached=GONE, address="203.0.113.3"))
+    assert answer["refused"] == {} and one(answer)["hosts"] == ["h1", "h2", "h3"]
+    # of two clusters only the one that can have it counts
+    other = {"cluster": "c2", "names": ["n4", "n5"], "leader": "n4"}
+    answer = choose(host("n4", member="n4", etcd=other), host("h1", etcd={"names": ["n1"]}), host("x", reached=GONE))
+    assert list(answer["refused"]) == ["x"]
 
 
 def test_host_without_an_etcd_is_missed_by_nobody():
