@@ -27,7 +27,6 @@ import os
 import shutil
 import signal
 import socket
-import ssl
 import time
 from urllib.parse import urlsplit
 
@@ -43,6 +42,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import (
     read_static_pods,
     with_flags,
 )
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._tls import tls_context
 
 # The states in which a restore leaves a node, in order.  Each step first writes `<doing>`, then acts, then writes `<done>`.
 STEPS = (
@@ -154,6 +154,8 @@ def held_directory(manifests_dir, transaction_id):
 def held_static_pods(manifests_dir):
     """{component: StaticPod} of the manifests that restores keep from kubelet now, as an unfinished one does."""
     pods = {}
+    # as a plan has it
+    manifests_dir = os.path.realpath(manifests_dir)
     for held in sorted(glob.glob(glob.escape(held_directory(manifests_dir, "")) + "*")):
         if os.path.isdir(held):
             pods.update(read_static_pods(held))
@@ -438,11 +440,23 @@ class Transaction:
 
     # -- start ----------------------------------------------------------------------------------------------------
 
-    def start_etcd(self, tls, timeout):
-        """Give etcd's manifest back to kubelet and wait until etcd serves."""
+    def start_etcd(self, tls, timeout, relieve=None):
+        """Give etcd's manifest back to kubelet and wait until etcd serves.
+
+        relieve: what is called when etcd takes no writes but for an alarm NOSPACE that the snapshot carries.
+        """
+        url = self.plan["client_url"]
+
+        def serves():
+            if etcd_is_healthy(url, tls):
+                return True
+            if relieve and etcd_is_healthy(url, tls, "?exclude=NOSPACE"):
+                relieve()
+            return False
+
         with self.step("starting-etcd", "etcd-started"):
             self._give_back(self.plan["files"][0])
-            self._wait(lambda: etcd_is_healthy(self.plan["client_url"], tls), "etcd", timeout, "etcd did not serve the restored data")
+            self._wait(serves, "etcd", timeout, "etcd did not serve the restored data")
 
     def start(self, timeout):
         """Give the other manifests back and wait until this node's API server is ready."""
@@ -654,18 +668,17 @@ def _listens(url):
         return False
 
 
-def etcd_is_healthy(url, tls):
-    """Whether /health of one member says true: it has a leader and can commit.  Never raises."""
+def etcd_is_healthy(url, tls, query=""):
+    """Whether /health of one member says true: it has a leader, can commit and has no alarm (but one that `query` excludes).  Never raises."""
     parts = urlsplit(url)
     connection = None
     try:
         if parts.scheme == "https":
-            context = ssl.create_default_context(cafile=tls["cacert"])
-            context.load_cert_chain(tls["cert"], tls["key"])
+            context = tls_context(tls["cacert"], cert=tls["cert"], key=tls["key"])
             connection = http.client.HTTPSConnection(parts.hostname, parts.port, context=context, timeout=2)
         else:
             connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=2)
-        connection.request("GET", "/health")
+        connection.request("GET", "/health" + query)
         return json.loads(connection.getresponse().read()).get("health") in ("true", True)
     except (OSError, ValueError, http.client.HTTPException):
         return False

@@ -27,7 +27,7 @@ _WORKLOADS = {
 _SYSTEM = "kube-system"
 # the label that kubeadm sets, and the one it set up to 1.23
 _CONTROL_PLANE = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
-_CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
+CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
 
 
 def seconds(timestamp):
@@ -51,7 +51,7 @@ def observe(api):
         nodes[name] = {"ready": ready, "renewed": node_leases.get(name, 0), "control_plane": control_plane}
     leases = {}
     for item in api.items("/apis/coordination.k8s.io/v1/namespaces/%s/leases" % _SYSTEM):
-        if item["metadata"]["name"] in _CONTROLLERS:
+        if item["metadata"]["name"] in CONTROLLERS:
             leases[item["metadata"]["name"]] = seconds(item["spec"].get("renewTime"))
     workloads = {}
     for resource, (path, counts) in sorted(_WORKLOADS.items()):
@@ -63,13 +63,15 @@ def observe(api):
     return {"nodes": nodes, "leases": leases, "workloads": workloads, "secret_read": bool(secrets)}
 
 
-def judge(observed, since, names=None, baseline=None, strict=True):
+def judge(observed, since, names=None, baseline=None, strict=True, first=None, silent=()):
     """{layer: {"problems": [...], "warnings": [...]}} for an observation.
 
     since: Unix time (of the node's clock) after which a lease must have been renewed to count as alive.
     names: `census.names` of a snapshot's manifest: what must exist.
     baseline: an earlier observation: what was not well then is only warned about now.
-    strict: whether what no baseline shows to have been well is held against the cluster.  Its control plane always is.
+    strict: whether what no baseline shows to have been well is held against the cluster.  Its control plane always is, as far as the baseline has it.
+    first: an observation of a moment ago.  A lease that has changed since was renewed, whatever the clock of who renewed it says.
+    silent: controllers that have no lease to renew, since they elect no leader.
     """
     found = {layer: {"problems": [], "warnings": []} for layer in LAYERS}
     names = names or {}
@@ -77,22 +79,33 @@ def judge(observed, since, names=None, baseline=None, strict=True):
     def say(layer, sentence, harmless):
         found[layer]["warnings" if harmless else "problems"].append(sentence)
 
+    def renewed(now, then):
+        return now >= since or (then is not None and now != then)
+
+    known = (baseline or {}).get("nodes", {})
+    # Nodes that only the snapshot has, as one that was replaced since: nobody renews their lease, and their Pods are not ready.
+    strangers = []
     for name in names.get("nodes", []):
         if name not in observed["nodes"]:
             say("nodes", "node %s is in the snapshot but not in the cluster" % name, False)
     for name, node in sorted(observed["nodes"].items()):
-        was = (baseline or {}).get("nodes", {}).get(name)
-        harmless = not was["ready"] if was else not (strict or node["control_plane"])
-        before = ", as before" if was and harmless else ""
-        if not node["ready"]:
-            say("nodes", "node %s is not Ready%s" % (name, before), harmless)
-        elif node["renewed"] < since:
-            say("nodes", "the kubelet of node %s does not renew its lease%s" % (name, before), harmless)
+        was = known.get(name)
+        then = (first or {}).get("nodes", {}).get(name, {}).get("renewed")
+        if node["ready"] and renewed(node["renewed"], then):
+            continue
+        stranger = bool(known) and was is None
+        if stranger:
+            strangers.append(name)
+        harmless = not was["ready"] if was else not strict and (stranger or not node["control_plane"])
+        before = "" if not harmless else ", as before" if was else ", and was not in the cluster before" if stranger else ""
+        say("nodes", "%s%s" % ("the kubelet of node %s does not renew its lease" % name if node["ready"] else "node %s is not Ready" % name, before), harmless)
     if not observed["nodes"]:
         say("nodes", "the cluster has no nodes: it is empty", False)
 
-    for name in _CONTROLLERS:
-        if observed["leases"].get(name, 0) < since:
+    for name in CONTROLLERS:
+        if name in silent:
+            say("system", "%s elects no leader, so no lease tells whether it works" % name, True)
+        elif not renewed(observed["leases"].get(name, 0), (first or {}).get("leases", {}).get(name)):
             say("system", "%s does not renew its lease: it does not work" % name, False)
     if not observed["secret_read"]:
         say("system", "no Secret could be read", True)
@@ -109,6 +122,8 @@ def judge(observed, since, names=None, baseline=None, strict=True):
         sentence = "%s %s has %d of %d Pods ready" % (resource[:-1], name, state["ready"], state["wanted"])
         if was and was["ready"] < was["wanted"]:
             say(_layer(name), sentence + ", and was not well before", True)
+        elif strangers and not strict:
+            say(_layer(name), "%s; it may have had some on %s" % (sentence, ", ".join(strangers)), True)
         else:
             say(_layer(name), sentence, was is None and not strict)
     return found

@@ -43,7 +43,9 @@ options:
       - V(stopped) takes the control plane's own manifests away from kubelet and waits for proof that etcd is gone.
       - The following ones take the steps before them as well, as far as these were not taken.
       - V(swapped) renames the live data to C(old/) and the staged data to where it was.
-      - V(etcd_started) gives etcd's manifest back and waits until etcd serves.
+      - >-
+        V(etcd_started) gives etcd's manifest back and waits until etcd serves. An alarm C(NOSPACE) that came with the snapshot is
+        disarmed after a defragmentation.
       - V(started) gives the API server's manifest back, waits until it is ready, and then gives back those of the controllers.
       - >-
         V(voted) says for this node that the restored data may stay, where O(voters) are several. From then on the node does what all of them decide in
@@ -212,6 +214,7 @@ removed:
   elements: str
 """
 
+import contextlib
 import errno
 import ipaddress
 import os
@@ -384,12 +387,32 @@ def forward(transaction, state, params):
     for step, act in (
         ("stopped", lambda: transaction.stop(params["stop_timeout"])),
         ("swapped", transaction.swap),
-        ("etcd_started", lambda: transaction.start_etcd(tls, params["step_timeout"])),
+        ("etcd_started", lambda: transaction.start_etcd(tls, params["step_timeout"], lambda: make_room(EtcdClient(params)))),
         ("started", lambda: transaction.start(params["step_timeout"])),
     ):
         patiently(transaction, step, act, params["step_timeout"])
         if step == state:
             return
+
+
+def make_room(client):
+    """Have an etcd take writes again that came up with the alarm NOSPACE of its snapshot.
+
+    What is not the newest of each key was marked compacted by the restore, and goes in the background; then its pages can be given back. Where that does
+    not help, because the quota is too small for the data, the next write raises the alarm again.
+    """
+    before = None
+    end = time.monotonic() + 30
+    # whoever waits for etcd tries again, or says in the end that it did not serve
+    with contextlib.suppress(EtcdError):
+        while time.monotonic() < end:
+            in_use = client.status()["db_size_in_use"]
+            if in_use == before:
+                break
+            before = in_use
+            time.sleep(1)
+        client.run("defrag", command_timeout=120)
+        client.run("alarm", "disarm")
 
 
 def patiently(transaction, state, act, timeout):

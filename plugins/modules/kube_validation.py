@@ -16,7 +16,11 @@ description:
   - Nodes, controller-manager and scheduler count as alive only when they renew their leases while this module looks, because right after
     a restore everything reads as it was when the snapshot was taken.
   - With O(names) every node, Deployment, DaemonSet and StatefulSet of a snapshot must exist.
-  - What was not well in O(baseline) already is a warning and not a failure.
+  - >-
+    They are when a lease changes, whatever the clock of its node says. Of a controller that elects no leader (C(--leader-elect=false)) none tells, which
+    is a warning.
+  - What was not well in O(baseline) already is a warning and not a failure. So is, unless O(strict), a node that O(baseline) does not have among its
+    nodes, since it is gone; and a workload that may have had Pods there.
   - Reads one Secret to prove that it can be decrypted. It is not returned.
 extends_documentation_fragment:
   - k8s_dr.etcd.attributes
@@ -88,17 +92,28 @@ validation:
       type: float
 """
 
+import contextlib
+import re
 import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeApi, KubeError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import read_static_pods
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._validation import LAYERS, judge, observe
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._validation import CONTROLLERS, LAYERS, judge, observe
 
 _FRESH = 60
 
 
-def look(api, since, params):
+def elects(pod):
+    """Whether this controller elects a leader, and so has a lease that it renews: a flag, or its configuration file, can turn that off."""
+    if pod.flags.get("leader-elect") == "false":
+        return False
+    with contextlib.suppress(OSError), open(pod.flags.get("config", ""), encoding="utf-8", errors="replace") as stream:
+        return not re.search(r"^\s+leaderElect:\s*false\b", stream.read(), re.MULTILINE)
+    return True
+
+
+def look(api, since, params, first, silent):
     """One look: the validation as returned."""
     try:
         observed = observe(api)
@@ -106,7 +121,7 @@ def look(api, since, params):
         layers = {layer: {"problems": [], "warnings": []} for layer in LAYERS}
         layers["system"]["problems"].append(str(exc))
         return {"ok": False, "reachable": bool(exc.status), "layers": layers, "observed": None}
-    layers = judge(observed, since, params["names"], params["baseline"], params["strict"])
+    layers = judge(observed, since, params["names"], params["baseline"], params["strict"], first, silent)
     return {"ok": not any(layers[layer]["problems"] for layer in LAYERS), "reachable": True, "layers": layers, "observed": observed}
 
 
@@ -135,10 +150,13 @@ def main():
 
     start, began = time.monotonic(), int(time.time())
     since = began - _FRESH if params["wait_timeout"] == 0 else began
+    silent = [name for name, pod in pods.items() if name in CONTROLLERS and not elects(pod)]
+    first = None
     try:
         api = KubeApi(pods["kube-apiserver"])
         while True:
-            validation = look(api, since, params)
+            validation = look(api, since, params, first, silent)
+            first = first or validation["observed"]
             if validation["ok"] or time.monotonic() - start >= params["wait_timeout"]:
                 break
             time.sleep(1)

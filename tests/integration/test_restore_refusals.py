@@ -39,6 +39,7 @@ NODE = {
     "retired": {},
     "members_on_disk": [],
     "revision_on_disk": 0,
+    "data_in_use": True,
     "etcd_servers": [],
     "certificates": [dict(CERTIFICATE, days_left=300)],
 }
@@ -140,6 +141,35 @@ case("asked", ASKED, {"cp1": None})
 case("asked-worst-day", ASKED, {"cp1": None}, {"live": {"reachable": False}, "api": False})
 case("asked-in-vain", ASKED, {"cp1": "it cannot be asked there: bad certificate."}, {"live": {"reachable": False, "error": "bad certificate"}})
 
+ELSEWHERE_DATA = "Refuse to move data that is not what etcd serves"
+IDLE = {"node": {"data_in_use": False}}
+case("data", ELSEWHERE_DATA, {"cp1": None})
+case("data-elsewhere", ELSEWHERE_DATA, {"cp1": "nobody uses the database in /var/lib/etcd, which its manifest's --data-dir names"}, IDLE)
+case("data-of-nobody", ELSEWHERE_DATA, {"cp1": None}, dict(IDLE, live={"reachable": False}))
+
+FORKS = "Refuse to start one etcd after the other"
+# there are two here
+THREE, FIVE = ({"cp%d" % number: {} for number in range(1, nodes + 1)} for nodes in (3, 5))
+case("forks", FORKS, {"cp1": None}, **THREE)
+case("forks-too-few", FORKS, {"cp1": "would work on 2 of 5 nodes at a time (forks)"}, **FIVE)
+case("forks-of-restored", FORKS, {"cp1": None}, {"etcd_restore_members": ["cp1", "cp2", "cp3"]}, **FIVE)
+
+REVISION = "Work out the revision that the cluster will have"
+SHOW = "Say by how much the revision is raised"
+TOOLS = {"etcd_client_tools": {"bump_revision": True}}
+OF_582 = dict(TOOLS, chosen={"revision": 582})
+for name, changes, raised in (
+    ("live", {"live": {"revision": 600}}, 18 + 1000000),
+    ("cannot", {"live": {"revision": 600}, "etcd_client_tools": {"bump_revision": False}}, 0),
+    ("told-not-to", {"live": {"revision": 600}, "etcd_restore_bump_revision": False}, 0),
+    ("down", {"live": {"reachable": False, "revision": 0}}, 1000000000),
+    # what a database that nobody serves had reached
+    ("down-on-disk", {"live": {"reachable": False, "revision": 0}, "node": {"revision_on_disk": 1000050582}}, 1000050000 + 1000000000),
+    # its data is lost, and the restore of before had raised it as well
+    ("empty-again", {"live": {"revision": 3}, "node": {"revision_on_disk": 3, "cluster_ids": ["aa", "bb"]}}, 3000000000),
+):
+    case("revision-" + name, (REVISION, SHOW), {"cp1": "raised by %d." % raised}, dict(OF_582, **changes))
+
 IDS = "Refuse a snapshot of an etcd cluster that this one never was"
 case("ids-live", IDS, {"cp1": None})
 case("ids-other", IDS, {"cp1": "the one of ids-other-cp1 is or was bb: it is a snapshot of another"}, {"live": {"cluster_id": "bb"}})
@@ -219,7 +249,7 @@ def facts(name, host, changes, own):
         "__etcd_restore_source": changes.get("source", "%s-cp1" % name),
         "__etcd_restore_answer": {"changed": False},
         "__etcd_restore_before": {"validation": {"reachable": changes.get("api", True)}},
-        **{key: value for key, value in changes.items() if key.startswith("etcd_restore_")},
+        **{key: value for key, value in changes.items() if key.startswith(("etcd_restore_", "etcd_client_"))},
     }
 
 
@@ -229,6 +259,7 @@ def said(tmp_path_factory):
     directory = tmp_path_factory.mktemp("refusals")
     files = [yaml.safe_load((ROLE / "tasks" / (name + ".yml")).read_text()) for name in ("members", "preflight", "snapshot", "plan")]
     tasks = {task["name"]: task for file in files for task in file}
+    tasks[SHOW] = {"name": SHOW, "ansible.builtin.debug": {"msg": "raised by {{ __etcd_restore_bump }}."}}
     variables = [yaml.safe_load((ROLE / part / "main.yml").read_text()) for part in ("defaults", "vars")]
     inventory, plays = {}, []
     listener = socket.create_server(("127.0.0.1", 0))
@@ -268,3 +299,24 @@ def test_refusal(said, name):
             assert text in (None, "All assertions passed")
         else:
             assert words in " ".join((text if isinstance(text, str) else " ".join(text)).split())
+
+
+def test_a_node_that_went_silent_keeps_the_others_from_being_stopped(tmp_path):
+    """One that is lost in a task that may fail, as the watch, just leaves the play."""
+    tasks = {task["name"]: task for task in yaml.safe_load((ROLE / "tasks" / "switch.yml").read_text())}
+    variables = [yaml.safe_load((ROLE / part / "main.yml").read_text()) for part in ("defaults", "vars")]
+    inventory = {"all": {"hosts": {host: facts("silent", host, {}, {}) for host in ("cp1", "cp2", "cp3")}}}
+    inventory["all"]["vars"] = dict(variables[0], ansible_connection="local", ansible_python_interpreter=sys.executable)
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        inventory["all"]["hosts"]["cp1"].update(ansible_connection="ssh", ansible_host="127.0.0.1", ansible_port=gone.getsockname()[1])
+    harmless = {"name": "Watch", "ansible.builtin.ping": {}, "any_errors_fatal": False}
+    stop = {"name": "Stop", "ansible.builtin.debug": {"msg": "stopped {{ inventory_hostname }}"}}
+    block = [harmless, tasks["Refuse to stop anything when a node has gone silent"], stop]
+    play = {"hosts": "all", "gather_facts": False, "vars": variables[1], "tasks": [{"any_errors_fatal": True, "block": block}]}
+    (tmp_path / "inventory.yml").write_text(yaml.safe_dump(inventory))
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
+    env = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+    argv = [str(pathlib.Path(sys.executable).with_name("ansible-playbook")), "-i", "inventory.yml", "play.yml"]
+    said = subprocess.run(argv, cwd=tmp_path, env=dict(env, ANSIBLE_NOCOLOR="1"), capture_output=True, text=True, check=False, timeout=120).stdout
+    assert "UNREACHABLE" in said and "cp1 cannot be reached any more, so nothing was stopped" in said, said
+    assert "stopped cp" not in said

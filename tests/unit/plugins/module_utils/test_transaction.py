@@ -309,6 +309,11 @@ def test_manifests_that_are_kept_from_kubelet_are_still_known(node, monkeypatch,
     text = "metadata:\n  labels:\n    component: etcd\nspec:\n  containers:\n  - command:\n    - etcd\n    - --data-dir=/srv/etcd\n"
     (held / FILES[0]).write_text(text)
     assert _transaction.held_static_pods(str(node.manifests))["etcd"].flags["data-dir"] == "/srv/etcd"
+    # however the directory is written
+    link = node.manifests.parent / "link"
+    link.symlink_to(node.manifests)
+    for spelled in (str(node.manifests) + "/", str(link)):
+        assert _transaction.held_static_pods(spelled)["etcd"].flags["data-dir"] == "/srv/etcd"
 
 
 def test_a_finished_restore_is_known_as_such_although_a_power_cut_took_the_end_of_its_log(node, monkeypatch):
@@ -629,6 +634,15 @@ def test_a_restore_is_finished_from_every_point(node, point, monkeypatch):
     assert node.manifest_names() == sorted([*FILES, "kube-vip.yaml"])
     assert node.rollback().returncode == 0
     node.is_old()
+
+
+def test_an_alarm_for_room_that_the_snapshot_carries_is_seen_to(node, monkeypatch):
+    bring_to(node, "swapped")
+    relieved = []
+    # healthy but for the alarm, and then altogether
+    monkeypatch.setattr(_transaction, "etcd_is_healthy", lambda url, tls, query="": bool(query) or bool(relieved))
+    node.transaction.start_etcd({}, 5, lambda: relieved.append(True))
+    assert relieved == [True] and node.transaction.state()[0] == "etcd-started"
 
 
 def test_what_another_run_has_under_way_is_waited_for(node):

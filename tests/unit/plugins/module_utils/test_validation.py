@@ -92,6 +92,41 @@ def test_a_node_that_was_down_before_does_not_fail_the_restore(seen):
     assert not problems(found) and "worker" in warnings(found)["nodes"][0]
 
 
+def test_a_lease_that_changes_is_renewed_whatever_the_clock_of_its_node(seen):
+    """Kubernetes itself goes by changes, so a node whose clock is behind is Ready."""
+    before = copy.deepcopy(WELL)
+    for when in (before, seen):
+        when["nodes"]["worker"] = {"ready": True, "renewed": NOW - 300, "control_plane": False}
+    first = copy.deepcopy(seen)
+    assert "worker does not renew" in problems(judge(seen, NOW, baseline=before, first=first))["nodes"][0]
+    seen["nodes"]["worker"]["renewed"] += 10
+    assert not problems(judge(seen, NOW, baseline=before, first=first))
+    first["leases"]["kube-scheduler"] = seen["leases"]["kube-scheduler"] = NOW - 100
+    assert "kube-scheduler" in problems(judge(seen, NOW, first=first))["system"][0]
+    seen["leases"]["kube-scheduler"] += 2
+    assert not problems(judge(seen, NOW, first=first))
+
+
+def test_a_node_that_only_the_snapshot_has_fails_no_restore(seen):
+    """cp3 was replaced since: its Node is back, nobody renews its lease, and what ran there is not ready."""
+    seen["nodes"]["cp3"] = {"ready": True, "renewed": NOW - 5000, "control_plane": True}
+    seen["workloads"]["daemonsets kube-system/kube-proxy"] = {"wanted": 2, "ready": 1}
+    found = judge(seen, NOW, baseline=WELL, strict=False)
+    assert not problems(found)
+    assert "cp3 does not renew its lease, and was not in the cluster before" in warnings(found)["nodes"][0]
+    assert "kube-proxy has 1 of 2 Pods ready; it may have had some on cp3" in warnings(found)["system"][0]
+    # nobody knows that where there is no baseline, and whoever only looks wants to hear of it
+    assert set(problems(judge(seen, NOW, strict=False))) == {"nodes"}
+    assert set(problems(judge(seen, NOW, baseline=WELL))) == {"nodes", "system"}
+
+
+def test_a_controller_that_elects_no_leader_has_no_lease(seen):
+    del seen["leases"]["kube-scheduler"]
+    assert "kube-scheduler does not renew" in problems(judge(seen, NOW))["system"][0]
+    found = judge(seen, NOW, silent=["kube-scheduler"])
+    assert not problems(found) and "kube-scheduler elects no leader" in warnings(found)["system"][0]
+
+
 def test_time_of_a_lease():
     assert seconds("2027-01-15T08:00:00.123456Z") == NOW
     assert seconds(None) == 0
