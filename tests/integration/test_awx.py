@@ -140,7 +140,25 @@ def test_what_jobs_are_given_are_options_of_roles(defined):
 
 def test_snapshots_are_stored_the_same_way_whoever_takes_them(defined):
     own = {job["name"]: job.get("extra_vars", {}) for job in defined["controller_templates"]}
-    assert own["etcd: snapshot"] == own["etcd: schedule on the nodes"] and len(own["etcd: snapshot"]) == 3
+    # a restore makes one of what it discards
+    assert own["etcd: snapshot"] == own["etcd: schedule on the nodes"] == own["etcd: restore"] and len(own["etcd: snapshot"]) == 3
+
+
+def stats_of(tasks):
+    """What set_stats is given, in tasks and in the blocks among them."""
+    for task in tasks or []:
+        if "ansible.builtin.set_stats" in task:
+            yield task["ansible.builtin.set_stats"]
+        for part in ("block", "rescue", "always"):
+            yield from stats_of(task.get(part))
+
+
+def test_the_artifacts_of_the_guide_are_those_that_jobs_have():
+    given = [found for path in (harness.ROOT / "roles").glob("*/tasks/*.yml") for found in stats_of(yaml.safe_load(path.read_text(encoding="utf-8")))]
+    # of what is one host's own ansible-runner makes no artifact
+    assert not [found for found in given if found.get("per_host")]
+    rows = re.findall(r"^\| (`etcd_.+?) \|", (harness.ROOT / "docs/awx.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {name for found in given for name in found["data"]} == {name for row in rows for name in re.findall(r"`(\w+)`", row)}
 
 
 def test_credentials_are_where_they_are_needed_and_nowhere_else():

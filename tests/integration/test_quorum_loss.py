@@ -6,8 +6,13 @@
 
 from __future__ import annotations
 
+import json
+
+import harness
 import pytest
 import quorum_loss
+import yaml
+from test_snapshot_role import play, stats
 
 
 @pytest.mark.parametrize(("leader_survives", "power_fails"), [(True, True), (False, True), (False, False)])
@@ -19,3 +24,16 @@ def test_what_is_salvaged_is_all_that_the_survivor_has(version, tmp_path, leader
     assert acknowledged
     if leader_survives:
         assert acknowledged <= found["salvage"]
+
+
+def test_what_each_survivor_holds_is_in_the_artifacts(tmp_path):
+    """The task of salvage.yml as it is, on two hosts: a job has the values of the whole run, and not those of one host."""
+    [salvage] = yaml.safe_load((harness.ROOT / "roles/etcd_restore/tasks/salvage.yml").read_text())
+    task = next(task for task in salvage["block"] if "ansible.builtin.set_stats" in task)
+    path = tmp_path / "play.yml"
+    path.write_text(json.dumps([{"name": "Salvage", "hosts": "control_plane", "gather_facts": False, "tasks": [task]}]))
+    held = {"cp1": {"path": "/b/1.db", "revision": 582}, "cp2": {"path": "/b/2.db", "revision": 583}}
+    hosts = {name: {"__etcd_restore_salvaged": {"snapshot": dict(snapshot, size=1)}} for name, snapshot in held.items()}
+    # from a third one nothing was salvaged
+    rc, output, _recap = play(path, tmp_path, dict(hosts, cp3={"__etcd_restore_salvaged": {"changed": False}}))
+    assert rc == 0 and stats(output) == {"etcd_salvage": held}, output

@@ -8,9 +8,11 @@ not run: it asks for what there is, and for what it is said to run."""
 from __future__ import annotations
 
 import importlib.util
+import os
 import pathlib
 import re
 import shlex
+import shutil
 import subprocess
 
 import pytest
@@ -109,3 +111,51 @@ def test_editors_are_told_what_the_linters_want():
 
 def test_the_script_is_one_that_bash_reads():
     subprocess.run(["bash", "-n", ROOT / ".github/in-debian"], check=True)
+
+
+def program(path, script):
+    """A program that does nothing but this."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/usr/bin/env bash\n%s\n" % script)
+    path.chmod(0o755)
+
+
+def environment(tmp_path):
+    """The programs in bin are found before all others, and nothing is left elsewhere."""
+    env = {name: value for name, value in os.environ.items() if name != "REPORTS"}
+    return dict(env, PATH="%s:%s" % (tmp_path / "bin", env["PATH"]), K8S_DR_CACHE=str(tmp_path / "the cache"))
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_what_a_container_leaves_is_its_callers(tmp_path, code):
+    """Root's reports cannot be uploaded, and root's cache cannot be saved, by who runs the workflow."""
+    program(tmp_path / "bin/docker", 'for word; do shift; case $word in *=*) export "${word?}";; docker.io/*) exec "$@";; esac; done')
+    for name in ("apt-get", "git"):
+        program(tmp_path / "bin" / name, ":")
+    program(tmp_path / "bin/make", 'printf "%s," make "$@" >>"$LOG"; exit "$2"')
+    # a file that was there a moment ago is no reason to fail
+    program(tmp_path / "bin/chown", 'printf "%s," "$PWD" "$@" >>"$LOG"; exit 1')
+    env = dict(environment(tmp_path), LOG=str(tmp_path / "log"))
+    process = subprocess.run([ROOT / ".github/in-debian", "make", "test", str(code)], env=env, check=False)
+    assert process.returncode == code
+    said = ["make", "test", code, ROOT, "-R", "%d:%d" % (os.getuid(), os.getgid()), ".", env["K8S_DR_CACHE"], ""]
+    assert (tmp_path / "log").read_text() == ",".join(map(str, said))
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+def test_a_core_that_sanity_leaves_out_is_named(tmp_path, has_it):
+    """Debian 12 has no Python for the newest."""
+    tree = tmp_path / "tree"
+    for path in ("tests/tools/sanity", "tests/tools/collection_path.sh", "tests/tools/get_pip.py", "tests/sandbox/lib.sh"):
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, tree / path)
+    missing = "" if has_it else 'case $1 in core-2.21) echo "it needs a Python 3.12" >&2; exit 1;; esac'
+    program(tree / "tests/tools/venv", missing + "\n[ $# -gt 1 ] || echo '%s'" % (tmp_path / "venv"))
+    program(tree / "tests/tools/copy_tree", ":")
+    program(tree / "tests/tools/python", "exit 1")
+    program(tmp_path / "venv/bin/python", '[ "$1" = - ] && echo get_pip.py || echo 3.11')
+    program(tmp_path / "bin/ansible-test", ":")
+    process = subprocess.run([tree / "tests/tools/sanity"], env=environment(tmp_path), capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    assert ("ansible-test sanity of core 2.21" in process.stderr) == has_it, process.stderr
+    assert ("core 2.21 is left out: it needs a Python 3.12" in process.stderr) != has_it, process.stderr

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from cluster import wait_for
 from story import blocks_of
 
 ASIDE = "/var/lib/etcd.by-hand"
@@ -62,6 +63,19 @@ def test_there_and_back(cluster, paste):
     cluster.wait_ready()
     assert cluster.noted("seen") == "after it"
     assert cluster.run("cp1", "sh", "-c", "cd /etc/kubernetes/manifests && sha256sum *.yaml") == before
+
+
+def test_the_tool_comes_out_of_its_image_where_no_etcd_runs(cluster, paste):
+    cluster.wait_ready()
+    cluster.run("cp1", "sh", "-c", "rm /usr/local/bin/etcdutl; systemctl stop kubelet; pkill -KILL -x etcd; :")
+    try:
+        wait_for(lambda: not cluster.run("cp1", "pgrep", "-x", "etcd", check=False), 30, "etcd is gone")
+        paste("/nowhere", "tool")
+        assert "etcdutl version" in cluster.run("cp1", "/usr/local/bin/etcdutl", "version")
+        assert cluster.run("cp1", "sh", "-c", "mountpoint -q /mnt || ctr -n k8s.io snapshots info /mnt >/dev/null 2>&1 || echo nothing") == "nothing\n"
+    finally:
+        cluster.run("cp1", "systemctl", "start", "kubelet")
+    cluster.wait_ready(300)
 
 
 def test_damage_is_told(cluster, paste):

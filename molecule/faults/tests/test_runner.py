@@ -7,6 +7,7 @@ is cancelled in the middle of a restore."""
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import re
@@ -225,6 +226,9 @@ def test_a_restore_of_what_is_sealed_and_elsewhere(cluster, launch, far, key, tm
     result = job.artifacts["etcd_restore"]
     assert os.path.basename(taken["path"]) in result["snapshot"] and result["revision"] == taken["revision"] and result["outage"], result
     assert result["report"] and all(os.path.exists(path) for path in result["report"].values()), result
+    # sealed as all others are
+    [discarded] = json.loads(pathlib.Path(result["report"]["json"]).read_text())["safety"]
+    assert discarded["path"].endswith(".zst.age"), discarded
     cluster.wait_ready()
     assert cluster.noted("seen") == "before"
     assert timers(cluster) == []
