@@ -86,6 +86,13 @@ class Sandbox:
         """Start a shell script in a node and do not wait for it."""
         return subprocess.Popen(self._argv(host, ["sh", "-c", script]), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
+    def power(self, way, *hosts):
+        """Pull the plug of nodes ("off"), or give them power again ("on")."""
+        command = [str(ROOT / "tests/sandbox/power"), way, *(self.nodes[host] for host in hosts)]
+        ended = subprocess.run(command, check=False, capture_output=True, text=True, env=dict(os.environ, SANDBOX_NAME=self.name))
+        if ended.returncode != 0:
+            raise SandboxError(ended.stdout + ended.stderr)
+
     def kubectl(self, *args, stdin=None, check=True, host="cp1", timeout=120):
         """Run kubectl in a node, as the cluster's administrator."""
         return self.run(host, "kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", *args, stdin=stdin, check=check, timeout=timeout)

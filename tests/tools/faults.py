@@ -216,7 +216,7 @@ class FaultyCluster(Cluster):
     def recover(self):
         """From whatever a test left: a cluster that serves, with no trace of a restore but the ids that the cluster had."""
         if not self._is_on():
-            self.power("on")
+            self.power("on", self.node)
             time.sleep(5)
         self.run(self.node, "sh", "-c", "mkdir -p /run/failpoint; cd /run/failpoint; rm -f *; touch go")
         self.heal_ssh()
@@ -294,16 +294,10 @@ class FaultyCluster(Cluster):
         """Undo cut_ssh()."""
         self.run(self.node, "sh", "-c", "while iptables -w -D INPUT -p tcp --dport 22 -j DROP 2>/dev/null; do :; done")
 
-    def power(self, way):
-        """Pull the node's plug, or give it back."""
-        environment = dict(os.environ, SANDBOX_NAME=self.name)
-        ended = subprocess.run([str(ROOT / "tests/sandbox/power"), way, self.nodes[self.node]], check=False, capture_output=True, text=True, env=environment)
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-
     def power_cycle(self):
-        """Off, and on again."""
-        self.power("off")
-        self.power("on")
+        """The node goes off, and on again."""
+        self.power("off", self.node)
+        self.power("on", self.node)
         wait_for(lambda: self.run(self.node, "systemctl", "is-system-running", check=False).strip() in ("running", "degraded", "starting"), 60, "it boots")
 
 
@@ -363,7 +357,7 @@ class FaultyMembers(FaultyCluster):
         nodes = [self.on(host) for host in self.nodes]
         for node in nodes:
             if not node._is_on():
-                node.power("on")
+                node.power("on", node.node)
         for node in nodes:
             wait_for(node._is_on, 60, "%s has power" % node.node)
             node.run(node.node, "sh", "-c", "mkdir -p /run/failpoint; cd /run/failpoint; rm -f *; touch go; systemctl start containerd kubelet")

@@ -14,6 +14,21 @@ from cluster import ROOT, Sandbox, wait_for
 
 DATA = "/var/lib/etcd"
 NAMESPACE = "molecule"
+# kubeadm reset leaves the containers alone where there is no crictl
+NO_CONTAINERS = """
+systemctl stop kubelet
+until [ -z "$(ctr -n k8s.io containers list -q)" ]; do
+  for container in $(ctr -n k8s.io containers list -q); do
+    ctr -n k8s.io tasks delete --force $container; ctr -n k8s.io containers delete $container
+  done >/dev/null 2>&1
+done
+"""
+JOIN = r"""
+set -e
+sed -e "s/^    token: .*/    token: $1/" -e "s/^controlPlane:$/controlPlane:\n  certificateKey: $2/" /kind/kubeadm.conf >/root/join.conf
+kubeadm join --config /root/join.conf --skip-phases=preflight
+rm /root/join.conf
+"""
 Transaction = collections.namedtuple("Transaction", "path id state")
 
 
@@ -112,6 +127,12 @@ class Cluster(Sandbox):
     def wait_gone(self, marker, timeout=120):
         """Wait until no process of these containers is left."""
         wait_for(lambda: not self.processes("cp1", marker), timeout, "the processes of %s end" % marker)
+
+    def join(self, host):
+        """Have kubeadm make a machine with nothing on it a control plane of the cluster."""
+        key = self.run("cp1", "kubeadm", "init", "phase", "upload-certs", "--upload-certs").split()[-1]
+        token = self.run("cp1", "kubeadm", "token", "create").strip()
+        self.run(host, "sh", "-c", JOIN, "join", token, key, timeout=400)
 
     def open(self):
         """Wait until it works, and make a namespace for the tests."""

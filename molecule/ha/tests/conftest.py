@@ -13,6 +13,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "tests" / "tools"))
 
+from elsewhere import far, key  # noqa: F401
 from faults import print_matrix
 from story import Cluster
 

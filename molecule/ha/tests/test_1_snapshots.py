@@ -7,12 +7,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 
 import pytest
-from cluster import ROOT, wait_for
+from cluster import wait_for
 
 DIRECTORY = "/var/backups/etcd"
 
@@ -20,12 +18,6 @@ DIRECTORY = "/var/backups/etcd"
 def text_of(process):
     """What the operator was told, without what the terminal did to its lines."""
     return " ".join(process.stdout.split())
-
-
-def power(cluster, way, *hosts):
-    """Pull the plug of nodes, or give them power again."""
-    command = [str(ROOT / "tests/sandbox/power"), way] + [cluster.nodes[host] for host in hosts]
-    subprocess.run(command, env=dict(os.environ, SANDBOX_NAME=cluster.name), check=True)
 
 
 def status(cluster, host):
@@ -102,7 +94,7 @@ def test_the_leader_takes_it_where_it_is_asked_for_or_alone(cluster):
 def test_a_node_without_power_does_not_fail_the_backup(cluster):
     let_lead(cluster, "cp1")
     cluster.note("while-cp2-is-off")
-    power(cluster, "off", "cp2")
+    cluster.power("off", "cp2")
     try:
         said, host, manifest = taken(cluster, hosts=("cp1", "cp3"))
         assert host == "cp3" and manifest["member"]["leader"] is False
@@ -114,7 +106,7 @@ def test_a_node_without_power_does_not_fail_the_backup(cluster):
         assert "WARNING: cp2 (etcd member" in text_of(cluster.playbook("snapshot.yml", "--check"))
         assert snapshots(cluster, ("cp1", "cp3")) == before
     finally:
-        power(cluster, "on", "cp2")
+        cluster.power("on", "cp2")
 
 
 def test_a_node_whose_etcd_is_down_does_not_fail_the_backup(cluster):
@@ -130,7 +122,7 @@ def test_a_node_whose_etcd_is_down_does_not_fail_the_backup(cluster):
 
 
 def test_without_a_quorum_there_is_no_snapshot_and_a_way_on(cluster):
-    power(cluster, "off", "cp2", "cp3")
+    cluster.power("off", "cp2", "cp3")
     try:
         wait_for(lambda: status(cluster, "cp1").get("leader", 0) == 0, 60, "cp1 has no leader")
         before = snapshots(cluster, ("cp1",))
@@ -141,7 +133,7 @@ def test_without_a_quorum_there_is_no_snapshot_and_a_way_on(cluster):
         assert "it has no leader, so it has no quorum" in said and "k8s_dr.etcd.salvage" in said
         assert snapshots(cluster, ("cp1",)) == before
     finally:
-        power(cluster, "on", "cp2", "cp3")
+        cluster.power("on", "cp2", "cp3")
 
 
 def test_a_restore_finds_the_snapshot_on_whichever_host_took_it(cluster):

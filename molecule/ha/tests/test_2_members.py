@@ -10,12 +10,11 @@ Each test leaves three healthy members.
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 
 import pytest
-from cluster import ROOT, wait_for
+from cluster import wait_for
 
 CONFIRMED = ("-e", "etcd_restore_confirm=true")
 OTHERS = ("cp2", "cp3")
@@ -30,12 +29,6 @@ def text_of(process):
 def variables(**values):
     """They are lists, so they go to Ansible as JSON."""
     return ("-e", json.dumps(values))
-
-
-def power(cluster, way, *hosts):
-    """Pull the plug of nodes, or give them power again."""
-    command = [str(ROOT / "tests/sandbox/power"), way] + [cluster.nodes[host] for host in hosts]
-    subprocess.run(command, env=dict(os.environ, SANDBOX_NAME=cluster.name), check=True)
 
 
 def of_engine(cluster, host, template):
@@ -162,7 +155,7 @@ def test_one_member_is_restored_on_purpose_and_the_others_come_back(cluster, bef
 
 
 def lose_the_quorum(cluster):
-    power(cluster, "off", *OTHERS)
+    cluster.power("off", *OTHERS)
     wait_for(lambda: cluster.etcdctl("endpoint", "status")[0]["Status"].get("leader", 0) == 0, 60, "cp1 has no leader")
 
 
@@ -170,7 +163,7 @@ def bring_back(cluster):
     """Their disks are empty, so nothing of the old cluster can be served."""
     for host in OTHERS:
         wipe(cluster, host)
-    power(cluster, "on", *OTHERS)
+    cluster.power("on", *OTHERS)
     wait_for(lambda: all(cluster.run(host, "pgrep", "-x", "kubelet", check=False) for host in OTHERS), 120, "the nodes run")
     cluster.playbook("rejoin.yml", "-l", ",".join(OTHERS))
     assert_three_healthy_members(cluster)

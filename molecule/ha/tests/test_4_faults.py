@@ -187,7 +187,7 @@ def test_all_or_none(faulty, old, runs, table, state, fault):
         if fault == "controller":
             run.kill()
         elif fault == "power":
-            victim.power("off")
+            victim.power("off", victim.node)
         elif fault == "ssh":
             victim.cut_ssh(run)
         elif fault == "peers":
@@ -200,7 +200,7 @@ def test_all_or_none(faulty, old, runs, table, state, fault):
         clock("the run has ended with %s" % code)
         print(run.output()[-9000:])
         if fault == "power":
-            victim.power("on")
+            victim.power("on", victim.node)
         elif fault == "peers":
             victim.heal_peers()
 

@@ -11,6 +11,7 @@ import signal
 
 import pytest
 from cluster import wait_for
+from story import NO_CONTAINERS
 
 CONFIRMED = ("-e", "etcd_restore_confirm=true")
 VANISH = """
@@ -23,25 +24,13 @@ while :; do
 done
 rm -rf $t/staged
 """
-# kubeadm reset leaves the containers alone where there is no crictl
 LEAVE = """
 kubeadm reset --force --cri-socket=/run/containerd/containerd.sock
-systemctl stop kubelet
-until [ -z "$(ctr -n k8s.io containers list -q)" ]; do
-  for container in $(ctr -n k8s.io containers list -q); do
-    ctr -n k8s.io tasks delete --force $container; ctr -n k8s.io containers delete $container
-  done >/dev/null 2>&1
-done
+%s
 rm -rf /etc/kubernetes/pki /etc/kubernetes/*.conf /var/lib/etcd.restore
 systemctl restart containerd
 [ -z "$(ls -A /var/lib/etcd 2>/dev/null)" ]
-"""
-JOIN = r"""
-set -e
-sed -e "s/^    token: .*/    token: $1/" -e "s/^controlPlane:$/controlPlane:\n  certificateKey: $2/" /kind/kubeadm.conf >/root/join.conf
-kubeadm join --config /root/join.conf --skip-phases=preflight
-rm /root/join.conf
-"""
+""" % NO_CONTAINERS
 
 
 @pytest.fixture
@@ -143,9 +132,7 @@ def test_a_control_plane_joins_the_restored_cluster_with_kubeadm(cluster, before
     cluster.kubectl("delete", "node", name, "--ignore-not-found")
     assert name not in {item.get("name") for item in cluster.etcdctl("member", "list")["members"]}
 
-    key = cluster.run("cp1", "kubeadm", "init", "phase", "upload-certs", "--upload-certs").split()[-1]
-    token = cluster.run("cp1", "kubeadm", "token", "create").strip()
-    cluster.run("cp3", "sh", "-c", JOIN, "join", token, key, timeout=400)
+    cluster.join("cp3")
     assert_one_healthy_cluster(cluster)
     assert noted_everywhere(cluster, "kept") == {"yes"}
 
