@@ -68,7 +68,10 @@ def test_check_mode_predicts_and_a_second_run_finds_nothing(tmp_path):
     assert rc == 0 and predicted["changed"], predicted
     assert names(directory) == before and not (directory / ".lock").exists()
     rc, result = prune(directory=directory, keep=keep)
-    assert rc == 0 and result == dict(predicted, invocation=result["invocation"]), result
+    # how it was called, which ansible-core returns up to 2.20
+    for answer in (predicted, result):
+        answer.pop("invocation", None)
+    assert rc == 0 and result == predicted, result
     stays = [paths[8], paths[7], paths[3]]
     assert [one["path"] for one in result["kept"]] == [str(path) for path in stays]
     assert [one["by"] for one in result["kept"]] == [["last", "weekly"], ["last"], ["weekly"]]
@@ -79,7 +82,7 @@ def test_check_mode_predicts_and_a_second_run_finds_nothing(tmp_path):
     assert names(directory) == sorted(set(before) - set(gone))
     for check_mode in (True, False):
         rc, result = prune(check_mode, directory=directory, keep=keep)
-        assert rc == 0 and not result["changed"] and result["removed"] == [] and set(result) == PRUNED, result
+        assert rc == 0 and not result["changed"] and result["removed"] == [] and set(result) | {"invocation"} == PRUNED, result
 
 
 def test_the_newest_stays_whatever_the_rules_are(tmp_path):
