@@ -97,7 +97,7 @@ def judge(observed, since, names=None, baseline=None, strict=True, first=None, s
         if stranger:
             strangers.append(name)
         harmless = not was["ready"] if was else not strict and (stranger or not node["control_plane"])
-        before = "" if not harmless else ", as before" if was else ", and was not in the cluster before" if stranger else ""
+        before = "" if not harmless else ", as before" if was else ", and was not seen in the cluster before" if stranger else ""
         say("nodes", "%s%s" % ("the kubelet of node %s does not renew its lease" % name if node["ready"] else "node %s is not Ready" % name, before), harmless)
     if not observed["nodes"]:
         say("nodes", "the cluster has no nodes: it is empty", False)

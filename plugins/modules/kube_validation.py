@@ -15,10 +15,10 @@ description:
   - Asks the API server of this very control plane node about its nodes, kube-system and workloads, and waits until all are well.
   - Nodes, controller-manager and scheduler count as alive only when they renew their leases while this module looks, because right after
     a restore everything reads as it was when the snapshot was taken.
-  - With O(names) every node, Deployment, DaemonSet and StatefulSet of a snapshot must exist.
   - >-
-    They are when a lease changes, whatever the clock of its node says. Of a controller that elects no leader (C(--leader-elect=false)) none tells, which
-    is a warning.
+    A lease that changes meanwhile is renewed, whatever the clock of its node says. Of a controller that elects no leader (C(--leader-elect=false)) none
+    tells, which is a warning.
+  - With O(names) every node, Deployment, DaemonSet and StatefulSet of a snapshot must exist.
   - What was not well in O(baseline) already is a warning and not a failure. So is, unless O(strict), a node that O(baseline) does not have among its
     nodes, since it is gone; and a workload that may have had Pods there.
   - Reads one Secret to prove that it can be decrypted. It is not returned.
@@ -106,7 +106,8 @@ _FRESH = 60
 
 def elects(pod):
     """Whether this controller elects a leader, and so has a lease that it renews: a flag, or its configuration file, can turn that off."""
-    if pod.flags.get("leader-elect") == "false":
+    # as Go reads it
+    if pod.flags.get("leader-elect", "true").lower() in ("false", "f", "0"):
         return False
     with contextlib.suppress(OSError), open(pod.flags.get("config", ""), encoding="utf-8", errors="replace") as stream:
         return not re.search(r"^\s+leaderElect:\s*false\b", stream.read(), re.MULTILINE)

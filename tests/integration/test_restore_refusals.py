@@ -113,8 +113,6 @@ LOST = dict(BOTH, etcd_restore_lost_members=["cp2"])
 case("lost-here", (HELD, HERE), {"cp1": "names cp2, a host of this run", "cp2": "a host of this run"}, LOST, cp1={}, cp2={})
 case("lost-nowhere", (HELD, NONE), {"cp1": "names cp9, but the members of this cluster are cp1, cp2."}, dict(BOTH, etcd_restore_lost_members=["cp2", "cp9"]))
 case("lost-somewhere", (HELD, NONE), {"cp1": None}, LOST)
-# nodes of the cluster that the snapshot is of, of which nothing is left
-case("lost-elsewhere", (HELD, NONE), {"cp1": None}, dict(BOTH, etcd_restore_lost_members=["cp9"], etcd_restore_foreign=True))
 KNOCK, RUNS = "Knock where lost members would answer", "Refuse to call a member lost that runs"
 # documentation addresses answer nobody
 case("lost-silent", (HELD, KNOCK, RUNS), {"cp1": None}, LOST)
@@ -169,6 +167,29 @@ for name, changes, raised in (
     ("empty-again", {"live": {"revision": 3}, "node": {"revision_on_disk": 3, "cluster_ids": ["aa", "bb"]}}, 3000000000),
 ):
     case("revision-" + name, (REVISION, SHOW), {"cp1": "raised by %d." % raised}, dict(OF_582, **changes))
+
+PLANNED = "Compare the restored etcd with the plan"
+AFTER = {"cluster_id": "cc", "healthy": True, "revision": 700, "members": [{"name": "cp1", "peer_urls": ["https://192.0.2.11:2380"]}]}
+RESTORED = {"chosen": {"revision": 582}, "after": AFTER}
+case("after", PLANNED, {"cp1": None}, RESTORED)
+case("after-the-same", PLANNED, {"cp1": "is not what was restored: cluster ids aa (before: aa)"}, dict(RESTORED, after=dict(AFTER, cluster_id="aa")))
+case("after-of-unknown", PLANNED, {"cp1": None}, dict(RESTORED, live={"reachable": False, "cluster_id": None}))
+case("after-behind", PLANNED, {"cp1": "revision 581"}, dict(RESTORED, after=dict(AFTER, revision=581)))
+
+# Which nodes are waited for after a restore: what was well before, and all that were restored.
+WAITED = "Say which nodes are held against the restore"
+BEFORE = {"observed": {"cp1": True, "w1": True, "w2": False}}
+case("waited", WAITED, {"cp1": "nodes cp1 True, w1 True, w2 False."}, BEFORE)
+# it had been deleted, and the snapshot is to bring it back
+case("waited-for-the-deleted", WAITED, {"cp1": "nodes cp1 True, w1 True."}, {"observed": {"w1": True}})
+case("waited-for-nobody-knows", WAITED, {"cp1": "nodes cp1 True."})
+case("waited-not-lost", WAITED, {"cp1": "nodes cp1 True, cp2 False."}, dict(BEFORE, etcd_restore_lost_members=["cp2"]))
+# a kubelet that has no API server but its own cannot renew a lease
+case("waited-not-retired", WAITED, {"cp1": "nodes cp1 True, cp2 False."}, dict(BEFORE, etcd_restore_members=["cp1"]), cp1={}, cp2={})
+
+TAKEN_BACK = "Remember the node's control plane as it is now"
+LEFT = "Say what is left of an earlier restore"
+case("left", (TAKEN_BACK, LEFT), {"cp1": "left 0."}, {"left": {"state": "committing"}})
 
 IDS = "Refuse a snapshot of an etcd cluster that this one never was"
 case("ids-live", IDS, {"cp1": None})
@@ -238,6 +259,7 @@ def facts(name, host, changes, own):
     manifest = {} if changes.get("manifest", {}) is None else merged("manifest", MANIFEST)
     if "created" in changes:
         manifest["created"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now + changes["created"] * 86400))
+    observed = {"nodes": {known: {"ready": ready} for known, ready in changes["observed"].items()}} if "observed" in changes else None
     number = host[2:]
     node["etcd"] = dict(node["etcd"], name=host, peer_urls="https://192.0.2.1%s:2380" % number, client_url="https://192.0.2.1%s:2379" % number)
     return {
@@ -248,17 +270,33 @@ def facts(name, host, changes, own):
         "__etcd_restore_file": "/b/a.db",
         "__etcd_restore_source": changes.get("source", "%s-cp1" % name),
         "__etcd_restore_answer": {"changed": False},
-        "__etcd_restore_before": {"validation": {"reachable": changes.get("api", True)}},
+        "__etcd_restore_after": {"etcd": changes.get("after")},
+        "__etcd_restore_bump": 0,
+        "__etcd_restore_left": changes.get("left", {}),
+        "__etcd_restore_found": {"restore": node},
+        "__etcd_restore_before": {"validation": {"reachable": changes.get("api", True), "observed": observed}},
         **{key: value for key, value in changes.items() if key.startswith(("etcd_restore_", "etcd_client_"))},
     }
+
+
+def every(tasks):
+    """All tasks, those in blocks as well."""
+    for task in tasks:
+        yield task
+        for part in ("block", "rescue", "always"):
+            yield from every(task.get(part, ()))
 
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory):
     """{host: what a task refused with, or said; None when it went on}"""
     directory = tmp_path_factory.mktemp("refusals")
-    files = [yaml.safe_load((ROLE / "tasks" / (name + ".yml")).read_text()) for name in ("members", "preflight", "snapshot", "plan")]
-    tasks = {task["name"]: task for file in files for task in file}
+    files = [yaml.safe_load((ROLE / "tasks" / (name + ".yml")).read_text()) for name in ("unfinished", "members", "preflight", "snapshot", "plan", "validate")]
+    tasks = {task["name"]: task for file in files for task in every(file)}
+    nodes = "{% for name, node in cluster_validate_baseline.nodes | dictsort %}{{ name }} {{ node.ready }}{{ '' if loop.last else ', ' }}{% endfor %}"
+    held = tasks["Validate nodes, kube-system and workloads against the snapshot"]["vars"]
+    tasks[WAITED] = {"name": WAITED, "ansible.builtin.debug": {"msg": "nodes %s." % nodes}, "vars": held}
+    tasks[LEFT] = {"name": LEFT, "ansible.builtin.debug": {"msg": "left {{ __etcd_restore_left | length }}."}}
     tasks[SHOW] = {"name": SHOW, "ansible.builtin.debug": {"msg": "raised by {{ __etcd_restore_bump }}."}}
     variables = [yaml.safe_load((ROLE / part / "main.yml").read_text()) for part in ("defaults", "vars")]
     inventory, plays = {}, []
@@ -318,5 +356,5 @@ def test_a_node_that_went_silent_keeps_the_others_from_being_stopped(tmp_path):
     env = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
     argv = [str(pathlib.Path(sys.executable).with_name("ansible-playbook")), "-i", "inventory.yml", "play.yml"]
     said = subprocess.run(argv, cwd=tmp_path, env=dict(env, ANSIBLE_NOCOLOR="1"), capture_output=True, text=True, check=False, timeout=120).stdout
-    assert "UNREACHABLE" in said and "cp1 cannot be reached any more, so nothing was stopped" in said, said
+    assert "UNREACHABLE" in said and "cp1 cannot be reached any more, and would go on with the old data: nothing is stopped now" in said, said
     assert "stopped cp" not in said

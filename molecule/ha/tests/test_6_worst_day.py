@@ -36,7 +36,7 @@ def test_nothing_is_left_of_three(cluster, far, key, tmp_path):
         *("-e", "etcd_restore_off_site=" + far.where, "-e", "etcd_restore_rclone_config=" + config, "-e", "etcd_restore_identity_file=%s" % identity),
     ).stdout
     # the snapshot has them as nodes, and they are not waited for
-    assert all("the kubelet of node %s does not renew its lease, and was not in the cluster before" % other in said for other in others)
+    assert all("the kubelet of node %s does not renew its lease, and was not seen in the cluster before" % other in said for other in others)
     assert cluster.noted("survivor") == "off-site" and cluster.noted("latecomer") is None
     assert is_accepted(cluster, token)
 

@@ -113,7 +113,7 @@ def test_a_node_that_only_the_snapshot_has_fails_no_restore(seen):
     seen["workloads"]["daemonsets kube-system/kube-proxy"] = {"wanted": 2, "ready": 1}
     found = judge(seen, NOW, baseline=WELL, strict=False)
     assert not problems(found)
-    assert "cp3 does not renew its lease, and was not in the cluster before" in warnings(found)["nodes"][0]
+    assert "cp3 does not renew its lease, and was not seen in the cluster before" in warnings(found)["nodes"][0]
     assert "kube-proxy has 1 of 2 Pods ready; it may have had some on cp3" in warnings(found)["system"][0]
     # nobody knows that where there is no baseline, and whoever only looks wants to hear of it
     assert set(problems(judge(seen, NOW, strict=False))) == {"nodes"}

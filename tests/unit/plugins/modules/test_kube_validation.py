@@ -20,6 +20,7 @@ CONFIGURATION = "kind: KubeSchedulerConfiguration\nleaderElection:\n  leaderElec
         (["--leader-elect=true"], True),
         (["--leader-elect"], True),
         (["--leader-elect=false"], False),
+        (["--leader-elect=False"], False),
         (["--config=%s"], None),
         (["--config=/nonexistent/scheduler.yaml"], True),
     ],
