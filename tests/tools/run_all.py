@@ -23,8 +23,8 @@ import xml.etree.ElementTree as ET
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 REPORTS = ROOT / "reports"
 STAGES = ("lint", "unit", "build", "integration", "sanity", "sandbox", "molecule", "faults")
-# Two clusters that mostly wait: what they print is shown one after the other.
-TOGETHER = ("molecule", "faults")
+# What takes one processor each, and two clusters that mostly wait: what they print is shown one after the other.
+TOGETHER = (("unit", "lint", "build"), ("molecule", "faults"))
 WRITES = {"molecule": "molecule-default.xml", "faults": "molecule-faults.xml"}
 
 
@@ -90,7 +90,6 @@ def main():
     shutil.rmtree(REPORTS, ignore_errors=True)
     REPORTS.mkdir()
     begun, rows = time.monotonic(), []
-    together = [stage for stage in stages if stage in TOGETHER]
     with contextlib.ExitStack() as ahead:
         for stage in stages:
             if stage in [row[0] for row in rows]:
@@ -100,7 +99,7 @@ def main():
                 continue
             if stage == "integration" and "sandbox" in stages and not os.environ.get("NODE_IMAGE"):
                 ahead.enter_context(head_start())
-            group = together if stage in together else [stage]
+            group = next(([one for one in several if one in stages] for several in TOGETHER if stage in several), [stage])
             print("\n===== %s" % " and ".join(group), flush=True)
             rows += run_together(group)
             if stage == "sandbox":
