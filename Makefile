@@ -90,7 +90,7 @@ changelog: ## Write CHANGELOG.md anew from changelogs/fragments and the modules 
 	$(in_venv) antsibull-changelog release --update-existing --reload-plugins --refresh
 
 .PHONY: build
-build: reference ## Build the collection and have Galaxy's importer judge it; and its reference
+build: ## Build the collection and have Galaxy's importer judge it
 	$(in_venv) tests/tools/build
 
 .PHONY: reference

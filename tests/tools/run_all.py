@@ -22,9 +22,9 @@ import xml.etree.ElementTree as ET
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 REPORTS = ROOT / "reports"
-STAGES = ("lint", "unit", "build", "integration", "sanity", "sandbox", "molecule", "faults")
-# What takes one processor each, and two clusters that mostly wait: what they print is shown one after the other.
-TOGETHER = (("unit", "lint", "build"), ("molecule", "faults"))
+STAGES = ("lint", "unit", "build", "reference", "integration", "sanity", "sandbox", "molecule", "faults")
+# What needs no processor for long, and two clusters that mostly wait: what they print is shown one after the other.
+TOGETHER = (("unit", "lint", "build", "reference"), ("molecule", "faults"))
 WRITES = {"molecule": "molecule-default.xml", "faults": "molecule-faults.xml"}
 
 
