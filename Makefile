@@ -11,7 +11,7 @@ reports := $(CURDIR)/reports
 collections := $(CURDIR)/playbooks/collections
 
 NODES ?= 1
-export NODES ETCD ETCD_MOUNT ETCD_DISK_MB FAULTS SANITY_CORES KEEP_GOING STAGES MATRIX RUNS SIZES FLEET FORKS
+export NODES KUBERNETES ETCD ETCD_MOUNT ETCD_DISK_MB FAULTS SANITY_CORES KEEP_GOING STAGES MATRIX RUNS SIZES FLEET FORKS
 
 .DEFAULT_GOAL := help
 .PHONY: help
@@ -23,7 +23,7 @@ venv: ## Make the virtual environment of requirements-dev.txt and print where it
 	@tests/tools/venv
 
 .PHONY: sandbox
-sandbox: ## Start a kubeadm cluster here (NODES=1 or 3, ETCD=3.5.16, ETCD_MOUNT=1, ETCD_DISK_MB=1500); inventory/sandbox.yml reaches it
+sandbox: ## Start a kubeadm cluster here (NODES=1, 3 or 5, KUBERNETES=1.36, ETCD=3.6, ETCD_MOUNT=1, ETCD_DISK_MB=1500); inventory/sandbox.yml reaches it
 	tests/sandbox/up
 
 .PHONY: sandbox-down

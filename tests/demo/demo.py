@@ -126,6 +126,9 @@ def main():
     subprocess.run([str(ROOT / "tests" / "sandbox" / "up")], check=True)
     sandbox = Sandbox()
     open_shop(sandbox)
+    say("%s$ kubectl version%s" % (BOLD, PLAIN))
+    for line in sandbox.kubectl("version").splitlines():
+        say(line)
     version = sandbox.get("nodes")["items"][0]["status"]["nodeInfo"]["kubeletVersion"]
     say("Kubernetes %s on %s; a shop is open in it." % (version, ", ".join(sandbox.nodes)))
     limit = ",".join(sandbox.nodes)

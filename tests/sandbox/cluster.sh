@@ -7,24 +7,34 @@ name=${SANDBOX_NAME:-dr}
 state=$cache/cluster/$name
 checkout=$(cd "$here/../.." && pwd)
 stem=$checkout/inventory/$name; [ "$name" != dr ] || stem=$checkout/inventory/sandbox
-kind_version=${KIND_VERSION:-0.27.0}   # the newest of Debian's
-kind=$cache/kind/$kind_version/kind
+# The kind that made this sandbox. Where none did, another will do that is there: each lists and removes the clusters of all.
+kind=
+for k in "$state/kind" "$cache"/runtime/kind-*/kind "$cache"/kind/*/kind; do
+  [ -n "$kind" ] || [ ! -x "$k" ] || kind=$(readlink -f "$k")
+done
 
-# Debian's package where there is apt, else the Go module: another version than ours is needed for node images newer than that.
-get_kind() {
-  [ -x "$kind" ] && return
-  local t=$cache/kind/$kind_version.partial
-  say "fetching kind $kind_version"
-  rm -rf "$t" "$t".*; mkdir -p "$t"
-  if [ -z "${KIND_VERSION:-}" ] && command -v apt-get >/dev/null; then
-    unpack_debs "$t.debian" "kind=$kind_version-"
-    mv "$t.debian/usr/bin/kind" "$t/kind"
+# The kind that makes nodes of this Kubernetes. 0.27.0 is Debian's, and knows none that is newer than 1.35.
+get_kind() { # VERSION
+  if [ -n "${KIND_VERSION:-}" ] || [[ $1 != 1.20.* ]]; then
+    kind=$("$here/runtime" kind 9>&-)
   else
-    with_go 1.26 any
-    GOBIN=$t GOPATH=$cache/go-path GOCACHE=$cache/go-build GOFLAGS="-modcacherw -trimpath" quietly kind go install "sigs.k8s.io/kind@v$kind_version"
+    kind=$cache/kind/0.27.0/kind
+    if [ ! -x "$kind" ]; then
+      local t=$cache/kind/0.27.0.partial
+      say "fetching kind 0.27.0 from Debian"
+      rm -rf "$t" "$t".*; mkdir -p "$t"
+      unpack_debs "$t.debian" kind=0.27.0-
+      mv "$t.debian/usr/bin/kind" "$t/kind"
+      mv "$t" "${kind%/kind}"
+      rm -rf "$t".*
+    fi
   fi
-  mv "$t" "${kind%/kind}"
-  rm -rf "$t".*
+}
+# The node image that this kind was released with, if it is of that Kubernetes.
+stock_image() { # VERSION
+  local image
+  image=$(grep -aoEm1 'kindest/node:v[0-9.]+@sha256:' "$kind" | head -n 1)
+  [[ $image != kindest/node:v"${1%.*}".* ]] || echo "docker.io/${image%@*}"
 }
 # kind, without the lock, and never longer than its caller lives: a second one must not meet it.
 run_kind() { setpriv --pdeathsig KILL "$kind" "$@" 9>&-; }

@@ -43,9 +43,9 @@ apt_get() {
   flock "$cache/lock/apt" apt-get "$@"
 }
 
-need_commands() { # COMMAND[:PACKAGE]...   installs what is missing from Debian
+need_commands() { # COMMAND-OR-FILE[:PACKAGE]...   installs what is missing from Debian
   local c missing=()
-  for c; do command -v "${c%%:*}" >/dev/null || missing+=("${c#*:}"); done
+  for c; do [ -e "${c%%:*}" ] || command -v "${c%%:*}" >/dev/null || missing+=("${c#*:}"); done
   [ ${#missing[@]} -gt 0 ] || return 0
   if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     die "please install ${missing[*]}; only root on Debian can have it installed."
@@ -112,13 +112,58 @@ unpack_debs() {
   rm -rf "$dir.debs"
 }
 
+# The Kubernetes that a short version stands for: the newest patch that can be had as a Go module. 1.20.2 is the one that Debian has.
+kubernetes_version() {
+  case $1 in
+    1.20) echo 1.20.2;; 1.34) echo 1.34.4;; 1.35) echo 1.35.4;; 1.36) echo 1.36.3;; 1.37) echo 1.37.2;;
+    1.20.2) echo "$1";;
+    *) [[ $1 =~ ^1\.[0-9]+\.[0-9]+$ && $1 != 1.20.* ]] || die "'$1' is no version of Kubernetes; say 1.20, 1.34, 1.35, 1.36, 1.37 or three numbers."
+      echo "$1";;
+  esac
+}
+kubernetes_programs=(kubeadm kubelet kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubectl)
+kubernetes_dir() { echo "$cache/kubernetes/v$1"; }
+
 # The etcd that a short version stands for.
 etcd_version() {
   case $1 in
-    3.4) echo 3.4.23;; 3.5) echo 3.5.16;; 3.6) echo 3.6.14;; 3.7) echo 3.7.1;;
+    3.4) echo 3.4.23;; 3.5) echo 3.5.35;; 3.6) echo 3.6.16;; 3.7) echo 3.7.3;;
     3.*.*[0-9]) echo "$1";;
     *) die "'$1' is no version of etcd; say 3.4, 3.5, 3.6, 3.7 or three numbers.";;
   esac
+}
+# The etcd for a Kubernetes: that of its own kubeadm, as far as the patch. 1.20 gets Debian's newest, so that it needs nothing but Debian.
+etcd_for() {
+  case $1 in
+    1.20.*) echo 3.5.16;;
+    1.3[123].*) etcd_version 3.5;;
+    1.3[456].*) etcd_version 3.6;;
+    *) etcd_version 3.7;;
+  esac
+}
+
+# What a node of a current Kubernetes needs beside it. All of its versions get the same.
+runtime_programs=(containerd containerd-shim-runc-v2 ctr runc coredns crictl)
+runtime_path() { # PROGRAM
+  local of=$1 version
+  case $1 in
+    containerd | containerd-shim-runc-v2 | ctr) of=containerd version=2.4.2;;
+    runc) version=1.5.3;;
+    coredns) version=1.14.6;;
+    crictl) version=1.37.0;;
+    kind) version=${KIND_VERSION:-0.33.0};;
+    *) die "there is no recipe for '$1'.";;
+  esac
+  echo "$cache/runtime/$of-v$version/$1"
+}
+
+# Is all there already that nodes of this Kubernetes are made from?
+programs_are_here() { # VERSION
+  local p dir
+  dir=$(kubernetes_dir "$1")
+  for p in "${kubernetes_programs[@]}" pause; do [ -x "$dir/$p" ] || return; done
+  [[ $1 != 1.20.* ]] || return 0
+  for p in "${runtime_programs[@]}"; do [ -x "$(runtime_path "$p")" ] || return; done
 }
 
 # Puts a Go compiler of at least this version on PATH, from Debian if the machine has none: with_go 1.26 sid
@@ -137,6 +182,15 @@ with_go() {
   )
   export GOROOT=$dir/usr/lib/go-$want PATH=$dir/usr/lib/go-$want/bin:$PATH
 }
+
+# All that comes out of Go modules is built the same way, and so shares what was fetched and compiled. What was compiled once is
+# taken from there, which is how a build that was interrupted goes on.
+go_environment() {
+  with_go 1.26 any
+  export GOPATH=$cache/go-path GOCACHE=$cache/go-build GOFLAGS='-mod=mod -modcacherw -buildvcs=false -trimpath' GOWORK=off CGO_ENABLED=0
+}
+# Does the Go module proxy answer? It is asked for a list, since anything else may be here already.
+modules_answer() { (go_environment && cd / && timeout 60 go list -m -versions k8s.io/kubernetes) >"$cache/log/modules.log" 2>&1 </dev/null 9>&-; }
 
 # Chooses the container engine that works here, and sets $engine.
 choose_engine() {

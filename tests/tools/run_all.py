@@ -72,9 +72,9 @@ def run_together(stages):
 
 @contextlib.contextmanager
 def head_start():
-    """The sandbox's Kubernetes is built with what the stages before it leave idle. Where that is not through, or went wrong, the sandbox goes on with it."""
-    with open(REPORTS / "kubernetes.log", "w") as log:
-        process = subprocess.Popen(["nice", "-n", "19", ROOT / "tests/sandbox/kubernetes"], stdout=log, stderr=log, start_new_session=True)
+    """The sandbox's programs are built with what the stages before it leave idle. Where that is not through, or went wrong, the sandbox goes on with it."""
+    with open(REPORTS / "programs.log", "w") as log:
+        process = subprocess.Popen(["nice", "-n", "19", ROOT / "tests/sandbox/up", "--programs"], stdout=log, stderr=log, start_new_session=True)
     try:
         yield
     finally:
