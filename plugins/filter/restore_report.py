@@ -284,6 +284,7 @@ def validated(facts):
         return {}
     found = {name: number(facts.get(name)) for name in ("nodes", "workloads", "members")}
     found.update(secret_read=bool(facts.get("secret_read")), seconds=float(facts.get("seconds") or 0))
+    found["unchecked"] = text_of(facts.get("unchecked"))
     found["warnings"] = [text_of(sentence) for sentence in facts.get("warnings") or []]
     return found
 
@@ -333,6 +334,12 @@ def restore_report(facts):
     problem = text_of(facts.get("safety_problem")).rstrip(".")
     if result == "restored" and problem:
         hints.append("There is no snapshot of what was discarded (%s). All of it is still in the old data." % problem)
+    unchecked = validated(facts.get("validated")).get("unchecked")
+    if result == "restored" and unchecked:
+        hints.append(
+            "etcd serves the snapshot with the planned members, but whether nodes, kube-system and workloads are well could not be checked. "
+            "When that is mended, run: ansible-playbook k8s_dr.etcd.validate -l " + limit
+        )
     if result == "rolled back":
         hints.append("Look at the cluster again with: ansible-playbook k8s_dr.etcd.validate -l " + limit)
     for node in nodes:

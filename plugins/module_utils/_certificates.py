@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""From when until when certificates are valid, with the standard library alone.  Private to this collection.
+"""From when until when certificates are valid and whom they name, with the standard library alone.  Private to this collection.
 
-A certificate is DER: elements of a tag, a length and that many bytes, nested.  Of it only the path to the two times is walked:
+A certificate is DER: elements of a tag, a length and that many bytes, nested.  Of it only the path to the two times and the subject is walked:
 
     Certificate SEQUENCE
         tbsCertificate SEQUENCE
@@ -12,6 +12,8 @@ A certificate is DER: elements of a tag, a length and that many bytes, nested.  
             serialNumber INTEGER, signature SEQUENCE, issuer SEQUENCE
             validity SEQUENCE
                 notBefore, notAfter     UTCTime (YYMMDDhhmmssZ, to 2049) or GeneralizedTime (YYYYMMDDhhmmssZ)
+            subject SEQUENCE
+                SET of SEQUENCE         OBJECT IDENTIFIER, and a string of one of several kinds
 """
 
 from __future__ import annotations
@@ -22,7 +24,11 @@ import datetime
 import re
 
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
-_INTEGER, _UTC_TIME, _GENERALIZED_TIME, _SEQUENCE, _VERSION = 0x02, 0x17, 0x18, 0x30, 0xA0
+_INTEGER, _OBJECT, _UTC_TIME, _GENERALIZED_TIME, _SEQUENCE, _SET, _VERSION = 0x02, 0x06, 0x17, 0x18, 0x30, 0x31, 0xA0
+# UTF8String, PrintableString, T61String, IA5String, BMPString
+_STRINGS = {0x0C: "utf-8", 0x13: "ascii", 0x14: "latin-1", 0x16: "ascii", 0x1E: "utf-16-be"}
+# 2.5.4.3 and 2.5.4.10, in DER
+_COMMON_NAME, _ORGANIZATION = b"\x55\x04\x03", b"\x55\x04\x0a"
 
 
 class CertificateError(ValueError):
@@ -73,30 +79,57 @@ def _time(tag, contents):
         raise CertificateError("holds a certificate whose times cannot be read") from None
 
 
-def validity_of_der(der):
-    """(notBefore, notAfter) of one certificate, as datetimes in UTC; raises CertificateError for anything else."""
+def _from_validity_on(der):
+    """The elements of one certificate, from its validity on."""
     certificate = _Elements(_Elements(der).next(_SEQUENCE)[1])
     body = _Elements(certificate.next(_SEQUENCE)[1])
     if body.peek() == _VERSION:
         body.next(_VERSION)
     for tag in (_INTEGER, _SEQUENCE, _SEQUENCE):
         body.next(tag)
-    validity = _Elements(body.next(_SEQUENCE)[1])
+    return body
+
+
+def validity_of_der(der):
+    """(notBefore, notAfter) of one certificate, as datetimes in UTC; raises CertificateError for anything else."""
+    validity = _Elements(_from_validity_on(der).next(_SEQUENCE)[1])
     return tuple(_time(*validity.next(_UTC_TIME, _GENERALIZED_TIME)) for dummy in range(2))
+
+
+def ders(pem):
+    """Every certificate in the bytes of a PEM file, in their order; raises CertificateError when there is none."""
+    try:
+        found = [base64.b64decode(b"".join(body.split()), validate=True) for body in _PEM.findall(pem)]
+    except binascii.Error:
+        raise CertificateError("holds a certificate that is not base64") from None
+    if not found:
+        raise CertificateError("holds no certificate in PEM")
+    return found
 
 
 def validities(pem):
     """(notBefore, notAfter) of every certificate in the bytes of a PEM file, in their order; raises CertificateError when there is none."""
-    found = []
-    for body in _PEM.findall(pem):
-        try:
-            der = base64.b64decode(b"".join(body.split()), validate=True)
-        except binascii.Error:
-            raise CertificateError("holds a certificate that is not base64") from None
-        found.append(validity_of_der(der))
-    if not found:
-        raise CertificateError("holds no certificate in PEM")
-    return found
+    return [validity_of_der(der) for der in ders(pem)]
+
+
+def subject(pem):
+    """(common name, [organizations]) of the first certificate in PEM, which is what Kubernetes takes for user and groups; raises CertificateError."""
+    body = _from_validity_on(ders(pem)[0])
+    body.next(_SEQUENCE)
+    name, organizations = "", []
+    names = _Elements(body.next(_SEQUENCE)[1])
+    while names.peek() is not None:
+        several = _Elements(names.next(_SET)[1])
+        while several.peek() is not None:
+            pair = _Elements(several.next(_SEQUENCE)[1])
+            kind = pair.next(_OBJECT)[1]
+            tag, contents = pair.next(*_STRINGS)
+            text = contents.decode(_STRINGS[tag], "replace")
+            if kind == _COMMON_NAME:
+                name = text
+            elif kind == _ORGANIZATION:
+                organizations.append(text)
+    return name, organizations
 
 
 def describe(path, what, pem, now, authority=False):
@@ -129,11 +162,21 @@ def _iso(moment):
 
 def client_certificate(kubeconfig):
     """(path, None) or (None, PEM as bytes) of the client certificate that the text of a kubeconfig names or holds; (None, None) without one."""
-    match = re.search(r'^\s*"?client-certificate-data"?:\s*"?([A-Za-z0-9+/=]+)', kubeconfig, re.MULTILINE)
+    found = _of_kubeconfig(kubeconfig, "client-certificate")
+    return (None, found) if isinstance(found, bytes) else (found, None)
+
+
+def client_pair(kubeconfig):
+    """(certificate, key) that the text of a kubeconfig names (a path) or holds (PEM as bytes); None for what is not there."""
+    return _of_kubeconfig(kubeconfig, "client-certificate"), _of_kubeconfig(kubeconfig, "client-key")
+
+
+def _of_kubeconfig(text, what):
+    match = re.search(r"""^\s*(?:- )?["']?%s-data["']?:\s*["']?([A-Za-z0-9+/=]+)""" % what, text, re.MULTILINE)
     if match:
         try:
-            return None, base64.b64decode(match.group(1), validate=True)
+            return base64.b64decode(match.group(1), validate=True)
         except binascii.Error:
-            return None, b""
-    match = re.search(r"""^\s*"?client-certificate"?:\s*["']?([^"'\s,]+)""", kubeconfig, re.MULTILINE)
-    return (match.group(1) if match else None), None
+            return b""
+    match = re.search(r"""^\s*(?:- )?["']?%s["']?:\s*["']?([^"'\s,]+)""" % what, text, re.MULTILINE)
+    return match.group(1) if match else None

@@ -9,8 +9,13 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import time
 
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._identity import KUBERNETES_DIR, identities
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._tls import tls_context
+
+# An API server that has just started refuses whom it will let in a moment later, until it has read its roles.
+REFUSAL_IS_FINAL = 15.0
 
 
 class KubeError(Exception):
@@ -21,6 +26,10 @@ class KubeError(Exception):
         self.status = status
 
 
+class Refused(KubeError):
+    """It answers, and says 401 or 403 to every identity that this node has: nothing is known of the cluster, good or bad."""
+
+
 def url_of(host, port):
     """An address as a URL."""
     return "https://%s:%d" % ("[%s]" % host if ":" in host else host, port)
@@ -29,32 +38,52 @@ def url_of(host, port):
 class KubeApi:
     """The API server of this very node, not the load balancer in front of all of them.
 
-    It is asked with the client certificate that kubeadm makes for the API server's own calls to kubelets
-    (/etc/kubernetes/pki/apiserver-kubelet-client.crt), which every kubeadm release binds to cluster-admin; so neither
-    kubectl nor an admin.conf is needed on the node.
+    It is asked with what kubeadm put on the node (see _identity.py): kubectl is not needed.  One identity is used until it is refused, then the next one,
+    so that what a restore takes away from the one (a ClusterRoleBinding is an object in etcd) does not end the questions.
     """
 
-    def __init__(self, pod, timeout=5):
+    def __init__(self, pod, timeout=5, kubernetes_dir=KUBERNETES_DIR):
         """pod: the StaticPod of kube-apiserver.  timeout: seconds for one request."""
         flags = pod.flags
         self.host = flags.get("advertise-address") or "127.0.0.1"
         self.port = int(flags.get("secure-port") or 6443)
         self.timeout = timeout
-        cert = flags.get("kubelet-client-certificate", "/etc/kubernetes/pki/apiserver-kubelet-client.crt")
-        key = flags.get("kubelet-client-key", "/etc/kubernetes/pki/apiserver-kubelet-client.key")
-        pki = os.path.dirname(flags.get("client-ca-file", "/etc/kubernetes/pki/ca.crt"))
+        self.identities = identities(flags, kubernetes_dir)
+        self.admin, self.kubelets = self.identities[1:3]
+        self.identity = self.identities[0]
+        self._refused_since = None
+        self.cafile = os.path.join(os.path.dirname(flags.get("client-ca-file", "/etc/kubernetes/pki/ca.crt")), "ca.crt")
         try:
-            self.context = tls_context(os.path.join(pki, "ca.crt"), cert=cert, key=key)
+            self._anonymous = tls_context(self.cafile)
         except OSError as exc:
-            raise KubeError("the certificates for asking the API server (%s, %s) cannot be used: %s" % (pki, cert, exc)) from exc
+            raise KubeError("the certificate for asking the API server (%s) cannot be used: %s" % (self.cafile, exc)) from exc
 
     @property
     def url(self):
         return url_of(self.host, self.port)
 
     def request(self, method, path, body=None, content_type="application/json"):
-        """(HTTP code, body as text); raises KubeError when there is no answer."""
-        connection = http.client.HTTPSConnection(self.host, self.port, context=self.context, timeout=self.timeout)
+        """(HTTP code, body as text); raises KubeError when there is no answer, and Refused when no identity gets another one than 401 or 403."""
+        refused = []
+        for identity in [self.identity] + [each for each in self.identities if each is not self.identity]:
+            context = identity.context(self.cafile)
+            if context is None:
+                continue
+            status, text = self._ask(context, method, path, body, content_type)
+            if status not in (401, 403):
+                self.identity, self._refused_since = identity, None
+                return status, text
+            refused.append((identity, status, text))
+        if not refused:
+            # whoever it knows nothing of may be told whether it is ready
+            status, text = self._ask(self._anonymous, method, path, body, content_type)
+            if status not in (401, 403):
+                return status, text
+        self._refused_since = self._refused_since or time.monotonic()
+        raise Refused(self._refusal(method, path, refused), refused[-1][1] if refused else status)
+
+    def _ask(self, context, method, path, body, content_type):
+        connection = http.client.HTTPSConnection(self.host, self.port, context=context, timeout=self.timeout)
         try:
             connection.request(method, path, body, {"Content-Type": content_type} if body else {})
             answer = connection.getresponse()
@@ -63,6 +92,41 @@ class KubeApi:
             raise KubeError("the API server at %s does not answer: %s" % (self.url, exc or type(exc).__name__)) from exc
         finally:
             connection.close()
+
+    def _refusal(self, method, path, refused):
+        """One sentence: who was refused what, who could not ask, and the remedy."""
+        said = ["%s (%s)" % (identity.name, "%d: %s" % (status, _message(text)) if _message(text) else status) for identity, status, text in refused]
+        said += ["%s (%s)" % (identity.name, identity.problem) for identity in self.identities if identity.problem]
+        return (
+            "the API server at %s answers, but lets no client certificate of this node %s %s: %s. Put a kubeconfig of an administrator there as "
+            "%s; where the key of the cluster's CA is, `kubeadm init phase kubeconfig super-admin` makes it"
+            % (self.url, method, path.partition("?")[0], "; ".join(said), self.identities[0].name)
+        )
+
+    def refused_for(self):
+        """Seconds since when every identity is refused; 0 when one is not."""
+        return time.monotonic() - self._refused_since if self._refused_since else 0
+
+    def lasting(self):
+        """The identity that the API server takes for an administrator whatever etcd holds; None when this node has none that it accepts."""
+        for identity in self.identities:
+            context = identity.context(self.cafile)
+            if context and identity.masters and self._ask(context, "GET", "/api/v1/namespaces?limit=1", None, "")[0] == 200:
+                return identity
+        return None
+
+    def may(self, user, groups, verb, resource, subresource=""):
+        """Whether the cluster lets this user do that; None when the API server does not say."""
+        attributes = {"verb": verb, "resource": resource, "subresource": subresource}
+        if resource == "*":
+            attributes["group"] = "*"
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {"user": user, "groups": groups, "resourceAttributes": attributes},
+        }
+        status, text = self.request("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", json.dumps(body))
+        return bool(json.loads(text).get("status", {}).get("allowed")) if status in (200, 201) else None
 
     def get(self, path):
         """The JSON at a path."""
@@ -82,8 +146,18 @@ class KubeApi:
                 return
 
     def ready(self):
-        """Whether /readyz says ok; never raises."""
+        """Whether /readyz says ok; never raises.  One that goes on refusing everybody decides who may ask: it serves."""
         try:
             return self.request("GET", "/readyz")[0] == 200
+        except Refused:
+            return self.refused_for() > REFUSAL_IS_FINAL
         except KubeError:
             return False
+
+
+def _message(text):
+    """What a Status of the API server says."""
+    try:
+        return str(json.loads(text).get("message") or "")
+    except (ValueError, AttributeError):
+        return ""

@@ -129,5 +129,30 @@ def judge(observed, since, names=None, baseline=None, strict=True, first=None, s
     return found
 
 
+def missing_roles(api):
+    """Sentences about what no longer may ask, since its ClusterRoleBinding is not in this etcd, and what to run.
+
+    kubeadm binds admin.conf's group since 1.29 and the API server's client certificate for kubelets since 1.36 (kubeadm's
+    phases/kubeconfig/kubeconfig.go and phases/bootstraptoken/node/tlsbootstrap.go); a snapshot from before has neither.
+    """
+    kubeconfig, first = api.identity.name, ""
+    if not kubeconfig.endswith(".conf"):
+        kubeconfig, first = api.identities[0].name, "kubeadm init phase kubeconfig super-admin && "
+    run = "Run on the node: %skubectl --kubeconfig %s create clusterrolebinding " % (first, kubeconfig)
+    found = []
+    admin, kubelets = api.admin, api.kubelets
+    if admin.context(api.cafile) and not admin.masters and api.may(admin.user, admin.groups, "*", "*") is False:
+        found.append(
+            "%s may not administer this cluster any more, since its group %s has no role here: kubectl says Forbidden. "
+            "%skubeadm:cluster-admins --clusterrole=cluster-admin --group=kubeadm:cluster-admins" % (admin.name, ", ".join(admin.groups), run)
+        )
+    if kubelets.context(api.cafile) and api.may(kubelets.user, kubelets.groups, "create", "nodes", "proxy") is False:
+        found.append(
+            "kubelets refuse the API server, since its user %s has no role here: kubectl logs and kubectl exec fail. "
+            "%skubeadm:apiserver-kubelet-client --clusterrole=system:kubelet-api-admin --user=%s" % (kubelets.user, run, kubelets.user)
+        )
+    return found
+
+
 def _layer(name):
     return "system" if name.startswith(_SYSTEM + "/") else "workloads"

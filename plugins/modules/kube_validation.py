@@ -53,8 +53,19 @@ options:
     description: Whether to fail when something is not well. When V(false), RV(validation.ok) tells.
     type: bool
     default: true
+  access_required:
+    description:
+      - Whether to fail when the API server answers, but lets no client certificate of this node read what is to be checked.
+      - When V(false) that is a warning, and RV(validation.permitted) tells. Nothing is known of the cluster then, good or bad.
+    type: bool
+    default: true
 notes:
-  - Runs as root, with the client certificate that kubeadm makes for the API server.
+  - >-
+    Runs as root. Asks with the first client certificate of the node that the API server does not refuse. In this order, C(/etc/kubernetes/super-admin.conf),
+    C(/etc/kubernetes/admin.conf), the one that kubeadm makes for the API server (C(apiserver-kubelet-client.crt)), and one of C(system:masters) that openssl
+    makes for one hour where the key of the cluster's CA is on the node; no file of it stays.
+  - >-
+    A refusal (401, 403) is taken for final after 15 s, because an API server that has just started refuses those as well whom it lets in a moment later.
 """
 
 EXAMPLES = r"""
@@ -81,6 +92,19 @@ validation:
     reachable:
       description: Whether the API server answered.
       type: bool
+    permitted:
+      description: Whether it let a client certificate of this node read what is checked. V(false) as well when it did not answer.
+      type: bool
+    identity:
+      description: The client certificate, or the kubeconfig that holds it, that it let in. Empty when there was none.
+      type: str
+      sample: /etc/kubernetes/super-admin.conf
+    lasting:
+      description:
+        - The first one of this node that the API server takes for an administrator whatever etcd holds (C(system:masters)). Empty when there is none.
+        - What others may do are objects in etcd, which a snapshot may not have.
+      type: str
+      sample: /etc/kubernetes/super-admin.conf
     layers:
       description: V(problems) and V(warnings), as sentences, of V(nodes), V(system) and V(workloads).
       type: dict
@@ -97,9 +121,9 @@ import re
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeApi, KubeError
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import REFUSAL_IS_FINAL, KubeApi, KubeError, Refused
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import read_static_pods
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._validation import CONTROLLERS, LAYERS, judge, observe
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._validation import CONTROLLERS, LAYERS, judge, missing_roles, observe
 
 _FRESH = 60
 
@@ -114,16 +138,45 @@ def elects(pod):
     return True
 
 
+def unseen(problem="", **what):
+    """The validation as returned where nothing could be seen."""
+    layers = {layer: {"problems": [], "warnings": []} for layer in LAYERS}
+    layers["system"]["problems"] += [problem] if problem else []
+    seen = {"ok": False, "reachable": False, "permitted": False, "identity": "", "lasting": "", "layers": layers, "observed": None, "seconds": 0.0}
+    return dict(seen, **what)
+
+
 def look(api, since, params, first, silent):
     """One look: the validation as returned."""
     try:
         observed = observe(api)
     except KubeError as exc:
-        layers = {layer: {"problems": [], "warnings": []} for layer in LAYERS}
-        layers["system"]["problems"].append(str(exc))
-        return {"ok": False, "reachable": bool(exc.status), "layers": layers, "observed": None}
+        return unseen(str(exc), reachable=bool(exc.status), permitted=bool(exc.status) and not isinstance(exc, Refused))
     layers = judge(observed, since, params["names"], params["baseline"], params["strict"], first, silent)
-    return {"ok": not any(layers[layer]["problems"] for layer in LAYERS), "reachable": True, "layers": layers, "observed": observed}
+    ok = not any(layers[layer]["problems"] for layer in LAYERS)
+    return unseen(ok=ok, reachable=True, permitted=True, identity=api.identity.name, layers=layers, observed=observed)
+
+
+def wait(api, params, silent):
+    """Look until all is well, the time is over, or it is certain that nobody here may look."""
+    start, began = time.monotonic(), int(time.time())
+    since = began - _FRESH if params["wait_timeout"] == 0 else began
+    first = None
+    while True:
+        validation = look(api, since, params, first, silent)
+        first = first or validation["observed"]
+        refused = validation["reachable"] and not validation["permitted"]
+        patience = REFUSAL_IS_FINAL if refused else params["wait_timeout"]
+        if validation["ok"] or (time.monotonic() - start if not refused else api.refused_for()) >= patience:
+            break
+        time.sleep(1)
+    if validation["permitted"]:
+        # neither is a reason to call a cluster bad that works
+        with contextlib.suppress(KubeError, ValueError):
+            validation["layers"]["system"]["warnings"] += missing_roles(api)
+            validation["lasting"] = getattr(api.lasting(), "name", "")
+    validation["seconds"] = round(time.monotonic() - start, 1)
+    return validation
 
 
 def main():
@@ -135,6 +188,7 @@ def main():
             "strict": {"type": "bool", "default": True},
             "wait_timeout": {"type": "int", "default": 120},
             "required": {"type": "bool", "default": True},
+            "access_required": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
     )
@@ -144,28 +198,23 @@ def main():
     except (OSError, ValueError) as exc:
         module.fail_json(msg="The static Pods of this host cannot be read: %s" % exc)
     if "kube-apiserver" not in pods:
-        validation = {"ok": False, "reachable": False, "layers": {}, "observed": None, "seconds": 0.0}
+        validation = dict(unseen(), layers={})
         if params["required"]:
             module.fail_json(msg="There is no manifest of kube-apiserver in %s" % params["manifests_dir"], validation=validation)
         module.exit_json(changed=False, validation=validation)
 
-    start, began = time.monotonic(), int(time.time())
-    since = began - _FRESH if params["wait_timeout"] == 0 else began
     silent = [name for name, pod in pods.items() if name in CONTROLLERS and not elects(pod)]
-    first = None
     try:
-        api = KubeApi(pods["kube-apiserver"])
-        while True:
-            validation = look(api, since, params, first, silent)
-            first = first or validation["observed"]
-            if validation["ok"] or time.monotonic() - start >= params["wait_timeout"]:
-                break
-            time.sleep(1)
+        validation = wait(KubeApi(pods["kube-apiserver"]), params, silent)
     except KubeError as exc:
         module.fail_json(msg=str(exc))
-    validation["seconds"] = round(time.monotonic() - start, 1)
-    if params["required"] and not validation["ok"]:
-        problems = [sentence for layer in LAYERS for sentence in validation["layers"][layer]["problems"]]
+    problems = [sentence for layer in LAYERS for sentence in validation["layers"][layer]["problems"]]
+    if validation["reachable"] and not validation["permitted"]:
+        sentence = "Whether the cluster is well could not be checked: %s" % "; ".join(problems)
+        if params["required"] and params["access_required"]:
+            module.fail_json(msg=sentence, validation=validation)
+        module.warn(sentence)
+    elif params["required"] and not validation["ok"]:
         module.fail_json(msg="After %d s the cluster is not well: %s" % (validation["seconds"], "; ".join(problems)), validation=validation)
     module.exit_json(changed=False, validation=validation)
 

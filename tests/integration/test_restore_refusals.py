@@ -23,7 +23,7 @@ import yaml
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ROLE = ROOT / "roles" / "etcd_restore"
 MB = 1024 * 1024
-CERTIFICATE = {"path": "/pki/a.crt", "what": "a's", "expires": "2026-12-01T00:00:00Z", "problem": None}
+CERTIFICATE = {"path": "/pki/a.crt", "what": "a's", "expires": "2026-12-01T00:00:00Z", "expired": False, "problem": None}
 NODE = {
     "etcd": {"name": "cp1", "version": "3.6.14-0", "initial_cluster": "cp1=https://192.0.2.11:2380"},
     "kubernetes_version": "1.30.1",
@@ -35,6 +35,8 @@ NODE = {
     "cluster_ids": [],
     "complete": True,
     "missing": [],
+    "kept_by_kubeadm": {},
+    "kubeadm": [],
     "kubelet_running": True,
     "retired": {},
     "members_on_disk": [],
@@ -44,6 +46,7 @@ NODE = {
     "certificates": [dict(CERTIFICATE, days_left=300)],
 }
 LIVE = {"reachable": True, "members": [], "alarms": [], "cluster_id": "aa", "is_learner": False, "error": None}
+SEEN = {"permitted": True, "identity": "/etc/kubernetes/admin.conf", "lasting": "a certificate made with ca.key", "layers": {}}
 MANIFEST = {"host": "cp1", "cluster_id": "aa", "kubernetes_version": "v1.30.0"}
 
 CASES = {}
@@ -101,8 +104,16 @@ case("retired-left-out", RETIRED, {"cp1": None, "cp2": None}, ONLY, cp1={}, cp2=
 COMPLETE = "Refuse a host that is no complete stacked control plane"
 BROKEN = {"node": {"complete": False, "missing": ["etcd"]}}
 case("complete-not", COMPLETE, {"cp1": "has no manifest of etcd"}, BROKEN)
+OLDER = "/etc/kubernetes/tmp/kubeadm-backup-manifests-2026-11-28-10-00-00/etcd.yaml"
+case("complete-kept", COMPLETE, {"cp1": "left older ones there: " + OLDER}, {"node": dict(BROKEN["node"], kept_by_kubeadm={"etcd": OLDER})})
 case("complete-before", COMPLETE, {"cp1": None, "cp2": None}, ONLY, cp1={}, cp2=GONE)
 case("complete-to-retire", COMPLETE, {"cp1": None, "cp2": "has no manifest of etcd"}, ONLY, cp1={}, cp2=BROKEN)
+KUBEADM = "Refuse a node that kubeadm is changing"
+RUNS_THERE = "On kubeadm-upgrade-cp1 `kubeadm upgrade apply` runs (process 4711, for 95 s) and changes the control plane"
+UPGRADE = {"node": {"kubeadm": [{"pid": 4711, "command": "kubeadm upgrade apply", "seconds": 95}]}}
+case("kubeadm", KUBEADM, {"cp1": None})
+case("kubeadm-upgrade", KUBEADM, {"cp1": RUNS_THERE}, UPGRADE)
+case("kubeadm-to-retire", KUBEADM, {"cp1": None, "cp2": "`kubeadm upgrade apply` runs"}, ONLY, cp1={}, cp2=UPGRADE)
 KUBELET = "Refuse a node without a running kubelet"
 STOPPED = {"node": {"kubelet_running": False}}
 case("kubelet-to-retire", KUBELET, {"cp1": None, "cp2": "No kubelet runs"}, ONLY, cp1={}, cp2=STOPPED)
@@ -236,13 +247,23 @@ FULL = dict(ELSEWHERE, free_bytes=99 * MB)
 case("space-elsewhere", SPACE, {"cp1": "has 99.00 MB free in the file system of /mnt/backups"}, {"node": {"snapshot_dir": FULL}})
 case("space-no-data", SPACE, {"cp1": None}, {"node": {"free_bytes": 310 * MB, "data_bytes": 0, "database_bytes": 0}})
 
+UNSEEN = "Refuse a cluster that could not be validated afterwards"
+NOBODY = {"seen": {"permitted": False, "layers": {"system": {"problems": ["the API server lets nobody in"]}}}}
+case("unseen-well", UNSEEN, {"cp1": None})
+case("unseen", UNSEEN, {"cp1": "On unseen-cp1 the API server lets nobody in. After a restore nobody could check nodes"}, NOBODY)
+case("unseen-wanted", UNSEEN, {"cp1": None}, dict(NOBODY, etcd_restore_without_validation=True))
+case("unseen-down", UNSEEN, {"cp1": None}, dict(NOBODY, api=False))
+
 WARNINGS = "Say what is no obstacle but good to know"
 case("warn-nothing", WARNINGS, {"cp1": None})
 case("warn-certificate", WARNINGS, {"cp1": "/pki/a.crt (a's) expires on"}, {"node": {"certificates": [dict(CERTIFICATE, days_left=6)]}})
+PAST = dict(CERTIFICATE, expired=True, days_left=-2)
+case("warn-administrator", WARNINGS, {"cp1": "/pki/a.crt (a's) expired on"}, {"node": {"certificates": [PAST]}})
 case("warn-space", WARNINGS, {"cp1": "alarm NOSPACE"}, {"live": {"alarms": ["NOSPACE"]}})
 case("warn-corrupt", WARNINGS, {"cp1": "alarm CORRUPT"}, {"live": {"alarms": ["CORRUPT"]}})
 case("warn-learner", WARNINGS, {"cp1": "is a learner"}, {"live": {"is_learner": True}})
 case("warn-manifest", WARNINGS, {"cp1": "/b/a.db has no manifest"}, {"manifest": None})
+case("warn-lasting", WARNINGS, {"cp1": "on warn-lasting-cp1 only /etc/kubernetes/admin.conf may read the API"}, {"seen": {"lasting": ""}})
 case("warn-version", WARNINGS, {"cp1": "is of Kubernetes 1.29, and warn-version-cp1 runs 1.30"}, {"manifest": {"kubernetes_version": "v1.29.3"}})
 
 
@@ -274,7 +295,9 @@ def facts(name, host, changes, own):
         "__etcd_restore_bump": 0,
         "__etcd_restore_left": changes.get("left", {}),
         "__etcd_restore_found": {"restore": node},
-        "__etcd_restore_before": {"validation": {"reachable": changes.get("api", True), "observed": observed}},
+        "__etcd_restore_before": {
+            "validation": dict(SEEN, reachable=changes.get("api", True), observed=observed, **changes.get("seen", {})),
+        },
         **{key: value for key, value in changes.items() if key.startswith(("etcd_restore_", "etcd_client_"))},
     }
 
