@@ -20,6 +20,7 @@ DEFAULT_ENDPOINT = "unix:///run/containerd/containerd.sock"
 FLAGS_FILE = "/var/lib/kubelet/kubeadm-flags.env"
 CONFIG_FILE = "/var/lib/kubelet/config.yaml"
 KUBECONFIG = "/etc/kubernetes/kubelet.conf"
+ROOT_DIR = "/var/lib/kubelet"
 
 
 def parse_flags(words):
@@ -80,6 +81,10 @@ class Kubelet:
     def static_pods(self):
         """The directory that static Pods are read from; empty when nobody says."""
         return self.flags.get("pod-manifest-path") or self.config.get("staticPodPath") or ""
+
+    @property
+    def root_dir(self):
+        return self.flags.get("root-dir") or ROOT_DIR
 
     @property
     def kubeconfig(self):

@@ -75,6 +75,20 @@ def remaining(names, pods=(), proc="/proc", data_dir=""):
     return [process for process in found if process.pod in pods or (process.name in names and not process.serves_other(data_dir))]
 
 
+def static_pods_begun(kubelet_dir="/var/lib/kubelet", cgroups="/sys/fs/cgroup"):
+    """The uids of all static Pods that kubelet has begun to start and not yet forgotten.
+
+    SyncPod of kubelet (1.34 to 1.37: pkg/kubelet/kubelet.go) first makes the Pod's control group, and, where it has none (cgroupsPerQOS: false) or a moment
+    later, its directory.  Control groups of version 1 are in one hierarchy for each resource, and below a parent of their own on kind's nodes.
+    """
+    names = glob.glob(os.path.join(glob.escape(kubelet_dir), "pods", "*"))
+    for parent in ("", "*/", "*/*/"):
+        for classes in ("", "*/"):
+            names += glob.glob("%s/%s*kubepods*/%s*pod*" % (glob.escape(cgroups), parent, classes))
+    found = (re.search(r"^(?:.*-)?(?:pod)?([0-9a-f]{32})(?:\.slice)?$", os.path.basename(name)) for name in names)
+    return {match.group(1) for match in found if match}
+
+
 def kubelet_is_running():
     return any(process.name == "kubelet" for process in processes())
 

@@ -76,7 +76,6 @@ if [ -e "$T/old" ]; then
   n=1; while [ -e "$T/undone.$n" ]; do n=$((n + 1)); done
   [ ! -e "$LIVE" ] || rmdir "$LIVE" 2> /dev/null || mv "$LIVE" "$T/undone.$n"
   sync; mv "$T/old" "$LIVE"; sync; back=yes; say "the old data is back in $LIVE"
-  sleep 2 # kubelet has to see the Pods gone, or it backs off for 10 s
 fi
 [ -f "$DATA/member/snap/db" ] || stop 6 "$DATA/member/snap/db is missing: the manifests stay in $HELD, or kubelet would start an empty cluster."
 systemctl start kubelet 2> /dev/null || : # one that died would start nothing; one that runs does not notice
@@ -84,12 +83,13 @@ for f in $FILES; do # etcd first; the API server would only crash and back off u
   [ -e "$HELD/$f" ] || continue
   if [ -e "$MANIFESTS/$f" ]; then say "$MANIFESTS/$f exists already; the other one stays in $HELD"; continue; fi
   mv "$HELD/$f" "$MANIFESTS/$f"; sync
+  [ "$f" != @ETCD@ ] || ! systemctl restart kubelet 2> /dev/null || again=done # it knows of no stopped Pod to wait for, and lists again
   [ "$f" = @ETCD@ ] && [ -n "$HEALTH" ] && command -v curl > /dev/null || continue
   waited=0; until curl -gs -m 2 "$HEALTH" | grep -q true || [ $waited -ge 60 ]; do sleep 1; waited=$((waited + 1)); done
 done
 rm -f "$HELD"/*.new; rmdir "$HELD" 2> /dev/null || :
 # After new data the revision has gone backwards: kubelet has to list again.
-[ -z "${back-}" ] && [ ! -e "$T/undone.1" ] || systemctl restart kubelet 2> /dev/null || say "kubelet could not be restarted; run: systemctl restart kubelet"
+[ -n "${again-}" ] || { [ -z "${back-}" ] && [ ! -e "$T/undone.1" ]; } || systemctl restart kubelet 2> /dev/null || say "kubelet could not be restarted; run: systemctl restart kubelet"
 rm -rf "$T/staged.unused" "$T/staged.partial" "$T/snapshot.db"
 state rolled-back
 disarm; say "done: the cluster has its old data and its manifests; kubelet starts it now"

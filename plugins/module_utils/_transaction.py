@@ -33,7 +33,8 @@ from urllib.parse import urlsplit
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._decision import decide_script
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import EtcdError, run_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeApi
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import database_is_locked, mount_of, remaining
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kubelet import Kubelet
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import database_is_locked, mount_of, remaining, static_pods_begun
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._rollback import rollback_script, timer_units
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import (
     COMPONENTS,
@@ -71,9 +72,13 @@ _HANDOVER = 2.0
 _END_AFTER = 15.0
 # A kubelet that has backed off (10 s to 5 min) forgets it when it is restarted.
 _RESTART_KUBELET_AFTER = 8.0
-# Another annotation makes another Pod: of the one that was stopped a moment ago kubelet still has sandboxes, a status and a
-# back-off, and starts it again only after 10 or 20 s when these disagree (measured: 5 of 15; with it 0 of 7).
+# Another annotation makes another Pod, since kubelet derives a static Pod's uid from its manifest: of the one that was stopped a moment ago it still has
+# sandboxes, a status, and a back-off that counts each end as a crash (10, 20, 40 s).
 _ANNOTATION = "k8s-dr.etcd/restore"
+# kubelet (since 1.22; read in 1.34 to 1.37: pkg/kubelet/pod_workers.go, allowPodStart) starts no static Pod while one of the same name is not gone from its
+# workers, and looks again only after 10 to 15 s, or when it hears of yet another Pod of that name. So it is given another annotation, which costs nothing, as
+# long as it has not begun. Growing, in case it has and does not show it.
+_GIVE_AGAIN_AFTER = (0.3, 0.3, 0.3, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5)
 _POLL = 0.05
 
 
@@ -455,8 +460,7 @@ class Transaction:
             return False
 
         with self.step("starting-etcd", "etcd-started"):
-            self._give_back(self.plan["files"][0])
-            self._wait(serves, "etcd", timeout, "etcd did not serve the restored data")
+            self._start(self.plan["files"][0], "etcd", serves, timeout, "etcd did not serve the restored data")
 
     def start(self, timeout):
         """Give the other manifests back and wait until this node's API server is ready."""
@@ -465,33 +469,40 @@ class Transaction:
 
     def _start_others(self, timeout):
         apiserver = self.plan["files"][1]
-        self._give_back(apiserver)
-        with open(os.path.join(self.plan["manifests_dir"], apiserver), encoding="utf-8") as stream:
+        held, given = (os.path.join(self.plan[where], apiserver) for where in ("held", "manifests_dir"))
+        with open(held if os.path.exists(held) else given, encoding="utf-8") as stream:
             api = KubeApi(StaticPod("", stream.read()), timeout=2)
-        self._wait(api.ready, "kube-apiserver", timeout, "the API server at %s was not ready" % api.url)
+        self._start(apiserver, "kube-apiserver", api.ready, timeout, "the API server at %s was not ready" % api.url)
         # They can do nothing without an API server, and would take the processor from it.
         for name in self.plan["files"][2:]:
             self._give_back(name)
 
-    def _give_back(self, name):
+    def _give_back(self, name, again=0):
+        """Have kubelet start this manifest; `again` makes it another Pod than the one it was given before."""
         source = os.path.join(self.plan["held"], name)
         target = os.path.join(self.plan["manifests_dir"], name)
+        if again:
+            rename_durably(target, source)
         if os.path.exists(source):
-            self._annotate(source)
+            self._annotate(source, again)
             rename_durably(source, target)
         elif not os.path.exists(target):
             raise TransactionError("the manifest %s is neither in %s nor in %s" % (name, self.plan["held"], self.plan["manifests_dir"]))
 
-    def _annotate(self, path):
+    def _annotate(self, path, again):
         with open(path, encoding="utf-8") as stream:
             text = stream.read()
-        new = annotated(text, _ANNOTATION, self.id)
+        new = annotated(text, _ANNOTATION, "%s.%d" % (self.id, again) if again else self.id)
         if new != text:
             rewrite(path, new)
 
-    def _wait(self, condition, component, timeout, otherwise):
-        start = time.monotonic()
-        restarted = False
+    def _start(self, name, component, condition, timeout, otherwise):
+        """Give a manifest back, and again while kubelet puts it off, until what it starts does what it should."""
+        kubelet_dir = Kubelet().root_dir
+        known = static_pods_begun(kubelet_dir)
+        self._give_back(name)
+        start = given = time.monotonic()
+        restarted, again = False, 0
         while not condition():
             elapsed = time.monotonic() - start
             if elapsed > timeout:
@@ -499,10 +510,17 @@ class Transaction:
                 # etcd ends at its first write then, and says so in a log that nobody reads now
                 full = "; the file system of %s is full" % self.path if space.f_bavail * space.f_frsize < 65536 else ""
                 raise TransactionError("%s within %d s%s" % (otherwise, timeout, full))
-            if elapsed > _RESTART_KUBELET_AFTER and not restarted and not self._running((component,)):
+            if restarted or self._running((component,)):
+                pass
+            elif elapsed > _RESTART_KUBELET_AFTER:
                 # costs nothing: there is nothing that it would have to stop
                 run_tool(["systemctl", "restart", "kubelet"], 60)
                 restarted = True
+            elif again < len(_GIVE_AGAIN_AFTER) and time.monotonic() - given > _GIVE_AGAIN_AFTER[again]:
+                if static_pods_begun(kubelet_dir) <= known:
+                    again += 1
+                    self._give_back(name, again)
+                    given = time.monotonic()
             time.sleep(_POLL)
 
     # -- commit ---------------------------------------------------------------------------------------------------
@@ -563,8 +581,7 @@ class Transaction:
                 new = with_flags(text, {"initial-cluster": initial_cluster, "initial-cluster-state": "existing"})
                 if new != text:
                     rewrite(held, new)
-            self._give_back(etcd)
-            self._wait(self.etcd_runs, "etcd", timeout, "no etcd was started")
+            self._start(etcd, "etcd", self.etcd_runs, timeout, "no etcd was started")
 
     def rejoin(self, timeout):
         """Give the other manifests back to a node whose etcd is a member again."""

@@ -5,6 +5,7 @@ import os
 
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils import _procs
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import static_pods_begun
 
 STATIC = "0123456789abcdef0123456789abcdef"
 UUID = "d3adbeef-0000-4000-8000-000000000001"
@@ -128,3 +129,24 @@ def test_back_off_of_kubelet(proc, tmp_path, kubelet, etcd, log, expected):
 
 def test_this_very_machine():
     assert os.getpid() in {process.pid for process in _procs.processes()}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "kubelet/pods/%s",
+        "cgroup/memory/kubepods/burstable/pod%s",
+        "cgroup/memory/kubelet/kubepods/burstable/pod%s",
+        "cgroup/kubepods/pod%s",
+        "cgroup/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod%s.slice",
+        "cgroup/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-pod%s.slice",
+    ],
+)
+def test_static_pods_that_kubelet_has_begun(tmp_path, path):
+    """By their control groups, with either driver and version, on kind's nodes too; and by their directories."""
+    uid = "0123456789abcdef0123456789abcdef"
+    where = (str(tmp_path / "kubelet"), str(tmp_path / "cgroup"))
+    (tmp_path / "kubelet/pods/1b4e28ba-2fa1-11d2-883f-0016d3cca427").mkdir(parents=True)
+    assert static_pods_begun(*where) == set()
+    (tmp_path / (path % uid)).mkdir(parents=True)
+    assert static_pods_begun(*where) == {uid}

@@ -62,7 +62,7 @@ class Node:
         self.transaction.begin(self.plan)
         # The machine that runs the tests may be a node itself: neither its processes nor its kubelet are meant, or waited for.
         script = self.path / "rollback"
-        script.write_text(script.read_text().replace("/proc/[0-9]*", str(self.root / "proc/[0-9]*")).replace("sleep 2", "sleep 0"))
+        script.write_text(script.read_text().replace("/proc/[0-9]*", str(self.root / "proc/[0-9]*")))
 
     def kubelet(self):
         """What was asked of systemd."""
@@ -154,8 +154,8 @@ def test_rollback_from_every_point_and_again(node, point):
     first = node.rollback()
     assert first.returncode == 0, first.stdout + first.stderr
     node.is_old()
-    # after new data it has to list again; before, it may have died
-    assert node.kubelet() == ["start kubelet"] + (["restart kubelet"] if point.startswith(("swapp", "etcd-st", "started")) else [])
+    # with etcd's manifest it is restarted, so that it neither waits nor backs off, and lists again; without it has to run, and may have died
+    assert node.kubelet() == ["start kubelet"] + (["restart kubelet"] if point not in ("begun", "staged", "stopping") else [])
     again = node.rollback()
     assert again.returncode == 0 and "already rolled back" in again.stdout
     node.is_old()
@@ -371,6 +371,69 @@ def test_a_manifest_returns_as_that_of_another_pod_with_its_own_rights(node):
     found = (node.manifests / FILES[0]).read_text()
     assert found == text.replace("annotations:\n", 'annotations:\n    k8s-dr.etcd/restore: "%s"\n' % node.path.name)
     assert (node.manifests / FILES[0]).stat().st_mode & 0o777 == 0o600
+
+
+class PutsOff:
+    """A kubelet that starts a manifest only as its `which`th Pod, as one of the same name was still with its workers; seconds pass as they are slept."""
+
+    def __init__(self, node, monkeypatch, which, shows=True):
+        self.node, self.which, self.shows, self.now = node, which, shows, 0.0
+        self.pods, self.restarts = [], []
+        monkeypatch.setattr(_transaction.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(_transaction.time, "sleep", self.sleep)
+        monkeypatch.setattr(_transaction, "static_pods_begun", lambda directory: {"other"} | ({"new"} if self.begun() and self.shows else set()))
+        monkeypatch.setattr(_transaction, "run_tool", lambda argv, timeout: self.restarts.append((round(self.now, 1), argv)))
+
+    def look(self):
+        path = self.node.manifests / FILES[0]
+        text = path.read_text() if path.exists() else ""
+        if text and text not in self.pods:
+            self.pods.append(text)
+
+    def begun(self):
+        self.look()
+        return len(self.pods) >= self.which
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+    def serves(self):
+        """A second after it was begun."""
+        if self.begun() and not hasattr(self, "at"):
+            self.at = self.now + 1
+        return hasattr(self, "at") and self.now > self.at
+
+
+@pytest.fixture
+def etcd_manifest(node):
+    (node.manifests / FILES[0]).write_text("metadata:\n  name: etcd\nspec:\n  x: y\n")
+    bring_to(node, "swapped")
+
+
+@pytest.mark.parametrize("which", [1, 2, 4])
+def test_a_static_pod_that_kubelet_puts_off_is_given_again_as_another_one(node, etcd_manifest, monkeypatch, which):
+    """kubelet 1.22 and later look again only after 10 to 15 s, unless they hear of another Pod."""
+    kubelet = PutsOff(node, monkeypatch, which)
+    node.transaction._start(FILES[0], "etcd", kubelet.serves, 60, "etcd did not serve")
+    assert len(kubelet.pods) == which, "one that was begun is left alone"
+    assert kubelet.now < 1.2 + 0.4 * which
+    assert kubelet.restarts == []
+    assert node.manifest_names() == sorted([FILES[0], "kube-vip.yaml"])
+
+
+def test_a_pod_that_was_begun_is_left_alone_however_long_it_takes(node, etcd_manifest, monkeypatch):
+    kubelet = PutsOff(node, monkeypatch, 1)
+    node.transaction._start(FILES[0], "etcd", lambda: kubelet.begun() and kubelet.now > 7, 60, "etcd did not serve")
+    assert len(kubelet.pods) == 1
+
+
+def test_where_kubelet_does_not_show_what_it_begins_it_is_left_alone_more_and_more_and_then_restarted(node, etcd_manifest, monkeypatch):
+    kubelet = PutsOff(node, monkeypatch, 1000, shows=False)
+    with pytest.raises(TransactionError, match="etcd did not serve within 12 s"):
+        node.transaction._start(FILES[0], "etcd", kubelet.serves, 12, "etcd did not serve")
+    assert [argv for at, argv in kubelet.restarts] == [["systemctl", "restart", "kubelet"]]
+    assert 8 <= kubelet.restarts[0][0] < 8.5
+    assert len(kubelet.pods) == 11
 
 
 def test_only_the_control_planes_own_manifests_leave(node):
