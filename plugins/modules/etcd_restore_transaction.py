@@ -282,6 +282,13 @@ ARGUMENTS = dict(
 )
 
 
+def url_for_health(flags):
+    """Where this etcd says /health.  With --listen-client-http-urls that is there alone, and its client URLs speak gRPC only (etcd 3.5 to 3.7)."""
+    url = (flags.get("listen-client-http-urls") or flags.get("advertise-client-urls", "")).split(",")[0]
+    # listening everywhere is no address to ask
+    return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+
+
 def make_plan(transaction, params):
     """All that the later steps and the scripts need, taken from the node while its manifests are in place."""
     manifests_dir = os.path.realpath(params["manifests_dir"])
@@ -311,7 +318,7 @@ def make_plan(transaction, params):
         "manifests_dir": manifests_dir,
         "held": held_directory(manifests_dir, transaction.id),
         "files": [os.path.basename(pods[component].path) for component in COMPONENTS],
-        "client_url": flags.get("advertise-client-urls", "").split(",")[0],
+        "client_url": url_for_health(flags),
         "listen_urls": [
             url for flag in ("listen-client-urls", "listen-peer-urls") for url in flags.get(flag, "").split(",") if url.startswith("http")
         ],

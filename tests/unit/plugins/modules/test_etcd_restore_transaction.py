@@ -1,0 +1,28 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the module takes from the node's manifests."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.k8s_dr.etcd.plugins.modules.etcd_restore_transaction import url_for_health
+
+CLIENT = {"advertise-client-urls": "https://192.0.2.11:2379"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (CLIENT, "https://192.0.2.11:2379"),
+        ({"advertise-client-urls": "https://192.0.2.11:2379,https://192.0.2.12:2379"}, "https://192.0.2.11:2379"),
+        # the client URL speaks gRPC only then
+        (dict(CLIENT, **{"listen-client-http-urls": "https://127.0.0.1:2382,https://192.0.2.11:2382"}), "https://127.0.0.1:2382"),
+        (dict(CLIENT, **{"listen-client-http-urls": "https://0.0.0.0:2382"}), "https://127.0.0.1:2382"),
+        (dict(CLIENT, **{"listen-client-http-urls": "https://[::]:2382"}), "https://[::1]:2382"),
+        ({}, ""),
+    ],
+)
+def test_where_etcd_says_whether_it_serves(flags, expected):
+    assert url_for_health(flags) == expected
