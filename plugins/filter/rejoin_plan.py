@@ -158,6 +158,10 @@ def _fitness(facts, via):
             "etcd of %s is of version %s, and the cluster's of %s: an older one cannot become a member. Upgrade it first (its manifest names the image)"
             % (host, mine, theirs)
         )
+    found += [
+        "On %s `%s` runs (process %s) and changes the control plane that is to be a member again. Wait until it has ended" % (host, one["command"], one["pid"])
+        for one in node.get("kubeadm") or []
+    ]
     if not node.get("kubelet_running"):
         found.append("No kubelet runs on %s, so nothing would stop or start its etcd. Run there: systemctl start kubelet" % host)
     if not (node.get("runtime") or {}).get("running", True):

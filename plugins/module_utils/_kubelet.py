@@ -7,17 +7,19 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
 import os
-import re
 import shlex
 import socket
 
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _block_yaml
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import processes
 
 DEFAULT_ENDPOINT = "unix:///run/containerd/containerd.sock"
-FLAGS_FILE = "/var/lib/kubelet/kubeadm-flags.env"
+# What kubeadm's unit of kubelet (10-kubeadm.conf of its packages) reads flags from, in the order in which they are given to it.
+FLAGS_FILES = ("/var/lib/kubelet/kubeadm-flags.env", "/etc/default/kubelet", "/etc/sysconfig/kubelet")
+# With kubeadm 1.34 and later the runtime's socket is in here, and no longer in kubeadm-flags.env (1.34.4 and 1.37.2: phases/kubelet/config.go,
+# flags.go). The instance-config.yaml beside it only says what kubeadm puts in here the next time: kubelet does not read it.
 CONFIG_FILE = "/var/lib/kubelet/config.yaml"
 KUBECONFIG = "/etc/kubernetes/kubelet.conf"
 ROOT_DIR = "/var/lib/kubelet"
@@ -29,6 +31,8 @@ def parse_flags(words):
     for word in words:
         if word.startswith("--"):
             name, equals, value = word[2:].partition("=")
+            # kubelet takes both (1.37.2: cmd/kubelet/app/server.go, WordSepNormalizeFunc)
+            name = name.replace("_", "-")
             flags[name] = value if equals else "true"
             name = None if equals else name
         elif name is not None:
@@ -36,13 +40,26 @@ def parse_flags(words):
     return flags
 
 
+def parse_environment(text):
+    """The words in the values of a file that systemd reads as EnvironmentFile=."""
+    words = []
+    for line in text.replace("\\\n", " ").splitlines():
+        if not line.lstrip().startswith(("#", ";")):
+            # a quote that is never closed
+            with contextlib.suppress(ValueError):
+                words += " ".join(shlex.split(line.partition("=")[2])).split()
+    return words
+
+
 def parse_config(text):
-    """The scalars at the top of a KubeletConfiguration, whether YAML or JSON."""
+    """The scalars at the top of a KubeletConfiguration, whether YAML or JSON; one that is null there is empty."""
     with contextlib.suppress(ValueError):
         parsed = json.loads(text)
         if isinstance(parsed, dict):
-            return {key: value for key, value in parsed.items() if isinstance(value, str)}
-    return dict(re.findall(r"""^([A-Za-z]+):[ \t]*["']?([^"'#\s]+)""", text, re.MULTILINE))
+            return {key: value or "" for key, value in parsed.items() if value is None or isinstance(value, str)}
+    parsed = _block_yaml.parse(text)
+    scalars = {key: str(value) for key, value in parsed.items() if isinstance(value, str)} if isinstance(parsed, dict) else {}
+    return {key: "" if value in ("null", "~") else value for key, value in scalars.items()}
 
 
 def _read(path):
@@ -53,21 +70,29 @@ def _read(path):
         return ""
 
 
+def _drop_ins(directory):
+    """The files of --config-dir in the order in which kubelet merges them: by name, those of directories within it where these stand."""
+    found = [os.path.join(here, name) for here, dummy, names in os.walk(directory) for name in names if name.endswith(".conf")]
+    return sorted(found, key=lambda path: path.split(os.sep))
+
+
 class Kubelet:
     """The kubelet of this host: what the running one was started with, else what kubeadm wrote down for it."""
 
-    def __init__(self, proc="/proc", flags_file=FLAGS_FILE, config_file=CONFIG_FILE):
+    def __init__(self, proc="/proc", flags_files=FLAGS_FILES, config_file=CONFIG_FILE):
         self.flags = {}
         for process in processes(proc):
             if process.name == "kubelet":
                 self.flags = parse_flags(_read(os.path.join(proc, str(process.pid), "cmdline")).split("\0")[1:])
         if not self.flags:
-            with contextlib.suppress(ValueError):
-                for word in shlex.split(_read(flags_file), comments=True):
-                    self.flags.update(parse_flags(word.partition("=")[2].split()))
-        self.config = parse_config(_read(self.flags.get("config") or config_file))
-        # the last file wins; flags win over all of them
-        for path in sorted(glob.glob(os.path.join(self.flags["config-dir"], "*.conf"))) if self.flags.get("config-dir") else []:
+            self.flags = parse_flags([word for path in flags_files for word in parse_environment(_read(path))])
+        config_file = self.flags.get("config") or config_file
+        self.config = parse_config(_read(config_file))
+        if self.config.get("staticPodPath"):
+            # from where the file lies (1.37.2: pkg/kubelet/kubeletconfig/configfiles/configfiles.go, resolveRelativePaths)
+            self.config["staticPodPath"] = os.path.join(os.path.dirname(config_file), self.config["staticPodPath"])
+        # the last file wins, also with nothing, which is the default then; flags win over all of them (1.37.2: cmd/kubelet/app/server.go)
+        for path in _drop_ins(self.flags["config-dir"]) if self.flags.get("config-dir") else []:
             self.config.update(parse_config(_read(path)))
 
     @property

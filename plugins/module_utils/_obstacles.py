@@ -37,8 +37,13 @@ CERTIFICATE_FLAGS = (
     ("kube-apiserver", "requestheader-client-ca-file", "the front proxy's CA", True),
     ("kube-apiserver", "proxy-client-cert-file", "the API server's front proxy certificate", False),
 )
-# Flags that name a file without which a component does not start.
-_NEEDED = re.compile(r"(cert|key|ca)-?file$|-client-(certificate|key)$|kubeconfig$|^encryption-provider-config$|^audit-policy-file$|^config$")
+# Flags that name a file without which a component does not start (1.37.2: the options of kube-apiserver and of k8s.io/apiserver).
+_NEEDED = re.compile(
+    r"(cert|key|ca|config|policy|auth)-?file$|-client-(certificate|key)$|kubeconfig$|^(authentication-|authorization-|encryption-provider-)?config$|"
+    r"^kubelet-certificate-authority$"
+)
+# Those of people: nothing on the node needs them.
+_ADMINISTRATORS = ("admin.conf", "super-admin.conf")
 
 
 def existing(path):
@@ -133,8 +138,10 @@ def _of_file_systems(base, held):
 def _files_that_are_missing(pods):
     found = []
     for component, pod in sorted(pods.items()):
-        for flag, value in sorted(pod.flags.items()):
-            if _NEEDED.search(flag) and value.startswith("/") and seen_by(component, value) is None:
+        # one that is repeated, as --service-account-key-file, names several
+        named = [(flag, value) for flag in sorted(pod.flags) if _NEEDED.search(flag) for value in pod.values(flag) or [pod.flags[flag]]]
+        for flag, value in named:
+            if value.startswith("/") and seen_by(component, value) is None:
                 found.append("%s (--%s of %s) is missing, so that would not start again: put it back" % (value, flag, component))
     return found
 
@@ -143,6 +150,11 @@ def certificates(pods, kubeconfig, now):
     """An entry of _certificates.describe() for each certificate that the node's control plane and kubelet live on.
 
     kubeconfig: kubelet's.  now: a datetime in UTC.  A file that a flag names and that is missing is an obstacle, and not listed here.
+    Of kubelet only what that kubeconfig names counts: where kubelet rotates its certificate, this is a link to the newest one, and the older ones stay
+    beside it for good (1.37.2: client-go's util/certificate/certificate_store.go).  One that has expired keeps kubelet from starting again, even
+    with a newer one beside it, since there is no bootstrap-kubelet.conf on such a node (1.37.2: pkg/kubelet/certificate/bootstrap/bootstrap.go).
+    What it serves with, kubelet.crt, it makes itself, and goes on with when that has expired (1.37.2: cmd/kubelet/app/server.go, InitializeTLS); the
+    API server does not look, since kubeadm gives it no --kubelet-certificate-authority (1.37.2: phases/controlplane/manifests.go).
     """
     entries, known = [], set()
 
@@ -174,6 +186,12 @@ def certificates(pods, kubeconfig, now):
             if seen_by(component, named) is None:
                 entries.append(_certificates.describe(named, what, "is missing, although %s names it" % path, now))
             add(component, named, what)
+    for name in _ADMINISTRATORS:
+        path = os.path.join(os.path.dirname(kubeconfig), name)
+        held = _certificates.client_certificate(_bytes(path, b"").decode("utf-8", "replace"))[1]
+        entry = _certificates.describe(path, "an administrator's client certificate", held or b"", now)
+        if entry["expires"]:
+            entries.append(dict(entry, problem=None))
     return entries
 
 

@@ -9,24 +9,41 @@ from __future__ import annotations
 import json
 import os
 import re
-import textwrap
+
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _block_yaml
 
 # The control plane's own Pods, in the order in which a restore brings them back.
 COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 
 
 class StaticPod:
-    """One manifest as kubeadm writes it: one container, its command a list of `--flag=value`."""
+    """One manifest as kubeadm writes it: one container, its command a list of `--flag=value`.
+
+    Of several, as kubeadm's patches can add them, the one counts that is called like the component, as kubeadm calls it.
+    """
 
     def __init__(self, path, text):
         self.path = path
-        self.component = _first(r"^component:\s*(\S+)", _block("labels", _block("metadata", text)))
-        self.image = _first(r"^\s*-?\s*image:\s*(\S+)", text)
-        self.flags = {}
-        for raw in re.findall(r"^\s*-\s+(.+?)\s*$", text, re.MULTILINE):
-            match = re.match(r"--([a-z0-9-]+)(?:=(.*))?$", _unquote(raw))
-            if match:
-                self.flags[match.group(1)] = match.group(2) if match.group(2) is not None else "true"
+        pod = _block_yaml.parse(text)
+        self.component = _text(_inside(pod, "metadata", "labels", "component"))
+        self.name = _text(_inside(pod, "metadata", "name"))
+        found = _inside(pod, "spec", "containers")
+        self.containers = [container for container in found if isinstance(container, dict)] if isinstance(found, list) else []
+        container = next((each for each in self.containers if _inside(each, "name") == self.component), (self.containers or [{}])[0])
+        self.image = _text(container.get("image"))
+        self.command = _texts(container.get("command"))
+        self._given = _flags(self.command + _texts(container.get("args")))
+        # The last one counts: so do etcd (flag.FlagSet, 3.7.3: server/embed/config.go) and kube-apiserver, but for what values() is for.
+        self.flags = {flag: values[-1] for flag, values in self._given.items()}
+        if self.component == "etcd":
+            # a flag that is not given is taken from there (3.7.3: pkg/flags/flag.go, SetFlagsFromEnv); v1beta4 has extraEnvs
+            for name, value in _environment(container):
+                if name.startswith("ETCD_") and value:
+                    self.flags.setdefault(name[len("ETCD_") :].lower().replace("_", "-"), value)
+
+    def values(self, flag):
+        """All values of a flag that may be repeated, as kube-apiserver's --etcd-servers, where they add up; [] without it."""
+        return self._given.get(flag, [])
 
     @property
     def image_version(self):
@@ -35,26 +52,39 @@ class StaticPod:
         return match.group(1) if match else ""
 
 
-def _unquote(text):
-    if text[:1] == '"' and text[-1:] == '"':
-        try:
-            return json.loads(text)
-        except ValueError:
-            return text[1:-1]
-    if text[:1] == "'" and text[-1:] == "'":
-        return text[1:-1].replace("''", "'")
-    return text
+def _inside(value, *keys):
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
-def _block(key, text):
-    """The lines below `key:` at the left margin, moved to it; '' when there are none."""
-    found = re.search(r"^%s:[ \t]*(?:#.*)?\n((?:[ \t]+\S.*(?:\n|$)|[ \t]*(?:#.*)?\n)+)" % key, text, re.MULTILINE)
-    return textwrap.dedent(found.group(1)) if found else ""
+def _text(value):
+    return str(value) if isinstance(value, str) else ""
 
 
-def _first(pattern, text):
-    match = re.search(pattern, text, re.MULTILINE)
-    return _unquote(match.group(1)) if match else ""
+def _texts(value):
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def _flags(words):
+    """{flag: [values]} of --flag=value, --flag value and --flag."""
+    found, before = {}, None
+    for word in words:
+        match = re.match(r"--([a-z0-9-]+)(?:=(.*))?$", word, re.DOTALL)
+        if match:
+            value = match.group(2)
+            found.setdefault(match.group(1), []).append("true" if value is None else value)
+            before = match.group(1) if value is None else None
+        else:
+            if before is not None and not word.startswith("-"):
+                found[before][-1] = str(word)
+            before = None
+    return found
+
+
+def _environment(container):
+    found = container.get("env")
+    return [(_text(each.get("name")), _text(each.get("value"))) for each in (found if isinstance(found, list) else []) if isinstance(each, dict)]
 
 
 def read_static_pods(directory):
@@ -85,9 +115,9 @@ def other_static_pods(directory):
         if name.startswith(".") or not os.path.isfile(path):
             continue
         with open(path, encoding="utf-8", errors="replace") as stream:
-            text = stream.read()
-        if StaticPod(path, text).component not in COMPONENTS:
-            names.append(_first(r"^name:[ \t]*(\S+)", _block("metadata", text)) or name)
+            pod = StaticPod(path, stream.read())
+        if pod.component not in COMPONENTS:
+            names.append(pod.name or name)
     return names
 
 
@@ -124,46 +154,35 @@ def with_flags(text, flags):
 
     Everything else stays byte for byte as it was.  Raises ValueError when the manifest is of no form that kubeadm writes.
     """
-    wanted = dict(StaticPod("", text).flags, **flags)
-    lines = text.splitlines(True)
-    # a probe may have a command of its own, which has no flags
-    commands = [found for found in (_command_items(lines, number) for number in range(len(lines))) if found]
-    if len(commands) != 1:
-        raise ValueError("it has %d lists of flags where kubeadm writes one" % len(commands))
-    items, left = commands[0], dict(flags)
-    for number, (indent, flag, ending) in items.items():
-        if flag in flags:
-            lines[number] = _flag_line(indent, flag, flags[flag], ending)
-            left.pop(flag, None)
-    last = max(items)
-    indent, dummy, ending = items[last]
-    lines[last + 1 : last + 1] = [_flag_line(indent, flag, left[flag], ending) for flag in sorted(left)]
+    pod = StaticPod("", text)
+    if len(pod.containers) > 1 and pod.component not in [_inside(container, "name") for container in pod.containers]:
+        raise ValueError("it has %d containers where kubeadm writes one, and none is called like the component" % len(pod.containers))
+    given = [_flags([word]) for word in pod.command]
+    begin = next((number for number, flag in enumerate(given) if flag), len(given))
+    if not all(given[begin:]):
+        raise ValueError("its command has something between its flags")
+    if begin == len(given) or any(word.first is None for word in pod.command):
+        raise ValueError("its flags are not written one to a line, as kubeadm does")
+    lines, left, added = re.findall(r"[^\n]*\n|[^\n]+", text), dict(flags), []
+    last = pod.command[-1]
+    for word, flag in zip(pod.command[begin:], given[begin:]):
+        (name,) = flag
+        line = lines[word.first]
+        # what stands before the flag, and how the line ends
+        before, ending = re.match(r" *- +", line), line[len(line.rstrip("\r\n")) :]
+        if before is None:
+            raise ValueError("its flags are not written one to a line, as kubeadm does")
+        if name in flags:
+            # a long value with blanks goes on over several lines
+            lines[word.first : word.last + 1] = [_flag_line(before.group(0), name, flags[name], ending)] + [""] * (word.last - word.first)
+            left.pop(name, None)
+        if word is last:
+            added = [_flag_line(before.group(0), name, left[name], ending) for name in sorted(left)]
+    lines[last.last + 1 : last.last + 1] = added
     new = "".join(lines)
-    if StaticPod("", new).flags != wanted:
+    if StaticPod("", new).flags != dict(pod.flags, **flags):
         raise ValueError("its flags are not written one to a line, as kubeadm does")
     return new
-
-
-def _command_items(lines, start):
-    """{line number: (what stands before the flag, flag, line ending)} of the command that begins at this line; {} when none with flags does."""
-    begin = re.match(r"( *(?:- +)?)command:\s*$", lines[start])
-    items, indent = {}, None
-    for number in range(start + 1, len(lines) if begin else 0):
-        line = lines[number]
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        item = re.match(r"( *)- +(.*?)\s*$", line)
-        if not item or len(item.group(1)) < len(begin.group(1)) or (indent is not None and item.group(1) != indent):
-            if items and indent is not None and len(line) - len(line.lstrip(" ")) > len(indent):
-                raise ValueError("a value in its command goes on over several lines")
-            break
-        indent = item.group(1)
-        flag = re.match(r"--([A-Za-z0-9-]+)(?:=.*)?$", _unquote(item.group(2)))
-        if flag:
-            items[number] = (line[: item.start(2)], flag.group(1), line[len(line.rstrip("\r\n")) :])
-        elif items:
-            raise ValueError("its command has something between its flags")
-    return items
 
 
 def _flag_line(before, flag, value, ending):

@@ -72,6 +72,22 @@ restore:
       description: Components without a manifest.
       type: list
       elements: str
+    kept_by_kubeadm:
+      description: >-
+        Where C(kubeadm upgrade) keeps the manifests that it last exchanged, for those of RV(restore.missing) that it has; they may be of an older version.
+      type: dict
+      sample:
+        etcd: /etc/kubernetes/tmp/kubeadm-backup-manifests-2026-11-28-10-00-00/etcd.yaml
+    kubeadm:
+      description: >-
+        Each kubeadm that changes the control plane of this node now (C(upgrade apply), C(upgrade node), C(init), C(join), C(reset) or C(certs renew)),
+        with V(pid), V(command) and V(seconds) that it runs already. What a finished upgrade left behind does not count.
+      type: list
+      elements: dict
+      sample:
+        - pid: 4711
+          command: kubeadm upgrade apply
+          seconds: 95
     data_dir:
       description: Data directory of etcd.
       type: str
@@ -165,7 +181,8 @@ restore:
       description: >-
         Certificates that the node lives on, each with V(path), V(what) in words, V(expires) in UTC, V(expired), V(days_left), and V(problem), a
         sentence when it has expired, is not yet valid or cannot be read, otherwise V(null). They are etcd's, the API server's with the CAs they
-        know each other by, and the client certificates of the controller-manager, the scheduler and kubelet.
+        know each other by, and the client certificates of the controller-manager, the scheduler and kubelet. Those of C(admin.conf) and
+        C(super-admin.conf) are listed as well, without V(problem), since nothing on the node needs them.
       type: list
       elements: dict
       sample:
@@ -220,6 +237,7 @@ from urllib.parse import quote
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._fingerprints import fingerprints
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeApi, KubeError, url_of
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kubeadm import kept_manifests, running
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kubelet import Kubelet, runtime_answers
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._membership import on_disk
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._obstacles import certificates, existing, obstacles
@@ -291,7 +309,8 @@ def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None):
     if "kube-apiserver" in known:
         flags = known["kube-apiserver"].flags
         address = flags.get("advertise-address", "")
-        etcd_servers = [url for url in flags.get("etcd-servers", "").split(",") if url]
+        # given twice, it asks both (1.37.2: apiserver's pkg/server/options/etcd.go, StringSliceVar)
+        etcd_servers = [url for value in known["kube-apiserver"].values("etcd-servers") for url in value.split(",") if url]
         api_url = url_of(address, int(flags.get("secure-port") or 6443)) if address else ""
     transactions = list_transactions(data_dir)
     missing = [component for component in COMPONENTS if component not in pods]
@@ -304,6 +323,8 @@ def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None):
         "host": socket.gethostname(),
         "complete": not missing,
         "missing": missing,
+        "kept_by_kubeadm": kept_manifests(manifests_dir, missing),
+        "kubeadm": running(),
         "data_dir": os.path.realpath(data_dir),
         "mount_point": live_path(data_dir) != os.path.realpath(data_dir),
         "data_bytes": tree_bytes(live_path(data_dir)),

@@ -66,7 +66,7 @@ def server(request, pki):
 def pod(pki, address, port):
     flags = {"advertise-address": address, "secure-port": port, "client-ca-file": pki / "ca.crt"}
     flags.update({"kubelet-client-certificate": pki / "ca.crt", "kubelet-client-key": pki / "ca.key"})
-    return StaticPod("x", "".join("    - --%s=%s\n" % item for item in flags.items()))
+    return StaticPod("x", "spec:\n  containers:\n  - command:\n" + "".join("    - --%s=%s\n" % item for item in flags.items()))
 
 
 def test_node_is_asked_at_the_address_that_it_advertises(pki, server):

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import os
 import types
@@ -183,6 +184,45 @@ def test_files_that_the_control_plane_needs(node):
     assert only(node.look()) == "%s/apiserver.crt (--tls-cert-file of kube-apiserver) is missing, so that would not start again: put it back" % node.pki
 
 
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "authentication-config",
+        "authorization-config",
+        "encryption-provider-config",
+        "admission-control-config-file",
+        "audit-policy-file",
+        "audit-webhook-config-file",
+        "token-auth-file",
+        "kubelet-certificate-authority",
+        "service-account-key-file",
+    ],
+)
+def test_files_of_configuration(node, flag):
+    node.write()
+    path = node.manifests / "kube-apiserver.yaml"
+    path.write_text(path.read_text() + "    - --%s=/nonexistent/file\n" % flag)
+    assert only(node.look()).startswith("/nonexistent/file (--%s of kube-apiserver) is missing" % flag)
+
+
+def test_what_is_no_file_that_is_needed(node):
+    path = node.manifests / "kube-apiserver.yaml"
+    path.write_text(path.read_text() + "    - --runtime-config=/v1=true\n    - --cert-dir=/none\n    - --etcd-prefix=/none\n    - --cloud-config=/none\n")
+    assert node.look() == []
+
+
+def test_each_of_several_files_that_one_flag_names(node):
+    path = node.manifests / "kube-apiserver.yaml"
+    path.write_text(path.read_text() + "    - --service-account-key-file=/nonexistent/old.pub\n    - --service-account-key-file=%s\n" % (node.pki / "ca.crt"))
+    assert only(node.look()).startswith("/nonexistent/old.pub (--service-account-key-file of kube-apiserver) is missing")
+
+
+def test_a_log_outside_the_data_that_only_the_environment_names(node):
+    path = node.manifests / "etcd.yaml"
+    path.write_text(path.read_text() + "    env:\n    - name: ETCD_WAL_DIR\n      value: /fast/wal\n")
+    assert "in /fast/wal (--wal-dir)" in only(node.look())
+
+
 def test_a_file_that_only_the_pod_sees(node, monkeypatch):
     """Its volume may come from elsewhere on the host."""
     (node.pki / "apiserver.crt").unlink()
@@ -220,6 +260,71 @@ def test_kubelet_without_its_certificate(node):
     (node.pki / "client.pem").unlink()
     (problem,) = [entry["problem"] for entry in node.certificates() if entry["problem"]]
     assert problem == "%s/client.pem (kubelet's client certificate) is missing, although %s names it" % (node.pki, node.kubelet_conf)
+
+
+# As `kubeadm init phase kubelet-finalize` of 1.37.2 leaves it.
+KUBELET_CONF = """apiVersion: v1
+clusters:
+- cluster:
+    certificate-authority-data: LS0tLS1CRUdJTg==
+    server: https://192.0.2.11:6443
+  name: kubernetes
+contexts:
+- context:
+    cluster: kubernetes
+    user: system:node:cp1
+  name: system:node:cp1@kubernetes
+current-context: system:node:cp1@kubernetes
+kind: Config
+users:
+- name: system:node:cp1
+  user:
+    client-certificate: {path}
+    client-key: {path}
+"""
+
+
+def kubelets(node, current=300):
+    """kubelet's directory after a rotation; returns its entries."""
+    pki = node.manifests.parents[2] / "var/lib/kubelet/pki"
+    pki.mkdir(parents=True)
+    good, key = make(300)
+    (pki / "kubelet-client-2024-01-01-00-00-00.pem").write_bytes(expired() + key)
+    (pki / "kubelet-client-2026-01-01-00-00-00.pem").write_bytes((good if current > 0 else expired()) + key)
+    (pki / "kubelet-client-current.pem").symlink_to(pki / "kubelet-client-2026-01-01-00-00-00.pem")
+    # what it serves with
+    (pki / "kubelet.crt").write_bytes(expired())
+    (pki / "kubelet-server-current.pem").write_bytes(expired() + key)
+    node.kubelet_conf.write_text(KUBELET_CONF.format(path=pki / "kubelet-client-current.pem"))
+    return [entry for entry in node.certificates() if str(pki) in entry["path"]]
+
+
+def test_a_certificate_that_kubelet_rotated(node):
+    (entry,) = kubelets(node)
+    assert entry["path"].endswith("/kubelet-client-current.pem")
+    assert (entry["what"], entry["problem"], entry["days_left"]) == ("kubelet's client certificate", None, 299)
+
+
+def test_a_certificate_that_kubelet_did_not_rotate_in_time(node):
+    (entry,) = kubelets(node, current=0)
+    assert "(kubelet's client certificate) expired on " in entry["problem"]
+
+
+def test_the_certificates_of_people_are_told_but_nothing_needs_them(node):
+    good, dummy = make(5)
+    for name, pem in (("admin.conf", expired()), ("super-admin.conf", good)):
+        data = base64.b64encode(pem).decode()
+        (node.kubelet_conf.parent / name).write_text("users:\n- user:\n    client-certificate-data: %s\n" % data)
+    found = {os.path.basename(entry["path"]): entry for entry in node.certificates() if "admin" in entry["path"]}
+    assert {name: (entry["expired"], entry["problem"]) for name, entry in found.items()} == {"admin.conf": (True, None), "super-admin.conf": (False, None)}
+    assert found["super-admin.conf"]["days_left"] == 4
+    assert {entry["what"] for entry in found.values()} == {"an administrator's client certificate"}
+
+
+@pytest.mark.parametrize("text", ["", "users: []\n", "    client-certificate: /none\n", "    client-certificate-data: AAAA\n"])
+def test_a_kubeconfig_of_people_that_holds_none_is_left_out(node, text):
+    (node.kubelet_conf.parent / "admin.conf").write_text(text)
+    assert not [entry for entry in node.certificates() if "admin" in entry["path"]]
 
 
 def test_no_private_key_is_returned(node):

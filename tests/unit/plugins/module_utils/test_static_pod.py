@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import pathlib
 import re
 
 import pytest
 import yaml
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import (
+    COMPONENTS,
     StaticPod,
     annotated,
     other_static_pods,
@@ -57,7 +59,7 @@ def test_flags_of_kubeadms_manifest():
     ],
 )
 def test_version_in_an_image(image, version):
-    assert StaticPod("x", "    image: %s\n" % image).image_version == version
+    assert StaticPod("x", "spec:\n  containers:\n  - image: %s\n" % image).image_version == version
 
 
 def test_pods_are_known_by_their_label_and_others_are_left_alone(tmp_path):
@@ -267,17 +269,129 @@ def test_forms_that_people_make_of_it(change):
         '{"spec": {"containers": [{"command": ["etcd", "--name=cp1"]}]}}',
         "  - command: [etcd, --name=cp1]\n",
         FULL.replace("    - --data-dir=/var/lib/etcd\n", "    - --data-dir\n    - /var/lib/etcd\n"),
-        FULL.replace("    - --data-dir=/var/lib/etcd\n", "    - --data-dir=/var/lib/etcd\n      and more\n"),
-        FULL.replace("--data-dir=/var/lib/etcd\n", "|\n      --data-dir=/var/lib/etcd\n"),
+        FULL.replace('    - "--name=cp1"', "    -\n      --name=cp1"),
         FULL.replace("    livenessProbe:", "  - command:\n    - sidecar\n    - --name=x\n    livenessProbe:"),
+        FULL.replace("    livenessProbe:", "    args:\n    - --name=y\n    livenessProbe:"),
     ],
-    ids=["empty", "no command", "json", "one line", "value as an item of its own", "folded", "block scalar", "two containers"],
+    ids=["empty", "no command", "json", "one line", "value as an item of its own", "dash alone", "two containers", "said again"],
 )
 def test_a_form_that_kubeadm_does_not_write_is_refused(text):
-    with pytest.raises(ValueError, match=r"kubeadm|several lines|between its flags"):
+    with pytest.raises(ValueError, match=r"kubeadm|between its flags"):
         with_flags(text, {"name": "x"})
 
 
 def test_a_flag_given_twice_is_set_everywhere():
     text = FULL.replace('    - "--name=cp1"\n', "    - --name=cp1\n    - --name=cp9\n")
     assert [each for each in command(with_flags(text, {"name": "x"})) if each.startswith("--name")] == ["--name=x", "--name=x"]
+
+
+# What kubeadm 1.37.2 wrote for config.yaml.txt beside it, which says how.
+RENDERED = pathlib.Path(__file__).resolve().parents[2] / "fixtures" / "kubeadm-1.37.2"
+
+
+def rendered(component):
+    return (RENDERED / (component + ".yaml.txt")).read_text()
+
+
+def test_manifests_of_kubeadm_1_37(tmp_path):
+    for component in COMPONENTS:
+        (tmp_path / (component + ".yaml")).write_text(rendered(component))
+    pods = read_static_pods(str(tmp_path))
+    assert sorted(pods) == sorted(COMPONENTS)
+    assert {component: pod.image_version for component, pod in pods.items()} == dict(dict.fromkeys(COMPONENTS, "1.37.2"), etcd="3.7.0-0")
+    assert other_static_pods(str(tmp_path)) == []
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_flags_of_kubeadm_1_37(component):
+    """All of the command and nothing of the environment, of which kubeadm writes lines that look like flags."""
+    flags = StaticPod("x", rendered(component)).flags
+    expected = dict(word[2:].split("=", 1) for word in command(rendered(component))[1:])
+    assert {flag: flags[flag] for flag in expected} == expected
+    assert set(flags) - set(expected) == ({"wal-dir"} if component == "etcd" else set())
+
+
+def test_the_environment_says_what_flags_do_not():
+    text = rendered("etcd")
+    assert StaticPod("x", text).flags["wal-dir"] == "/var/lib/etcd-wal"
+    assert StaticPod("x", text.replace("    env:\n", "    - --wal-dir=/flag\n    env:\n")).flags["wal-dir"] == "/flag"
+    # which only etcd reads
+    assert "wal-dir" not in StaticPod("x", text.replace("component: etcd", "component: kube-scheduler")).flags
+
+
+def test_flags_that_are_repeated():
+    apiserver, etcd = StaticPod("x", rendered("kube-apiserver")), StaticPod("x", rendered("etcd"))
+    assert apiserver.values("etcd-servers") == ["https://127.0.0.1:2379", "https://192.0.2.12:2379,https://192.0.2.13:2379"]
+    assert apiserver.flags["etcd-servers"] == "https://192.0.2.12:2379,https://192.0.2.13:2379"
+    assert (etcd.flags["name"], etcd.values("name"), etcd.values("none")) == ("cp1", ["other", "cp1"], [])
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_an_annotation_for_kubeadm_1_37(component):
+    before, after = yaml.safe_load(rendered(component)), yaml.safe_load(annotated(rendered(component), "k/r", "1"))
+    assert after["metadata"]["annotations"].pop("k/r") == "1"
+    assert after["metadata"].pop("annotations") == before["metadata"].pop("annotations", {})
+    assert before == after
+
+
+def test_flags_for_kubeadm_1_37():
+    """One of its flags goes on over several lines."""
+    for component, changed, added in (("etcd", "name", "initial-cluster-state"), ("kube-apiserver", "oidc-required-claim", "z")):
+        text = rendered(component)
+        new = with_flags(text, {changed: "x", added: "y"})
+        before, after = yaml.safe_load(text), yaml.safe_load(new)
+        old = before["spec"]["containers"][0].pop("command")
+        expected = ["--%s=x" % changed if word.startswith("--%s=" % changed) else word for word in old] + ["--%s=y" % added]
+        assert after["spec"]["containers"][0].pop("command") == expected
+        assert before == after
+    assert command(with_flags(rendered("etcd"), {"name": "x"}))[-1] == "--log-outputs=a\nb"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("--data-dir=/var/lib/etcd\n", "--data-dir=/var/lib/etcd\n      and more\n"),
+        lambda text: text.replace("--data-dir=/var/lib/etcd\n", "|-\n      --data-dir=/var/lib/etcd\n"),
+        lambda text: text.replace("--experimental-watch-progress-notify-interval=5s\n", "--last=a\n      b\n\n"),
+    ],
+    ids=["folded", "literal", "last"],
+)
+def test_values_that_take_several_lines(change):
+    text = change(FULL)
+    for flag in ("data-dir", "name", "last", "new"):
+        new = with_flags(text, {flag: "x"})
+        words = ["--%s=x" % flag if word.startswith("--%s=" % flag) else word for word in command(text)]
+        assert command(new) == (words if "--%s=x" % flag in words else [*words, "--%s=x" % flag])
+        assert [line for line in text.splitlines() if "Probe" in line] == [line for line in new.splitlines() if "Probe" in line]
+
+
+SIDECAR = """    name: etcd
+  - command:
+    - exporter
+    - --data-dir=/wrong
+    - --cert-file=/wrong
+    image: exporter:1
+    name: exporter
+  initContainers:
+  - command:
+    - prepare
+    - --data-dir=/wrong
+    image: prepare:1
+    name: prepare
+"""
+
+
+def test_containers_that_patches_added():
+    text = rendered("etcd")
+    first = text.replace("  - command:\n    - etcd\n", SIDECAR.partition("\n")[2].partition("  initContainers")[0] + "  - command:\n    - etcd\n")
+    for more in (text.replace("    name: etcd\n", SIDECAR, 1), first):
+        assert yaml.safe_load(more)["spec"]["containers"][1]
+        assert StaticPod("x", more).flags == StaticPod("x", text).flags
+        assert StaticPod("x", more).image_version == "3.7.0-0"
+        assert StaticPod("x", with_flags(more, {"name": "x"})).flags["name"] == "x"
+
+
+def test_values_as_items_of_their_own():
+    text = FULL.replace("    - --data-dir=/var/lib/etcd\n", "    - --data-dir\n    - /var/lib/etcd\n    - --client-cert-auth\n")
+    flags = StaticPod("x", text).flags
+    assert (flags["data-dir"], flags["client-cert-auth"]) == ("/var/lib/etcd", "true")

@@ -129,6 +129,19 @@ def test_whom_the_api_server_asks(node):
     assert look(node)["etcd_servers"] == []
     (node / "manifests/kube-apiserver.yaml").write_text(APISERVER)
     assert look(node)["etcd_servers"] == ["https://127.0.0.1:2379", "https://192.0.2.12:2379"]
+    (node / "manifests/kube-apiserver.yaml").write_text(APISERVER.replace(",https://192", "\n    - --etcd-servers=https://192"))
+    assert look(node)["etcd_servers"] == ["https://127.0.0.1:2379", "https://192.0.2.12:2379"]
+
+
+def test_kubeadm_that_runs_and_what_it_kept(monkeypatch, node):
+    kept = node / "tmp/kubeadm-backup-manifests-2026-11-28-10-00-00/kube-apiserver.yaml"
+    kept.parent.mkdir(parents=True)
+    kept.write_text(APISERVER)
+    (kept.parent / "etcd.yaml").write_text(ETCD)
+    found = look(node)
+    assert (found["kubeadm"], found["kept_by_kubeadm"]) == ([], {"kube-apiserver": str(kept)})
+    monkeypatch.setattr(etcd_restore_info, "running", lambda: [{"pid": 7, "command": "kubeadm reset", "seconds": 3}])
+    assert look(node)["kubeadm"] == [{"pid": 7, "command": "kubeadm reset", "seconds": 3}]
 
 
 def test_what_the_database_says(monkeypatch, node):

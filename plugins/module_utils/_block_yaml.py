@@ -1,0 +1,205 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Reads YAML in block style, which is how kubeadm writes manifests and kubelet's configuration, without a YAML library.
+
+    mapping   a dict, sequence   a list, anything else   a Text, as it stands there, so numbers and null are not converted
+
+Values in flow style are read where they are JSON as well, as `{}` is; otherwise they are a Text.  There are no anchors and no tags, and of several
+documents only the first one counts.  It never fails: a line that fits nowhere is left out, and whatever reads the file for good says so.
+
+Private to this collection.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+_KEY = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^\s"'\[\]{}#&*!|>%@`,](?:(?!\s\#|:(?:\s|$)).)*?)[ \t]*:(?=\s|$)""", re.ASCII)
+_DASH = re.compile(r"-(?=\s|$)", re.ASCII)
+_QUOTED = re.compile(r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*')(?=\s|$)""", re.DOTALL | re.ASCII)
+_COMMENT = re.compile(r"(?:^|\s)#.*$", re.ASCII)
+_ESCAPE = re.compile(r"\\(x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U00(?:0[0-9A-Fa-f]|10)[0-9A-Fa-f]{4}|.)", re.DOTALL)
+# What YAML takes for blank; Python's own idea of it has other characters besides.
+_BLANK = " \t\r"
+_ESCAPES = dict(zip('0abt\tnvfre "/\\N_LP', '\0\a\b\t\t\n\v\f\r\x1b "/\\\x85\xa0\u2028\u2029'))
+
+
+class Text(str):
+    """A scalar.  `first` and `last` are the numbers of its lines, from 0; None for one inside something in flow style."""
+
+    def __new__(cls, value, first=None, last=None):
+        text = super().__new__(cls, value)
+        text.first, text.last = first, last
+        return text
+
+
+def parse(text):
+    """What the first document of a file holds."""
+    try:
+        return _Reader(text).block(0)
+    except RecursionError:
+        return Text("")
+
+
+def _indent(line):
+    return len(line) - len(line.lstrip(" "))
+
+
+def _fold(lines):
+    """The lines of one scalar as YAML joins them: by a blank, or by as many line breaks as there are empty lines between two."""
+    text, empty, escaped = lines[0].strip(_BLANK), 0, False
+    for line in lines[1:]:
+        if not line.strip(_BLANK):
+            empty += 1
+            continue
+        # in double quotes, a line break that is escaped is none
+        escaped = text[:1] == '"' and (len(text) - len(text.rstrip("\\"))) % 2 == 1 and not empty
+        text = (text[:-1] if escaped else text + ("\n" * empty or " ")) + line.strip(_BLANK)
+        empty = 0
+    return text
+
+
+def _unquote(text):
+    if text[:1] == "'":
+        return text[1:-1].replace("''", "'")
+    if text[:1] == '"':
+        return _ESCAPE.sub(lambda found: _ESCAPES.get(found.group(1)) or _character(found.group(1)), text[1:-1])
+    return text
+
+
+def _character(escape):
+    return chr(int(escape[1:], 16)) if len(escape) > 1 else escape
+
+
+def _texts(value):
+    """What JSON holds, with a Text for every scalar."""
+    if isinstance(value, dict):
+        return {key: _texts(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_texts(item) for item in value]
+    return Text(value if isinstance(value, str) else json.dumps(value))
+
+
+class _Reader:
+    def __init__(self, text):
+        self.lines = [line.rstrip("\r") for line in text.split("\n")]
+        self.at = 0
+        if self._next() == 0 and self.lines[self.at].rstrip(_BLANK) == "---":
+            self.at += 1
+
+    def _next(self):
+        """The indentation of the next line that says something; -1 at the end."""
+        while self.at < len(self.lines):
+            line = self.lines[self.at]
+            if re.match(r"(---|\.\.\.)(\s|$)", line) and self.at > 0:
+                return -1
+            if line.strip(_BLANK) and not line.lstrip(_BLANK).startswith("#"):
+                return _indent(line)
+            self.at += 1
+        return -1
+
+    def block(self, least):
+        """The value that begins on the next line, if that is indented by at least so much."""
+        indent = self._next()
+        if indent < least:
+            return Text("")
+        line = self.lines[self.at][indent:]
+        if _DASH.match(line):
+            return self._sequence(indent)
+        return self._mapping(indent) if _KEY.match(line) else self._scalar(line, least)
+
+    def _sequence(self, indent):
+        found = []
+        while True:
+            here = self._next()
+            line = self.lines[self.at] if here >= indent else ""
+            if here > indent:
+                self.at += 1
+            elif here < indent or not _DASH.match(line[indent:]):
+                return found
+            else:
+                content = line[indent + 1 :].lstrip(" ")
+                if not content or content.startswith("#"):
+                    self.at += 1
+                    found.append(self.block(indent + 1))
+                elif _DASH.match(content) or _KEY.match(content):
+                    # what stands behind the dash begins a block that goes on below it
+                    self.lines[self.at] = " " * (len(line) - len(content)) + content
+                    found.append(self.block(indent + 1))
+                else:
+                    found.append(self._scalar(content, indent + 1))
+
+    def _mapping(self, indent):
+        found = {}
+        while True:
+            here = self._next()
+            if here < indent:
+                return found
+            line = self.lines[self.at][indent:]
+            key = None if here > indent or _DASH.match(line) else _KEY.match(line)
+            if not key:
+                self.at += 1
+                continue
+            rest = line[key.end() :].strip(_BLANK)
+            if not rest or rest.startswith("#"):
+                self.at += 1
+                # the dashes of a list may stand right below its key
+                listed = self._next() == indent and _DASH.match(self.lines[self.at][indent:])
+                value = self._sequence(indent) if listed else self.block(indent + 1)
+            else:
+                value = self._scalar(rest, indent + 1)
+            found[_unquote(key.group(1))] = value
+
+    def _scalar(self, content, least):
+        """A scalar, or something in flow style, that begins on this line with `content` and goes on in lines indented by at least `least`."""
+        first = self.at
+        if re.match(r"[|>][-+0-9]*(\s|$)", content):
+            return self._literal(content, least)
+        self.at += 1
+        lines = [content]
+        if content[0] in "\"'":
+            while not _QUOTED.match(_fold(lines)) and self.at < len(self.lines):
+                lines.append(self.lines[self.at])
+                self.at += 1
+            whole = _fold(lines)
+            quoted = _QUOTED.match(whole)
+            return Text(_unquote(quoted.group(0)) if quoted else whole, first, self.at - 1)
+        while self._goes_on(least):
+            lines.append(self.lines[self.at])
+            self.at += 1
+        whole = _fold([_COMMENT.sub("", line) for line in lines])
+        if content[0] in "[{":
+            try:
+                return _texts(json.loads(whole))
+            except ValueError:
+                pass
+        return Text(whole, first, self.at - 1)
+
+    def _goes_on(self, least):
+        """Whether a scalar without quotes goes on in the next line, or after empty ones."""
+        for line in self.lines[self.at :]:
+            if line.strip(_BLANK):
+                return _indent(line) >= least and not line.lstrip(_BLANK).startswith("#")
+        return False
+
+    def _literal(self, header, least):
+        first, marks = self.at, header.split()[0]
+        self.at += 1
+        lines = []
+        while self.at < len(self.lines) and (not self.lines[self.at].strip(_BLANK) or _indent(self.lines[self.at]) >= least):
+            lines.append(self.lines[self.at])
+            self.at += 1
+        said = re.search(r"[1-9]", marks)
+        indent = least - 1 + int(said.group(0)) if said else min([_indent(line) for line in lines if line.strip(_BLANK)] or [0])
+        lines = [line[indent:] for line in lines]
+        last = len(lines)
+        while last and not lines[last - 1]:
+            last -= 1
+        joined = "\n".join(lines[:last]) if header[0] == "|" else _fold(lines[:last] or [""])
+        end = "" if "-" in marks or not last else "\n"
+        if "+" in marks:
+            end = "\n" * (len(lines) - last + bool(last))
+        return Text(joined + end, first, first + last)

@@ -1,0 +1,98 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""YAML in block style, held against PyYAML, which is no part of what runs on a node."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+import yaml
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._block_yaml import parse
+from hypothesis import given
+from hypothesis import strategies as st
+
+RENDERED = sorted((pathlib.Path(__file__).resolve().parents[2] / "fixtures").glob("*/*.yaml.txt"))
+
+
+def expected(text):
+    """What PyYAML reads, with every scalar as it stands there."""
+    return next(iter(yaml.load_all(text, Loader=yaml.BaseLoader)))
+
+
+@pytest.mark.parametrize("path", [path for path in RENDERED if path.name != "config.yaml.txt"], ids=lambda path: path.name)
+def test_what_kubeadm_writes(path):
+    assert parse(path.read_text()) == expected(path.read_text())
+    assert parse(path.read_text().replace("\n", "\r\n")) == expected(path.read_text())
+
+
+def test_there_is_something_to_read():
+    assert len(RENDERED) == 5
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: 1\nb:\n- x\n- y: 1\n  z:\n  - 2\nc: {}\nd: []\n",
+        "---\n# first\n\na: b # why\n  # deeper\nc:\n\n  d: e\n---\na: second\n",
+        "a:\n  - - b\n    - c\n  -\n    d: e\n  -   f: g\n      h: i\n",
+        "a: |\n  - --data-dir=/wrong\n  b: c\n\n  # text\nd: |-\n   x\n    y\ne: |+\n  z\n\nf: |2\n    g\n",
+        "a: >-\n  one\n  two\n\n  three\nb: one\n  two # end\nc: 'it''s\n\n  two'\nd: \"a\\\n  \\  b\\tc\\u00e9 \\x41\\\" \\\n  d\"\n",
+        "\"a b\": 1\n'c: d': 2\ne#f: g#h\nurl: http://x:1\ntime: 10:00\ndash: -1\n-x: y\n",
+        "a:\nb: ''\nc: null\nd: ~\ne: true # not a word\nf: [\"x\", {\"y\": \"1\"}]\n",
+        "- a\n- b: c\n- 'd'\n- |\n  e\n-\n- f\n",
+        "just text\n",
+        "a: b\n...\nc: d\n",
+    ],
+)
+def test_forms(text):
+    assert parse(text) == expected(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", ""),
+        ("# nothing\n", ""),
+        ("a: b\n   what is this\n  {\nc: d\n", {"a": "b what is this {", "c": "d"}),
+        ("a:\n  b: c\n ?\nd: e\n", {"a": {"b": "c"}, "d": "e"}),
+        ("a: [b, c]\nd: &e f\n", {"a": "[b, c]", "d": "&e f"}),
+        ("a: 'never closed\nb: c\n", {"a": "'never closed b: c"}),
+        ("a: b\n- c\nd: e\n", {"a": "b", "d": "e"}),
+        ('a: "\\UFFFFFFFF"\n', {"a": "UFFFFFFFF"}),
+        ("- " * 10000 + "a\n", ""),
+    ],
+)
+def test_what_fits_nowhere_is_left_out(text, found):
+    assert parse(text) == found
+
+
+def test_lines():
+    text = "spec:\n  command:\n  - a\n  # said\n  - 'b\n\n    c'\n  - |\n    d\n  - e f\n    g # h\n"
+    lines = [(word.first, word.last) for word in parse(text)["spec"]["command"]]
+    # of a literal the empty lines at its end are none
+    assert lines == [(2, 2), (4, 6), (7, 8), (9, 10)]
+    assert parse('a: ["b"]\n')["a"][0].first is None
+
+
+# what YAML cannot hold, and what PyYAML itself does not read back
+TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufeff\ufffe\uffff", include_characters="\n\t"), max_size=120)
+KEYS = TEXTS.filter(lambda key: len(key) < 60)
+DOCUMENTS = st.recursive(TEXTS, lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(KEYS, inner, max_size=4)))
+
+
+@given(DOCUMENTS.filter(lambda document: isinstance(document, (dict, list))), st.sampled_from([60, 80, 10**6]), st.booleans(), st.sampled_from([2, 4]))
+def test_whatever_is_written_in_block_style(document, width, unicode, indent):
+    text = yaml.safe_dump(document, default_flow_style=False, width=width, allow_unicode=unicode, indent=indent)
+    if "? " in text:
+        # a key that is no line
+        return
+    assert parse(text) == expected(text)
+
+
+@given(st.text(max_size=200), st.text(st.sampled_from("a: -|>\"'\\#\n[]{}&* "), max_size=60))
+def test_it_never_fails(anything, likely):
+    parse(anything)
+    parse(likely)
