@@ -176,7 +176,7 @@ def make_certificate(openssl, directory, ca_cert, ca_key, cert, key):
 @contextlib.contextmanager
 def _private_directory():
     """A directory for keys, in memory where there is such a file system, that is gone at the end."""
-    memory = next((path for path in ("/dev/shm", "/run") if os.path.isdir(path) and os.access(path, os.W_OK)), None)
+    memory = next((path for path in ("/run", "/dev/shm") if os.path.isdir(path) and os.access(path, os.W_OK)), None)  # noqa: S108 (mkdtemp makes it)
     directory = tempfile.mkdtemp(prefix="k8s-dr-", dir=memory)
     try:
         yield directory

@@ -89,7 +89,7 @@ for f in $FILES; do # etcd first; the API server would only crash and back off u
 done
 rm -f "$HELD"/*.new; rmdir "$HELD" 2> /dev/null || :
 # After new data the revision has gone backwards: kubelet has to list again.
-[ -n "${again-}" ] || { [ -z "${back-}" ] && [ ! -e "$T/undone.1" ]; } || systemctl restart kubelet 2> /dev/null || say "kubelet could not be restarted; run: systemctl restart kubelet"
+[ -n "${again-}" ] || { [ -z "${back-}" ] && [ ! -e "$T/undone.1" ]; } || systemctl restart kubelet 2> /dev/null || say "now run: systemctl restart kubelet"
 rm -rf "$T/staged.unused" "$T/staged.partial" "$T/snapshot.db"
 state rolled-back
 disarm; say "done: the cluster has its old data and its manifests; kubelet starts it now"

@@ -516,11 +516,10 @@ class Transaction:
                 # costs nothing: there is nothing that it would have to stop
                 run_tool(["systemctl", "restart", "kubelet"], 60)
                 restarted = True
-            elif again < len(_GIVE_AGAIN_AFTER) and time.monotonic() - given > _GIVE_AGAIN_AFTER[again]:
-                if static_pods_begun(kubelet_dir) <= known:
-                    again += 1
-                    self._give_back(name, again)
-                    given = time.monotonic()
+            elif again < len(_GIVE_AGAIN_AFTER) and time.monotonic() - given > _GIVE_AGAIN_AFTER[again] and static_pods_begun(kubelet_dir) <= known:
+                again += 1
+                self._give_back(name, again)
+                given = time.monotonic()
             time.sleep(_POLL)
 
     # -- commit ---------------------------------------------------------------------------------------------------
