@@ -479,14 +479,13 @@ class Transaction:
 
     def _give_back(self, name, again=0):
         """Have kubelet start this manifest; `again` makes it another Pod than the one it was given before."""
-        source = os.path.join(self.plan["held"], name)
-        target = os.path.join(self.plan["manifests_dir"], name)
+        held, given = (os.path.join(self.plan[where], name) for where in ("held", "manifests_dir"))
         if again:
-            rename_durably(target, source)
-        if os.path.exists(source):
-            self._annotate(source, again)
-            rename_durably(source, target)
-        elif not os.path.exists(target):
+            rename_durably(given, held)
+        if os.path.exists(held):
+            self._annotate(held, again)
+            rename_durably(held, given)
+        elif not os.path.exists(given):
             raise TransactionError("the manifest %s is neither in %s nor in %s" % (name, self.plan["held"], self.plan["manifests_dir"]))
 
     def _annotate(self, path, again):
