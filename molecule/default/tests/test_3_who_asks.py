@@ -11,6 +11,7 @@ import re
 import types
 
 import pytest
+from cluster import wait_for
 
 ADMINS, KUBELETS = "clusterrolebinding/kubeadm:cluster-admins", "clusterrolebinding/kubeadm:apiserver-kubelet-client"
 KUBECTL = ("kubectl", "--kubeconfig")
@@ -104,7 +105,8 @@ def test_a_snapshot_from_before_the_bindings_is_restored_and_validated(cluster, 
         assert command.startswith("kubeadm init phase kubeconfig super-admin && ")
         cluster.run("cp1", "sh", "-c", command)
     assert cluster.kubectl("auth", "can-i", "*", "*").strip() == "yes"
-    assert reaches_kubelets(own_kubeconfig)
+    # kubelet remembers for 30 s whom it refused (authorization.webhook.cacheUnauthorizedTTL)
+    wait_for(lambda: reaches_kubelets(own_kubeconfig), 90, "kubectl logs works again")
 
 
 def test_a_restore_that_fails_where_nobody_is_left_to_ask_goes_back_and_says_that_the_cluster_works(cluster, own_kubeconfig, bindings, without):
