@@ -23,11 +23,11 @@ import contextlib
 import os
 import secrets
 import shutil
-import subprocess
 import tempfile
 import time
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._certificates import CertificateError, client_pair, subject
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import EtcdError, run_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._tls import tls_context
 
 KUBERNETES_DIR = "/etc/kubernetes"
@@ -61,7 +61,7 @@ class Identity:
         if self._context is None and not self.problem:
             try:
                 self._context = self._load(cafile)
-            except (IdentityError, CertificateError) as exc:
+            except (IdentityError, CertificateError, EtcdError) as exc:
                 self.problem = str(exc)
             except FileNotFoundError:
                 self.problem = "does not exist"
@@ -162,15 +162,9 @@ def make_certificate(openssl, directory, ca_cert, ca_key, cert, key):
         ["ca", "-batch", "-notext", "-config", config, "-extensions", "client", "-startdate", start, "-enddate", end, "-cert", ca_cert, "-keyfile", ca_key]
         + ["-in", request, "-out", cert],
     ):
-        try:
-            done = subprocess.run(
-                [openssl] + argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=30, check=False, cwd=directory
-            )
-        except subprocess.TimeoutExpired:
-            raise IdentityError("cannot be made: openssl did not end within 30 s") from None
-        if done.returncode != 0:
-            said = done.stdout.decode("utf-8", "replace").strip().splitlines() or ["code %d" % done.returncode]
-            raise IdentityError("cannot be made: `openssl %s` failed: %s" % (argv[0], said[-1]))
+        result = run_tool([openssl] + argv, 30, cwd=directory)
+        if result.rc != 0:
+            raise IdentityError("cannot be made: `openssl %s` %s: %s" % (argv[0], result.how(), result.last_words()))
 
 
 @contextlib.contextmanager
