@@ -83,8 +83,8 @@ def judge(observed, since, names=None, baseline=None, strict=True, first=None, s
         return now >= since or (then is not None and now != then)
 
     known = (baseline or {}).get("nodes", {})
-    # Nodes that only the snapshot has, as one that was replaced since: nobody renews their lease, and their Pods are not ready.
-    strangers = []
+    # Nodes that nobody expects to work, as one that was down before, or was replaced since and only the snapshot has: their Pods are not ready either.
+    away = []
     for name in names.get("nodes", []):
         if name not in observed["nodes"]:
             say("nodes", "node %s is in the snapshot but not in the cluster" % name, False)
@@ -94,8 +94,8 @@ def judge(observed, since, names=None, baseline=None, strict=True, first=None, s
         if node["ready"] and renewed(node["renewed"], then):
             continue
         stranger = bool(known) and was is None
-        if stranger:
-            strangers.append(name)
+        if stranger or (was and not was["ready"]):
+            away.append(name)
         harmless = not was["ready"] if was else not strict and (stranger or not node["control_plane"])
         before = "" if not harmless else ", as before" if was else ", and was not seen in the cluster before" if stranger else ""
         say("nodes", "%s%s" % ("the kubelet of node %s does not renew its lease" % name if node["ready"] else "node %s is not Ready" % name, before), harmless)
@@ -122,8 +122,8 @@ def judge(observed, since, names=None, baseline=None, strict=True, first=None, s
         sentence = "%s %s has %d of %d Pods ready" % (resource[:-1], name, state["ready"], state["wanted"])
         if was and was["ready"] < was["wanted"]:
             say(_layer(name), sentence + ", and was not well before", True)
-        elif strangers and not strict:
-            say(_layer(name), "%s; it may have had some on %s" % (sentence, ", ".join(strangers)), True)
+        elif away and not strict:
+            say(_layer(name), "%s; it may have had some on %s" % (sentence, ", ".join(away)), True)
         else:
             say(_layer(name), sentence, was is None and not strict)
     return found

@@ -20,7 +20,7 @@ description:
     tells, which is a warning.
   - With O(names) every node, Deployment, DaemonSet and StatefulSet of a snapshot must exist.
   - What was not well in O(baseline) already is a warning and not a failure. So is, unless O(strict), a node that O(baseline) does not have among its
-    nodes, since it is gone; and a workload that may have had Pods there.
+    nodes, since it is gone; and a workload that may have had Pods there, or on a node that was not well.
   - Reads one Secret to prove that it can be decrypted. It is not returned.
 extends_documentation_fragment:
   - k8s_dr.etcd.attributes

@@ -109,7 +109,7 @@ class Sandbox:
         return self.kubectl("--server", "https://%s:6443" % self.address(host), *args, host=host, **how)
 
     def get(self, *args):
-        """What `kubectl get` says of an object, parsed; None when there is no such object."""
+        """What `kubectl get` says of an object or a list, parsed; None when there is no such object, or none in the list."""
         text = self.kubectl("get", "-o", "json", "--ignore-not-found", *args)
         return json.loads(text) if text.strip() else None
 

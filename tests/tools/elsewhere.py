@@ -91,8 +91,8 @@ def begin_anew(cluster, host, where, config, identity, machine, directory):
 
 def handed_out(cluster):
     """A token of a ServiceAccount: the Secret that was made with it, before Kubernetes 1.24."""
-    found = cluster.get("-n", "shop", "secrets", "--field-selector", "type=kubernetes.io/service-account-token")["items"]
-    return base64.b64decode(found[0]["data"]["token"]).decode() if found else cluster.kubectl("-n", "shop", "create", "token", "default").strip()
+    found = cluster.get("-n", "shop", "secrets", "--field-selector", "type=kubernetes.io/service-account-token")
+    return base64.b64decode(found["items"][0]["data"]["token"]).decode() if found else cluster.kubectl("-n", "shop", "create", "token", "default").strip()
 
 
 def is_accepted(cluster, token):

@@ -92,6 +92,19 @@ def test_a_node_that_was_down_before_does_not_fail_the_restore(seen):
     assert not problems(found) and "worker" in warnings(found)["nodes"][0]
 
 
+def test_a_workload_may_have_had_pods_on_a_node_that_was_down_before(seen):
+    """Its Pods were moved since; what the snapshot has of them is bound to that node again."""
+    before = copy.deepcopy(WELL)
+    before["nodes"]["worker"] = {"ready": False, "renewed": 0, "control_plane": False}
+    seen["nodes"]["worker"] = {"ready": True, "renewed": 0, "control_plane": False}
+    seen["workloads"]["deployments shop/web"]["ready"] = 1
+    found = judge(seen, NOW, baseline=before, strict=False)
+    assert not problems(found) and "1 of 2 Pods ready; it may have had some on worker" in warnings(found)["workloads"][0]
+    assert set(problems(judge(seen, NOW, baseline=before))) == {"workloads"}
+    seen["nodes"]["worker"]["renewed"] = NOW + 1
+    assert set(problems(judge(seen, NOW, baseline=before, strict=False))) == {"workloads"}
+
+
 def test_a_lease_that_changes_is_renewed_whatever_the_clock_of_its_node(seen):
     """Kubernetes itself goes by changes, so a node whose clock is behind is Ready."""
     before = copy.deepcopy(WELL)
