@@ -25,6 +25,17 @@ PYTHONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
 ETCDS = ("3.4", "3.5", "3.6", "3.7")
 # All those Pythons are known to this one.
 CORE_FOR_PYTHONS = "2.19"
+KUBERNETES = ("1.34", "1.35", "1.36", "1.37")
+# What is done on real control planes, by its name in the table: a Molecule scenario and tests of it. The undo is done with the oldest ansible-core.
+ON_KUBERNETES = {
+    "snapshot": ("default", "test_1_client.py", "test_2_snapshot.py"),
+    "drill": ("default", "test_2_snapshot_proof.py"),
+    "restore": ("default", "test_3_restore.py"),
+    "failed-restore": ("default", "test_5_failures.py"),
+    "undo": ("default", "test_6_oldest_core.py"),
+    "who-asks": ("faults", "test_who_asks.py"),
+    "rejoin": ("ha", "test_3_rejoin.py::test_a_wiped_host_comes_back_twice", "test_3_rejoin.py::test_a_restore_of_one_member_ends_with_three"),
+}
 # Playbooks from end to end; modules with a real etcd, by the Python of a managed node; and what depends on the version of etcd.
 PLAYBOOKS = (
     *("test_snapshot_role.py::test_one_snapshot_per_cluster", "test_snapshot_role.py::test_hosts_that_are_down_do_not_fail_the_backup"),
@@ -74,6 +85,9 @@ def rows():
         )
     for etcd in ETCDS:
         yield "etcd-" + etcd, {"data": lambda etcd=etcd: pytest("dev", DATA, ETCD_VERSIONS=etcd)}
+    for version in KUBERNETES:
+        cells = {name: lambda what=what, version=version: tool("on_kubernetes", version, *what) for name, what in ON_KUBERNETES.items()}
+        yield "kubernetes-" + version, cells
 
 
 def run(name, how):
@@ -100,12 +114,12 @@ def run(name, how):
 def table(done):
     """The tables as Markdown: one for each kind of row."""
     lines = []
-    for kind, title in (("core-", "ansible-core"), ("python-", "Python of the managed nodes"), ("etcd-", "etcd")):
+    for kind, title in (("core-", "ansible-core"), ("python-", "Python of the managed nodes"), ("etcd-", "etcd"), ("kubernetes-", "Kubernetes")):
         found = {row: cells for row, cells in done.items() if row.startswith(kind)}
         if not found:
             continue
         columns = list(dict.fromkeys(column for cells in found.values() for column in cells))
-        lines += ["| %s | %s |" % (title, " | ".join(columns)), "|" + "---|" * (len(columns) + 1)]
+        lines += ["| %s | %s |" % (title, " | ".join(columns).replace("-", " ")), "|" + "---|" * (len(columns) + 1)]
         lines += ["| %s | %s |" % (row[len(kind) :], " | ".join(cells.get(column, ("not run",))[0] for column in columns)) for row, cells in found.items()]
         lines.append("")
     return "\n".join(lines)
@@ -124,6 +138,8 @@ def main():
         chosen = {column: how for column, how in cells.items() if not wanted or any(every[row][column].startswith(one) for one in wanted)}
         if chosen:
             done[row] = {column: run(every[row][column], how) for column, how in chosen.items()}
+            if row.startswith("kubernetes-"):
+                subprocess.run([ROOT / "tests/tools/on_kubernetes", row.partition("-")[2], "down"], check=True)
     text = table(done)
     (REPORTS / "matrix.md").write_text(text, encoding="utf-8")
     print("\n" + text)
