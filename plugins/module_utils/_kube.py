@@ -155,6 +155,27 @@ class KubeApi:
             return False
 
 
+def release_leaders(api, names, revision):
+    """Delete the leases of these leaders of kube-system that nobody has renewed since the snapshot; which these were.
+
+    Whoever they name was stopped with the old data, and who is to follow would wait until they expire: 15 s from when it first sees them (client-go,
+    tools/leaderelection/leaderelection.go, of 1.34.4 and 1.37.2).  revision: that of the snapshot.  Nothing depends on it, so a refusal is no error.
+    """
+    released = []
+    for name in names:
+        path = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/" + name
+        try:
+            lease = api.get(path)["metadata"]
+            if int(lease["resourceVersion"]) > revision:
+                continue
+            body = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {name: lease[name] for name in ("uid", "resourceVersion")}}
+            if api.request("DELETE", path, json.dumps(body))[0] == 200:
+                released.append(name)
+        except (KubeError, KeyError, ValueError):
+            continue
+    return released
+
+
 def _message(text):
     """What a Status of the API server says."""
     try:

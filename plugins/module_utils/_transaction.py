@@ -32,7 +32,7 @@ from urllib.parse import urlsplit
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._decision import decide_script
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import EtcdError, run_tool
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeApi
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeApi, release_leaders
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kubelet import Kubelet
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import database_is_locked, mount_of, remaining, static_pods_begun
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._rollback import rollback_script, timer_units
@@ -462,17 +462,22 @@ class Transaction:
         with self.step("starting-etcd", "etcd-started"):
             self._start(self.plan["files"][0], "etcd", serves, timeout, "etcd did not serve the restored data")
 
-    def start(self, timeout):
-        """Give the other manifests back and wait until this node's API server is ready."""
-        with self.step("starting", "started"):
-            self._start_others(timeout)
+    def start(self, timeout, snapshot_revision=0):
+        """Give the other manifests back and wait until this node's API server is ready.
 
-    def _start_others(self, timeout):
+        snapshot_revision: controllers need not wait for leaders that nobody has heard of since.
+        """
+        with self.step("starting", "started"):
+            self._start_others(timeout, snapshot_revision)
+
+    def _start_others(self, timeout, snapshot_revision=0):
         apiserver = self.plan["files"][1]
         held, given = (os.path.join(self.plan[where], apiserver) for where in ("held", "manifests_dir"))
         with open(held if os.path.exists(held) else given, encoding="utf-8") as stream:
             api = KubeApi(StaticPod("", stream.read()), timeout=2)
         self._start(apiserver, "kube-apiserver", api.ready, timeout, "the API server at %s was not ready" % api.url)
+        if snapshot_revision:
+            release_leaders(api, COMPONENTS[2:], snapshot_revision)
         # They can do nothing without an API server, and would take the processor from it.
         for name in self.plan["files"][2:]:
             self._give_back(name)

@@ -46,7 +46,9 @@ options:
       - >-
         V(etcd_started) gives etcd's manifest back and waits until etcd serves. An alarm C(NOSPACE) that came with the snapshot is
         disarmed after a defragmentation.
-      - V(started) gives the API server's manifest back, waits until it is ready, and then gives back those of the controllers.
+      - >-
+        V(started) gives the API server's manifest back, waits until it is ready, and then gives back those of the controllers. What their leaders held when the
+        snapshot was taken is deleted before that (see O(snapshot_revision)).
       - >-
         V(voted) says for this node that the restored data may stay, where O(voters) are several. From then on the node does what all of them decide in
         the restored etcd, also when its timer fires.
@@ -109,6 +111,12 @@ options:
     type: list
     elements: str
     default: []
+  snapshot_revision:
+    description: >-
+      Revision of the snapshot. Leases of controller-manager and scheduler that are not newer are deleted through the API with O(state=started), since who
+      held them was stopped, and their successors would wait 15 s for them to expire. V(0) leaves them.
+    type: int
+    default: 0
   deadman:
     description: Seconds until the node goes back by itself. Used with O(state=armed).
     type: int
@@ -276,6 +284,7 @@ ARGUMENTS = dict(
     about={"type": "dict", "default": {}},
     cluster_id={"type": "str", "default": ""},
     api_addresses={"type": "list", "elements": "str", "default": []},
+    snapshot_revision={"type": "int", "default": 0},
     deadman={"type": "int", "default": 900},
     step_timeout={"type": "int", "default": 300},
     stop_timeout={"type": "int", "default": 120},
@@ -395,7 +404,7 @@ def forward(transaction, state, params):
         ("stopped", lambda: transaction.stop(params["stop_timeout"])),
         ("swapped", transaction.swap),
         ("etcd_started", lambda: transaction.start_etcd(tls, params["step_timeout"], lambda: make_room(EtcdClient(params)))),
-        ("started", lambda: transaction.start(params["step_timeout"])),
+        ("started", lambda: transaction.start(params["step_timeout"], params["snapshot_revision"])),
     ):
         patiently(transaction, step, act, params["step_timeout"])
         if step == state:

@@ -79,6 +79,13 @@ def test_no_client_is_sent_to_an_api_server_that_is_gone(cluster, restored):
     assert leases == ["/registry/masterleases/" + address]
 
 
+@pytest.mark.parametrize("name", ["kube-controller-manager", "kube-scheduler"])
+def test_no_controller_waits_for_a_leader_that_is_gone(cluster, restored, name):
+    """Its lease would last for 15 s: it is another one, made since."""
+    made = cluster.get("-n", "kube-system", "leases/" + name)["metadata"]["creationTimestamp"]
+    assert made.replace("-", "").replace(":", "") > restored.id.rpartition("-")[0], (made, restored.id)
+
+
 def test_the_lost_pods_run_again(cluster, restored):
     cluster.wait_running("lost", "marker-lost")
 

@@ -14,7 +14,7 @@ import subprocess
 import threading
 
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeApi, url_of
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeApi, KubeError, release_leaders, url_of
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import StaticPod
 from ansible_collections.k8s_dr.etcd.plugins.modules.kube_api_probe import watch
 
@@ -86,3 +86,43 @@ def test_outage_is_watched_at_either_family(pki, server):
     params = {"urls": [url], "ca": (pki / "ca.crt").read_text(), "interval": 0.02, "timeout": 1.0, "max_seconds": 0.3, "stop_file": None}
     seen = watch(dict(params, ready_file=None, while_process=None))["apis"][url]
     assert seen["answering_at_start"] and seen["answering_at_end"] and seen["failures"] == 0, seen
+
+
+class Leases:
+    """An API server that has leases, by name: their resourceVersion."""
+
+    path = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/"
+
+    def __init__(self, **leases):
+        self.leases = {name.replace("_", "-"): str(version) for name, version in leases.items()}
+        self.asked = []
+
+    def get(self, path):
+        name = path[len(self.path) :]
+        if name not in self.leases:
+            raise KubeError("404", 404)
+        return {"metadata": {"uid": "uid-of-" + name, "resourceVersion": self.leases[name]}}
+
+    def request(self, method, path, body):
+        self.asked.append((method, path[len(self.path) :], json.loads(body)["preconditions"]))
+        return 200, ""
+
+
+def test_leaders_from_before_the_snapshot_are_released_and_no_others():
+    """With several nodes the controllers of another one may lead already."""
+    api = Leases(kube_controller_manager=582, kube_scheduler=1000000583)
+    assert release_leaders(api, ["kube-controller-manager", "kube-scheduler", "nobody"], 582) == ["kube-controller-manager"]
+    # by whoever renews it meanwhile it is kept
+    assert api.asked == [("DELETE", "kube-controller-manager", {"uid": "uid-of-kube-controller-manager", "resourceVersion": "582"})]
+
+
+def test_leaders_that_nobody_may_release_expire():
+    api = Leases(kube_scheduler=5)
+    api.request = lambda *args: (409, "it was renewed")
+    assert release_leaders(api, ["kube-scheduler"], 582) == []
+
+    def refuse(path):
+        raise KubeError("403", 403)
+
+    api.get = refuse
+    assert release_leaders(api, ["kube-scheduler"], 582) == []

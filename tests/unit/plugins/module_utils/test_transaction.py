@@ -689,7 +689,7 @@ def test_a_restore_is_finished_from_every_point(node, point, monkeypatch):
     monkeypatch.setattr(_transaction, "KubeApi", lambda *args, **kw: types.SimpleNamespace(ready=lambda: True, url=""))
     monkeypatch.setattr(_transaction, "StaticPod", lambda *args: None)
     bring_to(node, point)
-    params = {"cacert": "", "cert": "", "key": "", "stop_timeout": 5, "step_timeout": 5}
+    params = {"cacert": "", "cert": "", "key": "", "stop_timeout": 5, "step_timeout": 5, "snapshot_revision": 0}
     for state in ("stopped", "started", "started"):
         module.forward(node.transaction, state, params)
     assert node.data() == "new"
@@ -721,7 +721,7 @@ def test_what_another_run_has_under_way_is_waited_for(node):
     thread = threading.Thread(target=other)
     thread.start()
     taken.wait(5)
-    params = {"cacert": "", "cert": "", "key": "", "stop_timeout": 5, "step_timeout": 0}
+    params = {"cacert": "", "cert": "", "key": "", "stop_timeout": 5, "step_timeout": 0, "snapshot_revision": 0}
     with pytest.raises(_transaction.Busy):
         module.forward(node.transaction, "stopped", params)
     module.forward(node.transaction, "stopped", dict(params, step_timeout=10))
