@@ -72,6 +72,7 @@ def test_the_same_versions_are_supported_everywhere(matrix):
     assert "| ansible-core | %s |" % ", ".join(matrix.CORES) in readme
     assert "| Python on the nodes | %s to %s;" % (matrix.PYTHONS[0], matrix.PYTHONS[-1]) in readme
     assert "| etcd | %s |" % ", ".join(matrix.ETCDS) in readme
+    assert "| Kubernetes | %s (kubeadm" % ", ".join(matrix.KUBERNETES) in readme
     versions = (ROOT / "docs/versions.md").read_text(encoding="utf-8")
     for row, cells in matrix.rows():
         [line] = re.findall(r"^\| %s \|.*$" % re.escape(row.partition("-")[2]), versions, re.MULTILINE)
