@@ -168,7 +168,7 @@ def release_leaders(api, names, revision):
             lease = api.get(path)["metadata"]
             if int(lease["resourceVersion"]) > revision:
                 continue
-            body = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {name: lease[name] for name in ("uid", "resourceVersion")}}
+            body = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {field: lease[field] for field in ("uid", "resourceVersion")}}
             if api.request("DELETE", path, json.dumps(body))[0] == 200:
                 released.append(name)
         except (KubeError, KeyError, ValueError):
