@@ -40,30 +40,31 @@ def fingerprints(manifests_dir="/etc/kubernetes/manifests", pki_dir="/etc/kubern
     except ValueError:
         # two manifests of one component, of which only kubelet knows which one counts
         pods, ambiguous = {}, True
-    apiserver = pods["kube-apiserver"].flags if "kube-apiserver" in pods else {}
-    etcd = pods["etcd"].flags if "etcd" in pods else {}
+    apiserver, etcd = pods.get("kube-apiserver"), pods.get("etcd")
     paths = {
-        "ca": apiserver.get("client-ca-file") or os.path.join(pki_dir, "ca.crt"),
-        "etcd_ca": etcd.get("trusted-ca-file") or os.path.join(pki_dir, "etcd", "ca.crt"),
+        "ca": apiserver and apiserver.file("client-ca-file") or os.path.join(pki_dir, "ca.crt"),
+        "etcd_ca": etcd and etcd.file("trusted-ca-file") or os.path.join(pki_dir, "etcd", "ca.crt"),
         "service_account": os.path.join(pki_dir, "sa.pub"),
     }
     found = {name: sha256_of_file(path) for name, path in paths.items()}
-    found["encryption_configuration"] = UNREADABLE if ambiguous else _encryption_configuration(apiserver.get("encryption-provider-config"))
+    found["encryption_configuration"] = UNREADABLE if ambiguous else _encryption_configuration(apiserver)
     return found
 
 
-def _encryption_configuration(path):
-    if not path:
+def _encryption_configuration(apiserver):
+    if apiserver is None or not apiserver.flags.get("encryption-provider-config"):
         return None
-    found = encryption_configuration_file(path)
+    found = encryption_configuration_file(apiserver)
     return sha256_of_file(found) if found else UNREADABLE
 
 
-def encryption_configuration_file(path):
-    """Where the file can be read that the API server's flag names; None when it cannot be found from here."""
-    # The flag names it as the container sees it, and a Pod may mount it from elsewhere on the node.
+def encryption_configuration_file(apiserver):
+    """Where the file can be read that this API server's flag names; None when it cannot be found from here."""
+    path = apiserver.flags["encryption-provider-config"]
+    # as a running one sees it, when its manifest does not say where that is
     inside = ["/proc/%d/root%s" % (process.pid, path) for process in _procs.remaining(("kube-apiserver",))]
-    for candidate in [path] + inside:
+    mounted = apiserver.host_path(path)
+    for candidate in [mounted] if mounted else [path] + inside:
         try:
             if sha256_of_file(candidate):
                 return candidate

@@ -189,11 +189,11 @@ def _read(path):
         return stream.read(4 * 1024 * 1024)
 
 
-def identities(flags, kubernetes_dir=KUBERNETES_DIR):
-    """Those of this node in their order.  flags: those of its API server."""
-    pki = os.path.dirname(flags.get("client-ca-file", os.path.join(kubernetes_dir, "pki", "ca.crt")))
-    cert = flags.get("kubelet-client-certificate", os.path.join(pki, "apiserver-kubelet-client.crt"))
-    key = flags.get("kubelet-client-key", os.path.join(pki, "apiserver-kubelet-client.key"))
+def identities(apiserver, kubernetes_dir=KUBERNETES_DIR):
+    """Those of this node in their order.  apiserver: the StaticPod of its API server."""
+    pki = os.path.dirname(apiserver.file("client-ca-file", os.path.join(kubernetes_dir, "pki", "ca.crt")))
+    cert = apiserver.file("kubelet-client-certificate", os.path.join(pki, "apiserver-kubelet-client.crt"))
+    key = apiserver.file("kubelet-client-key", os.path.join(pki, "apiserver-kubelet-client.key"))
     return [
         Kubeconfig(os.path.join(kubernetes_dir, "super-admin.conf")),
         Kubeconfig(os.path.join(kubernetes_dir, "admin.conf")),

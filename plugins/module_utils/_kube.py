@@ -48,11 +48,11 @@ class KubeApi:
         self.host = flags.get("advertise-address") or "127.0.0.1"
         self.port = int(flags.get("secure-port") or 6443)
         self.timeout = timeout
-        self.identities = identities(flags, kubernetes_dir)
+        self.identities = identities(pod, kubernetes_dir)
         self.admin, self.kubelets = self.identities[1:3]
         self.identity = self.identities[0]
         self._refused_since = None
-        self.cafile = os.path.join(os.path.dirname(flags.get("client-ca-file", "/etc/kubernetes/pki/ca.crt")), "ca.crt")
+        self.cafile = os.path.join(os.path.dirname(pod.file("client-ca-file", "/etc/kubernetes/pki/ca.crt")), "ca.crt")
         try:
             self._anonymous = tls_context(self.cafile)
         except OSError as exc:

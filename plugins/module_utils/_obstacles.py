@@ -54,11 +54,15 @@ def existing(path):
     return path
 
 
-def seen_by(component, path):
-    """Where this host has a file that a component's flag names: a Pod may mount it from elsewhere.  None when it is nowhere."""
-    if os.path.exists(path):
-        return path
-    inside = ["/proc/%d/root%s" % (process.pid, path) for process in _procs.remaining((component,))]
+def seen_by(pod, path):
+    """Where this host has a file that a flag of a StaticPod names, which may be mounted from elsewhere.  None when it is nowhere.
+
+    pod: None for what is no Pod.
+    """
+    mounted = pod.host_path(path) if pod else None
+    if mounted or os.path.exists(path):
+        return mounted or path if os.path.exists(mounted or path) else None
+    inside = ["/proc/%d/root%s" % (process.pid, path) for process in _procs.remaining((pod.component,))] if pod else []
     return next((candidate for candidate in inside if os.path.exists(candidate)), None)
 
 
@@ -114,8 +118,14 @@ def _of_the_data(pods, data_dir):
         path = os.path.join(data_dir, name)
         if _procs.mount_of(path) == path:
             found.append("%s is a file system of its own inside etcd's data, which could not be exchanged with it: move it to %s itself" % (path, data_dir))
-    wal = pods["etcd"].flags.get("wal-dir") if "etcd" in pods else None
-    if wal and os.path.realpath(wal) != os.path.join(data_dir, "member", "wal"):
+    etcd = pods.get("etcd")
+    for path in etcd.mounted_below(etcd.flags.get("data-dir", "")) if etcd else []:
+        found.append(
+            "%s mounts something of its own at %s, inside etcd's data, which could not be exchanged with it: move it to %s itself, and drop that mount"
+            % (etcd.path, path, data_dir)
+        )
+    wal = etcd.flags.get("wal-dir") if etcd else None
+    if wal and os.path.realpath(etcd.file("wal-dir")) != os.path.join(data_dir, "member", "wal"):
         found.append(
             "etcd keeps its write-ahead log outside its data, in %s (--wal-dir), where it would not be exchanged with it: move it to %s/member/wal and drop "
             "the flag" % (wal, data_dir)
@@ -141,7 +151,7 @@ def _files_that_are_missing(pods):
         # one that is repeated, as --service-account-key-file, names several
         named = [(flag, value) for flag in sorted(pod.flags) if _NEEDED.search(flag) for value in pod.values(flag) or [pod.flags[flag]]]
         for flag, value in named:
-            if value.startswith("/") and seen_by(component, value) is None:
+            if value.startswith("/") and seen_by(pod, value) is None:
                 found.append("%s (--%s of %s) is missing, so that would not start again: put it back" % (value, flag, component))
     return found
 
@@ -159,7 +169,7 @@ def certificates(pods, kubeconfig, now):
     entries, known = [], set()
 
     def add(component, path, what, authority=False):
-        where = seen_by(component, path)
+        where = seen_by(pods.get(component), path)
         if where is not None and path not in known:
             known.add(path)
             entries.append(_certificates.describe(path, what, _bytes(where), now, authority))
@@ -175,7 +185,7 @@ def certificates(pods, kubeconfig, now):
     owners = [(component, pods[component].flags.get("kubeconfig", "")) for component in ("kube-controller-manager", "kube-scheduler") if component in pods]
     for component, path in owners + [("kubelet", kubeconfig)]:
         what = component + "'s client certificate"
-        where = seen_by(component, path) if path else None
+        where = seen_by(pods.get(component), path) if path else None
         if where is None:
             continue
         named, held = _certificates.client_certificate(_bytes(where, b"").decode("utf-8", "replace"))
@@ -183,7 +193,7 @@ def certificates(pods, kubeconfig, now):
             entries.append(_certificates.describe(path, what, held, now))
         elif named:
             named = os.path.join(os.path.dirname(path), named)
-            if seen_by(component, named) is None:
+            if seen_by(pods.get(component), named) is None:
                 entries.append(_certificates.describe(named, what, "is missing, although %s names it" % path, now))
             add(component, named, what)
     for name in _ADMINISTRATORS:

@@ -69,7 +69,7 @@ def processes(proc="/proc"):
 def remaining(names, pods=(), proc="/proc", data_dir=""):
     """The processes of any Pod that are called one of `names`, and all those of the Pods `pods` (their sandboxes included).
 
-    data_dir: an etcd that serves another one is none of them.
+    data_dir: what the manifest's --data-dir is; an etcd that serves another one is none of them.
     """
     found = [process for process in processes(proc) if process.pod]
     return [process for process in found if process.pod in pods or (process.name in names and not process.serves_other(data_dir))]

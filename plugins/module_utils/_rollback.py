@@ -20,7 +20,7 @@ SCRIPT = r"""#!/bin/sh
 #   ./rollback --undo   a finished one: back to the old data; what was written since is kept here as undone.N
 #   ./rollback --timer  what the dead-man timer runs: as the first, but a restore that was validated stays
 set -eu; PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
-T=@T@ LIVE=@LIVE@ DATA=@DATA@ MANIFESTS=@MANIFESTS@ HELD=@HELD@ FILES=@FILES@ HEALTH=@HEALTH@ UNIT=@UNIT@
+T=@T@ LIVE=@LIVE@ DATA=@DATA@ SERVED=@SERVED@ MANIFESTS=@MANIFESTS@ HELD=@HELD@ FILES=@FILES@ HEALTH=@HEALTH@ UNIT=@UNIT@
 say() { echo "rollback of @ID@ on @HOST@: $*"; }
 stop() { code=$1; shift; say "$* Now run: $T/rollback"; exit "$code"; }
 # only a note for people: with a full disk the rollback goes on without it
@@ -39,7 +39,7 @@ pids() {
     [ "$p/ns/net" -ef /proc/self/ns/net ] && read -r name < "$p/comm" || continue
     case " $* " in *" $name "*) grep -q kubepods "$p/cgroup" || continue ;; *) continue ;; esac
     d=$(tr '\0' '\n' < "$p/cmdline" | sed -n '/^--*data-dir$/{n;p;q;}; s/^--*data-dir=//p') # that of another etcd, as Calico's?
-    [ -n "$d" ] && [ "$(readlink -m "$d")" != "$DATA" ] || echo "${p#/proc/}"
+    [ -n "$d" ] && [ "$(readlink -m "$d")" != "$SERVED" ] || echo "${p#/proc/}"
   done 2>/dev/null
 }
 unlocked() { [ ! -e "$1/snap/db" ] || flock -n -x "$1/snap/db" true; }
@@ -135,7 +135,7 @@ def _unit_quote(path):
 def rollback_script(values):
     """The script for one transaction.
 
-    `values`: host, id, path, live, data_dir, manifests_dir, held, files (etcd's first), health_url, unit (path of the timer's
+    `values`: host, id, path, live, data_dir, served (what etcd's command line calls that), manifests_dir, held, files (etcd's first), health_url, unit (path of the timer's
     units without their suffix).
     """
     text = SCRIPT
@@ -143,6 +143,7 @@ def rollback_script(values):
         ("T", values["path"]),
         ("LIVE", values["live"]),
         ("DATA", values["data_dir"]),
+        ("SERVED", values.get("served", values["data_dir"])),
         ("MANIFESTS", values["manifests_dir"]),
         ("HELD", values["held"]),
         ("FILES", " ".join(values["files"])),

@@ -30,6 +30,7 @@ class StaticPod:
         found = _inside(pod, "spec", "containers")
         self.containers = [container for container in found if isinstance(container, dict)] if isinstance(found, list) else []
         container = next((each for each in self.containers if _inside(each, "name") == self.component), (self.containers or [{}])[0])
+        self._mounts, self._volumes = _mounts(container), _host_paths(pod)
         self.image = _text(container.get("image"))
         self.command = _texts(container.get("command"))
         self._given = _flags(self.command + _texts(container.get("args")))
@@ -44,6 +45,39 @@ class StaticPod:
     def values(self, flag):
         """All values of a flag that may be repeated, as kube-apiserver's --etcd-servers, where they add up; [] without it."""
         return self._given.get(flag, [])
+
+    def host_path(self, path):
+        """Where this host has what the container sees at an absolute path: by the deepest mount over it, as in the kernel.
+
+        None when it is nowhere on this host: in the image, in a volume of another kind, or behind a subPathExpr.
+        """
+        path = os.path.normpath(path)
+        for mount, volume, inside in self._mounts:
+            if path == mount or path.startswith(mount.rstrip("/") + "/"):
+                base = self._volumes.get(volume) if inside is not None else None
+                return os.path.normpath(os.path.join(base, inside, os.path.relpath(path, mount))) if base else None
+        return None
+
+    def mounted_below(self, path):
+        """Where something of its own is mounted in the container below a path."""
+        return sorted(mount for mount, dummy, dummy2 in self._mounts if mount.startswith(os.path.normpath(path).rstrip("/") + "/"))
+
+    def file(self, flag, otherwise=""):
+        """The file of this host that a flag names, else the very name: a program that runs may see it where we do not."""
+        path = self.flags.get(flag, otherwise)
+        return (self.host_path(path) if path.startswith("/") else None) or path
+
+    @property
+    def data_dir(self):
+        """etcd's data on this host.  Raises ValueError when the manifest does not say where that is."""
+        path = self.flags.get("data-dir", "")
+        found = self.host_path(path) if path.startswith("/") else None
+        if found is None:
+            raise ValueError(
+                "%s keeps etcd's data in no directory of this host: its --data-dir is %s, and no volume of type hostPath is mounted there"
+                % (self.path or "the manifest", path or "not given")
+            )
+        return found
 
     @property
     def image_version(self):
@@ -64,6 +98,26 @@ def _text(value):
 
 def _texts(value):
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def _mounts(container):
+    """[(path in the container, name of the volume, path inside that or None when only kubelet can tell)], the deepest first."""
+    found = container.get("volumeMounts")
+    mounts = []
+    for each in found if isinstance(found, list) else []:
+        path = _text(_inside(each, "mountPath"))
+        if path:
+            # a path that is not absolute is below / (containerd's WithMounts)
+            inside = None if _text(_inside(each, "subPathExpr")) else _text(_inside(each, "subPath"))
+            mounts.append((os.path.normpath("/" + path.lstrip("/")), _text(_inside(each, "name")), inside))
+    return sorted(mounts, key=lambda mount: len(mount[0]), reverse=True)
+
+
+def _host_paths(pod):
+    """{name of a volume: the directory or file of this host that it is}."""
+    found = _inside(pod, "spec", "volumes")
+    volumes = {_text(_inside(each, "name")): _text(_inside(each, "hostPath", "path")) for each in (found if isinstance(found, list) else [])}
+    return {name: path for name, path in volumes.items() if path.startswith("/")}
 
 
 def _flags(words):

@@ -78,7 +78,7 @@ _ANNOTATION = "k8s-dr.etcd/restore"
 # kubelet (since 1.22; read in 1.34 to 1.37: pkg/kubelet/pod_workers.go, allowPodStart) starts no static Pod while one of the same name is not gone from its
 # workers, and looks again only after 10 to 15 s, or when it hears of yet another Pod of that name. So it is given another annotation, which costs nothing, as
 # long as it has not begun. Nearly always the old one is gone within a second, now and then only after three. Growing, in case it has and does not show it.
-_GIVE_AGAIN_AFTER = (0.3,) * 8 + (0.4, 0.5, 0.6, 0.8, 1.0, 1.5)
+_GIVE_AGAIN_AFTER = (0.3,) * 8 + (0.4, 0.5, 0.6, 0.8, 1.2)
 _POLL = 0.05
 
 
@@ -363,7 +363,7 @@ class Transaction:
             self._take_away(timeout)
 
     def _running(self, names, pods=()):
-        return remaining(names, pods, "/proc", self.plan["data_dir"])
+        return remaining(names, pods, "/proc", self.plan.get("served", self.plan["data_dir"]))
 
     def etcd_runs(self):
         """Whether there is a process of this node's own etcd, whatever it does."""

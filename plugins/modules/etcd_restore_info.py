@@ -29,7 +29,7 @@ options:
   data_dir:
     description:
       - Data directory to look for unfinished restores in when etcd's manifest is not in O(manifests_dir).
-      - While etcd's manifest is there, its C(--data-dir) is what counts.
+      - While etcd's manifest is there, what counts is the directory of this host that it mounts at its C(--data-dir). Without one the module fails.
     type: path
     default: /var/lib/etcd
   snapshot_dir:
@@ -89,7 +89,7 @@ restore:
           command: kubeadm upgrade apply
           seconds: 95
     data_dir:
-      description: Data directory of etcd.
+      description: Data directory of etcd on this host, which its manifest may mount under another name.
       type: str
       sample: /var/lib/etcd
     mount_point:
@@ -296,7 +296,7 @@ def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None):
     known = dict(held_static_pods(manifests_dir), **pods)
     if "etcd" in known:
         flags = known["etcd"].flags
-        data_dir = flags.get("data-dir", data_dir)
+        data_dir = known["etcd"].data_dir
         etcd = {
             "name": flags.get("name", ""),
             "peer_urls": flags.get("initial-advertise-peer-urls", ""),

@@ -303,7 +303,7 @@ def make_plan(transaction, params):
     manifests_dir = os.path.realpath(params["manifests_dir"])
     pods = read_control_plane(manifests_dir)
     flags = pods["etcd"].flags
-    data_dir = os.path.realpath(flags["data-dir"])
+    data_dir = os.path.realpath(pods["etcd"].data_dir)
     base = os.path.dirname(transaction.path)
     expected = transactions_directory(data_dir)
     if base != expected:
@@ -323,6 +323,8 @@ def make_plan(transaction, params):
         "path": transaction.path,
         "host": socket.gethostname(),
         "data_dir": data_dir,
+        # what the command line of its etcd calls it
+        "served": os.path.realpath(flags["data-dir"]),
         "live": live_path(data_dir),
         "manifests_dir": manifests_dir,
         "held": held_directory(manifests_dir, transaction.id),

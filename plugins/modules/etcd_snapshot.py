@@ -773,9 +773,10 @@ def bundle_files(params, client):
     if not any(name.startswith("pki/") and name.endswith(".key") for name in found):
         raise Refused("there are no private keys in %s, and without them a bundle is of no use; give `pki_dir`. No snapshot was taken" % params["pki_dir"])
     pods = read_pods(params["manifests_dir"])
-    flags = pods["kube-apiserver"].flags if "kube-apiserver" in pods else {}
+    apiserver = pods.get("kube-apiserver")
+    flags = apiserver.flags if apiserver else {}
     if flags.get("encryption-provider-config"):
-        path = _fingerprints.encryption_configuration_file(flags["encryption-provider-config"])
+        path = _fingerprints.encryption_configuration_file(apiserver)
         if not path:
             raise Refused(
                 "the EncryptionConfiguration %s cannot be read on this host, and without it nobody could read the Secrets of the bundle. No snapshot was taken"

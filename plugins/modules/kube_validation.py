@@ -133,7 +133,7 @@ def elects(pod):
     # as Go reads it
     if pod.flags.get("leader-elect", "true").lower() in ("false", "f", "0"):
         return False
-    with contextlib.suppress(OSError), open(pod.flags.get("config", ""), encoding="utf-8", errors="replace") as stream:
+    with contextlib.suppress(OSError), open(pod.file("config"), encoding="utf-8", errors="replace") as stream:
         return not re.search(r"^\s+leaderElect:\s*false\b", stream.read(), re.MULTILINE)
     return True
 

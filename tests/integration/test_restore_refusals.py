@@ -153,8 +153,24 @@ case("asked-in-vain", ASKED, {"cp1": "it cannot be asked there: bad certificate.
 ELSEWHERE_DATA = "Refuse to move data that is not what etcd serves"
 IDLE = {"node": {"data_in_use": False}}
 case("data", ELSEWHERE_DATA, {"cp1": None})
-case("data-elsewhere", ELSEWHERE_DATA, {"cp1": "nobody uses the database in /var/lib/etcd, which its manifest's --data-dir names"}, IDLE)
+case("data-elsewhere", ELSEWHERE_DATA, {"cp1": "nobody uses the database in /var/lib/etcd, which its manifest mounts at its --data-dir"}, IDLE)
 case("data-of-nobody", ELSEWHERE_DATA, {"cp1": None}, dict(IDLE, live={"reachable": False}))
+
+ANOTHER = "Refuse a snapshot of another cluster"
+
+
+def prints(then, now):
+    here = {"ca": "c", "service_account": "s", "encryption_configuration": now}
+    return {"manifest": {"fingerprints": dict(here, encryption_configuration=then)}, "node": {"fingerprints": here}}
+
+
+case("same-keys", ANOTHER, {"cp1": None}, prints("k", "k"))
+case("another-key", ANOTHER, {"cp1": "with another EncryptionConfiguration than another-key-cp1 has now"}, prints("k", "other"))
+case("no-encryption-then", ANOTHER, {"cp1": "with another EncryptionConfiguration"}, prints(None, "k"))
+# what could not be read is not known to differ
+case("unread-then", ANOTHER, {"cp1": None}, prints("unreadable", "k"))
+case("unread-now", ANOTHER, {"cp1": None}, prints("k", "unreadable"))
+case("another-ca", ANOTHER, {"cp1": "with another CA, service-account key, EncryptionConfiguration than"}, {"manifest": {"fingerprints": {"ca": "x"}}, "node": prints("k", "k")["node"]})
 
 FORKS = "Refuse to start one etcd after the other"
 # there are two here

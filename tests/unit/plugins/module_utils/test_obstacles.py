@@ -223,6 +223,29 @@ def test_a_log_outside_the_data_that_only_the_environment_names(node):
     assert "in /fast/wal (--wal-dir)" in only(node.look())
 
 
+def mount(node, component, inside, outside):
+    """Have a component's manifest mount a directory of this host."""
+    path = node.manifests / (component + ".yaml")
+    text = "    volumeMounts:\n    - mountPath: %s\n      name: v\n  volumes:\n  - name: v\n    hostPath:\n      path: %s\n"
+    path.write_text(path.read_text() + text % (inside, outside))
+
+
+def test_something_mounted_inside_the_data(node):
+    mount(node, "etcd", "%s/member/wal" % node.data, "/fast/wal")
+    assert "mounts something of its own at %s/member/wal, inside etcd's data" % node.data in only(node.look())
+
+
+def test_a_file_is_looked_for_where_it_is_mounted_from(node, tmp_path):
+    """What lies under the same name on the host is another file."""
+    elsewhere = tmp_path / "elsewhere"
+    mount(node, "kube-apiserver", node.pki, elsewhere)
+    assert len(node.look()) == 2
+    assert only([each for each in node.look() if "apiserver.crt (--tls-cert-file of kube-apiserver) is missing" in each])
+    node.pki.rename(elsewhere)
+    node.pki.mkdir()
+    assert not [each for each in node.look() if "kube-apiserver" in each]
+
+
 def test_a_file_that_only_the_pod_sees(node, monkeypatch):
     """Its volume may come from elsewhere on the host."""
     (node.pki / "apiserver.crt").unlink()
@@ -231,7 +254,7 @@ def test_a_file_that_only_the_pod_sees(node, monkeypatch):
     exists = os.path.exists
     monkeypatch.setattr(_obstacles.os.path, "exists", lambda path: path == inside or exists(path))
     assert node.look() == []
-    assert _obstacles.seen_by("kube-apiserver", str(node.pki / "apiserver.crt")) == inside
+    assert _obstacles.seen_by(read_static_pods(str(node.manifests))["kube-apiserver"], str(node.pki / "apiserver.crt")) == inside
 
 
 def test_certificates(node):

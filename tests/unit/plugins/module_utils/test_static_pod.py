@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import pathlib
 import re
 
@@ -309,6 +310,65 @@ def test_flags_of_kubeadm_1_37(component):
     expected = dict(word[2:].split("=", 1) for word in command(rendered(component))[1:])
     assert {flag: flags[flag] for flag in expected} == expected
     assert set(flags) - set(expected) == ({"wal-dir"} if component == "etcd" else set())
+
+
+def with_volumes(mounts, volumes, flags=("--data-dir=/var/lib/etcd",)):
+    """etcd's manifest with these: YAML in flow style is JSON."""
+    text = "metadata:\n  labels:\n    component: etcd\nspec:\n  containers:\n  - name: etcd\n    command: %s\n    volumeMounts: %s\n  volumes: %s\n"
+    return StaticPod("etcd.yaml", text % tuple(json.dumps(part) for part in (["etcd", *flags], mounts, volumes)))
+
+
+def host(name, path):
+    return {"name": name, "hostPath": {"path": path, "type": "DirectoryOrCreate"}}
+
+
+def test_where_the_host_has_what_a_container_sees():
+    assert StaticPod("x", rendered("etcd")).data_dir == "/var/lib/etcd"
+    assert StaticPod("x", rendered("etcd")).host_path("/etc/kubernetes/pki/etcd/../etcd/ca.crt") == "/etc/kubernetes/pki/etcd/ca.crt"
+    mounts = [
+        {"mountPath": "/var/lib", "name": "all"},
+        {"mountPath": "/var/lib/etcd/", "name": "etcd-data"},
+        {"mountPath": "/sub", "name": "etcd-data", "subPath": "a/b"},
+        {"mountPath": "/expression", "name": "etcd-data", "subPathExpr": "$(NODE)"},
+        {"mountPath": "/tmp", "name": "tmp"},
+        {"mountPath": "/none", "name": "no-such"},
+    ]
+    pod = with_volumes(mounts, [host("all", "/mnt/all"), host("etcd-data", "/var/lib/etcd-from-backup"), {"name": "tmp", "emptyDir": {}}])
+    seen = {
+        "/var/lib/etcd": "/var/lib/etcd-from-backup",
+        "/var/lib/etcd/member/snap": "/var/lib/etcd-from-backup/member/snap",
+        "/var/lib/etcd.old": "/mnt/all/etcd.old",
+        "/var/lib": "/mnt/all",
+        "/sub/c": "/var/lib/etcd-from-backup/a/b/c",
+        "/expression/c": None,
+        "/tmp/c": None,
+        "/none/c": None,
+        "/etc/c": None,
+    }
+    assert {path: pod.host_path(path) for path in seen} == seen
+    assert pod.data_dir == "/var/lib/etcd-from-backup"
+    assert pod.mounted_below("/var/lib") == ["/var/lib/etcd"]
+    assert pod.mounted_below("/var/lib/etcd") == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "mounts", "volumes", "said"),
+    [
+        (["--data-dir=/data"], [{"mountPath": "/data", "name": "d"}], [{"name": "d", "emptyDir": {}}], "its --data-dir is /data"),
+        (["--data-dir=/data"], [], [], "its --data-dir is /data"),
+        (["--data-dir=default.etcd"], [{"mountPath": "/", "name": "d"}], [host("d", "/x")], "its --data-dir is default.etcd"),
+        ([], [{"mountPath": "/var/lib/etcd", "name": "d"}], [host("d", "/var/lib/etcd")], "its --data-dir is not given"),
+    ],
+)
+def test_data_that_is_nowhere_on_this_host(flags, mounts, volumes, said):
+    with pytest.raises(ValueError, match="etcd.yaml keeps etcd's data in no directory of this host: " + said):
+        assert with_volumes(mounts, volumes, flags).data_dir
+
+
+def test_a_file_that_a_flag_names_where_the_host_has_it():
+    pod = with_volumes([{"mountPath": "/pki", "name": "pki"}], [host("pki", "/etc/pki")], ["--cert-file=/pki/a.crt", "--key-file=/image/a.key", "--name=cp1"])
+    assert [pod.file(flag) for flag in ("cert-file", "key-file", "name", "none")] == ["/etc/pki/a.crt", "/image/a.key", "cp1", ""]
+    assert pod.file("none", "/pki/b") == "/etc/pki/b"
 
 
 def test_the_environment_says_what_flags_do_not():

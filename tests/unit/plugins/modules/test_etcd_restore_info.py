@@ -25,6 +25,14 @@ spec:
     - --data-dir={data}
     - --name=cp1
     image: registry.example/etcd:3.5.16-0
+    volumeMounts:
+    - mountPath: {data}
+      name: etcd-data
+  volumes:
+  - hostPath:
+      path: {data}
+      type: DirectoryOrCreate
+    name: etcd-data
 """
 
 
@@ -62,6 +70,24 @@ def test_sizes_and_places(node):
     assert found["cluster_ids"] == ["abc", "def"]
     assert found["other_static_pods"] == ["kube-vip"]
     assert found["missing"] == ["kube-apiserver", "kube-controller-manager", "kube-scheduler"]
+
+
+def test_the_data_is_what_the_manifest_mounts_and_not_what_the_host_has_under_that_name(node):
+    manifest = node / "manifests/etcd.yaml"
+    manifest.write_text(manifest.read_text().replace("      path: %s/lib/etcd\n" % node, "      path: %s/lib/etcd-from-backup\n" % node))
+    mounted = node / "lib/etcd-from-backup"
+    (mounted / "member/snap").mkdir(parents=True)
+    (mounted / "member/snap/db").write_bytes(b"x" * 7000)
+    found = look(node)
+    assert (found["data_dir"], found["database_bytes"]) == (str(mounted), 7000)
+    assert found["transactions_dir"] == "%s.restore" % mounted
+
+
+def test_data_in_no_directory_of_this_host_is_refused(node, monkeypatch):
+    manifest = node / "manifests/etcd.yaml"
+    manifest.write_text(manifest.read_text().replace("  - hostPath:\n", "  - emptyDir: {}\n    other:\n"))
+    failed = run(monkeypatch, manifests_dir=str(node / "manifests"))
+    assert "The control plane of this host cannot be read" in failed["msg"] and "etcd's data in no directory of this host" in failed["msg"]
 
 
 def test_without_data(node):
