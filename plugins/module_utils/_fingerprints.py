@@ -41,9 +41,10 @@ def fingerprints(manifests_dir="/etc/kubernetes/manifests", pki_dir="/etc/kubern
         # two manifests of one component, of which only kubelet knows which one counts
         pods, ambiguous = {}, True
     apiserver, etcd = pods.get("kube-apiserver"), pods.get("etcd")
+    ca, etcd_ca = apiserver.file("client-ca-file") if apiserver else "", etcd.file("trusted-ca-file") if etcd else ""
     paths = {
-        "ca": apiserver and apiserver.file("client-ca-file") or os.path.join(pki_dir, "ca.crt"),
-        "etcd_ca": etcd and etcd.file("trusted-ca-file") or os.path.join(pki_dir, "etcd", "ca.crt"),
+        "ca": ca or os.path.join(pki_dir, "ca.crt"),
+        "etcd_ca": etcd_ca or os.path.join(pki_dir, "etcd", "ca.crt"),
         "service_account": os.path.join(pki_dir, "sa.pub"),
     }
     found = {name: sha256_of_file(path) for name, path in paths.items()}

@@ -95,7 +95,10 @@ def obstacles(pods, manifests_dir, data_dir, static_pods=""):
     held = os.path.dirname(held_directory(manifests_dir, "x"))
     manifests = [os.path.join(manifests_dir, os.path.basename(pod.path)) for pod in pods.values()]
     for path in manifests:
-        if _procs.mount_of(path) == path:
+        if os.path.islink(path):
+            # moved away, one that is relative would lead nowhere
+            found.append("%s is a symbolic link: put the file itself in its place, with cp --remove-destination %s %s" % (path, os.path.realpath(path), path))
+        elif _procs.mount_of(path) == path:
             found.append("%s is mounted by itself, so it cannot be renamed: put a plain file in its place" % path)
     live = live_path(data_dir)
     base = transactions_directory(data_dir)

@@ -170,7 +170,12 @@ case("no-encryption-then", ANOTHER, {"cp1": "with another EncryptionConfiguratio
 # what could not be read is not known to differ
 case("unread-then", ANOTHER, {"cp1": None}, prints("unreadable", "k"))
 case("unread-now", ANOTHER, {"cp1": None}, prints("k", "unreadable"))
-case("another-ca", ANOTHER, {"cp1": "with another CA, service-account key, EncryptionConfiguration than"}, {"manifest": {"fingerprints": {"ca": "x"}}, "node": prints("k", "k")["node"]})
+case(
+    "another-ca",
+    ANOTHER,
+    {"cp1": "with another CA, service-account key, EncryptionConfiguration than"},
+    {"manifest": {"fingerprints": {"ca": "x"}}, "node": prints("k", "k")["node"]},
+)
 
 FORKS = "Refuse to start one etcd after the other"
 # there are two here

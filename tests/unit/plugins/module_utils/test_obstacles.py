@@ -143,6 +143,16 @@ def test_a_log_outside_the_data(node):
     assert node.look() == []
 
 
+@pytest.mark.parametrize("target", ["../elsewhere/etcd.yaml", "%s/elsewhere/etcd.yaml"])
+def test_a_manifest_that_is_a_symbolic_link(node, target):
+    path = node.manifests / "etcd.yaml"
+    elsewhere = node.manifests.parent / "elsewhere/etcd.yaml"
+    elsewhere.parent.mkdir()
+    path.rename(elsewhere)
+    path.symlink_to(target.replace("%s", str(node.manifests.parent)))
+    assert only(node.look()) == "%s is a symbolic link: put the file itself in its place, with cp --remove-destination %s %s" % (path, elsewhere, path)
+
+
 def test_a_manifest_that_is_mounted(node, mounted):
     mounted.add(str(node.manifests / "etcd.yaml"))
     assert only(node.look()).startswith(str(node.manifests / "etcd.yaml") + " is mounted by itself")

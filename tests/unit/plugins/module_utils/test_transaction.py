@@ -161,6 +161,36 @@ def test_rollback_from_every_point_and_again(node, point):
     node.is_old()
 
 
+@pytest.mark.parametrize("point", ["stopped", "swapped"])
+def test_a_manifest_that_is_a_link_to_nowhere_from_where_it_is_held_comes_back(node, point):
+    link = node.manifests / FILES[1]
+    elsewhere = node.manifests.parent / "elsewhere"
+    elsewhere.mkdir()
+    link.rename(elsewhere / "file")
+    link.symlink_to("../elsewhere/file")
+    bring_to(node, point)
+    done = node.rollback()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert link.is_symlink() and link.exists()
+    node.is_old()
+
+
+@pytest.mark.parametrize("point", ["stopping", "stopped", "started"])
+def test_a_rollback_is_not_done_while_a_manifest_is_missing(node, point):
+    bring_to(node, point)
+    name = FILES[2]
+    there = next(path for path in (node.manifests / name, pathlib.Path(node.plan["held"]) / name) if path.exists())
+    saved = there.read_text()
+    there.unlink()
+    done = node.rollback()
+    assert done.returncode == 8 and "done:" not in done.stdout
+    assert "%s is missing, and not in" % (node.manifests / name) in done.stdout and "Now run: %s/rollback" % node.path in done.stdout
+    assert node.transaction.state()[0] == "rolling-back"
+    (node.manifests / name).write_text(saved)
+    assert node.rollback().returncode == 0
+    node.is_old()
+
+
 @pytest.mark.parametrize("point", ["stopped", "swapping-1", "swapped", "started"])
 def test_an_interrupted_rollback_is_finished_by_the_next(node, point):
     """The script is cut after each of its lines that move something; a second run ends it."""
