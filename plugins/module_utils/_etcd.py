@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -17,6 +18,8 @@ import subprocess
 import tempfile
 import time
 from urllib.parse import urlsplit
+
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _procs
 
 _PR_SET_PDEATHSIG = 1
 # Where etcdctl and etcdutl are looked for when no path is given, besides PATH.
@@ -172,6 +175,20 @@ def version_tuple(text):
     """(3, 5, 16) of '3.5.16', 'v3.5.16-rc.1' or '3.5.16-0'; () when there is none."""
     match = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", text or "")
     return tuple(int(part or 0) for part in match.groups()) if match else ()
+
+
+def server_version(etcd, timeout=10, proc="/proc"):
+    """Version of the etcd of a StaticPod: that of its image, else what its program says while it runs; '' when neither tells."""
+    if etcd.image_version:
+        return etcd.image_version
+    for process in _procs.processes(proc):
+        if process.name == "etcd" and process.pod and not process.serves_other(etcd.flags.get("data-dir", "")):
+            with contextlib.suppress(EtcdError):
+                result = run_tool(["%s/%d/exe" % (proc, process.pid), "--version"], timeout)
+                match = re.search(r"^etcd Version: (\S+)", result.stdout, re.MULTILINE)
+                if match:
+                    return match.group(1)
+    return ""
 
 
 class Tool:

@@ -105,6 +105,7 @@ def obstacles(pods, manifests_dir, data_dir, static_pods=""):
     moved = manifests + [manifests_dir, held, live, os.path.dirname(live), base]
     for path in dict.fromkeys(path for path in moved if _unmovable(path)):
         found.append("%s is immutable or append-only, so nothing can be renamed in or out of it: chattr -i -a %s" % (path, path))
+    found += _of_processes(pods, data_dir)
     return found + _of_file_systems(base, held) + _files_that_are_missing(pods)
 
 
@@ -134,6 +135,20 @@ def _of_the_data(pods, data_dir):
             "the flag" % (wal, data_dir)
         )
     return found
+
+
+def _of_processes(pods, data_dir):
+    """What stops and what still runs is known by the Pods' control groups, whose names hold their uids."""
+    try:
+        used = _procs.database_is_locked(os.path.join(data_dir, "member", "snap", "db"))
+    except OSError:
+        used = False
+    if not used or "etcd" not in pods or _procs.remaining(("etcd",), data_dir=pods["etcd"].flags.get("data-dir", "")):
+        return []
+    return [
+        "etcd has its database in %s in use, but no process of it is in a Pod that can be recognised, so nobody could prove that it stopped: does kubelet "
+        "keep no control groups for Pods (cgroupsPerQOS: false), or does its manifest set a uid?" % data_dir
+    ]
 
 
 def _of_file_systems(base, held):

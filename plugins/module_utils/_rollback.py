@@ -87,7 +87,9 @@ for f in $FILES; do # etcd first; the API server would only crash and back off u
   [ "$f" = @ETCD@ ] && [ -n "$HEALTH" ] && command -v curl > /dev/null || continue
   waited=0; until curl -gs -m 2 "$HEALTH" | grep -q true || [ $waited -ge 60 ]; do sleep 1; waited=$((waited + 1)); done
 done
-for f in $FILES; do [ -e "$MANIFESTS/$f" ] || stop 8 "$MANIFESTS/$f is missing, and not in $HELD either: put it there by hand, from another control plane or kubeadm."; done
+for f in $FILES; do
+  [ -e "$MANIFESTS/$f" ] || stop 8 "$MANIFESTS/$f is missing, and not in $HELD either: put it there by hand, as kubeadm made it."
+done
 rm -f "$HELD"/*.new; rmdir "$HELD" 2> /dev/null || :
 # After new data the revision has gone backwards: kubelet has to list again.
 [ -n "${again-}" ] || { [ -z "${back-}" ] && [ ! -e "$T/undone.1" ]; } || systemctl restart kubelet 2> /dev/null || say "now run: systemctl restart kubelet"

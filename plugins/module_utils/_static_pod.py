@@ -81,8 +81,8 @@ class StaticPod:
 
     @property
     def image_version(self):
-        """'1.20.2' of 'k8s.gcr.io/kube-apiserver:v1.20.2', '3.5.16-0' of an etcd image; '' for one named by digest alone."""
-        match = re.search(r":v?([0-9][^/]*)$", self.image.partition("@")[0])
+        """'1.20.2' of 'k8s.gcr.io/kube-apiserver:v1.20.2', '3.5.16-0' of an etcd image; '' for one named by digest alone, or by a tag like 'stable'."""
+        match = re.search(r":v?([0-9]+\.[0-9][^/]*)$", self.image.partition("@")[0])
         return match.group(1) if match else ""
 
 

@@ -488,7 +488,7 @@ def main():
     except (OSError, ValueError):
         # a host without manifests may still get its tools
         etcd = None
-    server_version = etcd.image_version if etcd else ""
+    server_version = _etcd.server_version(etcd) if etcd else ""
     try:
         result = run(module, etcd, server_version)
     except (Unavailable, _etcd.EtcdError) as exc:
@@ -502,7 +502,14 @@ def main():
 
 def run(module, etcd, server_version):
     params = module.params
-    if params["keep_fitting"] or params["source"] == "host":
+    # an etcd of which nobody says the version: only what is in its own image is known to fit
+    unknown = etcd is not None and not server_version
+    if unknown and params["source"] == "host":
+        raise Unavailable(
+            "nobody can tell whether the tools of this host fit etcd: its image %s has no version in its tag, and it does not run; "
+            "name it with one (NAME:3.6.16-0@sha256:...) in %s" % (etcd.image, etcd.path)
+        )
+    if (params["keep_fitting"] and not unknown) or params["source"] == "host":
         try:
             found = fitting(params["bin_dir"], server_version)
             tools = [

@@ -235,6 +235,7 @@ import time
 from urllib.parse import quote
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import server_version
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._fingerprints import fingerprints
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeApi, KubeError, url_of
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kubeadm import kept_manifests, running
@@ -303,7 +304,7 @@ def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None):
             "client_url": flags.get("advertise-client-urls", "").split(",")[0],
             "initial_cluster": flags.get("initial-cluster", ""),
             "image": known["etcd"].image,
-            "version": known["etcd"].image_version,
+            "version": server_version(known["etcd"]),
         }
     address, api_url, etcd_servers = "", "", []
     if "kube-apiserver" in known:

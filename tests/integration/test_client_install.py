@@ -180,6 +180,18 @@ def test_old_tools_do_not_suit_a_new_server(tmp_path):
     assert rc == 1 and "does not start on an etcd 3.6.1-0 server" in result["msg"], result
 
 
+def test_a_server_of_which_nobody_knows_the_version(archive, version, tmp_path):
+    manifest(tmp_path, version)
+    path = tmp_path / "manifests" / "etcd.yaml"
+    path.write_text(path.read_text().replace(":%s-0" % version, "@sha256:00"))
+    rc, result = install(tmp_path, source="archive", archive=archive, keep_fitting=True)
+    assert rc == 0 and result["changed"], result
+    rc, result = install(tmp_path, source="archive", archive=archive, keep_fitting=True)
+    assert rc == 0 and not result["kept"] and result["server_version"] == "", result
+    rc, result = install(tmp_path, source="host")
+    assert rc == 1 and "its image registry.k8s.io/etcd@sha256:00 has no version in its tag" in result["msg"], result
+
+
 def test_a_host_without_etcd_and_without_an_image(tmp_path):
     rc, result = install(tmp_path, image="registry.k8s.io/etcd:0.0.0-nosuch", timeout=20)
     assert rc == 1 and "cannot be copied out of its image" in result["msg"] and "containerd" not in names(tmp_path)

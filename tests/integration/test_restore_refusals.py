@@ -241,6 +241,11 @@ case("age-now", FUTURE, {"cp1": None}, {"created": 15 / 86400})
 case("age-future", FUTURE, {"cp1": "hours from now"}, {"created": 0.01})
 case("age-future-any", FUTURE, {"cp1": None}, {"created": 1, "etcd_restore_max_age": 0})
 
+VERSION = "Refuse when nobody can tell which etcd would serve the snapshot"
+case("version-known", VERSION, {"cp1": None})
+DIGEST = {"image": "example/etcd@sha256:00", "version": ""}
+case("version-unknown", VERSION, {"cp1": "The image of etcd on version-unknown-cp1, example/etcd@sha256:00, has no version"}, {"node": {"etcd": DIGEST}})
+
 STORAGE = "Refuse a snapshot that this etcd is too old for"
 for storage, server, refused in (
     (None, "3.6.14-0", None),

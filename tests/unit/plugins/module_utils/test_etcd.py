@@ -10,6 +10,7 @@ import socket
 
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils import _etcd
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import StaticPod
 
 
 def client(endpoint):
@@ -77,3 +78,33 @@ def test_a_record_that_a_tool_quotes_is_left_out():
         for words in (result.last_words(), _etcd.EtcdError("", result).details()["stderr"]):
             assert "value: (left out)" in words and "secrets" not in words and "pass" not in words
     assert "for field Key" in _etcd.ToolResult([], 1, "", said + " err: for field Key").last_words()
+
+
+def etcd_of(image):
+    text = "metadata:\n  labels:\n    component: etcd\nspec:\n  containers:\n  - command: [\"etcd\", \"--data-dir=/var/lib/etcd\"]\n    image: %s\n"
+    return StaticPod("etcd.yaml", text % image)
+
+
+@pytest.mark.parametrize(
+    ("image", "data", "pod", "version"),
+    [
+        ("example/etcd:3.5.16-0@sha256:00", "/var/lib/etcd", "x", "3.5.16-0"),
+        ("example/etcd@sha256:00", "/var/lib/etcd", "x", "3.6.1"),
+        ("example/etcd:stable", "/var/lib/etcd", "x", "3.6.1"),
+        # Calico's, and one that is no Pod
+        ("example/etcd@sha256:00", "/var/etcd/calico-data", "x", ""),
+        ("example/etcd@sha256:00", "/var/lib/etcd", None, ""),
+    ],
+)
+def test_the_version_that_the_image_or_else_the_running_program_says(tmp_path, monkeypatch, image, data, pod, version):
+    (tmp_path / "7").mkdir()
+    program = tmp_path / "7/exe"
+    program.write_text("#!/bin/sh\necho 'etcd Version: 3.6.1'\necho 'Git SHA: 0'\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(_etcd._procs, "processes", lambda proc: [_etcd._procs.Process(7, "etcd", pod, data)])
+    assert _etcd.server_version(etcd_of(image), proc=str(tmp_path)) == version
+
+
+def test_a_program_that_says_no_version(tmp_path, monkeypatch):
+    monkeypatch.setattr(_etcd._procs, "processes", lambda proc: [_etcd._procs.Process(7, "etcd", "x")])
+    assert _etcd.server_version(etcd_of("example/etcd@sha256:00"), proc=str(tmp_path)) == ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import fcntl
 import os
 import types
 
@@ -68,7 +69,7 @@ class Node:
 
 @pytest.fixture
 def node(tmp_path, monkeypatch):
-    monkeypatch.setattr(_obstacles._procs, "remaining", lambda names: [])
+    monkeypatch.setattr(_obstacles._procs, "remaining", lambda names, **dummy: [])
     return Node(tmp_path)
 
 
@@ -240,6 +241,19 @@ def mount(node, component, inside, outside):
     path.write_text(path.read_text() + text % (inside, outside))
 
 
+def test_an_etcd_whose_pod_cannot_be_recognised(node, monkeypatch):
+    database = node.data / "member/snap/db"
+    database.write_text("x")
+    assert node.look() == []
+    with open(database) as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert "no process of it is in a Pod that can be recognised" in only(node.look())
+        asked = []
+        monkeypatch.setattr(_obstacles._procs, "remaining", lambda names, data_dir="": asked.append((names, data_dir)) or ["a process"])
+        assert node.look() == []
+    assert asked == [(("etcd",), str(node.data))]
+
+
 def test_something_mounted_inside_the_data(node):
     mount(node, "etcd", "%s/member/wal" % node.data, "/fast/wal")
     assert "mounts something of its own at %s/member/wal, inside etcd's data" % node.data in only(node.look())
@@ -260,7 +274,7 @@ def test_a_file_that_only_the_pod_sees(node, monkeypatch):
     """Its volume may come from elsewhere on the host."""
     (node.pki / "apiserver.crt").unlink()
     inside = "/proc/7/root" + str(node.pki / "apiserver.crt")
-    monkeypatch.setattr(_obstacles._procs, "remaining", lambda names: [types.SimpleNamespace(pid=7)])
+    monkeypatch.setattr(_obstacles._procs, "remaining", lambda names, **dummy: [types.SimpleNamespace(pid=7)])
     exists = os.path.exists
     monkeypatch.setattr(_obstacles.os.path, "exists", lambda path: path == inside or exists(path))
     assert node.look() == []

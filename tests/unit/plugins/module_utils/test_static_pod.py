@@ -56,6 +56,8 @@ def test_flags_of_kubeadms_manifest():
         ("registry.local:5000/kube-apiserver:v1.31.0", "1.31.0"),
         ("registry.k8s.io/etcd:3.5.16-0@sha256:abcd", "3.5.16-0"),
         ("registry.local:5000/etcd@sha256:0123", ""),
+        ("registry.local:5000/etcd:stable", ""),
+        ("registry.local:5000/etcd:20261129", ""),
         ("etcd", ""),
     ],
 )
