@@ -246,6 +246,14 @@ def test_a_manifest_that_somebody_took_away(cluster, refused, on_the_node):
     assert "cp1 has no manifest of kube-scheduler in /etc/kubernetes/manifests" in refused()
 
 
+def test_a_manifest_that_is_a_symbolic_link(refused, on_the_node):
+    path = "/etc/kubernetes/manifests/kube-scheduler.yaml"
+    on_the_node(
+        "mv {0} /etc/kubernetes/scheduler.yaml; ln -s ../scheduler.yaml {0}".format(path), "rm {0}; mv /etc/kubernetes/scheduler.yaml {0}".format(path)
+    )
+    assert path + " is a symbolic link: put the file itself in its place" in refused()
+
+
 def test_a_manifest_that_cannot_be_moved(refused, on_the_node):
     path = "/etc/kubernetes/manifests/etcd.yaml"
     on_the_node("chattr +i " + path, "chattr -i " + path)

@@ -1,0 +1,55 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Clusters that are set up otherwise than kubeadm does it."""
+
+from __future__ import annotations
+
+import pytest
+
+DATA, ELSEWHERE = "/var/lib/etcd", "/var/lib/etcd-from-backup"
+
+# $1: the directory that etcd's manifest mounts as its data now; $2: the one that it is to mount.
+MOUNT = r"""
+set -eu
+manifest=/etc/kubernetes/manifests/etcd.yaml aside=/etc/kubernetes/etcd.yaml.aside
+mv $manifest $aside
+while pgrep -x etcd >/dev/null; do sleep 0.2; done
+rm -rf "$2"
+cp -a "$1" "$2"
+sed -i "s#path: $1\$#path: $2#" $aside
+mv $aside $manifest
+systemctl restart kubelet
+"""
+
+
+@pytest.fixture
+def elsewhere(cluster):
+    """etcd's --data-dir is /var/lib/etcd, where it sees another directory of the host; what the host has under that name is stale."""
+    cluster.run("cp1", "sh", "-c", MOUNT, "mount", DATA, ELSEWHERE)
+    cluster.wait_ready()
+    yield ELSEWHERE
+    cluster.run("cp1", "sh", "-c", MOUNT, "mount", ELSEWHERE, DATA)
+    cluster.wait_ready()
+    cluster.run("cp1", "rm", "-rf", ELSEWHERE, ELSEWHERE + ".restore")
+
+
+def test_data_that_is_mounted_under_another_name(cluster, cp1, elsewhere):
+    """It is restored, and taken back; the directory that has its name is left alone."""
+    stale = cp1.file(DATA + "/member/snap/db").sha256sum
+    earlier = len(cluster.transactions())
+    cluster.note("before")
+    cluster.snapshot()
+    cluster.note("after")
+    cluster.restore()
+    cluster.wait_ready()
+    assert (cluster.noted("before"), cluster.noted("after")) == ("yes", None)
+    found = cp1.check_output("ls %s.restore", elsewhere).split()
+    (restore,) = [name for name in found if name != "cluster-ids"]
+    assert cp1.file("%s.restore/%s/old/member/snap/db" % (elsewhere, restore)).exists
+    cluster.playbook("rollback.yml", "-l", "cp1", "-e", "etcd_restore_undo=true")
+    cluster.wait_ready()
+    assert (cluster.noted("before"), cluster.noted("after")) == ("yes", "yes")
+    assert len(cluster.transactions()) == earlier
+    assert cp1.file(DATA + "/member/snap/db").sha256sum == stale
