@@ -30,6 +30,9 @@ class StaticPod:
         found = _inside(pod, "spec", "containers")
         self.containers = [container for container in found if isinstance(container, dict)] if isinstance(found, list) else []
         container = next((each for each in self.containers if _inside(each, "name") == self.component), (self.containers or [{}])[0])
+        # a container's own wins over its Pod's
+        contexts = [_inside(each, "securityContext") for each in (container, _inside(pod, "spec"))]
+        self._owner = [next((_number(_inside(each, name)) for each in contexts if _inside(each, name)), None) for name in ("runAsUser", "runAsGroup")]
         self._mounts, self._volumes = _mounts(container), _host_paths(pod)
         self.image = _text(container.get("image"))
         self.command = _texts(container.get("command"))
@@ -68,6 +71,12 @@ class StaticPod:
         return (self.host_path(path) if path.startswith("/") else None) or path
 
     @property
+    def owner(self):
+        """[uid, gid] that its program runs as, which kubeadm's RootlessControlPlane writes down; None for root, -1 for a group that nobody names."""
+        uid, gid = self._owner
+        return None if uid is None else [uid, -1 if gid is None else gid]
+
+    @property
     def data_dir(self):
         """etcd's data on this host.  Raises ValueError when the manifest does not say where that is."""
         path = self.flags.get("data-dir", "")
@@ -94,6 +103,10 @@ def _inside(value, *keys):
 
 def _text(value):
     return str(value) if isinstance(value, str) else ""
+
+
+def _number(value):
+    return int(value) if isinstance(value, str) and re.match(r"[0-9]{1,10}$", value) else None
 
 
 def _texts(value):

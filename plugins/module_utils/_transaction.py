@@ -283,7 +283,10 @@ class Transaction:
         os.makedirs(self.path, mode=0o700, exist_ok=True)
         open(self.file("lock"), "a", encoding="utf-8").close()
         # On the worst day there is nothing left to replace; then this nothing is what becomes old/.
-        os.makedirs(plan["live"], mode=0o700, exist_ok=True)
+        if not os.path.isdir(plan["live"]):
+            os.makedirs(plan["live"], mode=0o700)
+            if plan.get("owner"):
+                os.chown(plan["live"], *plan["owner"])
         write_durably(self.file("rollback"), rollback_script(plan), 0o700)
         if len(plan.get("voters", [])) > 1:
             write_durably(self.file("decide"), decide_script(plan), 0o700)

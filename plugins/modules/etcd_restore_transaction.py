@@ -323,6 +323,8 @@ def make_plan(transaction, params):
         "path": transaction.path,
         "host": socket.gethostname(),
         "data_dir": data_dir,
+        # whom it belongs to where there is none of which to take that over
+        "owner": pods["etcd"].owner,
         # what the command line of its etcd calls it
         "served": os.path.realpath(flags["data-dir"]),
         "live": live_path(data_dir),

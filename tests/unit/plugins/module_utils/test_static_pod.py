@@ -373,6 +373,22 @@ def test_a_file_that_a_flag_names_where_the_host_has_it():
     assert pod.file("none", "/pki/b") == "/etc/pki/b"
 
 
+@pytest.mark.parametrize(
+    ("of_container", "of_pod", "owner"),
+    [
+        ({}, {"seccompProfile": {"type": "RuntimeDefault"}}, None),
+        ({}, {"runAsUser": 2001, "runAsGroup": 2002, "runAsNonRoot": True}, [2001, 2002]),
+        ({"runAsUser": 3001}, {"runAsUser": 2001, "runAsGroup": 2002}, [3001, 2002]),
+        ({"runAsUser": 3001, "capabilities": {"drop": ["ALL"]}}, {}, [3001, -1]),
+        ({"runAsUser": "somebody"}, {}, None),
+    ],
+)
+def test_whom_the_data_belongs_to(of_container, of_pod, owner):
+    """The second is what kubeadm 1.34.4 to 1.37.2 writes with RootlessControlPlane: app/util/staticpod/utils_linux.go."""
+    pod = {"metadata": {"labels": {"component": "etcd"}}, "spec": {"containers": [{"name": "etcd", "securityContext": of_container}], "securityContext": of_pod}}
+    assert StaticPod("x", yaml.safe_dump(pod, default_flow_style=False)).owner == owner
+
+
 def test_the_environment_says_what_flags_do_not():
     text = rendered("etcd")
     assert StaticPod("x", text).flags["wal-dir"] == "/var/lib/etcd-wal"

@@ -281,6 +281,17 @@ def test_a_restore_onto_nothing(node):
     assert node.manifest_names() == ["kube-vip.yaml"]
 
 
+def test_data_that_is_made_anew_belongs_to_whom_etcd_runs_as(node):
+    shutil.rmtree(node.live)
+    node.plan["owner"] = [2001, 2002]
+    node.begin()
+    assert [(info.st_uid, info.st_gid) for info in [os.stat(node.live)]] == [(2001, 2002)]
+    # what is there keeps its owner
+    node.plan["owner"] = [3001, 3002]
+    node.begin()
+    assert os.stat(node.live).st_uid == 2001
+
+
 @pytest.mark.parametrize(
     ("data", "waits"),
     [("--data-dir=/var/etcd/calico-data", False), ("-data-dir\0/elsewhere", False), ("--data-dir=%s", True), ("--data-dir\0%s/", True), ("--name=cp1", True)],
