@@ -385,7 +385,8 @@ def test_a_file_that_a_flag_names_where_the_host_has_it():
 )
 def test_whom_the_data_belongs_to(of_container, of_pod, owner):
     """The second is what kubeadm 1.34.4 to 1.37.2 writes with RootlessControlPlane: app/util/staticpod/utils_linux.go."""
-    pod = {"metadata": {"labels": {"component": "etcd"}}, "spec": {"containers": [{"name": "etcd", "securityContext": of_container}], "securityContext": of_pod}}
+    spec = {"containers": [{"name": "etcd", "securityContext": of_container}], "securityContext": of_pod}
+    pod = {"metadata": {"labels": {"component": "etcd"}}, "spec": spec}
     assert StaticPod("x", yaml.safe_dump(pod, default_flow_style=False)).owner == owner
 
 
