@@ -20,7 +20,6 @@ rm -rf "$2"
 cp -a "$1" "$2"
 sed -i "s#path: $1\$#path: $2#" $aside
 mv $aside $manifest
-systemctl restart kubelet
 """
 
 
@@ -28,10 +27,11 @@ systemctl restart kubelet
 def elsewhere(cluster):
     """etcd's --data-dir is /var/lib/etcd, where it sees another directory of the host; what the host has under that name is stale."""
     cluster.run("cp1", "sh", "-c", MOUNT, "mount", DATA, ELSEWHERE)
-    cluster.wait_ready()
+    # an API server that was without etcd for a while may have ended, and then kubelet backs off
+    cluster.wait_ready(300)
     yield ELSEWHERE
     cluster.run("cp1", "sh", "-c", MOUNT, "mount", ELSEWHERE, DATA)
-    cluster.wait_ready()
+    cluster.wait_ready(300)
     cluster.run("cp1", "rm", "-rf", ELSEWHERE, ELSEWHERE + ".restore")
 
 
