@@ -80,15 +80,12 @@ fi
 [ -f "$DATA/member/snap/db" ] || stop 6 "$DATA/member/snap/db is missing: the manifests stay in $HELD, or kubelet would start an empty cluster."
 systemctl start kubelet 2> /dev/null || : # one that died would start nothing; one that runs does not notice
 for f in $FILES; do # etcd first; the API server would only crash and back off until etcd answers
-  [ -e "$HELD/$f" ] || [ -L "$HELD/$f" ] || continue
+  [ -e "$HELD/$f" ] || [ -L "$HELD/$f" ] || { [ -e "$MANIFESTS/$f" ] && continue; stop 8 "$f is missing, and not in $HELD: put it in $MANIFESTS by hand."; }
   if [ -e "$MANIFESTS/$f" ]; then say "$MANIFESTS/$f exists already; the other one stays in $HELD"; continue; fi
   mv "$HELD/$f" "$MANIFESTS/$f"; sync
   [ "$f" != @ETCD@ ] || ! systemctl restart kubelet 2> /dev/null || again=done # it knows of no stopped Pod to wait for, and lists again
   [ "$f" = @ETCD@ ] && [ -n "$HEALTH" ] && command -v curl > /dev/null || continue
   waited=0; until curl -gs -m 2 "$HEALTH" | grep -q true || [ $waited -ge 60 ]; do sleep 1; waited=$((waited + 1)); done
-done
-for f in $FILES; do
-  [ -e "$MANIFESTS/$f" ] || stop 8 "$MANIFESTS/$f is missing, and not in $HELD either: put it there by hand, as kubeadm made it."
 done
 rm -f "$HELD"/*.new; rmdir "$HELD" 2> /dev/null || :
 # After new data the revision has gone backwards: kubelet has to list again.

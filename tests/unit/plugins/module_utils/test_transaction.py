@@ -184,7 +184,8 @@ def test_a_rollback_is_not_done_while_a_manifest_is_missing(node, point):
     there.unlink()
     done = node.rollback()
     assert done.returncode == 8 and "done:" not in done.stdout
-    assert "%s is missing, and not in" % (node.manifests / name) in done.stdout and "Now run: %s/rollback" % node.path in done.stdout
+    assert "%s is missing, and not in %s: put it in %s by hand" % (name, node.plan["held"], node.manifests) in done.stdout
+    assert "Now run: %s/rollback" % node.path in done.stdout
     assert node.transaction.state()[0] == "rolling-back"
     (node.manifests / name).write_text(saved)
     assert node.rollback().returncode == 0
