@@ -60,8 +60,10 @@ def seen_by(pod, path):
     pod: None for what is no Pod.
     """
     mounted = pod.host_path(path) if pod else None
-    if mounted or os.path.exists(path):
-        return mounted or path if os.path.exists(mounted or path) else None
+    if mounted:
+        return mounted if os.path.exists(mounted) else None
+    if os.path.exists(path):
+        return path
     inside = ["/proc/%d/root%s" % (process.pid, path) for process in _procs.remaining((pod.component,))] if pod else []
     return next((candidate for candidate in inside if os.path.exists(candidate)), None)
 
