@@ -7,13 +7,15 @@
     mapping   a dict, sequence   a list, anything else   a Text, as it stands there, so numbers and null are not converted
 
 Values in flow style are read where they are JSON as well, as `{}` is; otherwise they are a Text.  There are no anchors and no tags, and of several
-documents only the first one counts.  It never fails: a line that fits nowhere is left out, and whatever reads the file for good says so.
+documents only the first one counts, as for kubelet (1.34.4 to 1.37.2: pkg/kubelet/config/common.go, by sigs.k8s.io/yaml, which reads one).  It never
+fails: a line that fits nowhere is left out, and doubt() says where a YAML library might read something else.
 
 Private to this collection.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 
@@ -24,6 +26,8 @@ _COMMENT = re.compile(r"(?:^|\s)#.*$", re.ASCII)
 _ESCAPE = re.compile(r"\\(x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U00(?:0[0-9A-Fa-f]|10)[0-9A-Fa-f]{4}|.)", re.DOTALL)
 # What YAML takes for blank; Python's own idea of it has other characters besides.
 _BLANK = " \t\r"
+# What YAML 1.1 takes for the end of a line, or allows only at the beginning of a file or not at all.
+_ODD = re.compile("\r(?!\n)|[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]")
 _ESCAPES = dict(zip('0abt\tnvfre "/\\N_LP', '\0\a\b\t\t\n\v\f\r\x1b "/\\\x85\xa0\u2028\u2029'))
 
 
@@ -38,10 +42,29 @@ class Text(str):
 
 def parse(text):
     """What the first document of a file holds."""
+    return _read(text)[0]
+
+
+def doubt(text):
+    """The first place at which a YAML library might read something else, or nothing at all: (number of the line, from 1, and what is there), or None."""
+    return min(_read(text)[1], key=lambda doubt: doubt[0], default=None)
+
+
+def _read(text):
+    if text.lstrip(_BLANK + "\n").startswith("{"):
+        # as kubelet does (1.37.2: apimachinery's pkg/util/yaml/decoder.go, ToJSON): in JSON a # is no comment and a tab is a blank
+        with contextlib.suppress(ValueError):
+            return _flow(text), []
+    reader = _Reader(text)
     try:
-        return _Reader(text).block(0)
+        value = reader.block(0)
+        if isinstance(value, str) and reader.at > reader.start:
+            reader.doubt(reader.start, "neither a mapping nor a list")
+        elif reader.next() != -1:
+            reader.doubt(reader.at, "a line that does not belong to what stands above it")
+        return value, reader.doubts
     except RecursionError:
-        return Text("")
+        return Text(""), [(1, "more than can be read, one inside the other")]
 
 
 def _indent(line):
@@ -74,8 +97,12 @@ def _character(escape):
     return chr(int(escape[1:], 16)) if len(escape) > 1 else escape
 
 
+def _flow(text):
+    """What JSON holds, with a Text for every scalar; of numbers the characters, not the value."""
+    return _texts(json.loads(text, parse_float=str, parse_int=str, parse_constant=str))
+
+
 def _texts(value):
-    """What JSON holds, with a Text for every scalar."""
     if isinstance(value, dict):
         return {key: _texts(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -86,15 +113,30 @@ def _texts(value):
 class _Reader:
     def __init__(self, text):
         self.lines = [line.rstrip("\r") for line in text.split("\n")]
-        self.at = 0
-        if self._next() == 0 and self.lines[self.at].rstrip(_BLANK) == "---":
+        self.doubts = []
+        for number, line in enumerate(re.findall(r"[^\n]*\n|[^\n]+", text)):
+            if _ODD.search(line):
+                self.doubt(number, "a character that is no text")
+            if re.match(r"[-?: ]*\t|.*:\t", line):
+                self.doubt(number, "a tab where YAML has blanks")
+        self.at = self.start = 0
+        while self.at < len(self.lines) and re.match(r"[ \t]*(#|$)", self.lines[self.at]):
             self.at += 1
+        if self.at < len(self.lines) and re.match(r"---[ \t]*($|[ \t]#)", self.lines[self.at]):
+            self.at += 1
+        self.start = self.at
 
-    def _next(self):
+    def doubt(self, line, what):
+        """Remember that this line, from 0, may mean something else."""
+        self.doubts.append((line + 1, what))
+
+    def next(self):
         """The indentation of the next line that says something; -1 at the end."""
         while self.at < len(self.lines):
             line = self.lines[self.at]
-            if re.match(r"(---|\.\.\.)(\s|$)", line) and self.at > 0:
+            if re.match(r"(---|\.\.\.)(\s|$)", line):
+                if self.at == self.start and line.strip(_BLANK) != "---":
+                    self.doubt(self.at, "a document that begins on the line of its mark")
                 return -1
             if line.strip(_BLANK) and not line.lstrip(_BLANK).startswith("#"):
                 return _indent(line)
@@ -103,7 +145,7 @@ class _Reader:
 
     def block(self, least):
         """The value that begins on the next line, if that is indented by at least so much."""
-        indent = self._next()
+        indent = self.next()
         if indent < least:
             return Text("")
         line = self.lines[self.at][indent:]
@@ -114,9 +156,10 @@ class _Reader:
     def _sequence(self, indent):
         found = []
         while True:
-            here = self._next()
+            here = self.next()
             line = self.lines[self.at] if here >= indent else ""
             if here > indent:
+                self.doubt(self.at, "a line that does not belong to what stands above it")
                 self.at += 1
             elif here < indent or not _DASH.match(line[indent:]):
                 return found
@@ -135,23 +178,29 @@ class _Reader:
     def _mapping(self, indent):
         found = {}
         while True:
-            here = self._next()
+            here = self.next()
             if here < indent:
                 return found
             line = self.lines[self.at][indent:]
             key = None if here > indent or _DASH.match(line) else _KEY.match(line)
             if not key:
+                self.doubt(self.at, "a line that does not belong to what stands above it")
                 self.at += 1
                 continue
+            name = _unquote(key.group(1))
+            if name in found:
+                self.doubt(self.at, "the key %s a second time" % name)
+            elif re.match(r"\?(\s|$)|<<$|:(\s|$)", key.group(1)) or self._odd_quote(key.group(1)):
+                self.doubt(self.at, "a key of a kind that this collection does not read")
             rest = line[key.end() :].strip(_BLANK)
             if not rest or rest.startswith("#"):
                 self.at += 1
                 # the dashes of a list may stand right below its key
-                listed = self._next() == indent and _DASH.match(self.lines[self.at][indent:])
+                listed = self.next() == indent and _DASH.match(self.lines[self.at][indent:])
                 value = self._sequence(indent) if listed else self.block(indent + 1)
             else:
                 value = self._scalar(rest, indent + 1)
-            found[_unquote(key.group(1))] = value
+            found[name] = value
 
     def _scalar(self, content, least):
         """A scalar, or something in flow style, that begins on this line with `content` and goes on in lines indented by at least `least`."""
@@ -166,17 +215,35 @@ class _Reader:
                 self.at += 1
             whole = _fold(lines)
             quoted = _QUOTED.match(whole)
+            if not quoted or not re.match(r"\s*(#|$)", whole[quoted.end() :]):
+                self.doubt(first, "a quoted value that does not end, or goes on behind its quotes")
+            elif self._odd_quote(quoted.group(0)) or any(re.search(r"\\[ \t]+$", line) for line in lines):
+                self.doubt(first, "a quoted value with an escape that this collection does not read")
             return Text(_unquote(quoted.group(0)) if quoted else whole, first, self.at - 1)
         while self._goes_on(least):
             lines.append(self.lines[self.at])
             self.at += 1
-        whole = _fold([_COMMENT.sub("", line) for line in lines])
+        bare = [_COMMENT.sub("", line) for line in lines]
+        whole = _fold(bare)
         if content[0] in "[{":
             try:
-                return _texts(json.loads(whole))
+                return _flow(whole)
             except ValueError:
-                pass
+                self.doubt(first, "flow style that is not JSON")
+        elif content[0] in "&*!":
+            self.doubt(first, "an anchor, an alias or a tag")
+        elif content[0] in "|>%@`,]}#" or re.match(r"[-?:](\s|$)", content) or re.search(r":(\s|$)", whole):
+            self.doubt(first, "a value of a kind that this collection does not read")
+        elif bare[:-1] != lines[:-1]:
+            self.doubt(first, "a comment inside a value")
         return Text(whole, first, self.at - 1)
+
+    @staticmethod
+    def _odd_quote(quoted):
+        """Whether a quoted text has an escape that YAML does not know."""
+        return quoted[:1] == '"' and any(
+            len(found.group(1)) == 1 and found.group(1) not in _ESCAPES and found.group(1) != "\n" for found in _ESCAPE.finditer(quoted[1:-1])
+        )
 
     def _goes_on(self, least):
         """Whether a scalar without quotes goes on in the next line, or after empty ones."""
@@ -194,12 +261,19 @@ class _Reader:
             self.at += 1
         said = re.search(r"[1-9]", marks)
         indent = least - 1 + int(said.group(0)) if said else min([_indent(line) for line in lines if line.strip(_BLANK)] or [0])
+        begun = next((number for number, line in enumerate(lines) if line.strip(_BLANK)), len(lines))
+        odd = not re.match(r"([|>][-1-9]?|\|\+|[|>][1-9]-|[|>]-[1-9])(\s+(#.*)?)?$", header) or any(len(line) > indent for line in lines[:begun])
+        odd = odd or any(_indent(line) < indent for line in lines if line.strip(_BLANK))
+        odd = odd or (begun < len(lines) and not said and _indent(lines[begun]) != indent)
         lines = [line[indent:] for line in lines]
         last = len(lines)
+        if odd or (header[0] == ">" and (begun or not last or any(line != line.strip(_BLANK) for line in lines))):
+            self.doubt(first, "a block of text of a form that this collection does not read")
         while last and not lines[last - 1]:
             last -= 1
         joined = "\n".join(lines[:last]) if header[0] == "|" else _fold(lines[:last] or [""])
-        end = "" if "-" in marks or not last else "\n"
+        # the very last line of a file may end in nothing
+        end = "" if "-" in marks or not last or first + last + 1 == len(self.lines) else "\n"
         if "+" in marks:
             end = "\n" * (len(lines) - last + bool(last))
         return Text(joined + end, first, first + last)

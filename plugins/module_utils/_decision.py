@@ -27,7 +27,8 @@ SCRIPT = r"""#!/bin/sh
 #   ./decide vote     this node was validated and would keep the data
 set -uf # an address in brackets is no pattern
 T=@T@ KEY=@KEY@ ENDPOINTS=@ENDPOINTS@ VOTERS=@VOTERS@ TOOL=@TOOL@
-export ETCDCTL_API=3; unset ETCDCTL_ENDPOINTS ETCDCTL_CACERT ETCDCTL_CERT ETCDCTL_KEY ETCDCTL_USER ETCDCTL_DISCOVERY_SRV
+export ETCDCTL_API=3; unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
+unset ETCDCTL_ENDPOINTS ETCDCTL_CACERT ETCDCTL_CERT ETCDCTL_KEY ETCDCTL_USER ETCDCTL_DISCOVERY_SRV
 ask() { at=$1; shift; "$TOOL" --endpoints="$at" @TLS@ --dial-timeout=2s --command-timeout=5s "$@" 2> /dev/null; }
 cluster() { ask "$1" endpoint status -w json | sed -n 's/.*"cluster_id":\([0-9]*\).*/\1/p'; }
 decision() { ask "$1" get --print-value-only "$KEY/decision"; }

@@ -102,8 +102,12 @@ class ToolResult:
 
 
 def clean_environment():
-    """ETCDCTL_* of the caller changes what the tools do, and ETCDCTL_ENDPOINTS with --endpoints is fatal from 3.4 on."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("ETCD", "ETCDCTL_", "ETCDUTL_"))}
+    """ETCDCTL_* of the caller changes what the tools do, and ETCDCTL_ENDPOINTS with --endpoints is fatal from 3.4 on.
+
+    Through a proxy, as /etc/environment may name one, they would ask etcd at any address that is not loopback (grpc-go 1.72.1 to 1.83.2:
+    internal/resolver/delegatingresolver, http.ProxyFromEnvironment).
+    """
+    env = {k: v for k, v in os.environ.items() if not k.startswith("ETCD") and not k.lower().endswith("_proxy")}
     env.update(ETCDCTL_API="3", LC_ALL="C", GOTRACEBACK="single")
     return env
 

@@ -85,7 +85,7 @@ for f in $FILES; do # etcd first; the API server would only crash and back off u
   mv "$HELD/$f" "$MANIFESTS/$f"; sync
   [ "$f" != @ETCD@ ] || ! systemctl restart kubelet 2> /dev/null || again=done # it knows of no stopped Pod to wait for, and lists again
   [ "$f" = @ETCD@ ] && [ -n "$HEALTH" ] && command -v curl > /dev/null || continue
-  waited=0; until curl -gs -m 2 "$HEALTH" | grep -q true || [ $waited -ge 60 ]; do sleep 1; waited=$((waited + 1)); done
+  waited=0; until curl -gs --noproxy '*' -m 2 "$HEALTH" | grep -q true || [ $waited -ge 60 ]; do sleep 1; waited=$((waited + 1)); done
 done
 rm -f "$HELD"/*.new; rmdir "$HELD" 2> /dev/null || :
 # After new data the revision has gone backwards: kubelet has to list again.

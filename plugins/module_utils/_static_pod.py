@@ -26,6 +26,10 @@ class StaticPod:
         self.path = path
         pod = _block_yaml.parse(text)
         self.component = _text(_inside(pod, "metadata", "labels", "component"))
+        # where kubelet might read something else: (number of the line, what is there)
+        self.doubt = _block_yaml.doubt(text)
+        labels = _inside(pod, "metadata", "labels") if isinstance(_inside(pod, "metadata"), dict) else ""
+        self.may_be_ours = self.component in COMPONENTS or (self.doubt is not None and not isinstance(labels, (dict, type(None))))
         self.name = _text(_inside(pod, "metadata", "name"))
         found = _inside(pod, "spec", "containers")
         self.containers = [container for container in found if isinstance(container, dict)] if isinstance(found, list) else []
@@ -157,7 +161,8 @@ def _environment(container):
 def read_static_pods(directory):
     """{component: StaticPod} for the control plane's own manifests in a directory; others there are not touched or returned.
 
-    A Pod is recognised by what kubeadm writes into it (the label `component`), not by the file's name.
+    A Pod is recognised by what kubeadm writes into it (the label `component`), not by the file's name.  Raises ValueError when one of them cannot be
+    read for certain, and when two files are manifests of the same component.
     """
     pods = {}
     for name in sorted(os.listdir(directory)):
@@ -167,6 +172,11 @@ def read_static_pods(directory):
             continue
         with open(path, encoding="utf-8", errors="replace") as stream:
             pod = StaticPod(path, stream.read())
+        if pod.doubt and pod.may_be_ours:
+            raise ValueError(
+                "%s has %s in line %d, so what kubelet reads there is not certain; write it as kubeadm does, one item to a line, without anchors and tags"
+                % (path, pod.doubt[1], pod.doubt[0])
+            )
         if pod.component in COMPONENTS:
             if pod.component in pods:
                 raise ValueError("%s and %s are both manifests of %s" % (pods[pod.component].path, path, pod.component))

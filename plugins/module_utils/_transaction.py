@@ -59,6 +59,10 @@ ORDER = [state for step in STEPS for state in step]
 RETIRE = [state for step in STEPS[1:3] + STEPS[5:] + (("rejoining", "rejoined"),) for state in step]
 # Nothing is to be undone or finished in these.
 ENDED = ("committed", "rejoined", "rolled-back", "pruned")
+# As long as nothing was stopped, nothing of the node is different.
+_UNTOUCHED = ("begun", "staging", "staged")
+# Seconds after which nobody is on the way to the next step: a controller takes it at once, and a step holds the lock.
+_ABANDONED_AFTER = 900
 # Nodes that serve the restored data go back first: one that is restored alone serves alone, beside whatever the others would serve.
 _RETIRED_LATER = 180
 
@@ -168,10 +172,10 @@ def held_static_pods(manifests_dir):
 
 
 def list_transactions(data_dir):
-    """[{id, path, kind, state, since, ended, finished, hosts, retired, about}], oldest first; ids start with the time, so they sort.
+    """[{id, path, kind, state, since, ended, finished, untouched, hosts, retired, about}], oldest first; ids start with the time, so they sort.
 
-    `hosts` and `retired` are who got the snapshot and who was stopped.  `about` is what the restore was begun with, for who is to finish it;
-    {} when it has ended.
+    `untouched` is one that was left before it stopped anything.  `hosts` and `retired` are who got the snapshot and who was stopped.  `about` is what
+    the restore was begun with, for who is to finish it; {} when it has ended.
     """
     base = transactions_directory(data_dir)
     found = []
@@ -193,6 +197,7 @@ def list_transactions(data_dir):
                     "since": since,
                     "ended": ended,
                     "finished": finished,
+                    "untouched": transaction.kind == "restore" and state in _UNTOUCHED and transaction.abandoned(),
                     "hosts": about.get("hosts", []),
                     "retired": about.get("retired", []),
                     "about": {} if ended else about,
@@ -235,6 +240,13 @@ class Transaction:
         with open(self.file("state"), encoding="utf-8") as stream:
             word, dummy, since = stream.read().strip().partition(" ")
         return word, since
+
+    def abandoned(self):
+        """Whether nobody takes a step now, and nobody has for a while."""
+        with contextlib.suppress(OSError), open(self.file("lock"), encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return time.time() - os.stat(self.file("state")).st_mtime > _ABANDONED_AFTER
+        return False
 
     def log(self):
         """Every state it went through with the time, as lines."""

@@ -111,7 +111,8 @@ restore:
     transactions:
       description: >-
         Restores that are known on this node, oldest first, each with V(id), V(path), V(state), V(since), V(ended), V(finished), whether it was
-        ever committed, and V(about), what an unfinished one was begun with.
+        ever committed, V(untouched), whether it was left before it stopped anything and nobody has taken it further for 15 minutes, and V(about), what
+        an unfinished one was begun with.
       type: list
       elements: dict
     unfinished:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import re
 import signal
 import subprocess
 
@@ -102,6 +103,20 @@ def test_nobody_guesses_while_the_restored_etcd_is_away(restore, member):
     member.start()
     member.ready()
     assert restore.ask("cp1", "--timer") == (0, "committed")
+
+
+def test_no_proxy_is_asked(restore, tmp_path, monkeypatch):
+    """etcdctl itself asks none for an address of loopback, so that its environment is looked at."""
+    tool = tmp_path / "etcdctl"
+    tool.write_text("#!/bin/sh\nenv >>%s\n" % (tmp_path / "environment"))
+    tool.chmod(0o755)
+    script = restore.root / "cp1" / "decide"
+    script.write_text(re.sub("TOOL=.*", "TOOL=%s" % tool, script.read_text()))
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://192.0.2.1:3128")
+    restore.ask("cp1", "vote")
+    said = (tmp_path / "environment").read_text()
+    assert "ETCDCTL_API=3\n" in said and "192.0.2.1" not in said
 
 
 def test_a_member_that_serves_other_data_has_gone_back(version, member, tmp_path):

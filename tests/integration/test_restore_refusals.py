@@ -220,6 +220,11 @@ case("waited-not-lost", WAITED, {"cp1": "nodes cp1 True, cp2 False."}, dict(BEFO
 case("waited-not-retired", WAITED, {"cp1": "nodes cp1 True, cp2 False."}, dict(BEFORE, etcd_restore_members=["cp1"]), cp1={}, cp2={})
 
 TAKEN_BACK = "Remember the node's control plane as it is now"
+UNFINISHED = ("Refuse while an earlier restore is unfinished",)
+BEGUN = {"id": "20261129T000000Z-0000", "state": "begun", "since": "", "kind": "restore", "untouched": False}
+SINCE = 'On unfinished-cp1 the restore 20261129T000000Z-0000 is unfinished: it is "begun" since its beginning (nothing of the cluster was touched).'
+case("unfinished", UNFINISHED, {"cp1": SINCE}, {"left": BEGUN})
+case("unfinished-untouched", UNFINISHED, {"cp1": None}, {"left": dict(BEGUN, untouched=True)})
 LEFT = "Say what is left of an earlier restore"
 case("left", (TAKEN_BACK, LEFT), {"cp1": "left 0."}, {"left": {"state": "committing"}})
 

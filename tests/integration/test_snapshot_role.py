@@ -61,7 +61,10 @@ def play(playbook, tmp_path, hosts, *arguments, cwd=harness.ROOT):
     """Run a playbook with connection local: (return code, output, {host: {changed, …}})."""
     common = {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": sys.executable}
     inventory = tmp_path / "inventory.json"
-    inventory.write_text(json.dumps({"control_plane": {"hosts": {name: dict(common, **own) for name, own in hosts.items()}}}))
+    # as inventories have it whose users are no root: it beats the keyword `become`, and is for the hosts, not for the controller
+    everywhere = {"ansible_become": True, "ansible_become_exe": "/bin/false"}
+    groups = {"all": {"vars": everywhere}, "control_plane": {"hosts": {name: dict(common, **own) for name, own in hosts.items()}}}
+    inventory.write_text(json.dumps(groups))
     command = [os.path.join(os.path.dirname(sys.executable), "ansible-playbook"), "-i", str(inventory), str(playbook)] + list(arguments)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "ETCD"))}
     environment.update(ANSIBLE_NOCOLOR="1", ANSIBLE_SHOW_CUSTOM_STATS="1", ANSIBLE_HOME=str(tmp_path / "ansible"))

@@ -62,3 +62,26 @@ def test_modules_that_take_the_connection_are_in_the_action_group():
 def test_the_readme_names_it(name):
     text = (ROOT / "README.md").read_text()
     assert "[%s]" % name in text or "`%s`" % name in text
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS)
+def test_every_play_is_linear(playbook):
+    """Whatever ANSIBLE_STRATEGY says: hosts wait for each other, and one reads what another has found."""
+    assert [play["strategy"] for play in load("playbooks/%s.yml" % playbook)] == ["ansible.builtin.linear"]
+
+
+def tasks_of(found):
+    """All tasks of a list, those in blocks included."""
+    for task in found or []:
+        yield task
+        for part in ("block", "rescue", "always"):
+            yield from tasks_of(task.get(part))
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("roles/*/*/*.yml")), ids=lambda path: "-".join(path.parts[-3:]))
+def test_nothing_on_the_controller_becomes_anybody(path):
+    """ansible_become in the inventory beats the keyword, and is for the hosts."""
+    content = load(path)
+    for task in tasks_of(content if isinstance(content, list) else []):
+        if task.get("delegate_to") == "localhost":
+            assert task["vars"]["ansible_become"] is False and "become" not in task, task["name"]

@@ -41,7 +41,7 @@ def test_a_drill_beside_the_live_etcd(cluster, cp1, core):
 def test_damage_is_found_and_said(cluster, cp1, core):
     more = {"core": core} if core else {}
     directory = "/var/backups/molecule-proof"
-    variables = ("-e", "etcd_snapshot_dir=" + directory, "-e", "etcd_drill_snapshot_dir=" + directory)
+    variables = ("-e", "etcd_snapshot_dir=" + directory)
     cp1.check_output("rm -rf %s", directory)
     cluster.playbook("snapshot.yml", *variables)
     cluster.playbook("verify.yml", *variables, **more)

@@ -169,7 +169,8 @@ def test_a_snapshot_that_is_not_there(refused):
 
 def test_an_empty_directory(cp1, refused):
     cp1.check_output("rm -rf %s && mkdir -m 700 %s" % (DIRECTORY, DIRECTORY))
-    text = refused("-e", "etcd_restore_snapshot_dir=" + DIRECTORY)
+    # where they are taken is where the newest is looked for
+    text = refused("-e", "etcd_snapshot_dir=" + DIRECTORY)
     assert "no verified snapshot in %s on cp1" % DIRECTORY in text
     assert "etcd_restore_snapshot=PATH" in text
 

@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import pathlib
+from random import Random
 
 import pytest
 import yaml
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._block_yaml import parse
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._block_yaml import doubt, parse
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,6 +45,8 @@ def test_there_is_something_to_read():
         "a:\nb: ''\nc: null\nd: ~\ne: true # not a word\nf: [\"x\", {\"y\": \"1\"}]\n",
         "- a\n- b: c\n- 'd'\n- |\n  e\n-\n- f\n",
         "just text\n",
+        '\n{"a": "b # c",\n "d": [1.50, true, null]}\n',
+        "# first\n\n--- # then\na: b\n---\nc: d\n",
         "a: b\n...\nc: d\n",
     ],
 )
@@ -96,3 +99,61 @@ def test_whatever_is_written_in_block_style(document, width, unicode, indent):
 def test_it_never_fails(anything, likely):
     parse(anything)
     parse(likely)
+
+
+# What YAML is made of, and what looks like it.
+FRAGMENTS = [
+    "a", "b", "-", "?", ":", ",", "[", "]", "{", "}", "#", "&", "*", "!", "|", ">", "%", "@", "'", '"', "\\", "~", ".", "---", "...", "<<", "null",
+    "true", "1", "0x1f", "1e3", "a:", "b:", "k:", "l:", "'c'", '"d"', "[]", "{}", "[a]", '["a"]', '{"a":1}', "&x", "*x", "!!str", "!t", "|-", ">-",
+    "|2", ">+", '"a\\tb"', '"\\q"', "--data-dir=/x", "http://x:1",
+    "- ", "- ", "- - ", "- a: ", "k: ", "l: ", ": ", " # c", " ", "  ", "\t", "\r", "\u2028", "\ufeff", "\x85", '{"a": 1.50}',
+]
+
+
+def likely(random):
+    """A few lines of them."""
+    indents = random.choices((0, 0, 0, 1, 2, 2, 4), k=random.randrange(8))
+    return "\n".join(" " * indent + "".join(random.choices(FRAGMENTS, k=random.randrange(5))) for indent in indents)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_whatever_pyyaml_reads_otherwise_is_in_doubt(seed):
+    random, certain = Random(seed), 0
+    for dummy in range(10000):
+        text = likely(random)
+        if doubt(text):
+            continue
+        try:
+            document = next(iter(yaml.load_all(text, Loader=yaml.BaseLoader)), "")
+        except yaml.YAMLError:
+            # tabs between what they cannot change: kubelet's library reads them, PyYAML does not
+            assert "\t" in text, text
+            continue
+        certain += 1
+        assert parse(text) == document, text
+    assert certain > 1000
+
+
+@pytest.mark.parametrize("path", RENDERED, ids=lambda path: path.name)
+def test_nothing_that_kubeadm_writes_is_in_doubt(path):
+    assert doubt(path.read_text()) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "what"),
+    [
+        ("a: b\nc: [d, e]\n", 2, "flow style that is not JSON"),
+        ("a: &x b\nc: *x\n", 1, "an anchor, an alias or a tag"),
+        ("a: b\na: c\n", 2, "the key a a second time"),
+        ("a:\n  <<: {}\n", 2, "a key of a kind that this collection does not read"),
+        ("a:\n- 'b'\n c\n", 3, "a line that does not belong to what stands above it"),
+        ("a:\n\t- b\n", 2, "a tab where YAML has blanks"),
+        ("a: 'b\n", 1, "a quoted value that does not end, or goes on behind its quotes"),
+        ("a: |\n   b\n  c\n", 1, "a block of text of a form that this collection does not read"),
+        ("a: b\u2028c: d\n", 1, "a character that is no text"),
+        ("--- a\n", 1, "a document that begins on the line of its mark"),
+        ("just text\n", 1, "neither a mapping nor a list"),
+    ],
+)
+def test_what_is_in_doubt(text, line, what):
+    assert doubt(text) == (line, what)

@@ -54,6 +54,14 @@ def test_something_that_is_no_address():
     assert not _etcd.listens("nonsense")
 
 
+def test_tools_get_neither_etcds_variables_nor_a_proxy(monkeypatch):
+    for name in ("ETCDCTL_ENDPOINTS", "ETCD_NAME", "HTTPS_PROXY", "https_proxy", "http_proxy", "ALL_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "http://192.0.2.1:3128")
+    said = _etcd.run_tool(["/usr/bin/env"], 10).stdout
+    assert "192.0.2.1" not in said
+    assert "ETCDCTL_API=3\n" in said
+
+
 def test_a_directory_is_looked_into_before_the_usual_places(monkeypatch, tmp_path):
     usual, own = tmp_path / "usual", tmp_path / "own"
     for directory in (usual, own):

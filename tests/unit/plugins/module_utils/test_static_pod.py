@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import pathlib
 import re
+from random import Random
 
 import pytest
 import yaml
@@ -474,3 +475,96 @@ def test_values_as_items_of_their_own():
     text = FULL.replace("    - --data-dir=/var/lib/etcd\n", "    - --data-dir\n    - /var/lib/etcd\n    - --client-cert-auth\n")
     flags = StaticPod("x", text).flags
     assert (flags["data-dir"], flags["client-cert-auth"]) == ("/var/lib/etcd", "true")
+
+
+class Styles(yaml.SafeDumper):
+    """Writes every scalar and every collection in a style of its own, with anchors for what is the same object."""
+
+    random = Random()
+
+    def represent_scalar(self, tag, value, style=None):
+        """In quotes, as a block or plain."""
+        style = self.random.choices((None, "'", '"', "|", ">"), (60, 10, 10, 1, 1))[0] if tag.endswith(":str") else style
+        return super().represent_scalar(tag, value, style)
+
+    def represent_sequence(self, tag, sequence, flow_style=None):
+        """In block style mostly."""
+        return super().represent_sequence(tag, sequence, self.random.random() < 0.005)
+
+    def represent_mapping(self, tag, mapping, flow_style=None):
+        """In block style mostly."""
+        return super().represent_mapping(tag, mapping, self.random.random() < 0.005)
+
+    def ignore_aliases(self, data):
+        """Anchors now and then."""
+        return super().ignore_aliases(data) or self.random.random() < 0.9
+
+
+def another(random):
+    """A manifest of kubeadm with what people do to it, in some form of YAML."""
+    pod = yaml.safe_load(rendered(random.choice(COMPONENTS)))
+    (container,) = pod["spec"]["containers"]
+    if random.random() < 0.5:
+        begin = random.randrange(1, len(container["command"]) + 1)
+        container["command"], container["args"] = container["command"][:begin], container["command"][begin:]
+    words = container.get("args") or container["command"]
+    if len(words) > 1 and random.random() < 0.5:
+        words[-1:] = words[-1].split("=", 1)
+    if random.random() < 0.5:
+        sidecar = {"name": "sidecar", "image": "sidecar:1", "command": ["sidecar", "--data-dir=/wrong", "--secure-port=1"]}
+        pod["spec"].setdefault(random.choice(("containers", "initContainers")), []).insert(0, sidecar)
+    if random.random() < 0.5:
+        container["env"] = [{"name": "ETCD_WAL_DIR", "value": random.choice(("/wal", "a: b", " # ", "yes", "'", "x" * 100, "--name=x"))}]
+    if random.random() < 0.3:
+        container["resources"] = container["startupProbe"] = container.get("startupProbe", {})
+    Styles.random = random
+    text = yaml.dump(pod, Dumper=Styles, width=random.choice((40, 80, 1000)), indent=random.choice((2, 4)), sort_keys=random.random() < 0.5)
+    lines = text.split("\n")
+    for dummy in range(random.randrange(3)):
+        number = random.randrange(len(lines))
+        lines[number] += random.choice(("  # why", "\n# why", "\n", " "))
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_manifest_is_read_as_it_is_or_refused(tmp_path, seed):
+    random, read = Random(seed), 0
+    for dummy in range(200):
+        text = another(random)
+        (tmp_path / "x.yaml").write_text(text)
+        try:
+            document = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 (it makes nothing but texts)
+            expected = StaticPod("", json.dumps(document))
+        except yaml.YAMLError:
+            expected = None
+        try:
+            (pod,) = read_static_pods(str(tmp_path)).values()
+        except ValueError as exc:
+            assert re.search("x.yaml has .* in line [0-9]+, so what kubelet reads there is not certain", str(exc))
+            continue
+        read += 1
+        assert expected, text
+        for name in ("component", "name", "image", "command", "flags", "containers", "owner"):
+            assert getattr(pod, name) == getattr(expected, name), text
+    assert read > 20
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "metadata: {labels: {component: etcd}}\n",
+        "metadata:\n  labels: &x\n    component: etcd\n",
+        "{metadata: {labels: {component: etcd}}}\n",
+        ETCD + "    command: [etcd]\n",
+    ],
+)
+def test_a_pod_that_may_be_the_control_planes_is_refused(tmp_path, text):
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"x.yaml has .* in line [0-9]+, so what kubelet reads there is not certain"):
+        read_static_pods(str(tmp_path))
+
+
+def test_another_pod_may_be_written_in_any_form(tmp_path):
+    (tmp_path / "x.yaml").write_text("metadata:\n  labels:\n    app: x\nspec: {containers: [&x {command: [etcd]}]}\n")
+    (tmp_path / "y.yaml").write_text("metadata:\n  name: y\nspec: {containers: [&x {command: [etcd]}]}\n")
+    assert (read_static_pods(str(tmp_path)), other_static_pods(str(tmp_path))) == ({}, ["x.yaml", "y"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import http.server
 import json
 import os
 import pathlib
@@ -346,6 +347,26 @@ def test_a_finished_restore_that_was_undone_is_known_as_such(node, monkeypatch):
     assert listed["finished"] and listed["ended"] and listed["state"] == "rolled-back"
 
 
+@pytest.mark.parametrize("point", POINTS)
+def test_one_that_was_left_before_it_stopped_anything(node, monkeypatch, point):
+    monkeypatch.setattr(_transaction, "transactions_directory", lambda data_dir: str(node.path.parent))
+    bring_to(node, point)
+
+    def untouched():
+        return _transaction.list_transactions(str(node.data_dir))[0]["untouched"]
+
+    # whoever began it may be on the way to its next step
+    assert not untouched()
+    os.utime(node.path / "state", times=(time.time() - 1000,) * 2)
+    assert untouched() == (point in ("begun", "staged"))
+    with open(node.path / "lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert not untouched()
+    node.rollback()
+    os.utime(node.path / "state", times=(time.time() - 1000,) * 2)
+    assert not untouched()
+
+
 @pytest.mark.parametrize("where", [".restore-", "manifests.restore-"])
 def test_manifests_that_are_kept_from_kubelet_are_still_known(node, monkeypatch, where):
     """An unfinished restore of a data directory that is not the usual one is found by what etcd's manifest says of it."""
@@ -603,6 +624,33 @@ def test_the_script_is_short_enough_to_read_at_night(node):
     assert len(lines) < 80
     assert lines[0] == "#!/bin/sh"
     assert "@" not in "".join(lines).replace("$@", "")
+
+
+def test_a_rollback_asks_etcd_and_no_proxy(node):
+    """curl would ask the proxy even for 127.0.0.1, and the API server would wait a minute for its answer."""
+    asked = []
+
+    class Etcd(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"health":"true"}')
+
+        def log_message(self, *args):
+            pass
+
+    bring_to(node, "stopped")
+    with http.server.HTTPServer(("127.0.0.1", 0), Etcd) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        script = node.path / "rollback"
+        script.write_text(script.read_text().replace("HEALTH=''", "HEALTH=http://127.0.0.1:%d/health" % server.server_port))
+        node.environment.update(dict.fromkeys(("http_proxy", "all_proxy"), "http://127.0.0.1:1"))
+        begun = time.monotonic()
+        assert node.rollback().returncode == 0
+        server.shutdown()
+    assert asked == ["/health"] and time.monotonic() - begun < 30
+    node.is_old()
 
 
 def test_every_state_has_a_doing_and_a_done():
