@@ -32,7 +32,7 @@ ON_KUBERNETES = {
     "drill": ("default", "test_2_snapshot_proof.py"),
     "restore": ("default", "test_3_restore.py"),
     "failed-restore": ("default", "test_5_failures.py"),
-    "undo": ("default", "test_6_oldest_core.py"),
+    "undo": ("faults", "test_oldest_core.py"),
     "who-asks": ("faults", "test_who_asks.py"),
     "rejoin": ("ha", "test_3_rejoin.py::test_a_wiped_host_comes_back_twice", "test_3_rejoin.py::test_a_restore_of_one_member_ends_with_three"),
 }

@@ -113,18 +113,28 @@ def test_a_snapshot_from_before_the_bindings_is_restored_and_validated(cluster, 
 
 
 def test_a_restore_that_fails_where_nobody_is_left_to_ask_goes_back_and_says_that_the_cluster_works(cluster, own_kubeconfig, bindings, without):
+    # well before, and in the snapshot it wants a second Pod, which finds no node
+    half = cluster.workload("half", cluster.namespace, "marker-half", replicas=2)
+    elsewhere = {"labelSelector": {"matchLabels": {"app": "half"}}, "topologyKey": "kubernetes.io/hostname"}
+    half["spec"]["template"]["spec"]["affinity"] = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [elsewhere]}}
+    cluster.apply(half)
+    cluster.wait_running("half", "marker-half")
     bindings.remove(ADMINS)
     cluster.snapshot()
     bindings.give_back()
+    cluster.kubectl("-n", cluster.namespace, "scale", "deployment/half", "--replicas=1")
+    wait_for(lambda: cluster.get("-n", cluster.namespace, "deployment/half")["status"].get("replicas") == 1, 60, "one Pod is enough")
     live = cluster.live()
     without(SUPER)
     without(ADMIN)
-    process = cluster.restore("-e", "etcd_restore_validate_timeout=1", check=False)
+    process = cluster.restore("-e", "etcd_restore_validate_timeout=10", check=False)
     assert process.returncode != 0
+    assert "deployment %s/half has 1 of 2 Pods ready" % cluster.namespace in " ".join(process.stdout.split())
     said = " ".join(process.stdout.split())
     assert "The restore was rolled back: cp1 has its old data" in said
     assert cluster.live() == live
     assert "may not administer" not in said.partition("The restore was rolled back")[2]
+    own_kubeconfig("-n", cluster.namespace, "delete", "deployment/half")
 
 
 def test_where_nobody_may_look_nothing_is_stopped_in_vain(cluster, bindings, without):
