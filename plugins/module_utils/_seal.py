@@ -31,12 +31,12 @@ import time
 
 COMPRESSIONS = ("none", "zstd")
 DIRECTORIES = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/opt/homebrew/bin")
-# X25519, which is what age-keygen makes; and of SSH keys what age takes.
-RECIPIENT = re.compile(r"^(age1[02-9ac-hj-np-z]{58}|ssh-ed25519 \S+( .*)?|ssh-rsa \S+( .*)?)$")
 # Of a bundle: what the snapshot is called in it, and what anything in it may be called.
 SNAPSHOT = "snapshot.db"
 NAME = re.compile(r"^(?!.*(^|/)\.\.?(/|$))[^/\0][^\0]*[^/\0]$")
 _CHUNK = 1024 * 1024
+# A plugin may wait for a person, and nobody is there.
+_AGE_SECONDS = 30
 _PR_SET_PDEATHSIG = 1
 # fcntl has it from Python 3.10 on
 _F_SETPIPE_SZ = 1031
@@ -67,12 +67,29 @@ def check(compression, recipients):
     for recipient in recipients:
         if "SECRET" in str(recipient) or "PRIVATE" in str(recipient):
             raise SealError("a private key was given as a recipient; give the public one, and take the private one out of the inventory at once")
-        if not isinstance(recipient, str) or not RECIPIENT.match(recipient):
+        if not isinstance(recipient, str) or not recipient.startswith(("age1", "ssh-")):
             raise SealError(
                 "%s is no public key: those of age begin with age1, those of SSH with ssh-ed25519 or ssh-rsa" % repr(str(recipient)[:70]), "identity"
             )
-    for name in ["zstd"] * (compression == "zstd") + ["age"] * bool(recipients):
-        find_program(name)
+    if compression == "zstd":
+        find_program("zstd")
+    if recipients:
+        _ask_age(recipients)
+
+
+def _age(recipients):
+    return [find_program("age"), "--encrypt"] + [word for recipient in recipients for word in ("--recipient", recipient)]
+
+
+def _ask_age(recipients):
+    """Encrypt nothing: which keys it takes, and which of them together, is known to this age and its plugins alone."""
+    with open(os.devnull, "rb") as nothing, tempfile.TemporaryFile() as out, _Program(_age(recipients), nothing, out) as age:
+        for dummy in _follow(age, out.fileno(), time.monotonic() + _AGE_SECONDS):
+            pass
+        code, words = age.end()
+    if code:
+        words = words or "it ended with code %d" % code
+        raise SealError("age on this host does not encrypt to the recipients %s: %s" % (_names(recipients), words), "identity")
 
 
 def description(compression, recipients):
@@ -127,10 +144,7 @@ def seal(source, target, compression, recipients, timeout=None):
     if compression == "zstd":
         commands.append([find_program("zstd"), "-T0", "-q", "-c"])
     if recipients:
-        command = [find_program("age"), "--encrypt"]
-        for recipient in recipients:
-            command += ["--recipient", recipient]
-        commands.append(command)
+        commands.append(_age(recipients))
     return _pipe(commands, source, target, timeout)
 
 

@@ -60,7 +60,9 @@ options:
   recipients:
     description:
       - Public keys to encrypt the snapshot to with C(age), which then has to be on this host. Whoever has the private key of one of them can open it.
-      - Keys of age itself (C(age1...)) or of SSH (C(ssh-ed25519 ...), C(ssh-rsa ...)). None means that it is not encrypted.
+      - >-
+        Keys of age itself (C(age1...)) or of SSH (C(ssh-ed25519 ...), C(ssh-rsa ...)), whatever the C(age) on this host takes, with its plugins: it is asked
+        before a snapshot is taken. None means that it is not encrypted.
       - The names of objects are then left out of the manifest, which is never encrypted.
     type: list
     elements: str
