@@ -74,7 +74,9 @@ _HANDOVER = 2.0
 # A kubelet that was started while no API server answered, as after a power failure without a quorum, starts static Pods but never stops one: it
 # skips deletions until it has heard of all its Pods. From here on it is done for it, as it would: first asked, 10 s later killed.
 _END_AFTER = 15.0
-# A kubelet that has backed off (10 s to 5 min) forgets it when it is restarted.
+# A kubelet that has backed off (10 s to 5 min) forgets it when it is restarted. So does one that waits to be rid of the mirror Pod of the etcd before
+# (1.37.2: kubelet_pods.go, HandlePodCleanups, in its main loop; kubelet.go, SyncPod): an API server that is alive while etcd is not answers it only after
+# 34 s, each time (apiserver 0.37.2: pkg/endpoints/handlers/rest.go, requestTimeoutUpperBound). Ours are ended before; a load balancer may know others.
 _RESTART_KUBELET_AFTER = 8.0
 # Another annotation makes another Pod, since kubelet derives a static Pod's uid from its manifest: of the one that was stopped a moment ago it still has
 # sandboxes, a status, and a back-off that counts each end as a crash (10, 20, 40 s).
