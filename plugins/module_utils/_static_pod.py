@@ -28,8 +28,9 @@ class StaticPod:
         self.component = _text(_inside(pod, "metadata", "labels", "component"))
         # where kubelet might read something else: (number of the line, what is there)
         self.doubt = _block_yaml.doubt(text)
-        labels = _inside(pod, "metadata", "labels") if isinstance(_inside(pod, "metadata"), dict) else ""
-        self.may_be_ours = self.component in COMPONENTS or (self.doubt is not None and not isinstance(labels, (dict, type(None))))
+        # a text that no mapping was read of; any other file, as a certificate, is no Pod
+        unread = [each for each in (pod, _inside(pod, "metadata"), _inside(pod, "metadata", "labels")) if isinstance(each, str) and each[:1] in tuple("{&*!")]
+        self.may_be_ours = self.component in COMPONENTS or bool(unread)
         self.name = _text(_inside(pod, "metadata", "name"))
         found = _inside(pod, "spec", "containers")
         self.containers = [container for container in found if isinstance(container, dict)] if isinstance(found, list) else []

@@ -567,4 +567,5 @@ def test_a_pod_that_may_be_the_control_planes_is_refused(tmp_path, text):
 def test_another_pod_may_be_written_in_any_form(tmp_path):
     (tmp_path / "x.yaml").write_text("metadata:\n  labels:\n    app: x\nspec: {containers: [&x {command: [etcd]}]}\n")
     (tmp_path / "y.yaml").write_text("metadata:\n  name: y\nspec: {containers: [&x {command: [etcd]}]}\n")
-    assert (read_static_pods(str(tmp_path)), other_static_pods(str(tmp_path))) == ({}, ["x.yaml", "y"])
+    (tmp_path / "ca.crt").write_text("neither YAML nor a Pod\n")
+    assert (read_static_pods(str(tmp_path)), other_static_pods(str(tmp_path))) == ({}, ["ca.crt", "x.yaml", "y"])
