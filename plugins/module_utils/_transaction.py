@@ -245,9 +245,12 @@ class Transaction:
 
     def abandoned(self):
         """Whether nobody takes a step now, and nobody has for a while."""
+        # the lock last: whoever is on the way to the next step must not find it taken
+        if time.time() - os.stat(self.file("state")).st_mtime <= _ABANDONED_AFTER:
+            return False
         with contextlib.suppress(OSError), open(self.file("lock"), encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return time.time() - os.stat(self.file("state")).st_mtime > _ABANDONED_AFTER
+            return True
         return False
 
     def log(self):
