@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
+import re
 import time
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._identity import KUBERNETES_DIR, identities
@@ -155,15 +157,43 @@ class KubeApi:
             return False
 
 
-def release_leaders(api, names, revision):
-    """Delete the leases of these leaders of kube-system that nobody has renewed since the snapshot; which these were.
+def leader_lease(pod):
+    """"namespace/name" of the lease by which this controller elects its leader; "" where it elects none.
+
+    A flag says so, else its configuration file, else it is named after the program (kube-scheduler's options.go, ApplyLeaderElectionTo, of 1.34.4 and
+    1.37.2; kube-controller-manager has flags alone).
+    """
+    text = ""
+    with contextlib.suppress(OSError), open(pod.file("config"), encoding="utf-8", errors="replace") as stream:
+        text = stream.read()
+
+    def setting(flag, field, default):
+        found = re.search(r"^\s+[\"']?%s[\"']?:\s*[\"']?([^\s\"',#]+)" % field, text, re.MULTILINE)
+        return pod.flags.get(flag) or (found.group(1) if found else default)
+
+    # as Go reads a bool
+    if setting("leader-elect", "leaderElect", "true").lower() in ("false", "f", "0"):
+        return ""
+    return "%s/%s" % (
+        setting("leader-elect-resource-namespace", "resourceNamespace", "kube-system"),
+        setting("leader-elect-resource-name", "resourceName", pod.component),
+    )
+
+
+def lease_path(lease):
+    """Where the API server has the lease "namespace/name"."""
+    return "/apis/coordination.k8s.io/v1/namespaces/%s/leases/%s" % tuple(lease.split("/"))
+
+
+def release_leaders(api, leases, revision):
+    """Delete those of these leases ("namespace/name") that nobody has renewed since the snapshot; which these were.
 
     Whoever they name was stopped with the old data, and who is to follow would wait until they expire: 15 s from when it first sees them (client-go,
     tools/leaderelection/leaderelection.go, of 1.34.4 and 1.37.2).  revision: that of the snapshot.  Nothing depends on it, so a refusal is no error.
     """
     released = []
-    for name in names:
-        path = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/" + name
+    for name in leases:
+        path = lease_path(name)
         try:
             lease = api.get(path)["metadata"]
             if int(lease["resourceVersion"]) > revision:

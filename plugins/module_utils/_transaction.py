@@ -32,7 +32,7 @@ from urllib.parse import urlsplit
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._decision import decide_script
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import EtcdError, run_tool
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeApi, release_leaders
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeApi, leader_lease, release_leaders
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kubelet import Kubelet
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import database_is_locked, mount_of, remaining, static_pods_begun
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._rollback import rollback_script, timer_units
@@ -492,15 +492,20 @@ class Transaction:
 
     def _start_others(self, timeout, snapshot_revision=0):
         apiserver = self.plan["files"][1]
-        held, given = (os.path.join(self.plan[where], apiserver) for where in ("held", "manifests_dir"))
-        with open(held if os.path.exists(held) else given, encoding="utf-8") as stream:
-            api = KubeApi(StaticPod("", stream.read()), timeout=2)
+        api = KubeApi(self._pod(apiserver), timeout=2)
         self._start(apiserver, "kube-apiserver", api.ready, timeout, "the API server at %s was not ready" % api.url)
         if snapshot_revision:
-            release_leaders(api, COMPONENTS[2:], snapshot_revision)
+            leases = [leader_lease(self._pod(name)) for name in self.plan["files"][2:]]
+            release_leaders(api, [lease for lease in leases if lease], snapshot_revision)
         # They can do nothing without an API server, and would take the processor from it.
         for name in self.plan["files"][2:]:
             self._give_back(name)
+
+    def _pod(self, name):
+        """The StaticPod of one of the plan's files, which kubelet has or not."""
+        held, given = (os.path.join(self.plan[where], name) for where in ("held", "manifests_dir"))
+        with open(held if os.path.exists(held) else given, encoding="utf-8") as stream:
+            return StaticPod("", stream.read())
 
     def _give_back(self, name, again=0):
         """Have kubelet start this manifest; `again` makes it another Pod than the one it was given before."""

@@ -13,9 +13,13 @@ from __future__ import annotations
 import calendar
 import time
 
-LAYERS = ("nodes", "system", "workloads")
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeError, lease_path
 
-# resource: path, fields of (wanted, ready)
+LAYERS = ("nodes", "system", "workloads")
+# what fails: the control plane alone; also what an earlier look showed to be well; everything
+SCOPES = ("control_plane", "known", "all")
+
+# resource: path, function of an object that gives (wanted Pods, ready Pods)
 _WORKLOADS = {
     "deployments": ("/apis/apps/v1/deployments", lambda o: (o["spec"].get("replicas", 1), o.get("status", {}).get("readyReplicas", 0))),
     "daemonsets": (
@@ -37,8 +41,11 @@ def seconds(timestamp):
     return calendar.timegm(time.strptime(timestamp[:19], "%Y-%m-%dT%H:%M:%S"))
 
 
-def observe(api):
-    """What the API server says now, small enough to keep: {nodes: {name: {ready, renewed}}, leases: {...}, workloads: {...}, secret}."""
+def observe(api, leases):
+    """What the API server says now, small enough to keep: {nodes, leases, workloads, secret_read}; `mark_alive` adds who is alive.
+
+    leases: {controller: "namespace/name" of the lease that it renews}, as `_kube.leader_lease` has it.
+    """
     node_leases = {
         item["metadata"]["name"]: seconds(item["spec"].get("renewTime"))
         for item in api.items("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases")
@@ -49,84 +56,140 @@ def observe(api):
         ready = any(c["type"] == "Ready" and c["status"] == "True" for c in node.get("status", {}).get("conditions", []))
         control_plane = any(label in node["metadata"].get("labels", {}) for label in _CONTROL_PLANE)
         nodes[name] = {"ready": ready, "renewed": node_leases.get(name, 0), "control_plane": control_plane}
-    leases = {}
-    for item in api.items("/apis/coordination.k8s.io/v1/namespaces/%s/leases" % _SYSTEM):
-        if item["metadata"]["name"] in CONTROLLERS:
-            leases[item["metadata"]["name"]] = seconds(item["spec"].get("renewTime"))
     workloads = {}
     for resource, (path, counts) in sorted(_WORKLOADS.items()):
         for item in api.items(path):
-            wanted, ready = counts(item)
-            workloads["%s %s/%s" % (resource, item["metadata"]["namespace"], item["metadata"]["name"])] = {"wanted": wanted, "ready": ready}
+            metadata, (wanted, ready) = item["metadata"], counts(item)
+            generation = metadata.get("generation", 0)
+            workloads["%s %s/%s" % (resource, metadata["namespace"], metadata["name"])] = {
+                "wanted": wanted,
+                "ready": ready,
+                # another object, or another specification, is not what was seen before
+                "version": "%s.%s" % (metadata.get("uid", ""), generation),
+                "counted": item.get("status", {}).get("observedGeneration", generation) >= generation,
+            }
     # Decrypting one is the point; what it says is dropped here.
     secrets = api.get("/api/v1/secrets?limit=1").get("items") or []
-    return {"nodes": nodes, "leases": leases, "workloads": workloads, "secret_read": bool(secrets)}
+    return {
+        "nodes": nodes,
+        "leases": {name: {"renewed": _renewed(api, lease)} for name, lease in sorted(leases.items())},
+        "workloads": workloads,
+        "secret_read": bool(secrets),
+    }
 
 
-def judge(observed, since, names=None, baseline=None, strict=True, first=None, silent=()):
-    """{layer: {"problems": [...], "warnings": [...]}} for an observation.
+def _renewed(api, lease):
+    """When a lease was renewed last; 0 for one that is not there."""
+    try:
+        return seconds(api.get(lease_path(lease))["spec"].get("renewTime"))
+    except KubeError as exc:
+        if exc.status != 404:
+            raise
+        return 0
 
-    since: Unix time (of the node's clock) after which a lease must have been renewed to count as alive.
-    names: `census.names` of a snapshot's manifest: what must exist.
-    baseline: an earlier observation: what was not well then is only warned about now.
-    strict: whether what no baseline shows to have been well is held against the cluster.  Its control plane always is, as far as the baseline has it.
+
+def mark_alive(observed, since, first=None):
+    """Add to each node and lease whether it is `alive`: whether its lease was renewed after `since` (Unix time of this node's clock).
+
     first: an observation of a moment ago.  A lease that has changed since was renewed, whatever the clock of who renewed it says.
+    """
+    for kind in ("nodes", "leases"):
+        for name, state in observed[kind].items():
+            then = (first or {}).get(kind, {}).get(name)
+            state["alive"] = state["renewed"] >= since or (then is not None and then["renewed"] != state["renewed"])
+    return observed
+
+
+def judge(observed, names=None, baseline=None, scope="all", silent=()):
+    """{layer: {"problems": [...], "pending": [...], "warnings": [...]}} for an observation that `mark_alive` went over.
+
+    Problems fail a validation, pending is worth waiting for but fails nothing, and warnings will not go away.
+
+    names: `census.names` of a snapshot's manifest: what must exist.
+    baseline: an earlier observation.  What was not well then is only warned about now.
+    scope: one of SCOPES.  "control_plane": kubelets of control plane nodes and the controllers, as far as `baseline` has them well.
+        "known": also what `baseline` shows to have been well, unless it is another object now.  "all": whatever is not well.
     silent: controllers that have no lease to renew, since they elect no leader.
     """
-    found = {layer: {"problems": [], "warnings": []} for layer in LAYERS}
-    names = names or {}
-
-    def say(layer, sentence, harmless):
-        found[layer]["warnings" if harmless else "problems"].append(sentence)
-
-    def renewed(now, then):
-        return now >= since or (then is not None and now != then)
-
-    known = (baseline or {}).get("nodes", {})
-    # Nodes that nobody expects to work, as one that was down before, or was replaced since and only the snapshot has: their Pods are not ready either.
-    away = []
-    for name in names.get("nodes", []):
-        if name not in observed["nodes"]:
-            say("nodes", "node %s is in the snapshot but not in the cluster" % name, False)
-    for name, node in sorted(observed["nodes"].items()):
-        was = known.get(name)
-        then = (first or {}).get("nodes", {}).get(name, {}).get("renewed")
-        if node["ready"] and renewed(node["renewed"], then):
-            continue
-        stranger = bool(known) and was is None
-        if stranger or (was and not was["ready"]):
-            away.append(name)
-        harmless = not was["ready"] if was else not strict and (stranger or not node["control_plane"])
-        before = "" if not harmless else ", as before" if was else ", and was not seen in the cluster before" if stranger else ""
-        say("nodes", "%s%s" % ("the kubelet of node %s does not renew its lease" % name if node["ready"] else "node %s is not Ready" % name, before), harmless)
-    if not observed["nodes"]:
-        say("nodes", "the cluster has no nodes: it is empty", False)
-
+    found = {layer: {"problems": [], "pending": [], "warnings": []} for layer in LAYERS}
+    names, baseline = names or {}, baseline or {}
+    _judge_nodes(observed, names, baseline, scope, found["nodes"])
     for name in CONTROLLERS:
         if name in silent:
-            say("system", "%s elects no leader, so no lease tells whether it works" % name, True)
-        elif not renewed(observed["leases"].get(name, 0), (first or {}).get("leases", {}).get(name)):
-            say("system", "%s does not renew its lease: it does not work" % name, False)
+            found["system"]["warnings"].append("%s elects no leader, so no lease tells whether it works" % name)
+        elif not observed["leases"].get(name, {}).get("alive"):
+            before = baseline.get("leases", {}).get(name)
+            known_dead = bool(before) and not before["alive"]
+            found["system"]["warnings" if known_dead else "problems"].append(
+                "%s does not renew its lease%s" % (name, ", as before" if known_dead else ": it does not work")
+            )
     if not observed["secret_read"]:
-        say("system", "no Secret could be read", True)
+        found["system"]["warnings"].append("no Secret could be read")
+    _judge_workloads(observed, names, baseline, scope, found)
+    return found
 
+
+def _judge_nodes(observed, names, baseline, scope, found):
+    known = baseline.get("nodes", {})
+    for name in names.get("nodes", []):
+        if name not in observed["nodes"]:
+            fatal = scope == "all" or (_was_well(known.get(name)) and (scope == "known" or known[name].get("control_plane")))
+            found["problems" if fatal else "warnings"].append("node %s is in the snapshot but not in the cluster" % name)
+    for name, node in sorted(observed["nodes"].items()):
+        if node["ready"] and node["alive"]:
+            continue
+        was = known.get(name)
+        sentence = "the kubelet of node %s does not renew its lease" % name if node["ready"] else "node %s is not Ready" % name
+        if was and not _was_well(was):
+            found["warnings"].append(sentence + ", as before")
+        elif scope == "all":
+            found["problems"].append(sentence)
+        elif known and not was:
+            found["warnings"].append(sentence + ", and was not seen in the cluster before")
+        elif node["control_plane"] or (was and (scope == "known" or was.get("control_plane"))):
+            found["problems"].append(sentence)
+        else:
+            found["pending"].append(sentence)
+    if not observed["nodes"]:
+        found["problems"].append("the cluster has no nodes: it is empty")
+
+
+def _was_well(node):
+    """Whether a node was Ready and renewed its lease: a virtual node may never do the latter."""
+    return bool(node) and node["ready"] and node.get("alive", True)
+
+
+def _judge_workloads(observed, names, baseline, scope, found):
+    before = baseline.get("workloads", {})
     for resource in _WORKLOADS:
         for name in names.get(resource, []):
-            if "%s %s" % (resource, name) not in observed["workloads"]:
-                say(_layer(name), "%s %s is in the snapshot but not in the cluster" % (resource[:-1], name), False)
+            key = "%s %s" % (resource, name)
+            if key not in observed["workloads"]:
+                fatal = scope == "all" or (scope == "known" and key in before)
+                found[_layer(name)]["problems" if fatal else "warnings"].append("%s %s is in the snapshot but not in the cluster" % (resource[:-1], name))
+    # Nodes that are not expected to work, as one that was down before, or was replaced since and only the snapshot has: their Pods are not ready either.
+    known = baseline.get("nodes", {})
+    away = [name for name, node in sorted(observed["nodes"].items()) if not (node["ready"] and node["alive"]) and known and not _was_well(known.get(name))]
     for key, state in sorted(observed["workloads"].items()):
-        if state["ready"] >= state["wanted"]:
+        counted = state.get("counted", True)
+        if counted and state["ready"] >= state["wanted"]:
             continue
-        was = (baseline or {}).get("workloads", {}).get(key)
+        was = before.get(key)
         resource, name = key.split(" ")
         sentence = "%s %s has %d of %d Pods ready" % (resource[:-1], name, state["ready"], state["wanted"])
+        if not counted:
+            sentence = "the status of %s %s is older than its specification" % (resource[:-1], name)
+        layer = found[_layer(name)]
         if was and was["ready"] < was["wanted"]:
-            say(_layer(name), sentence + ", and was not well before", True)
-        elif away and not strict:
-            say(_layer(name), "%s; it may have had some on %s" % (sentence, ", ".join(away)), True)
+            layer["warnings"].append(sentence + ", and was not well before")
+        elif scope == "all":
+            layer["problems"].append(sentence)
+        elif away:
+            layer["warnings"].append("%s; it may have had some on %s" % (sentence, ", ".join(away)))
+        elif scope == "known" and was and was.get("version") == state.get("version"):
+            layer["problems"].append(sentence)
         else:
-            say(_layer(name), sentence, was is None and not strict)
-    return found
+            layer["pending"].append(sentence)
 
 
 def missing_roles(api):

@@ -17,10 +17,10 @@ description:
     a restore everything reads as it was when the snapshot was taken.
   - >-
     A lease that changes meanwhile is renewed, whatever the clock of its node says. Of a controller that elects no leader (C(--leader-elect=false)) none
-    tells, which is a warning.
+    tells, which is a warning. Leases that have another name (C(--leader-elect-resource-name)) are read by that name.
   - With O(names) every node, Deployment, DaemonSet and StatefulSet of a snapshot must exist.
-  - What was not well in O(baseline) already is a warning and not a failure. So is, unless O(strict), a node that O(baseline) does not have among its
-    nodes, since it is gone; and a workload that may have had Pods there, or on a node that was not well.
+  - What was not well in O(baseline) already is a warning and not a failure. O(scope) says what else is.
+  - What O(scope) does not hold against the cluster is waited for nevertheless, for up to 60 s after all else is well, and is a warning then.
   - Reads one Secret to prove that it can be decrypted. It is not returned.
 extends_documentation_fragment:
   - k8s_dr.etcd.attributes
@@ -39,14 +39,27 @@ options:
   baseline:
     description: RV(validation.observed) of an earlier look at the same cluster.
     type: dict
-  strict:
+  scope:
     description:
-      - Whether a worker node or a workload that is not well, and that no O(baseline) shows to have been well, is a failure.
-      - V(false) suits a cluster whose API was down before, so that nobody knows. Its control plane must be well in any case.
-    type: bool
-    default: true
+      - What must be well. The API server must answer and let a Secret be read in any case, and the cluster must have nodes.
+      - V(control_plane) demands that controller-manager, scheduler and the kubelets of control plane nodes work, as far as O(baseline) does not show that
+        they did not. Worker nodes and workloads that are not well are warnings, because autoscalers, cloud controllers and GitOps change them meanwhile.
+      - V(known) demands worker nodes and workloads as well that O(baseline) shows to have been well, unless a workload is another object or has another
+        specification now, or may have had Pods on a node that O(baseline) does not show to have been well.
+      - V(all) demands everything, except what O(baseline) shows not to have been well.
+    type: str
+    choices: [control_plane, known, all]
+    default: all
+  settle_time:
+    description:
+      - Seconds from the beginning for which what the API server says of workloads is not believed.
+      - After a restore it says what etcd held when the snapshot was taken, until kubelets and controllers have corrected it.
+    type: int
+    default: 0
   wait_timeout:
-    description: Seconds to wait until all is well. V(0) looks once and takes a lease that is less than a minute old for alive.
+    description: >-
+      Seconds to wait until all is well. V(0) looks once and takes a lease that is less than a minute old for alive; where a controller's lease is older,
+      it looks again after 4 s, since the clock of another node may be behind.
     type: int
     default: 120
   required:
@@ -117,25 +130,25 @@ validation:
 """
 
 import contextlib
-import re
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import REFUSAL_IS_FINAL, KubeApi, KubeError, Refused
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import REFUSAL_IS_FINAL, KubeApi, KubeError, Refused, leader_lease
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import read_static_pods
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._validation import CONTROLLERS, LAYERS, judge, missing_roles, observe
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._validation import (
+    CONTROLLERS,
+    LAYERS,
+    SCOPES,
+    judge,
+    mark_alive,
+    missing_roles,
+    observe,
+)
 
 _FRESH = 60
-
-
-def elects(pod):
-    """Whether this controller elects a leader, and so has a lease that it renews: a flag, or its configuration file, can turn that off."""
-    # as Go reads it
-    if pod.flags.get("leader-elect", "true").lower() in ("false", "f", "0"):
-        return False
-    with contextlib.suppress(OSError), open(pod.file("config"), encoding="utf-8", errors="replace") as stream:
-        return not re.search(r"^\s+leaderElect:\s*false\b", stream.read(), re.MULTILINE)
-    return True
+# a leader renews its lease every 2 s (component-base's config/v1alpha1/defaults.go, RetryPeriod, of 1.34.4 and 1.37.2)
+_TWO_RENEWALS = 4
+_PATIENCE_WITH_OTHERS = 60
 
 
 def unseen(problem="", **what):
@@ -146,30 +159,39 @@ def unseen(problem="", **what):
     return dict(seen, **what)
 
 
-def look(api, since, params, first, silent):
-    """One look: the validation as returned."""
+def look(api, leases, since, params, first):
+    """One look: the validation as returned, but that its layers still tell what is `pending`."""
     try:
-        observed = observe(api)
+        observed = observe(api, leases)
     except KubeError as exc:
         return unseen(str(exc), reachable=bool(exc.status), permitted=bool(exc.status) and not isinstance(exc, Refused))
-    layers = judge(observed, since, params["names"], params["baseline"], params["strict"], first, silent)
+    layers = judge(mark_alive(observed, since, first), params["names"], params["baseline"], params["scope"], set(CONTROLLERS) - set(leases))
     ok = not any(layers[layer]["problems"] for layer in LAYERS)
     return unseen(ok=ok, reachable=True, permitted=True, identity=api.identity.name, layers=layers, observed=observed)
 
 
-def wait(api, params, silent):
+def wait(api, params, leases):
     """Look until all is well, the time is over, or it is certain that nobody here may look."""
-    start, began = time.monotonic(), int(time.time())
-    since = began - _FRESH if params["wait_timeout"] == 0 else began
-    first = None
+    start, began, timeout = time.monotonic(), int(time.time()), params["wait_timeout"]
+    first = well_since = None
     while True:
-        validation = look(api, since, params, first, silent)
-        first = first or validation["observed"]
-        refused = validation["reachable"] and not validation["permitted"]
-        patience = REFUSAL_IS_FINAL if refused else params["wait_timeout"]
-        if validation["ok"] or (time.monotonic() - start if not refused else api.refused_for()) >= patience:
+        validation = look(api, leases, began if timeout else began - _FRESH, params, first)
+        elapsed = time.monotonic() - start
+        if validation["reachable"] and not validation["permitted"]:
+            pause, over = 1, api.refused_for() >= REFUSAL_IS_FINAL
+        elif not timeout:
+            pause, over = _TWO_RENEWALS, first or all(lease["alive"] for lease in (validation["observed"] or {"leases": {}})["leases"].values())
+        else:
+            well_since = (well_since or elapsed) if validation["ok"] else None
+            pending = any(layer.get("pending") for layer in validation["layers"].values())
+            waits = elapsed < params["settle_time"] or (pending and elapsed - (well_since or 0) < _PATIENCE_WITH_OTHERS)
+            pause, over = 1, elapsed >= timeout or (validation["ok"] and not waits)
+        if over:
             break
-        time.sleep(1)
+        first = first or validation["observed"]
+        time.sleep(pause)
+    for layer in validation["layers"].values():
+        layer["warnings"] += layer.pop("pending", [])
     if validation["permitted"]:
         # neither is a reason to call a cluster bad that works
         with contextlib.suppress(KubeError, ValueError):
@@ -185,7 +207,8 @@ def main():
             "manifests_dir": {"type": "path", "default": "/etc/kubernetes/manifests"},
             "names": {"type": "dict"},
             "baseline": {"type": "dict"},
-            "strict": {"type": "bool", "default": True},
+            "scope": {"type": "str", "choices": list(SCOPES), "default": "all"},
+            "settle_time": {"type": "int", "default": 0},
             "wait_timeout": {"type": "int", "default": 120},
             "required": {"type": "bool", "default": True},
             "access_required": {"type": "bool", "default": True},
@@ -203,9 +226,10 @@ def main():
             module.fail_json(msg="There is no manifest of kube-apiserver in %s" % params["manifests_dir"], validation=validation)
         module.exit_json(changed=False, validation=validation)
 
-    silent = [name for name, pod in pods.items() if name in CONTROLLERS and not elects(pod)]
+    leases = {name: leader_lease(pod) for name, pod in pods.items() if name in CONTROLLERS}
+    leases.update({name: "kube-system/" + name for name in CONTROLLERS if name not in pods})
     try:
-        validation = wait(KubeApi(pods["kube-apiserver"]), params, silent)
+        validation = wait(KubeApi(pods["kube-apiserver"]), params, {name: lease for name, lease in leases.items() if lease})
     except KubeError as exc:
         module.fail_json(msg=str(exc))
     problems = [sentence for layer in LAYERS for sentence in validation["layers"][layer]["problems"]]

@@ -127,7 +127,7 @@ def test_a_restore_that_fails_where_nobody_is_left_to_ask_goes_back_and_says_tha
     live = cluster.live()
     without(SUPER)
     without(ADMIN)
-    process = cluster.restore("-e", "etcd_restore_validate_timeout=10", check=False)
+    process = cluster.restore("-e", "etcd_restore_validate_scope=all", "-e", "etcd_restore_validate_timeout=10", check=False)
     assert process.returncode != 0
     assert "deployment %s/half has 1 of 2 Pods ready" % cluster.namespace in " ".join(process.stdout.split())
     said = " ".join(process.stdout.split())

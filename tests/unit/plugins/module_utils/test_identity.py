@@ -320,8 +320,8 @@ def validate(monkeypatch, refusals, **params):
     monkeypatch.setattr(kube_validation.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(kube_validation, "missing_roles", lambda api: [])
     asked = Asked(refusals)
-    params = {"names": None, "baseline": None, "strict": True, "wait_timeout": 0, **params}
-    return kube_validation.wait(asked, params, []), asked
+    params = {"names": None, "baseline": None, "scope": "all", "settle_time": 0, "wait_timeout": 0, **params}
+    return kube_validation.wait(asked, params, {}), asked
 
 
 def test_validation_is_not_well_and_not_refused_for_a_refusal_that_passes(monkeypatch):

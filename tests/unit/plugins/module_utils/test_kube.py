@@ -110,8 +110,8 @@ class Leases:
 
 def test_leaders_from_before_the_snapshot_are_released_and_no_others():
     """With several nodes the controllers of another one may lead already."""
-    api = Leases(kube_controller_manager=582, kube_scheduler=1000000583)
-    assert release_leaders(api, ["kube-controller-manager", "kube-scheduler", "nobody"], 582) == ["kube-controller-manager"]
+    api, at = Leases(kube_controller_manager=582, kube_scheduler=1000000583), "kube-system/"
+    assert release_leaders(api, [at + "kube-controller-manager", at + "kube-scheduler", at + "nobody"], 582) == [at + "kube-controller-manager"]
     # by whoever renews it meanwhile it is kept
     assert api.asked == [("DELETE", "kube-controller-manager", {"uid": "uid-of-kube-controller-manager", "resourceVersion": "582"})]
 
@@ -119,10 +119,10 @@ def test_leaders_from_before_the_snapshot_are_released_and_no_others():
 def test_leaders_that_nobody_may_release_expire():
     api = Leases(kube_scheduler=5)
     api.request = lambda *args: (409, "it was renewed")
-    assert release_leaders(api, ["kube-scheduler"], 582) == []
+    assert release_leaders(api, ["kube-system/kube-scheduler"], 582) == []
 
     def refuse(path):
         raise KubeError("403", 403)
 
     api.get = refuse
-    assert release_leaders(api, ["kube-scheduler"], 582) == []
+    assert release_leaders(api, ["kube-system/kube-scheduler"], 582) == []

@@ -2,33 +2,116 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which controllers have a lease that tells whether they work."""
+"""How long a validation waits, and for what."""
 
 from __future__ import annotations
 
+import types
+
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import StaticPod
-from ansible_collections.k8s_dr.etcd.plugins.modules.kube_validation import elects
+from ansible_collections.k8s_dr.etcd.plugins.modules import kube_validation
+
+SHOP = "deployments shop/web"
+
+
+class Cluster:
+    """A cluster seen by a clock that only sleeping moves; `ready` is how many of two Pods its Deployment has after how many seconds."""
+
+    identity = types.SimpleNamespace(name="admin.conf")
+
+    def __init__(self, monkeypatch, ready=lambda seconds: 2, scheduler=lambda seconds: True):
+        self.now, self.ready, self.scheduler = 1000.0, ready, scheduler
+        self.began = self.now
+        clock = types.SimpleNamespace(monotonic=lambda: self.now, time=lambda: self.now, sleep=self.sleep)
+        monkeypatch.setattr(kube_validation, "time", clock)
+        monkeypatch.setattr(kube_validation, "observe", self.observe)
+        monkeypatch.setattr(kube_validation, "missing_roles", lambda api: [])
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+    def observe(self, api, leases):
+        elapsed = self.now - self.began
+        return {
+            "nodes": {"cp1": {"ready": True, "renewed": self.now, "control_plane": True}},
+            "leases": {name: {"renewed": self.began - 100 + (elapsed if self.scheduler(elapsed) else 0)} for name in leases},
+            "workloads": {SHOP: {"wanted": 2, "ready": self.ready(elapsed), "version": "a.1", "counted": True}},
+            "secret_read": True,
+        }
+
+    def lasting(self):
+        return None
+
+
+def wait(cluster, **params):
+    params = {"names": None, "baseline": None, "scope": "control_plane", "settle_time": 0, "wait_timeout": 240, **params}
+    leases = {name: "kube-system/" + name for name in ("kube-controller-manager", "kube-scheduler")}
+    return kube_validation.wait(cluster, params, leases)
+
+
+def test_what_fails_nothing_is_waited_for_a_minute_and_then_a_warning(monkeypatch):
+    validation = wait(Cluster(monkeypatch, ready=lambda seconds: 0))
+    assert validation["ok"] and 60 <= validation["seconds"] <= 62
+    assert validation["layers"]["workloads"] == {"problems": [], "warnings": ["deployment shop/web has 0 of 2 Pods ready"]}
+
+
+def test_what_fails_nothing_is_not_waited_for_once_it_is_well(monkeypatch):
+    validation = wait(Cluster(monkeypatch, ready=lambda seconds: 2 if seconds > 20 else 1))
+    assert validation["ok"] and 20 < validation["seconds"] <= 22 and not validation["layers"]["workloads"]["warnings"]
+
+
+def test_whatever_must_be_well_is_waited_for_to_the_end(monkeypatch):
+    validation = wait(Cluster(monkeypatch, ready=lambda seconds: 0), scope="all", wait_timeout=90)
+    assert not validation["ok"] and 90 <= validation["seconds"] <= 91
+    assert validation["layers"]["workloads"]["problems"] == ["deployment shop/web has 0 of 2 Pods ready"]
+
+
+def test_what_a_restored_status_says_is_not_believed_at_once(monkeypatch):
+    """It says that both Pods are ready, as when the snapshot was taken; the kubelet starts them anew and says so three seconds later."""
+
+    def ready(seconds):
+        return 2 if seconds < 3 or seconds > 8 else 0
+
+    assert wait(Cluster(monkeypatch, ready))["seconds"] < 3
+    assert 8 < wait(Cluster(monkeypatch, ready), settle_time=5)["seconds"] <= 10
+    assert wait(Cluster(monkeypatch), settle_time=300, wait_timeout=20)["seconds"] <= 21, "not longer than it may take in all"
+
+
+def test_one_look_takes_a_second_one_where_the_clock_of_a_leader_is_behind(monkeypatch):
+    """Its lease is 100 seconds old by this node's clock, and renewed all the same."""
+    validation = wait(Cluster(monkeypatch), wait_timeout=0)
+    assert validation["ok"] and validation["seconds"] == 4
+    validation = wait(Cluster(monkeypatch, scheduler=lambda seconds: False), wait_timeout=0)
+    assert not validation["ok"] and validation["seconds"] == 4
+    assert [lease["alive"] for lease in validation["observed"]["leases"].values()] == [False, False]
+
 
 CONFIGURATION = "kind: KubeSchedulerConfiguration\nleaderElection:\n  leaderElect: %s\n"
+NAMED = CONFIGURATION % "true" + '  resourceName: "batch"\n  resourceNamespace: system  # ours\n'
+USUAL = "kube-system/kube-scheduler"
 
 
 @pytest.mark.parametrize(
-    ("flags", "expected"),
+    ("flags", "configuration", "expected"),
     [
-        ([], True),
-        (["--leader-elect=true"], True),
-        (["--leader-elect"], True),
-        (["--leader-elect=false"], False),
-        (["--leader-elect=False"], False),
-        (["--config=%s"], None),
-        (["--config=/nonexistent/scheduler.yaml"], True),
+        ([], "", USUAL),
+        (["--leader-elect=true"], "", USUAL),
+        (["--leader-elect"], "", USUAL),
+        (["--leader-elect=false"], "", ""),
+        (["--leader-elect=False"], "", ""),
+        (["--config=%s"], CONFIGURATION % "true", USUAL),
+        (["--config=%s"], CONFIGURATION % "false", ""),
+        (["--config=%s", "--leader-elect=true"], CONFIGURATION % "false", USUAL),
+        (["--config=/nonexistent/scheduler.yaml"], CONFIGURATION % "false", USUAL),
+        (["--config=%s"], NAMED, "system/batch"),
+        (["--config=%s", "--leader-elect-resource-name=mine"], NAMED, "system/mine"),
+        (["--leader-elect-resource-name=mine", "--leader-elect-resource-namespace=there"], "", "there/mine"),
     ],
 )
-@pytest.mark.parametrize("configured", ["true", "false"])
-def test_who_elects_a_leader(tmp_path, flags, expected, configured):
+def test_the_lease_that_a_controller_renews(tmp_path, flags, configuration, expected):
     path = tmp_path / "scheduler.yaml"
-    path.write_text(CONFIGURATION % configured)
+    path.write_text(configuration)
     lines = "".join("    - %s\n" % (flag % path if "%s" in flag else flag) for flag in flags)
     pod = StaticPod("", "metadata:\n  labels:\n    component: kube-scheduler\nspec:\n  containers:\n  - command:\n    - kube-scheduler\n" + lines)
-    assert elects(pod) is (configured == "true" if expected is None else expected)
+    assert kube_validation.leader_lease(pod) == expected
