@@ -6,9 +6,9 @@
 
     mapping   a dict, sequence   a list, anything else   a Text, as it stands there, so numbers and null are not converted
 
-Values in flow style are read where they are JSON as well, as `{}` is; otherwise they are a Text.  There are no anchors and no tags, and of several
-documents only the first one counts, as for kubelet (1.34.4 to 1.37.2: pkg/kubelet/config/common.go, by sigs.k8s.io/yaml, which reads one).  It never
-fails: a line that fits nowhere is left out, and doubt() says where a YAML library might read something else.
+Values in flow style are read where they are JSON as well, as `{}` is, or a list of plain words; otherwise they are a Text.  There are no anchors and
+no tags, and of several documents only the first one counts, as for kubelet (1.34.4 to 1.37.2: pkg/kubelet/config/common.go, by sigs.k8s.io/yaml, which
+reads one).  It never fails: a line that fits nowhere is left out, and doubt() says where a YAML library might read something else.
 
 Private to this collection.
 """
@@ -22,6 +22,9 @@ import re
 _KEY = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^\s"'\[\]{}#&*!|>%@`,](?:(?!\s\#|:(?:\s|$)).)*?)[ \t]*:(?=\s|$)""", re.ASCII)
 _DASH = re.compile(r"-(?=\s|$)", re.ASCII)
 _QUOTED = re.compile(r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*')(?=\s|$)""", re.DOTALL | re.ASCII)
+# what people put into a list between brackets, as in `command: [kms, --listen=/run/kms.sock]`
+_WORD = re.compile(r"""-{0,2}[A-Za-z0-9_/.][A-Za-z0-9_/.=@+-]*|'[^'\\\n]*'|"[^"\\\n]*\"""")
+_WORDS = re.compile(r"\[ *(?:%s)(?: *, *(?:%s))* *\]$" % (_WORD.pattern, _WORD.pattern))
 _COMMENT = re.compile(r"(?:^|\s)#.*$", re.ASCII)
 _ESCAPE = re.compile(r"\\(x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U00(?:0[0-9A-Fa-f]|10)[0-9A-Fa-f]{4}|.)", re.DOTALL)
 # What YAML takes for blank; Python's own idea of it has other characters besides.
@@ -98,7 +101,9 @@ def _character(escape):
 
 
 def _flow(text):
-    """What JSON holds, with a Text for every scalar; of numbers the characters, not the value."""
+    """What JSON holds, with a Text for every scalar; of numbers the characters, not the value.  And what a list of plain words holds."""
+    if _WORDS.match(text):
+        text = _WORD.sub(lambda word: word.group(0) if word.group(0)[0] == '"' else json.dumps(word.group(0).strip("'")), text)
     return _texts(json.loads(text, parse_float=str, parse_int=str, parse_constant=str))
 
 
@@ -229,7 +234,7 @@ class _Reader:
             try:
                 return _flow(whole)
             except ValueError:
-                self.doubt(first, "flow style that is not JSON")
+                self.doubt(first, "flow style that is neither JSON nor a list of words")
         elif content[0] in "&*!":
             self.doubt(first, "an anchor, an alias or a tag")
         elif content[0] in "|>%@`,]}#" or re.match(r"[-?:](\s|$)", content) or re.search(r":(\s|$)", whole):

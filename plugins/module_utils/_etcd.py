@@ -334,8 +334,8 @@ class EtcdClient:
             "db_size_in_use": status.get("dbSizeInUse", 0),
         }
 
-    def members(self):
-        """Every member as etcd knows it; `name` is empty for one that never started."""
+    def members(self, *args):
+        """Every member as etcd knows it; `name` is empty for one that never started.  `args` are more flags of `member list`."""
         return [
             {
                 "id": "%x" % member["ID"],
@@ -344,7 +344,7 @@ class EtcdClient:
                 "client_urls": member.get("clientURLs", []),
                 "is_learner": bool(member.get("isLearner", False)),
             }
-            for member in self._json("member", "list").get("members", [])
+            for member in self._json("member", "list", *args).get("members", [])
         ]
 
     def alarms(self):

@@ -85,7 +85,7 @@ for f in $FILES; do # etcd first; the API server would only crash and back off u
   mv "$HELD/$f" "$MANIFESTS/$f"; sync
   [ "$f" != @ETCD@ ] || ! systemctl restart kubelet 2> /dev/null || again=done # it knows of no stopped Pod to wait for, and lists again
   [ "$f" = @ETCD@ ] && [ -n "$HEALTH" ] && command -v curl > /dev/null || continue
-  waited=0; until curl -gs --noproxy '*' -m 2 "$HEALTH" | grep -q true || [ $waited -ge 60 ]; do sleep 1; waited=$((waited + 1)); done
+  waited=0; until curl -gks @CURL@ --noproxy '*' -m 2 "$HEALTH" | grep -q true || [ $waited -ge 60 ]; do sleep 1; waited=$((waited + 1)); done
 done
 rm -f "$HELD"/*.new; rmdir "$HELD" 2> /dev/null || :
 # After new data the revision has gone backwards: kubelet has to list again.
@@ -152,4 +152,8 @@ def rollback_script(values):
         ("UNIT", values["unit"]),
     ):
         text = text.replace("@%s@" % name, shlex.quote(value))
+    # of its own node, whose answer is only waited for: a server is asked whoever it is, but not without what it may want to see
+    tls = values.get("tls") or {}
+    curl = ["--%s %s" % (name, shlex.quote(tls[name])) for name in ("cert", "key") if tls.get(name) and values["health_url"].startswith("https")]
+    text = text.replace("@CURL@", " ".join(curl))
     return text.replace("@HOST@", values["host"]).replace("@ID@", values["id"])

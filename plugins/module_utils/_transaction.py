@@ -85,6 +85,7 @@ _ANNOTATION = "k8s-dr.etcd/restore"
 # workers, and looks again only after 10 to 15 s, or when it hears of yet another Pod of that name. So it is given another annotation, which costs nothing, as
 # long as it has not begun. Nearly always the old one is gone within a second, now and then only after three. Growing, in case it has and does not show it.
 _GIVE_AGAIN_AFTER = (0.3,) * 8 + (0.4, 0.5, 0.6, 0.8, 1.2)
+_ASK_CLIENT_EVERY = 10
 _POLL = 0.05
 
 
@@ -465,18 +466,24 @@ class Transaction:
 
     # -- start ----------------------------------------------------------------------------------------------------
 
-    def start_etcd(self, tls, timeout, relieve=None):
+    def start_etcd(self, tls, timeout, relieve=None, ask_client=lambda: False):
         """Give etcd's manifest back to kubelet and wait until etcd serves.
 
         relieve: what is called when etcd takes no writes but for an alarm NOSPACE that the snapshot carries.
+        ask_client: whether etcd's own client calls it healthy, for an etcd that says /health nowhere.
         """
-        url = self.plan["client_url"]
+        urls, next_question = self.plan["health_urls"], time.monotonic() + _ASK_CLIENT_EVERY
 
         def serves():
-            if etcd_is_healthy(url, tls):
+            nonlocal next_question
+            if any(etcd_is_healthy(url, tls) for url in urls):
                 return True
-            if relieve and etcd_is_healthy(url, tls, "?exclude=NOSPACE"):
+            if relieve and any(etcd_is_healthy(url, tls, "?exclude=NOSPACE") for url in urls):
                 relieve()
+            elif time.monotonic() > next_question and self._running(("etcd",)):
+                # slow, and starts a process
+                next_question = time.monotonic() + _ASK_CLIENT_EVERY
+                return ask_client()
             return False
 
         with self.step("starting-etcd", "etcd-started"):

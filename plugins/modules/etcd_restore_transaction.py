@@ -291,11 +291,17 @@ ARGUMENTS = dict(
 )
 
 
-def url_for_health(flags):
-    """Where this etcd says /health.  With --listen-client-http-urls that is there alone, and its client URLs speak gRPC only (etcd 3.5 to 3.7)."""
-    url = (flags.get("listen-client-http-urls") or flags.get("advertise-client-urls", "")).split(",")[0]
+def urls_for_health(flags):
+    """Where this etcd says /health, the surest first.
+
+    With --listen-client-http-urls its client URLs speak gRPC only; --listen-metrics-urls has it as well, over TLS where it is https (serveClients and
+    serveMetrics in server/embed/etcd.go of etcd 3.5.35, 3.6.16 and 3.7.3).
+    """
+    named = [flags.get(name) for name in ("listen-client-http-urls", "listen-metrics-urls")]
+    named += [] if named[0] else [flags.get("advertise-client-urls")]
+    urls = [url.strip() for text in named if text for url in text.split(",")]
     # listening everywhere is no address to ask
-    return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+    return [url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:") for url in urls if url.startswith("http")]
 
 
 def make_plan(transaction, params):
@@ -310,7 +316,7 @@ def make_plan(transaction, params):
         raise TransactionError("%s is not the place for restores of %s, which is %s" % (base, data_dir, expected))
     if mount_of(base) != mount_of(data_dir):
         raise TransactionError("%s is a file system of its own, so data cannot be renamed between it and %s" % (base, data_dir))
-    metrics = flags.get("listen-metrics-urls", "").split(",")[0]
+    healths = urls_for_health(flags)
     etcdctl = ""
     if len(params["voters"]) > 1:
         found = find_tools(params["etcdctl"], params["etcdutl"], params["timeout"])[0]
@@ -331,12 +337,12 @@ def make_plan(transaction, params):
         "manifests_dir": manifests_dir,
         "held": held_directory(manifests_dir, transaction.id),
         "files": [os.path.basename(pods[component].path) for component in COMPONENTS],
-        "client_url": url_for_health(flags),
+        "health_urls": healths,
         "listen_urls": [
             url for flag in ("listen-client-urls", "listen-peer-urls") for url in flags.get(flag, "").split(",") if url.startswith("http")
         ],
-        # plain HTTP, for the rollback script
-        "health_url": metrics + "/health" if metrics else "",
+        # the rollback script would rather ask without TLS
+        "health_url": min(healths, key=lambda url: url.startswith("https")) + "/health" if healths else "",
         "unit": "/etc/systemd/system/etcd-restore-" + transaction.id,
         "etcd_prefix": pods["kube-apiserver"].flags.get("etcd-prefix", "/registry"),
         "voters": params["voters"],
@@ -404,15 +410,25 @@ def take(module, transaction):
 def forward(transaction, state, params):
     """From staged data to `state`, step by step."""
     tls = {name: params[name] for name in ("cacert", "cert", "key")}
+    clients = (lambda: make_room(EtcdClient(params)), lambda: client_says_healthy(params))
     for step, act in (
         ("stopped", lambda: transaction.stop(params["stop_timeout"])),
         ("swapped", transaction.swap),
-        ("etcd_started", lambda: transaction.start_etcd(tls, params["step_timeout"], lambda: make_room(EtcdClient(params)))),
+        ("etcd_started", lambda: transaction.start_etcd(tls, params["step_timeout"], *clients)),
         ("started", lambda: transaction.start(params["step_timeout"], params["snapshot_revision"])),
     ):
         patiently(transaction, step, act, params["step_timeout"])
         if step == state:
             return
+
+
+def client_says_healthy(params):
+    """Whether etcd's own client calls this etcd healthy."""
+    try:
+        EtcdClient(params).run("endpoint", "health")
+    except EtcdError:
+        return False
+    return True
 
 
 def make_room(client):

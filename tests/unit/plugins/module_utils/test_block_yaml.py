@@ -44,6 +44,7 @@ def test_there_is_something_to_read():
         "\"a b\": 1\n'c: d': 2\ne#f: g#h\nurl: http://x:1\ntime: 10:00\ndash: -1\n-x: y\n",
         "a:\nb: ''\nc: null\nd: ~\ne: true # not a word\nf: [\"x\", {\"y\": \"1\"}]\n",
         "- a\n- b: c\n- 'd'\n- |\n  e\n-\n- f\n",
+        "a: [b, --data-dir=/x, -c, 'd e', \"f\", 1.50, null]\nb: [ALL]\nc: [ kms ,\n  --listen=/run/kms.sock]\n",
         "just text\n",
         '\n{"a": "b # c",\n "d": [1.50, true, null]}\n',
         "# first\n\n--- # then\na: b\n---\nc: d\n",
@@ -61,7 +62,7 @@ def test_forms(text):
         ("# nothing\n", ""),
         ("a: b\n   what is this\n  {\nc: d\n", {"a": "b what is this {", "c": "d"}),
         ("a:\n  b: c\n ?\nd: e\n", {"a": {"b": "c"}, "d": "e"}),
-        ("a: [b, c]\nd: &e f\n", {"a": "[b, c]", "d": "&e f"}),
+        ("a: [b, &c]\nd: &e f\n", {"a": "[b, &c]", "d": "&e f"}),
         ("a: 'never closed\nb: c\n", {"a": "'never closed b: c"}),
         ("a: b\n- c\nd: e\n", {"a": "b", "d": "e"}),
         ('a: "\\UFFFFFFFF"\n', {"a": "UFFFFFFFF"}),
@@ -104,7 +105,8 @@ def test_it_never_fails(anything, likely):
 # What YAML is made of, and what looks like it.
 FRAGMENTS = [
     "a", "b", "-", "?", ":", ",", "[", "]", "{", "}", "#", "&", "*", "!", "|", ">", "%", "@", "'", '"', "\\", "~", ".", "---", "...", "<<", "null",
-    "true", "1", "0x1f", "1e3", "a:", "b:", "k:", "l:", "'c'", '"d"', "[]", "{}", "[a]", '["a"]', '{"a":1}', "&x", "*x", "!!str", "!t", "|-", ">-",
+    "true", "1", "0x1f", "1e3", "a:", "b:", "k:", "l:", "'c'", '"d"', "[]", "{}", "[a]", "[a, -b]", "[a, 'b',]", "[--a=b", ", ", "]",
+     '["a"]', '{"a":1}', "&x", "*x", "!!str", "!t", "|-", ">-",
     "|2", ">+", '"a\\tb"', '"\\q"', "--data-dir=/x", "http://x:1",
     "- ", "- ", "- - ", "- a: ", "k: ", "l: ", ": ", " # c", " ", "  ", "\t", "\r", "\u2028", "\ufeff", "\x85", '{"a": 1.50}',
 ]
@@ -142,7 +144,8 @@ def test_nothing_that_kubeadm_writes_is_in_doubt(path):
 @pytest.mark.parametrize(
     ("text", "line", "what"),
     [
-        ("a: b\nc: [d, e]\n", 2, "flow style that is not JSON"),
+        ("a: b\nc: [d, e: f]\n", 2, "flow style that is neither JSON nor a list of words"),
+        ("a: {b: c}\n", 1, "flow style that is neither JSON nor a list of words"),
         ("a: &x b\nc: *x\n", 1, "an anchor, an alias or a tag"),
         ("a: b\na: c\n", 2, "the key a a second time"),
         ("a:\n  <<: {}\n", 2, "a key of a kind that this collection does not read"),

@@ -555,7 +555,7 @@ def test_any_manifest_is_read_as_it_is_or_refused(tmp_path, seed):
         "metadata: {labels: {component: etcd}}\n",
         "metadata:\n  labels: &x\n    component: etcd\n",
         "{metadata: {labels: {component: etcd}}}\n",
-        ETCD + "    command: [etcd]\n",
+        ETCD + "    command: [&a etcd]\n",
     ],
 )
 def test_a_pod_that_may_be_the_control_planes_is_refused(tmp_path, text):

@@ -46,7 +46,7 @@ class Node:
             "manifests_dir": str(self.manifests),
             "held": str(root / "etc/kubernetes/manifests.restore-x"),
             "files": FILES,
-            "client_url": "",
+            "health_urls": ["https://127.0.0.1:2379"],
             "listen_urls": [],
             "health_url": "",
             "unit": str(root / "units/etcd-restore-x"),
@@ -801,6 +801,40 @@ def test_an_alarm_for_room_that_the_snapshot_carries_is_seen_to(node, monkeypatc
     monkeypatch.setattr(_transaction, "etcd_is_healthy", lambda url, tls, query="": bool(query) or bool(relieved))
     node.transaction.start_etcd({}, 5, lambda: relieved.append(True))
     assert relieved == [True] and node.transaction.state()[0] == "etcd-started"
+
+
+@pytest.mark.parametrize(
+    ("health", "asks"),
+    [
+        ("http://127.0.0.1:2381/health", "curl -gks  --noproxy '*' -m 2 \"$HEALTH\""),
+        ("https://127.0.0.1:2381/health", "curl -gks --cert '/pki/a b.crt' --key /pki/b.key --noproxy '*' -m 2 \"$HEALTH\""),
+    ],
+)
+def test_the_rollback_script_shows_a_certificate_where_etcd_says_health_over_tls(node, health, asks):
+    script = _transaction.rollback_script(dict(node.plan, health_url=health, tls={"cacert": "/pki/ca.crt", "cert": "/pki/a b.crt", "key": "/pki/b.key"}))
+    assert asks in script and "HEALTH=%s " % health in script
+
+
+@pytest.mark.parametrize("urls", [[], ["https://127.0.0.1:2379", "http://127.0.0.1:2381"]])
+def test_an_etcd_that_says_health_nowhere_is_asked_by_its_own_client(node, monkeypatch, urls):
+    """As with --listen-metrics-urls that nothing here reaches, and client URLs that speak gRPC only."""
+    bring_to(node, "swapped")
+    asked = []
+    monkeypatch.setattr(_transaction, "_ASK_CLIENT_EVERY", 0.2)
+    monkeypatch.setattr(_transaction, "etcd_is_healthy", lambda url, tls, query="": asked.append(url) and False)
+    monkeypatch.setattr(node.transaction, "_running", lambda components: [1])
+    node.transaction.plan["health_urls"] = urls
+    answers = [False, True]
+    node.transaction.start_etcd({}, 5, lambda: None, lambda: answers.pop(0))
+    assert node.transaction.state()[0] == "etcd-started" and not answers and set(asked) == set(urls)
+
+
+def test_one_url_that_says_health_is_enough(node, monkeypatch):
+    bring_to(node, "swapped")
+    node.transaction.plan["health_urls"] = ["https://127.0.0.1:2379", "http://127.0.0.1:2381"]
+    monkeypatch.setattr(_transaction, "etcd_is_healthy", lambda url, tls, query="": url.endswith(":2381"))
+    node.transaction.start_etcd({}, 5)
+    assert node.transaction.state()[0] == "etcd-started"
 
 
 def test_what_another_run_has_under_way_is_waited_for(node):

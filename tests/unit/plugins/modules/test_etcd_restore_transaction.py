@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.modules.etcd_restore_transaction import url_for_health
+from ansible_collections.k8s_dr.etcd.plugins.modules.etcd_restore_transaction import urls_for_health
 
 CLIENT = {"advertise-client-urls": "https://192.0.2.11:2379"}
 
@@ -15,14 +15,20 @@ CLIENT = {"advertise-client-urls": "https://192.0.2.11:2379"}
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        (CLIENT, "https://192.0.2.11:2379"),
-        ({"advertise-client-urls": "https://192.0.2.11:2379,https://192.0.2.12:2379"}, "https://192.0.2.11:2379"),
+        (CLIENT, ["https://192.0.2.11:2379"]),
+        (dict(CLIENT, **{"listen-metrics-urls": "http://127.0.0.1:2381"}), ["http://127.0.0.1:2381", "https://192.0.2.11:2379"]),
+        (
+            dict(CLIENT, **{"listen-metrics-urls": "https://192.0.2.11:2381, http://127.0.0.1:2381"}),
+            ["https://192.0.2.11:2381", "http://127.0.0.1:2381", "https://192.0.2.11:2379"],
+        ),
+        ({"advertise-client-urls": "https://192.0.2.11:2379,https://192.0.2.12:2379"}, ["https://192.0.2.11:2379", "https://192.0.2.12:2379"]),
         # the client URL speaks gRPC only then
-        (dict(CLIENT, **{"listen-client-http-urls": "https://127.0.0.1:2382,https://192.0.2.11:2382"}), "https://127.0.0.1:2382"),
-        (dict(CLIENT, **{"listen-client-http-urls": "https://0.0.0.0:2382"}), "https://127.0.0.1:2382"),
-        (dict(CLIENT, **{"listen-client-http-urls": "https://[::]:2382"}), "https://[::1]:2382"),
-        ({}, ""),
+        (dict(CLIENT, **{"listen-client-http-urls": "https://127.0.0.1:2382,https://192.0.2.11:2382"}), ["https://127.0.0.1:2382", "https://192.0.2.11:2382"]),
+        (dict(CLIENT, **{"listen-client-http-urls": "https://0.0.0.0:2382"}), ["https://127.0.0.1:2382"]),
+        (dict(CLIENT, **{"listen-client-http-urls": "https://[::]:2382"}), ["https://[::1]:2382"]),
+        ({"listen-metrics-urls": "unix:///run/etcd.sock"}, []),
+        ({}, []),
     ],
 )
 def test_where_etcd_says_whether_it_serves(flags, expected):
-    assert url_for_health(flags) == expected
+    assert urls_for_health(flags) == expected
