@@ -171,6 +171,11 @@ def client_pair(kubeconfig):
     return _of_kubeconfig(kubeconfig, "client-certificate"), _of_kubeconfig(kubeconfig, "client-key")
 
 
+def authority(kubeconfig):
+    """The CA that the text of a kubeconfig names (a path) or holds (PEM as bytes); None without one."""
+    return _of_kubeconfig(kubeconfig, "certificate-authority")
+
+
 def _of_kubeconfig(text, what):
     match = re.search(r"""^\s*(?:- )?["']?%s-data["']?:\s*["']?([A-Za-z0-9+/=]+)""" % what, text, re.MULTILINE)
     if match:

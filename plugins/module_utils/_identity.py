@@ -28,7 +28,6 @@ import time
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._certificates import CertificateError, client_pair, subject
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import EtcdError, run_tool
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._tls import tls_context
 
 KUBERNETES_DIR = "/etc/kubernetes"
 MASTERS = "system:masters"
@@ -49,27 +48,30 @@ class Identity:
         self.name = name
         self.user, self.groups = "", []
         self.problem = ""
-        self._context = None
+        self._contexts = {}
 
     @property
     def masters(self):
         """Whether the API server lets it do everything, whatever etcd holds.  Known once its context was made."""
         return MASTERS in self.groups
 
-    def context(self, cafile):
-        """How to speak TLS as this one, None (and `problem`) when it cannot be used.  Made once."""
-        if self._context is None and not self.problem:
+    def context(self, trust):
+        """How to speak TLS as this one, None (and `problem`) when it cannot be used.  Made once.
+
+        trust: tls_context() with whom it trusts, to be called with the certificate.
+        """
+        if trust not in self._contexts and not self.problem:
             try:
-                self._context = self._load(cafile)
+                self._contexts[trust] = self._load(trust)
             except (IdentityError, CertificateError, EtcdError) as exc:
                 self.problem = str(exc)
             except FileNotFoundError:
                 self.problem = "does not exist"
             except (OSError, ValueError) as exc:
                 self.problem = "cannot be used: %s" % exc
-        return self._context
+        return self._contexts.get(trust)
 
-    def _load(self, cafile):
+    def _load(self, trust):
         raise NotImplementedError
 
     def _named(self, pem):
@@ -83,15 +85,15 @@ class CertificateFiles(Identity):
         super().__init__(cert)
         self.key = key
 
-    def _load(self, cafile):
+    def _load(self, trust):
         self._named(_read(self.name))
-        return tls_context(cafile, cert=self.name, key=self.key)
+        return trust(cert=self.name, key=self.key)
 
 
 class Kubeconfig(Identity):
     """The client certificate of a kubeconfig.  Which server that names does not matter: the node's own is asked."""
 
-    def _load(self, cafile):
+    def _load(self, trust):
         cert, key = client_pair(_read(self.name).decode("utf-8", "replace"))
         if not cert or not key:
             raise IdentityError("holds no client certificate")
@@ -103,7 +105,7 @@ class Kubeconfig(Identity):
                     _write(path, value)
                 paths.append(os.path.join(os.path.dirname(self.name), path))
             self._named(_read(paths[0]))
-            return tls_context(cafile, cert=paths[0], key=paths[1])
+            return trust(cert=paths[0], key=paths[1])
 
 
 class MadeForAnHour(Identity):
@@ -113,7 +115,7 @@ class MadeForAnHour(Identity):
         super().__init__("a certificate made with %s" % ca_key)
         self.ca_cert, self.ca_key = ca_cert, ca_key
 
-    def _load(self, cafile):
+    def _load(self, trust):
         if not os.path.exists(self.ca_key):
             raise IdentityError("cannot be made: %s is not on this node" % self.ca_key)
         openssl = shutil.which("openssl", path=os.environ.get("PATH", "") + ":/usr/bin:/bin")
@@ -123,7 +125,7 @@ class MadeForAnHour(Identity):
             cert, key = os.path.join(directory, "client.crt"), os.path.join(directory, "client.key")
             make_certificate(openssl, directory, self.ca_cert, self.ca_key, cert, key)
             self._named(_read(cert))
-            return tls_context(cafile, cert=cert, key=key)
+            return trust(cert=cert, key=key)
 
 
 # `openssl ca`, since `openssl x509` counts validity in days.

@@ -7,12 +7,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import json
 import os
 import re
+import ssl
 import time
 
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._certificates import CertificateError, authority, ders
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._identity import KUBERNETES_DIR, identities
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._tls import tls_context
 
@@ -54,11 +57,24 @@ class KubeApi:
         self.admin, self.kubelets = self.identities[1:3]
         self.identity = self.identities[0]
         self._refused_since = None
-        self.cafile = os.path.join(os.path.dirname(pod.file("client-ca-file", "/etc/kubernetes/pki/ca.crt")), "ca.crt")
-        try:
-            self._anonymous = tls_context(self.cafile)
-        except OSError as exc:
-            raise KubeError("the certificate for asking the API server (%s) cannot be used: %s" % (self.cafile, exc)) from exc
+        self._trusts, self._unread = [], []
+        for what, found, pinned in (_served(pod), _signed(pod, kubernetes_dir)):
+            try:
+                pem = "".join(ssl.DER_cert_to_PEM_cert(der) for der in found())
+                trust = functools.partial(tls_context, cadata=pem, pinned=pinned)
+                trust()
+                self._trusts.append((trust, what))
+            except (OSError, CertificateError) as exc:
+                self._unread.append("%s cannot be read: %s" % (what, exc))
+
+    @property
+    def trust(self):
+        """Whom to believe, for Identity.context(); what proved the server last comes first."""
+        if not self._trusts:
+            raise KubeError(
+                "the API server at %s was asked nothing, since nothing here tells it from another server: %s" % (self.url, "; ".join(self._unread))
+            )
+        return self._trusts[0][0]
 
     @property
     def url(self):
@@ -68,32 +84,46 @@ class KubeApi:
         """(HTTP code, body as text); raises KubeError when there is no answer, and Refused when no identity gets another one than 401 or 403."""
         refused = []
         for identity in [self.identity] + [each for each in self.identities if each is not self.identity]:
-            context = identity.context(self.cafile)
-            if context is None:
+            if identity.context(self.trust) is None:
                 continue
-            status, text = self._ask(context, method, path, body, content_type)
+            status, text = self._ask(identity, method, path, body, content_type)
             if status not in (401, 403):
                 self.identity, self._refused_since = identity, None
                 return status, text
             refused.append((identity, status, text))
         if not refused:
             # whoever it knows nothing of may be told whether it is ready
-            status, text = self._ask(self._anonymous, method, path, body, content_type)
+            status, text = self._ask(None, method, path, body, content_type)
             if status not in (401, 403):
                 return status, text
         self._refused_since = self._refused_since or time.monotonic()
         raise Refused(self._refusal(method, path, refused), refused[-1][1] if refused else status)
 
-    def _ask(self, context, method, path, body, content_type):
-        connection = http.client.HTTPSConnection(self.host, self.port, context=context, timeout=self.timeout)
-        try:
-            connection.request(method, path, body, {"Content-Type": content_type} if body else {})
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode("utf-8", "replace")
-        except (OSError, http.client.HTTPException) as exc:
-            raise KubeError("the API server at %s does not answer: %s" % (self.url, exc or type(exc).__name__)) from exc
-        finally:
-            connection.close()
+    def _ask(self, identity, method, path, body, content_type):
+        """(HTTP code, body as text), with no certificate where there is no identity.  A server that is not proven is shown none, and asked nothing."""
+        said = []
+        for trust, what in list(self._trusts):
+            context = identity.context(trust) if identity else trust()
+            if context is None:
+                continue
+            connection = http.client.HTTPSConnection(self.host, self.port, context=context, timeout=self.timeout)
+            try:
+                connection.request(method, path, body, {"Content-Type": content_type} if body else {})
+                self._trusts.sort(key=lambda each: each[0] is not trust)
+                answer = connection.getresponse()
+                return answer.status, answer.read().decode("utf-8", "replace")
+            except ssl.SSLCertVerificationError as exc:
+                said.append("it is not %s (%s)" % (what, exc.verify_message))
+            except (OSError, http.client.HTTPException) as exc:
+                raise KubeError("the API server at %s does not answer: %s" % (self.url, exc or type(exc).__name__)) from exc
+            finally:
+                connection.close()
+        # dynamic_serving_content.go of apiserver 0.34.4 to 0.37.2: by inotify, and every minute
+        raise KubeError(
+            "what answers at %s has a certificate that does not prove it to be this node's API server, so it was asked nothing: %s. The API server takes up "
+            "a renewed file within a minute; if this lasts, see what listens there, and have its --tls-cert-file name what it serves"
+            % (self.url, "; ".join(said + self._unread))
+        )
 
     def _refusal(self, method, path, refused):
         """One sentence: who was refused what, who could not ask, and the remedy."""
@@ -112,8 +142,7 @@ class KubeApi:
     def lasting(self):
         """The identity that the API server takes for an administrator whatever etcd holds; None when this node has none that it accepts."""
         for identity in self.identities:
-            context = identity.context(self.cafile)
-            if context and identity.masters and self._ask(context, "GET", "/api/v1/namespaces?limit=1", None, "")[0] == 200:
+            if identity.context(self.trust) and identity.masters and self._ask(identity, "GET", "/api/v1/namespaces?limit=1", None, "")[0] == 200:
                 return identity
         return None
 
@@ -155,6 +184,49 @@ class KubeApi:
             return self.refused_for() > REFUSAL_IS_FINAL
         except KubeError:
             return False
+
+
+def _served(pod):
+    """(what, how to read them as DER, pinned) of the certificates that this API server serves, by its flags.
+
+    Whoever signed them, and whatever they are called: a serving certificate need not name 127.0.0.1, nor come from the CA that signs clients.
+    Where the address asked is one of them, a certificate for a name is served before --tls-cert-file (apiserver 0.34.4 to 0.37.2:
+    dynamiccertificates/tlsconfig.go, GetConfigForClient).
+    """
+    # without the flag it makes one itself (apiserver: options/serving.go; 1.34.4 to 1.37.2: pkg/kubeapiserver/options/serving.go)
+    paths = [pod.flags.get("tls-cert-file") or os.path.join(pod.flags.get("cert-dir") or "/var/run/kubernetes", "apiserver.crt")]
+    paths += [value.partition(":")[0].partition(",")[0].strip() for value in pod.values("tls-sni-cert-key")]
+    paths = [pod.host_path(path) or path for path in paths]
+    return "the certificate in %s" % " or ".join(paths), lambda: [ders(_read(path))[0] for path in paths], True
+
+
+def _signed(pod, kubernetes_dir):
+    """(what, how to read them as DER, pinned) of the CAs that may have signed it for this very address: for a certificate that was renewed on the disk only."""
+    paths = [os.path.join(os.path.dirname(pod.file("client-ca-file", os.path.join(kubernetes_dir, "pki", "ca.crt"))), "ca.crt")]
+    # what a kubeconfig believes need not be the CA that signs clients
+    paths += [os.path.join(kubernetes_dir, name) for name in ("super-admin.conf", "admin.conf", "controller-manager.conf")]
+
+    def read():
+        found, problems = {}, []
+        for path in paths:
+            try:
+                pem = _read(path)
+                if path.endswith(".conf"):
+                    pem = authority(pem.decode("utf-8", "replace")) or b""
+                    pem = pem if isinstance(pem, bytes) else _read(os.path.join(kubernetes_dir, pem))
+                found.update((der, None) for der in ders(pem))
+            except (OSError, CertificateError) as exc:
+                problems.append(str(exc))
+        if not found:
+            raise CertificateError(problems[0])
+        return list(found)
+
+    return "one that a CA in %s signed for this address" % " or ".join(paths), read, False
+
+
+def _read(path):
+    with open(path, "rb") as stream:
+        return stream.read(4 * 1024 * 1024)
 
 
 def leader_lease(pod):

@@ -204,12 +204,12 @@ def missing_roles(api):
     run = "Run on the node: %skubectl --kubeconfig %s create clusterrolebinding " % (first, kubeconfig)
     found = []
     admin, kubelets = api.admin, api.kubelets
-    if admin.context(api.cafile) and not admin.masters and api.may(admin.user, admin.groups, "*", "*") is False:
+    if admin.context(api.trust) and not admin.masters and api.may(admin.user, admin.groups, "*", "*") is False:
         found.append(
             "%s may not administer this cluster any more, since its group %s has no role here: kubectl says Forbidden. "
             "%skubeadm:cluster-admins --clusterrole=cluster-admin --group=kubeadm:cluster-admins" % (admin.name, ", ".join(admin.groups), run)
         )
-    if kubelets.context(api.cafile) and api.may(kubelets.user, kubelets.groups, "create", "nodes", "proxy") is False:
+    if kubelets.context(api.trust) and api.may(kubelets.user, kubelets.groups, "create", "nodes", "proxy") is False:
         found.append(
             "kubelets refuse the API server, since its user %s has no role here: kubectl logs and kubectl exec fail. "
             "%skubeadm:apiserver-kubelet-client --clusterrole=system:kubelet-api-admin --user=%s" % (kubelets.user, run, kubelets.user)

@@ -78,6 +78,9 @@ notes:
     C(/etc/kubernetes/admin.conf), the one that kubeadm makes for the API server (C(apiserver-kubelet-client.crt)), and one of C(system:masters) that openssl
     makes for one hour where the key of the cluster's CA is on the node; no file of it stays.
   - >-
+    Asks nobody but this node's own API server. It is known by the very certificate that its C(--tls-cert-file) or C(--tls-sni-cert-key) names, whoever signed
+    that; where it serves another one, by the CA in C(/etc/kubernetes/pki) or in a kubeconfig of the control plane, and its address.
+  - >-
     A refusal (401, 403) is taken for final after 15 s, because an API server that has just started refuses those as well whom it lets in a moment later.
 """
 

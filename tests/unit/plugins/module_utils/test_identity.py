@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import glob
 import http.server
 import json
@@ -21,6 +22,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils import _kube
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._certificates import CertificateError, client_pair, subject, validities
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeApi, Refused
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import StaticPod
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._tls import tls_context
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._validation import missing_roles
 from ansible_collections.k8s_dr.etcd.plugins.modules import kube_validation
 
@@ -215,7 +217,7 @@ def test_a_certificate_of_one_hour_leaves_nothing(node, cluster, monkeypatch):
         return set(glob.glob("/run/k8s-dr-*") + glob.glob("/dev/shm/k8s-dr-*")) | {str(path) for path in directory.rglob("*")}
 
     before = left()
-    assert made.context(str(directory / "pki/ca.crt"))
+    assert made.context(functools.partial(tls_context, str(directory / "pki/ca.crt")))
     assert (made.user, made.groups) == ("k8s-dr-etcd", [MASTERS])
     begin, end = validities(held[0])[0]
     assert 3600 < (end - begin).total_seconds() <= 3900
@@ -226,7 +228,7 @@ def test_without_openssl_none_is_made(node, cluster, monkeypatch):
     directory = node({})
     made = cluster.api(directory).identities[-1]
     monkeypatch.setattr(shutil, "which", lambda *args, **how: None)
-    assert made.context(str(directory / "pki/ca.crt")) is None
+    assert made.context(functools.partial(tls_context, str(directory / "pki/ca.crt"))) is None
     assert "there is no openssl" in made.problem
 
 
@@ -234,7 +236,7 @@ def test_a_key_that_is_not_the_authoritys(node, cluster, tmp_path):
     directory = node({})
     openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-out", directory / "pki/ca.key")
     made = cluster.api(directory).identities[-1]
-    assert made.context(str(directory / "pki/ca.crt")) is None
+    assert made.context(functools.partial(tls_context, str(directory / "pki/ca.crt"))) is None
     assert "cannot be made: `openssl ca` " in made.problem
 
 

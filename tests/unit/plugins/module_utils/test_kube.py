@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import http.server
 import json
+import shutil
 import socket
 import ssl
 import subprocess
@@ -16,6 +19,7 @@ import threading
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeApi, KubeError, release_leaders, url_of
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import StaticPod
+from ansible_collections.k8s_dr.etcd.plugins.modules import kube_validation
 from ansible_collections.k8s_dr.etcd.plugins.modules.kube_api_probe import watch
 
 
@@ -86,6 +90,133 @@ def test_outage_is_watched_at_either_family(pki, server):
     params = {"urls": [url], "ca": (pki / "ca.crt").read_text(), "interval": 0.02, "timeout": 1.0, "max_seconds": 0.3, "stop_file": None}
     seen = watch(dict(params, ready_file=None, while_process=None))["apis"][url]
     assert seen["answering_at_start"] and seen["answering_at_end"] and seen["failures"] == 0, seen
+
+
+class Node:
+    """A control plane node whose API server serves a certificate of a CA of its own, which signs no clients."""
+
+    def __init__(self, directory, pki):
+        self.directory, self.pki = directory, directory / "pki"
+        self.pki.mkdir()
+        for name in ("ca.crt", "ca.key"):
+            shutil.copy(pki / name, self.pki)
+        # how clients of this cluster prove themselves; the API server's own is signed by `serving`
+        self.openssl("req", "-x509", *self.key("serving"), "-days", "2", "-subj", "/CN=serving-ca")
+        self.flags = {"advertise-address": "127.0.0.1", "client-ca-file": self.pki / "ca.crt", "tls-cert-file": self.pki / "apiserver.crt"}
+        self.flags.update({"kubelet-client-certificate": self.pki / "ca.crt", "kubelet-client-key": self.pki / "ca.key"})
+        self.asked = []
+
+    def openssl(self, *argv):
+        subprocess.run(["openssl", *map(str, argv)], check=True, capture_output=True)
+
+    def key(self, name):
+        key, cert = (self.pki / (name + ending) for ending in (".key", ".crt"))
+        return ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", key, "-out", cert]
+
+    def sign(self, name, names="DNS:api.example.org", by="serving"):
+        self.openssl("req", *self.key(name), "-subj", "/CN=kube-apiserver")
+        (self.pki / "ext").write_text("subjectAltName=%s\nextendedKeyUsage=serverAuth\n" % names)
+        request, cert, ca = (str(self.pki / each) for each in (name + ".crt", name + ".crt", by))
+        self.openssl("x509", "-req", "-in", request, "-CA", ca + ".crt", "-CAkey", ca + ".key", "-set_serial", "9", "-days", "2", "-extfile", self.pki / "ext",
+                     "-out", cert)  # fmt: skip
+
+    @contextlib.contextmanager
+    def serving(self, name="apiserver"):
+        """The API that asks it; `asked` is what came through, with the certificate of who asked."""
+        node = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                node.asked.append((self.path, bool(self.connection.getpeercert())))
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(b"{}")
+
+            def log_message(self, *args):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.handle_error = lambda *args: None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(str(self.pki / (name + ".crt")), str(self.pki / (name + ".key")))
+        context.load_verify_locations(str(self.pki / "ca.crt"))
+        context.verify_mode = ssl.CERT_OPTIONAL
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        try:
+            yield self.api(server.server_address[1])
+        finally:
+            server.shutdown()
+            server.server_close()
+
+    def api(self, port):
+        flags = dict(self.flags, **{"secure-port": port})
+        self.manifest = "metadata:\n  labels:\n    component: kube-apiserver\nspec:\n  containers:\n  - command:\n"
+        self.manifest += "".join("    - --%s=%s\n" % item for item in flags.items())
+        return KubeApi(StaticPod("x", self.manifest), kubernetes_dir=str(self.directory))
+
+
+@pytest.fixture
+def node(tmp_path, pki):
+    return Node(tmp_path, pki)
+
+
+def test_api_server_is_known_by_its_own_certificate_whoever_signed_it_and_whatever_it_is_called(node):
+    """Its CA need not lie beside --client-ca-file, and it need not name the address asked."""
+    node.sign("apiserver")
+    with node.serving() as api:
+        assert api.ready()
+    assert node.asked == [("/readyz", True)]
+
+
+def test_api_server_is_known_by_a_certificate_for_a_name(node):
+    node.sign("apiserver")
+    node.sign("other")
+    node.flags["tls-sni-cert-key"] = "%s,%s:api.example.com" % (node.pki / "other.crt", node.pki / "other.key")
+    with node.serving("other") as api:
+        assert api.ready()
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_certificate_that_was_renewed_on_the_disk_only_is_judged_by_the_ca(node, inside):
+    """kubeconfigs know the CA, in them or beside them, where it is not the one that signs clients."""
+    node.sign("apiserver", "IP:127.0.0.1")
+    shutil.copy(node.pki / "apiserver.crt", node.pki / "old.crt")
+    shutil.copy(node.pki / "apiserver.key", node.pki / "old.key")
+    node.sign("apiserver", "IP:127.0.0.1")
+    data = base64.b64encode((node.pki / "serving.crt").read_bytes()).decode()
+    text = "-data: " + data if inside else ": pki/serving.crt"
+    (node.directory / "controller-manager.conf").write_text("clusters:\n- cluster:\n    certificate-authority%s\n" % text)
+    with node.serving("old") as api:
+        assert api.ready() and api.ready()
+        # and is tried first from then on
+        assert not api.trust.keywords["pinned"]
+    assert node.asked == [("/readyz", True)] * 2
+
+
+@pytest.mark.parametrize(("names", "by"), [("IP:127.0.0.1", "serving"), ("IP:192.0.2.1", "ca")])
+def test_another_server_is_asked_nothing_and_shown_no_certificate(node, names, by):
+    """Signed by a CA that nobody knows; or by the cluster's, for another address, as any kubelet's."""
+    node.sign("apiserver")
+    node.sign("impostor", names, by)
+    with node.serving("impostor") as api:
+        assert not api.ready()
+        with pytest.raises(KubeError, match=r"was asked nothing: it is not the certificate in .*apiserver\.crt .*; it is not one that a CA in .*ca.crt or "):
+            api.get("/api/v1/nodes")
+    assert node.asked == []
+
+
+def test_an_api_server_that_nothing_here_tells_from_another_is_no_error_before_it_is_asked(node):
+    node.sign("apiserver")
+    (node.pki / "ca.crt").write_text("nothing")
+    node.flags["tls-cert-file"] = "/none/apiserver.crt"
+    api = node.api(1)
+    assert not api.ready()
+    with pytest.raises(KubeError, match=r"nothing here tells it from another server: the certificate in /none/apiserver.crt cannot be read: .*No such file"):
+        api.get("/api/v1/nodes")
+    params = {"names": None, "baseline": None, "strict": True, "wait_timeout": 0}
+    validation = kube_validation.wait(api, params, [])
+    assert (validation["ok"], validation["reachable"]) == (False, False)
 
 
 class Leases:
