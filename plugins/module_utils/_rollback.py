@@ -21,12 +21,12 @@ SCRIPT = r"""#!/bin/sh
 #   ./rollback --timer  what the dead-man timer runs: as the first, but a restore that was validated stays
 set -eu; PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 T=@T@ LIVE=@LIVE@ DATA=@DATA@ SERVED=@SERVED@ MANIFESTS=@MANIFESTS@ HELD=@HELD@ FILES=@FILES@ HEALTH=@HEALTH@ UNIT=@UNIT@
-say() { echo "rollback of @ID@ on @HOST@: $*"; }
+say() { echo "rollback of @ID@ on @HOST@: $*"; }; flush() { sync -f "$1" || :; } # not of every file system, which a dead NFS server would block
 stop() { code=$1; shift; say "$* Now run: $T/rollback"; exit "$code"; }
 # only a note for people: with a full disk the rollback goes on without it
 state() {
   line="$1 $(date -u +%Y-%m-%dT%H:%M:%SZ)"
-  { echo "$line" > "$T/state.new" && sync && mv -f "$T/state.new" "$T/state" && echo "$line" >> "$T/log" && sync; } 2>/dev/null ||
+  { echo "$line" > "$T/state.new" && flush "$T" && mv -f "$T/state.new" "$T/state" && echo "$line" >> "$T/log" && flush "$T"; } 2>/dev/null ||
     say "cannot write $T/state (is the disk full?), going on"
 }
 disarm() {
@@ -73,16 +73,16 @@ if [ -e "$T/old" ]; then
     [ $waited -lt 120 ] || stop 5 "etcd does not stop; no data was moved, the old data is in $T/old, the manifests in $HELD."
     sleep 1; waited=$((waited + 1))
   done
-  n=1; while [ -e "$T/undone.$n" ]; do n=$((n + 1)); done
+  n=1; while [ -e "$T/undone.$n" ]; do n=$((n + 1)); done; flush "$MANIFESTS"
   [ ! -e "$LIVE" ] || rmdir "$LIVE" 2> /dev/null || mv "$LIVE" "$T/undone.$n"
-  sync; mv "$T/old" "$LIVE"; sync; back=yes; say "the old data is back in $LIVE"
+  flush "$T"; mv "$T/old" "$LIVE"; flush "$T"; back=yes; say "the old data is back in $LIVE"
 fi
 [ -f "$DATA/member/snap/db" ] || stop 6 "$DATA/member/snap/db is missing: the manifests stay in $HELD, or kubelet would start an empty cluster."
 systemctl start kubelet 2> /dev/null || : # one that died would start nothing; one that runs does not notice
 for f in $FILES; do # etcd first; the API server would only crash and back off until etcd answers
   [ -e "$HELD/$f" ] || [ -L "$HELD/$f" ] || { [ -e "$MANIFESTS/$f" ] && continue; stop 8 "$f is missing, and not in $HELD: put it in $MANIFESTS by hand."; }
   if [ -e "$MANIFESTS/$f" ]; then say "$MANIFESTS/$f exists already; the other one stays in $HELD"; continue; fi
-  mv "$HELD/$f" "$MANIFESTS/$f"; sync
+  mv "$HELD/$f" "$MANIFESTS/$f"; flush "$MANIFESTS"
   [ "$f" != @ETCD@ ] || ! systemctl restart kubelet 2> /dev/null || again=done # it knows of no stopped Pod to wait for, and lists again
   [ "$f" = @ETCD@ ] && [ -n "$HEALTH" ] && command -v curl > /dev/null || continue
   waited=0; until curl -gks @CURL@ --noproxy '*' -m 2 "$HEALTH" | grep -q true || [ $waited -ge 60 ]; do sleep 1; waited=$((waited + 1)); done

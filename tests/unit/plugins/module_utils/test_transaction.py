@@ -259,6 +259,22 @@ def test_rollback_goes_on_when_the_state_cannot_be_written(node):
     assert node.data() == "old"
 
 
+@pytest.mark.parametrize("code", [0, 1])
+def test_rollback_writes_out_what_it_moved_and_waits_for_no_other_file_system(node, code):
+    """A `sync` of all of them hangs on a dead NFS server.  That etcd has no manifest is on the disk before its data moves."""
+    bring_to(node, "started")
+    sync = node.systemctl.parent / "sync"
+    sync.write_text('#!/bin/sh\necho "$*: $(ls %s | wc -l) $(cat %s/snap/db)" >> "%s.log"\nexit %d\n' % (node.manifests, node.data_dir / "member", sync, code))
+    sync.chmod(0o755)
+    done = node.rollback()
+    assert done.returncode == 0, done.stdout + done.stderr
+    node.is_old()
+    asked = (sync.parent / "sync.log").read_text().splitlines()
+    first, last, data = "-f %s: 1 new" % node.manifests, "-f %s: 5 old" % node.manifests, "-f %s: 1 old" % node.path
+    assert {line.split(":")[0] for line in asked} == {"-f %s" % node.path, "-f %s" % node.manifests}
+    assert asked.index(first) < asked.index(data) < asked.index(last)
+
+
 def test_rollback_waits_for_a_database_in_use(node):
     bring_to(node, "started")
     with open(node.data_dir / "member/snap/db") as held:
