@@ -101,6 +101,17 @@ class ToolResult:
         return "ended with code %d" % self.rc
 
 
+# An etcd with authentication, to who is none of its users or may not do that (3.4.23 to 3.7.3: rpctypes/error.go, auth/store.go).
+_DENIED = re.compile(
+    "etcdserver: (user name (is empty|not found)|permission denied|invalid auth token|authentication failed, invalid user)|auth: user not found"
+)
+
+
+def is_denied(text):
+    """Whether these are the words of an etcd that has authentication enabled and does not take us for a user of it that may ask."""
+    return bool(_DENIED.search(text))
+
+
 def clean_environment():
     """ETCDCTL_* of the caller changes what the tools do, and ETCDCTL_ENDPOINTS with --endpoints is fatal from 3.4 on.
 
@@ -306,8 +317,17 @@ class EtcdClient:
         timeout = kwargs.get("command_timeout", self.timeout)
         result = run_tool(self.argv(*args, **kwargs), timeout + 10, cwd=self.cwd)
         if result.rc != 0:
-            raise EtcdError("etcd at %s: `etcdctl %s` %s: %s" % (self.endpoint, " ".join(args), result.how(), result.last_words()), result)
+            raise EtcdError("etcd at %s: `etcdctl %s` %s: %s" % (self.endpoint, " ".join(args), result.how(), self.words(result)), result)
         return result
+
+    def words(self, result):
+        """Why etcdctl failed: its last words, or what they come from."""
+        if not is_denied(result.stderr):
+            return result.last_words()
+        return (
+            "this etcd has authentication enabled, and the common name of %s is no user of it with the role root (%s). Name a certificate of such a user "
+            "with etcd_client_cert and etcd_client_key, or turn authentication off with `etcdctl auth disable`" % (self.tls["cert"], result.last_words())
+        )
 
     def _json(self, *args):
         result = self.run("--write-out=json", *args)

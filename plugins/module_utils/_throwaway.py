@@ -244,6 +244,7 @@ class Throwaway:
         self.members = []
         self.log = os.path.join(work, "etcd.log")
         self._process = None
+        self._denied = False
 
     def __enter__(self):
         try:
@@ -324,6 +325,11 @@ class Throwaway:
             # before that it cannot, and asking would take the time in which the members are to be seen
             if lonely is not None and time.monotonic() - lonely >= self.election / 1000.0 and self._serves():
                 return
+            if self._denied:
+                raise ThrowawayError(
+                    "it is of an etcd with authentication enabled, which serves nothing to who is no user of it, so what it holds cannot be read back; "
+                    "a snapshot that is taken after `etcdctl auth disable` can be"
+                )
             if len(self.members) > 1 and not self.force_new_cluster and time.monotonic() - lonely > _ALONE_AFTER:
                 raise NotAlone("it is one of %d members" % len(self.members), self.members)
             if time.monotonic() > self.deadline:
@@ -351,7 +357,9 @@ class Throwaway:
         try:
             connection.request(method, url, body)
             response = connection.getresponse()
-            return json.loads(response.read()) if response.status == 200 else None
+            text = response.read()
+            self._denied = _etcd.is_denied(text.decode("utf-8", "replace"))
+            return json.loads(text) if response.status == 200 else None
         except (OSError, ValueError, http.client.HTTPException):
             return None
         finally:

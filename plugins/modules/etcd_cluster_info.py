@@ -82,6 +82,12 @@ etcd:
     error:
       description: One sentence that says why it is not reachable or not healthy, or V(null).
       type: str
+    permitted:
+      description:
+        - V(false) when etcd has authentication enabled and does not let the user that O(cert) names read. Its state, members and alarms are known all the same.
+        - V(null) when nothing was read.
+      type: bool
+      sample: true
     version:
       description: Version of the server.
       type: str
@@ -202,6 +208,7 @@ UNKNOWN = {
     "reachable": False,
     "healthy": False,
     "error": None,
+    "permitted": None,
     "version": None,
     "cluster_id": None,
     "member_id": None,
@@ -282,12 +289,15 @@ def ask(client):
         if etcd["alarms"]:
             etcd["error"] = "etcd at %s has raised the alarm %s" % (client.endpoint, ", ".join(etcd["alarms"]))
         else:
-            # `endpoint health` is a read through the quorum, except on a learner, which serves none.
+            # What `endpoint health` asks, which takes no permission for an answer: a read through the quorum, except on a learner, which serves none.
             if not etcd["is_learner"]:
-                client.run("endpoint", "health")
+                client.run("get", "health", "--keys-only")
+                etcd["permitted"] = True
             etcd["healthy"] = True
     except _etcd.EtcdError as exc:
         etcd["error"] = exc.message
+        if exc.result and _etcd.is_denied(exc.result.stderr):
+            etcd["permitted"] = False
         if etcd["reachable"] and not etcd["members"]:
             etcd["members"] = remembered_members(client)
         return etcd, exc

@@ -529,7 +529,7 @@ def save(client, target, timeout, limit=None):
     pace = Pace(target, limit) if limit else None
     result = _etcd.run_tool(client.argv("snapshot", "save", target, command_timeout=timeout), timeout + 10, cwd=client.cwd, watch=pace)
     if result.rc != 0 or not os.path.isfile(target):
-        raise _etcd.EtcdError("no snapshot was taken: `etcdctl snapshot save` %s: %s" % (result.how(), result.last_words()), result)
+        raise _etcd.EtcdError("no snapshot was taken: `etcdctl snapshot save` %s: %s" % (result.how(), client.words(result)), result)
 
 
 def prove(target, path, params):

@@ -156,7 +156,7 @@ class FakeClient:
         return self._answer("hash")
 
     def run(self, *args):
-        assert args == ("endpoint", "health")
+        assert args == ("get", "health", "--keys-only")
         self._answer("health")
 
 
