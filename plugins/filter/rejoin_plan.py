@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._membership import voters_needed
 
 DOCUMENTATION = r"""
 name: rejoin_plan
@@ -128,14 +129,19 @@ def _manifests(facts, via):
     )
 
 
-def _dead(facts, besides):
-    """Refusals for voters that are down."""
+def _dead(facts, via, besides):
+    """Refusals for voters that are down, where etcd takes no new member for that."""
     known = {member["id"] for member in besides}
+    voters = [member for member in facts["members"] or [] if not member["is_learner"] and member["id"] not in known]
+    dead = [member for member in voters if not member["healthy"]]
+    version = via["etcd"]["version"]
+    needed = voters_needed(version, len(voters))
+    if len(voters) - len(dead) >= needed:
+        return []
     return [
-        "etcd takes no new member while a voter is down, and %s is. Start it; or, if it is gone for good, add -e etcd_rejoin_lost_members=%s, "
-        "and it is removed first" % (_words(member), member["name"] or member["id"])
-        for member in facts["members"] or []
-        if not member["healthy"] and not member["is_learner"] and member["id"] not in known
+        "etcd %s takes a new member only while %d of the other %d voters run, and %s is down. Start it; or, if it is gone for good, add "
+        "-e etcd_rejoin_lost_members=%s, and it is removed first" % (version, needed, len(voters), _words(member), member["name"] or member["id"])
+        for member in dead
     ]
 
 
@@ -290,7 +296,7 @@ def rejoin_plan(facts):
     if answer["case"] != "learner":
         answer["refusals"] += _fitness(facts, via)
     if not answer["entry"]:
-        answer["refusals"] += _dead(facts, answer["stale"] + matched)
+        answer["refusals"] += _dead(facts, via, answer["stale"] + matched)
     return answer
 
 

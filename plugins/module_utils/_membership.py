@@ -11,6 +11,7 @@ import mmap
 import os
 import re
 
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import version_tuple
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot_file import SnapshotFile
 
 _MEMBERS, _REMOVED, _KEYS = b"members", b"members_removed", b"key"
@@ -19,6 +20,19 @@ _TOLD = (
     ("snap", ".snap", re.compile(rb'"Path":"/0/members/([0-9a-f]{1,16})/attributes"[^{}]{0,300}"Value":("(?:[^"\\]|\\.){0,4000}")')),
     ("wal", ".wal", re.compile(rb'/0/members/([0-9a-f]{1,16})/attributes".{1,3}?(\{"name":"[^"]{0,300}"(?:,"clientURLs":\[[^\]]{0,3000}\])?\})', re.DOTALL)),
 )
+
+
+def voters_needed(version, voters):
+    """How many of so many voters an etcd of this version must be connected to, itself included, before it takes a new member, a learner too.
+
+    All of them up to 3.4.45, 3.5.29 and 3.6.10; since 3.5.30, 3.6.11 and 3.7.0 a majority of one more than there are, so of three still all, of four and
+    five all but one.  Run with 3.4.23, 3.5.16, 3.5.35, 3.6.16 and 3.7.3; mayAddMember in etcdserver/server.go, which asks only with
+    --strict-reconfig-check, the default.
+    """
+    known = version_tuple(version)
+    if known < {(3, 5): (3, 5, 30), (3, 6): (3, 6, 11)}.get(known[:2], (3, 7)):
+        return voters
+    return 1 if voters == 1 else (voters + 1) // 2 + 1
 
 
 def on_disk(data_dir):

@@ -166,6 +166,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import CONNECTION_SPEC, EtcdClient, EtcdError, version_tuple
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._membership import voters_needed
 
 # What etcd says when a little later it may say something else.
 _PASSES = ("unhealthy cluster", "in sync with leader", "timed out", "timeout", "deadline exceeded", "leader changed", "no leader", "too many requests")
@@ -322,11 +323,19 @@ def check_addition(params, cluster):
     """Refuse what etcd would refuse, and what would cost the quorum."""
     voters = cluster.voters()
     dead = [member for member in voters if not member["healthy"]]
-    if dead:
+    needed = voters_needed(cluster.status["version"], len(voters)) if params["state"] == "learner" else len(voters)
+    if len(voters) - len(dead) < needed:
         raise Refused(
-            "etcd takes no new member while a voter is down, and %s does not answer at %s; nothing was added. Start it, or remove it if it is gone "
-            "for good: etcdctl member remove %s"
-            % (describe(dead[0]), ",".join(dead[0]["client_urls"]) or "any client URL", dead[0]["id"])
+            "etcd %s takes a new member only while %d of these %d voters run, and %s does not answer at %s; nothing was added. Start it, or remove it if "
+            "it is gone for good: etcdctl member remove %s"
+            % (
+                cluster.status["version"],
+                needed,
+                len(voters),
+                describe(dead[0]),
+                ",".join(dead[0]["client_urls"]) or "any client URL",
+                dead[0]["id"],
+            )
         )
     learners = [member for member in cluster.members if member["is_learner"]]
     if params["state"] == "learner":

@@ -238,6 +238,13 @@ def test_a_dead_voter_besides():
     answer = rejoin_plan(dict(of, lost=["node5"]))
     assert (answer["refusals"], [each["id"] for each in answer["stale"]]) == ([], ["a2", "a5"])
     assert "it answers" in refused(of=dict(of, lost=["node5", "node4"]))
+    # of the four that are left one may be down since 3.5.30, and stays what it is; of two or three none
+    for other in of["others"]:
+        other["etcd"]["version"] = "3.5.35"
+    answer = rejoin_plan(of)
+    assert (answer["refusals"], [each["id"] for each in answer["stale"]]) == ([], ["a2"])
+    of["members"] = [each for each in of["members"] if each["id"] != "a4"]
+    assert "etcd 3.5.35 takes a new member only while 3 of the other 3 voters run, and node5" in refused(of=of)
     # nothing is added any more, so nobody is asked
     entry = member(2, name="", is_learner=True)
     of = facts(members=[member(1), entry, member(3), member(5)], node=retired("committed"))

@@ -78,3 +78,16 @@ def test_what_is_only_in_the_log(holds, tmp_path):
     (tmp_path / "member/wal/0.tmp").write_bytes(record.replace(b"cp2", b"cp9"))
     (found,) = [member for member in _membership.on_disk(str(tmp_path))[0] if member["id"] == "2"]
     assert (found["name"], found["client_urls"]) == ("cp2", ["https://192.0.2.2:2379"])
+
+
+@pytest.mark.parametrize(
+    ("versions", "needed"),
+    [
+        # seen with 3.4.23, 3.5.16, 3.5.35, 3.6.16 and 3.7.3, the rest read in mayAddMember of etcdserver/server.go
+        (("3.4.23", "3.4.45", "3.5.16-0", "3.5.29", "3.6.0", "3.6.10", ""), [1, 2, 3, 4, 5, 6, 7]),
+        (("3.5.30", "3.5.35-0", "3.6.11", "3.6.16", "3.7.0", "3.7.3", "3.8.0"), [1, 2, 3, 3, 4, 4, 5]),
+    ],
+)
+def test_how_many_voters_etcd_wants_before_it_takes_a_member(versions, needed):
+    for version in versions:
+        assert [_membership.voters_needed(version, voters) for voters in range(1, 8)] == needed

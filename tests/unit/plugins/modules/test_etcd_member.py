@@ -68,6 +68,7 @@ def test_the_member_that_is_asked_does_not_remove_itself():
     ("members", "params", "words"),
     [
         ([member(1), member(2, False), member(3)], {}, "etcdctl member remove a2"),
+        ([member(1), member(2, False), member(3), member(4)], {}, "only while 4 of these 4 voters run"),
         ([member(1), member(2, is_learner=True)], {}, "one learner at a time"),
         ([member(1)], {"state": "voter"}, "cluster of 1 without a quorum"),
     ],
@@ -76,6 +77,13 @@ def test_an_addition_that_is_refused(members, params, words):
     with pytest.raises(etcd_member.Refused, match=words) as refusal:
         etcd_member.add(module(**params), Cluster(members))
     assert "nothing was added" in str(refusal.value)
+
+
+def test_of_four_voters_one_may_be_down_for_a_later_etcd():
+    members = [member(1), member(2, False), member(3), member(4)]
+    assert etcd_member.add(module(), Cluster(members, "3.6.16"))["is_learner"] is True
+    with pytest.raises(etcd_member.Refused, match="only while 3 of these 3 voters run"):
+        etcd_member.add(module(), Cluster(members[:3], "3.6.16"))
 
 
 def test_learners_are_younger_than_some_servers():
