@@ -10,9 +10,10 @@ import json
 import mmap
 import os
 import re
+import struct
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import version_tuple
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot_file import SnapshotFile
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot_file import LEAF, PAGE, Corrupt, SnapshotFile
 
 _MEMBERS, _REMOVED, _KEYS = b"members", b"members_removed", b"key"
 # How a member that started tells its name and client URLs to the others: in the log, and in the state that the log begins with.
@@ -40,15 +41,90 @@ def on_disk(data_dir):
 
     etcd writes members and keys to its log first and to the database up to 0.1 s later.  Never raises.
     """
-    with SnapshotFile(os.path.join(data_dir, "member", "snap", "db")) as database:
+    members, keys = _read(os.path.join(data_dir, "member", "snap", "db"))
+    if not all(member["name"] and member["client_urls"] for member in members):
+        _complete(members, os.path.join(data_dir, "member"))
+    revisions = [int.from_bytes(key[:8], "big") for key in keys if len(key) in (17, 18)]
+    return members, max(revisions or [0])
+
+
+def in_database(path):
+    """The members that a database, or a snapshot of one, names; those that joined an etcd 3.5 later have no name there.  Never raises."""
+    return _read(path)[0]
+
+
+def _read(path):
+    """(members, keys of the last page of revisions)"""
+    with SnapshotFile(path) as database:
         found = database.glance((_MEMBERS, _REMOVED), last=(_KEYS,)) or {}
     removed = found.get(_REMOVED, {})
     members = [_member(key, value) for key, value in sorted(found.get(_MEMBERS, {}).items()) if key not in removed]
-    members = [member for member in members if member]
-    if not all(member["name"] and member["client_urls"] for member in members):
-        _complete(members, os.path.join(data_dir, "member"))
-    revisions = [int.from_bytes(key[:8], "big") for key in found.get(_KEYS, {}) if len(key) in (17, 18)]
-    return members, max(revisions or [0])
+    return [member for member in members if member], found.get(_KEYS, {})
+
+
+def leftovers(stored, members):
+    """Those of the members in a database that the cluster does not have.
+
+    etcd up to 3.5 goes by its v2 store and never looks at them; from 3.6 on they are members (etcd issue 20967).  They come from `etcdctl snapshot
+    restore` up to 3.4.39, from --force-new-cluster, and from crashes; a member of etcd 3.5.26 or later removes them when it starts (read in 3.5.35:
+    membership/cluster.go, CleanupZombieMembersIfNeeded).
+    """
+    known = {member["id"] for member in members}
+    return [member for member in stored if member["id"] not in known]
+
+
+def warning(left, where):
+    """What an operator is told of leftovers."""
+    return (
+        "etcd's store %s holds members that the cluster does not have: %s. etcd up to 3.5 ignores them; an upgrade to 3.6 would bring them to life, and could "
+        "cost the quorum. Before it, upgrade every member to etcd 3.5.26 or later, which removes them when it starts" % (where, in_words(left))
+    )
+
+
+def in_words(members):
+    return ", ".join("%s (id %s, %s)" % (member["name"] or "without a name", member["id"], " ".join(member["peer_urls"])) for member in members)
+
+
+def without_leftovers(data_dir, initial_cluster, trims):
+    """Have restored data, which no etcd has served yet, hold no members but those of initial_cluster; returns the others, which were removed.
+
+    trims: whether the tool that restored it removes them, as `snapshot restore` does from 3.5 on. That of 3.4 leaves them all (3.4.23 and 3.4.39:
+    clientv3/snapshot/v3_snapshot.go deletes keys that are called like members, of which there are none), and writes none of the new ones. Raises
+    ValueError when some are left.
+    """
+    path = os.path.join(data_dir, "member", "snap", "db")
+    planned = {}
+    for item in initial_cluster.split(",") if trims else ():
+        name, _equals, url = item.partition("=")
+        planned.setdefault(name.strip(), set()).add(url.strip())
+
+    def strange():
+        return [member for member in in_database(path) if set(member["peer_urls"]) not in planned.values()]
+
+    before = left = strange()
+    if before and not trims:
+        _empty(path, _MEMBERS, _REMOVED)
+        left = strange()
+    if left:
+        raise ValueError("the restored data has members that the restored cluster does not have: %s" % in_words(left))
+    return before
+
+
+def _empty(path, *buckets):
+    """Have small buckets of a database that nobody uses hold nothing: the page of each counts no elements any more, as that of a new one."""
+    with SnapshotFile(path) as database, open(path, "r+b") as stream:
+        for bucket in buckets:
+            try:
+                found = database.page_of(bucket)
+            except (Corrupt, struct.error) as exc:
+                raise ValueError("the restored data cannot be read: %s" % exc) from None
+            if found and found[1] == LEAF and found[2]:
+                at = found[0]
+                stream.seek(at)
+                head = list(PAGE.unpack(stream.read(PAGE.size)))
+                head[2] = 0
+                stream.seek(at)
+                stream.write(PAGE.pack(*head))
 
 
 def _complete(members, directory):

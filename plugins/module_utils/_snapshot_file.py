@@ -287,6 +287,11 @@ class SnapshotFile:
             time.sleep(_BETWEEN_GLANCES)
         return None
 
+    def page_of(self, bucket):
+        """(offset in the file, flags, number of elements) of the page that a bucket of the top level begins with; None without one."""
+        meta = self._meta()
+        return _Tree(self._read, meta.page_size, meta.high_water).page_of(meta.root, bucket) if meta else None
+
     def _walk(self, meta):
         """Follow every page of every bucket, as `snapshot status` does; raises Corrupt.  Notes the revision and the storage version."""
         tree = _Tree(self._read, meta.page_size, meta.high_water)
@@ -340,6 +345,27 @@ class _Tree:
                     yield bucket, keys, values
                 for key, inline in self._inline(bucket, buckets, values):
                     yield bucket + (key,), inline[0], inline[1]
+
+    def page_of(self, root, bucket):
+        """What SnapshotFile.page_of returns."""
+        todo = [root]
+        while todo:
+            number = todo.pop()
+            kind, count, length, buffer, base = self._page(number)
+            if kind & BRANCH:
+                todo.extend(child[1] for child in self._children((), number, count, length, buffer, base, None, None))
+                continue
+            for at in range(PAGE.size, PAGE.size + count * LEAF_ELEMENT.size, LEAF_ELEMENT.size):
+                flags, position, key_size, _value_size = LEAF_ELEMENT.unpack_from(buffer, at)
+                start = at + position
+                if flags & BUCKET_ELEMENT and self._bytes(buffer, base, start, start + key_size) == bucket:
+                    value = base + start + key_size
+                    child = BUCKET.unpack(self.read(value, BUCKET.size))[0]
+                    # one without a page of its own lies in the value, behind its header
+                    page = child * self.page_size if child else value + BUCKET.size
+                    head = Page._make(PAGE.unpack(self.read(page, PAGE.size)))
+                    return page, head.flags, head.count
+        return None
 
     def _page(self, number):
         if not 2 <= number < self.high_water:

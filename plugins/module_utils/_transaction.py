@@ -315,8 +315,8 @@ class Transaction:
 
     # -- stage ----------------------------------------------------------------------------------------------------
 
-    def stage(self, snapshot, argv_tail, tool, timeout):
-        """Restore the snapshot into staged/ while the cluster serves."""
+    def stage(self, snapshot, argv_tail, tool, timeout, check=None):
+        """Restore the snapshot into staged/ while the cluster serves.  check: is called with the data directory before it counts as staged."""
         staged = self.file("staged")
         with self.step("staging", "staged"):
             # what a failed restore leaves makes the next one fail
@@ -332,6 +332,8 @@ class Transaction:
                 )
             if not os.path.isfile(os.path.join(partial, "member", "snap", "db")):
                 raise TransactionError("`%s snapshot restore` said that it succeeded but made no database in %s" % (tool, partial))
+            if check:
+                check(partial)
             like_old(self.plan["data_dir"], partial)
             sync_tree(partial)
             rename_durably(partial, staged)

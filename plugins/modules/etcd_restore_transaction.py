@@ -230,8 +230,9 @@ import socket
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import CONNECTION_SPEC, EtcdClient, EtcdError, find_tools, offline_tool
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import CONNECTION_SPEC, EtcdClient, EtcdError, find_tools, offline_tool, version_tuple
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeError
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._membership import in_words, without_leftovers
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import mount_of
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import COMPONENTS
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import (
@@ -370,7 +371,19 @@ def stage(module, transaction):
         if not tool.can_bump:
             raise TransactionError("%s %s cannot raise the revision (--bump-revision)" % (tool.name, tool.version))
         argv += ["--bump-revision=%d" % params["bump_revision"], "--mark-compacted"]
-    transaction.stage(os.path.abspath(params["snapshot"]), argv, tool.path, params["step_timeout"])
+
+    def check(data_dir):
+        try:
+            removed = without_leftovers(data_dir, params["initial_cluster"], version_tuple(tool.version)[:2] >= (3, 5))
+        except ValueError as exc:
+            raise TransactionError("%s. Install etcdutl 3.5.16 or later, which removes them" % exc) from exc
+        if removed:
+            module.warn(
+                "%s %s left members of the cluster from before in the restored data, which an upgrade to etcd 3.6 would bring to life. They were removed: %s"
+                % (tool.name, tool.version, in_words(removed))
+            )
+
+    transaction.stage(os.path.abspath(params["snapshot"]), argv, tool.path, params["step_timeout"], check)
 
 
 def take(module, transaction):

@@ -310,6 +310,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils import (
     _drill,
     _etcd,
     _fingerprints,
+    _membership,
     _procs,
     _retention,
     _seal,
@@ -705,13 +706,15 @@ def go(module, directory, client, status, members, served):
         check_space(directory, **room)
         before = _snapshot_manifest.list_snapshots(directory)
         try:
-            snapshot, seconds, undetermined = take(client, directory, known, params, prefix, suffix, files)
+            snapshot, seconds, undetermined, left = take(client, directory, known, params, prefix, suffix, files)
         finally:
             # After a success there is nothing to tidy.
             _snapshot_manifest.tidy(directory)
         removed = remove_surplus(module, before, snapshot)
     for sentence in undetermined:
         module.warn("%s is proven, but its %s" % (snapshot["file"], sentence))
+    if left:
+        module.warn(_membership.warning(left, "at %s" % client.endpoint))
     diff = make_diff(directory, mode, set_mode, before, snapshot, removed)
     return {"snapshot": snapshot, "removed": removed, "seconds": dict(seconds, serve=round(served, 2)), "diff": diff}
 
@@ -800,6 +803,15 @@ def cluster_configuration(client, prefix):
         return None
 
 
+def left_members(client, path, members):
+    """Members in a snapshot that the cluster it is of does not have, neither before nor after."""
+    left = _membership.leftovers(_membership.in_database(path), members)
+    try:
+        return _membership.leftovers(left, client.members()) if left else []
+    except _etcd.EtcdError:
+        return []
+
+
 def seal_file(target, proven, census, params, files=None):
     """Seal what was proven: (the sealed file, what the manifest says of both, the census as it may be read by anybody)."""
     sealed = target + ".sealed"
@@ -821,7 +833,7 @@ def seal_file(target, proven, census, params, files=None):
 
 
 def take(client, directory, known, params, prefix, suffix, files=None):
-    """Save, prove, describe, seal, publish: (the manifest with its path, seconds of each)."""
+    """Save, prove, describe, seal, publish: (the manifest with its path, seconds of each, what could not be determined, members of no cluster in it)."""
     began, name = free_name(directory, known["host"], suffix)
     # A manifest must not say that the snapshot is of a time to come.
     time.sleep(max(0, began - time.time()))
@@ -839,6 +851,7 @@ def take(client, directory, known, params, prefix, suffix, files=None):
         raise
     saved = time.monotonic()
     proven, undetermined = prove(target, path, params)
+    left = left_members(client, target, known["members"]) if params["data_dir"] is None else []
     proved = time.monotonic()
     census, problem = take_census(client, proven["revision"], prefix) if params["census"] else (None, "it was not wanted")
     counted = time.monotonic()
@@ -850,7 +863,7 @@ def take(client, directory, known, params, prefix, suffix, files=None):
     _snapshot_manifest.publish(path, target, manifest)
     seconds = {"save": round(saved - start, 2), "prove": round(proved - saved, 2), "census": round(counted - proved, 2)}
     seconds["seal"] = round(sealed - counted, 2)
-    return dict(manifest, path=path), seconds, undetermined
+    return dict(manifest, path=path), seconds, undetermined, left
 
 
 if __name__ == "__main__":

@@ -137,3 +137,81 @@ def test_the_module_reads_what_is_there_and_does_not_fail_for_the_rest(tmp_path,
     code, result = harness.run_module("etcd_restore_info", manifests_dir=tmp_path / "manifests", data_dir=tmp_path / "etcd")
     assert code == 0, result
     assert (result["restore"]["members_on_disk"], result["restore"]["revision_on_disk"]) == ([], 0)
+
+
+def staged(tmp_path, snapshot, tools, url):
+    """What the module makes of a snapshot beside live data: (its answer, the staged data)."""
+    path = tmp_path / "etcd.restore" / "20260101T000000Z-0000"
+    path.mkdir(parents=True)
+    (tmp_path / "etcd").mkdir()
+    plan = {"id": path.name, "kind": "restore", "data_dir": str(tmp_path / "etcd")}
+    for name, text in (("plan.json", json.dumps(plan)), ("state", "begun\n"), ("lock", "")):
+        (path / name).write_text(text)
+    wanted = {"name": "n1", "initial_cluster": "n1=" + url, "peer_urls": url, "cluster_token": "another"}
+    code, result = harness.run_module("etcd_restore_transaction", path=path, state="staged", snapshot=snapshot, **wanted, **tools)
+    assert code == 0, result
+    return result, path / "staged"
+
+
+def need(*versions):
+    """Skip where a version is not at hand, as on a runner that has those of Debian alone."""
+    try:
+        for one in versions:
+            harness.bin_dir(one)
+    except harness.Unavailable as exc:
+        pytest.skip("what etcd %s does cannot be seen here: %s" % (", ".join(versions), exc))
+
+
+def served_by(version, tmp_path, data_dir, peer_port):
+    """Names of the members that an etcd of this version has on that data."""
+    with harness.Etcd(version, tmp_path, name="n1", data_dir=data_dir, client_port=harness.free_ports(1)[0], peer_port=peer_port) as etcd:
+        return sorted(item[1] for item in said(etcd))
+
+
+@pytest.mark.parametrize("wide", [False, True], ids=["bucket-inline", "bucket-with-a-page"])
+def test_no_member_of_before_comes_to_life_in_an_upgrade(tmp_path, wide):
+    """etcdctl 3.4 restores no members of the new cluster and leaves the old ones, which 3.6 goes by; only 3.5.26 and later remove them."""
+    need("3.4", "3.5.16", "3.6")
+    port, more = harness.free_ports(1)[0], []
+    if wide:
+        # more than a quarter of a page: bolt gives the bucket a page of its own
+        urls = ",".join(["https://127.0.0.1:%d" % port] + ["https://%s.example:%d" % ("x" * 60, number) for number in range(1, 20)])
+        more = ["--initial-advertise-peer-urls", urls, "--initial-cluster", ",".join("old=" + url for url in urls.split(","))]
+    with harness.Etcd("3.4", tmp_path, name="old", peer_port=port, client_port=harness.free_ports(1)[0], flags=more) as etcd:
+        harness.fill(etcd, 5)
+        soon(lambda: read(etcd), said(etcd))
+        snapshot = etcd.save(tmp_path / "a.db")
+    port = harness.free_ports(1)[0]
+    result, data = staged(tmp_path, snapshot, harness.tools("3.4"), harness.url_of("127.0.0.1", port))
+    assert on_disk(str(data))[0] == []
+    assert "left members of the cluster from before" in str(result["warnings"]) and "old (id " in str(result["warnings"])
+    assert [served_by(version, tmp_path, data, port) for version in ("3.4", "3.5.16", "3.6")] == [["n1"]] * 3
+
+
+def test_tools_from_3_5_on_restore_the_members_of_the_plan_alone(tmp_path, snapshot):
+    """And nothing is removed."""
+    need("3.5", "3.6", "3.7")
+    for version in ("3.5", "3.6", "3.7"):
+        (tmp_path / version).mkdir()
+        result, data = staged(tmp_path / version, snapshot, harness.tools(version), "https://192.0.2.11:2380")
+        assert ([member["name"] for member in on_disk(str(data))[0]], result.get("warnings")) == (["n1"], None)
+
+
+def test_a_snapshot_warns_of_members_that_no_cluster_has(tmp_path):
+    need("3.4", "3.5.16")
+    (tmp_path / "before").mkdir()
+    with harness.Etcd("3.4", tmp_path / "before", name="old") as etcd:
+        harness.fill(etcd, 5)
+        soon(lambda: read(etcd), said(etcd))
+        snapshot = etcd.save(tmp_path / "a.db")
+    client, peer = harness.free_ports(2)
+    url = harness.url_of("127.0.0.1", peer)
+    argv = ["--name=n1", "--initial-cluster=n1=" + url, "--initial-advertise-peer-urls=" + url, "--initial-cluster-token=another"]
+    assert harness.restore("3.4", snapshot, tmp_path / "data", *argv).returncode == 0
+    with harness.Etcd("3.5.16", tmp_path, name="n1", data_dir=tmp_path / "data", client_port=client, peer_port=peer) as etcd:
+        soon(lambda: sorted(item[1] for item in read(etcd)), ["n1", "old"])
+        assert [item[1] for item in said(etcd)] == ["n1"]
+        code, result = harness.run_module("etcd_snapshot", directory=tmp_path / "snapshots", manifests_dir=tmp_path, pki_dir=tmp_path, **etcd.connection)
+    assert code == 0, result
+    (warning,) = result["warnings"]
+    assert "holds members that the cluster does not have: old (id " in str(warning) and "etcd 3.5.26 or later" in str(warning)

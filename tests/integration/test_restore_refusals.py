@@ -290,6 +290,10 @@ case("warn-nothing", WARNINGS, {"cp1": None})
 case("warn-certificate", WARNINGS, {"cp1": "/pki/a.crt (a's) expires on"}, {"node": {"certificates": [dict(CERTIFICATE, days_left=6)]}})
 PAST = dict(CERTIFICATE, expired=True, days_left=-2)
 case("warn-administrator", WARNINGS, {"cp1": "/pki/a.crt (a's) expired on"}, {"node": {"certificates": [PAST]}})
+OLD_MEMBER = dict(TWO[0], id="a1", name="old")
+AGREED = {"members_agreed": True, "members": [dict(TWO[0], id="b2")]}
+OF_NOBODY = {"node": {"members_on_disk": [dict(TWO[0], id="b2"), OLD_MEMBER]}, "live": AGREED}
+case("warn-leftover", WARNINGS, {"cp1": "that the cluster does not have, old (id a1, https://192.0.2.11:2380), which an upgrade to etcd 3.6"}, OF_NOBODY)
 case("warn-space", WARNINGS, {"cp1": "alarm NOSPACE"}, {"live": {"alarms": ["NOSPACE"]}})
 case("warn-corrupt", WARNINGS, {"cp1": "alarm CORRUPT"}, {"live": {"alarms": ["CORRUPT"]}})
 case("warn-learner", WARNINGS, {"cp1": "is a learner"}, {"live": {"is_learner": True}})
