@@ -132,6 +132,13 @@ def subject(pem):
     return name, organizations
 
 
+def authority(der):
+    """What makes a certificate of a CA the one that others are checked with: its name and its public key, which stay when it is renewed; as DER."""
+    body = _from_validity_on(der)
+    body.next(_SEQUENCE)
+    return b"".join(body.next(_SEQUENCE)[1] for dummy in range(2))
+
+
 def describe(path, what, pem, now, authority=False):
     """One entry of what etcd_restore_info returns.
 

@@ -225,7 +225,9 @@ restore:
       description: Whether O(controller_pod) is a Pod of this cluster. V(null) without it, and when the API server does not answer.
       type: bool
     fingerprints:
-      description: SHA-256 of what a snapshot of this cluster must have in common with it, as in a snapshot's manifest.
+      description: >-
+        SHA-256 of what a snapshot of this cluster must have in common with it, as in a snapshot's manifest, and in C(contents) hashes of the certificates
+        and keys in each.
       type: dict
 """
 

@@ -271,7 +271,8 @@ snapshot:
     fingerprints:
       description: >-
         SHA-256 of the cluster's CA, etcd's CA, the public service account key and the EncryptionConfiguration, without which the data is
-        worthless. V(null) for one that does not exist.
+        worthless. V(null) for one that does not exist. C(contents) has, of each, hashes of the certificates and keys in it, so that a file which was only
+        written anew is no other one; V(null) where they could not be read.
       type: dict
     census:
       description: >-

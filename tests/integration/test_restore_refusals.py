@@ -44,6 +44,7 @@ NODE = {
     "data_in_use": True,
     "etcd_servers": [],
     "certificates": [dict(CERTIFICATE, days_left=300)],
+    "fingerprints": {},
 }
 LIVE = {"reachable": True, "members": [], "alarms": [], "cluster_id": "aa", "is_learner": False, "error": None}
 SEEN = {"permitted": True, "identity": "/etc/kubernetes/admin.conf", "lasting": "a certificate made with ca.key", "layers": {}}
@@ -156,26 +157,36 @@ case("data", ELSEWHERE_DATA, {"cp1": None})
 case("data-elsewhere", ELSEWHERE_DATA, {"cp1": "nobody uses the database in /var/lib/etcd, which its manifest mounts at its --data-dir"}, IDLE)
 case("data-of-nobody", ELSEWHERE_DATA, {"cp1": None}, dict(IDLE, live={"reachable": False}))
 
-ANOTHER = "Refuse a snapshot of another cluster"
+ANOTHER, KEYS = "Refuse a snapshot of another cluster", "Refuse a snapshot that the API server could not decrypt"
 
 
 def prints(then, now):
-    here = {"ca": "c", "service_account": "s", "encryption_configuration": now}
-    return {"manifest": {"fingerprints": dict(here, encryption_configuration=then)}, "node": {"fingerprints": here}}
+    """Fingerprints of a snapshot and of the node, from (contents of the CA, ids of the encryption of Secrets; text for a file of which no more is known)."""
+    found = []
+    for ca, encryption in (then, now):
+        whole = {"ca": str(ca), "service_account": "s", "encryption_configuration": str(encryption)}
+        known = {"ca": [ca], "encryption_configuration": {"secrets": encryption}}
+        found.append(whole if isinstance(encryption, str) else dict(whole, contents=known))
+    return {"manifest": {"fingerprints": found[0]}, "node": {"fingerprints": found[1]}}
 
 
-case("same-keys", ANOTHER, {"cp1": None}, prints("k", "k"))
-case("another-key", ANOTHER, {"cp1": "with another EncryptionConfiguration than another-key-cp1 has now"}, prints("k", "other"))
-case("no-encryption-then", ANOTHER, {"cp1": "with another EncryptionConfiguration"}, prints(None, "k"))
-# what could not be read is not known to differ
-case("unread-then", ANOTHER, {"cp1": None}, prints("unreadable", "k"))
-case("unread-now", ANOTHER, {"cp1": None}, prints("k", "unreadable"))
-case(
-    "another-ca",
-    ANOTHER,
-    {"cp1": "with another CA, service-account key, EncryptionConfiguration than"},
-    {"manifest": {"fingerprints": {"ca": "x"}}, "node": prints("k", "k")["node"]},
-)
+K1, K2 = ["aescbc k1 00", "identity"], ["aescbc k2 00", "aescbc k1 00", "identity"]
+OTHER_CA = prints(("x", K1), ("c", K1))
+LOST_KEY = prints(("c", K2), ("c", K1))
+case("same-keys", (ANOTHER, KEYS), {"cp1": None}, prints(("c", K1), ("c", K1)))
+case("added-key", KEYS, {"cp1": None}, prints(("c", K1), ("c", K2)))
+case("removed-key", KEYS, {"cp1": "the EncryptionConfiguration of removed-key-cp1 does not have: secrets (aescbc k2)."}, LOST_KEY)
+case("removed-key-another-cluster", ANOTHER, {"cp1": None}, LOST_KEY)
+# that it is of another cluster is no answer to how its Secrets are read
+case("removed-key-foreign", KEYS, {"cp1": "-e etcd_restore_undecryptable=true"}, dict(LOST_KEY, etcd_restore_foreign=True))
+case("removed-key-allowed", KEYS, {"cp1": None}, dict(LOST_KEY, etcd_restore_undecryptable=True))
+case("another-ca", ANOTHER, {"cp1": "was taken on a cluster with another CA than another-ca-cp1 has now"}, OTHER_CA)
+case("another-ca-allowed", ANOTHER, {"cp1": None}, dict(OTHER_CA, etcd_restore_foreign=True))
+case("another-ca-undecryptable", ANOTHER, {"cp1": "etcd_restore_foreign=true"}, dict(OTHER_CA, etcd_restore_undecryptable=True))
+# what could not be read is not known to differ, nor what an earlier version wrote down
+case("unread-then", (ANOTHER, KEYS), {"cp1": None}, prints(("c", "unreadable"), ("c", K1)))
+case("unread-now", (ANOTHER, KEYS), {"cp1": None}, prints(("c", K1), ("c", "unreadable")))
+case("earlier-version", (ANOTHER, KEYS), {"cp1": None}, prints(("x", "whole file"), ("c", K1)))
 
 FORKS = "Refuse to start one etcd after the other"
 # there are two here
@@ -294,6 +305,7 @@ OLD_MEMBER = dict(TWO[0], id="a1", name="old")
 AGREED = {"members_agreed": True, "members": [dict(TWO[0], id="b2")]}
 OF_NOBODY = {"node": {"members_on_disk": [dict(TWO[0], id="b2"), OLD_MEMBER]}, "live": AGREED}
 case("warn-leftover", WARNINGS, {"cp1": "that the cluster does not have, old (id a1, https://192.0.2.11:2380), which an upgrade to etcd 3.6"}, OF_NOBODY)
+case("warn-earlier-version", WARNINGS, {"cp1": "the EncryptionConfiguration of warn-earlier-version-cp1 is another file"}, prints(("c", "whole"), ("c", K1)))
 case("warn-space", WARNINGS, {"cp1": "alarm NOSPACE"}, {"live": {"alarms": ["NOSPACE"]}})
 case("warn-corrupt", WARNINGS, {"cp1": "alarm CORRUPT"}, {"live": {"alarms": ["CORRUPT"]}})
 case("warn-learner", WARNINGS, {"cp1": "is a learner"}, {"live": {"is_learner": True}})

@@ -176,14 +176,22 @@ def test_an_empty_directory(cp1, refused):
 
 
 @pytest.mark.parametrize(
-    ("fingerprint", "name"),
-    [("ca", "another CA"), ("service_account", "another service-account key"), ("encryption_configuration", "another EncryptionConfiguration")],
+    ("fingerprint", "contents", "name", "option"),
+    [
+        ("ca", ["0" * 64], "another CA", "etcd_restore_foreign=true"),
+        ("service_account", ["0" * 64], "another service-account key", "etcd_restore_foreign=true"),
+        ("encryption_configuration", {"secrets": ["aescbc gone " + "0" * 64]}, "secrets (aescbc gone)", "etcd_restore_undecryptable=true"),
+    ],
 )
-def test_a_snapshot_of_another_cluster(cluster, refused, snapshot, fingerprint, name):
-    change_manifest(cluster, snapshot, lambda manifest: manifest["fingerprints"].update({fingerprint: "0" * 64}))
+def test_a_snapshot_of_another_cluster(cluster, refused, snapshot, fingerprint, contents, name, option):
+    def differ(manifest):
+        manifest["fingerprints"][fingerprint] = "0" * 64
+        manifest["fingerprints"]["contents"][fingerprint] = contents
+
+    change_manifest(cluster, snapshot, differ)
     text = refused(*of(snapshot))
     assert name in text
-    assert "etcd_restore_foreign=true" in text
+    assert option in text
 
 
 def test_a_snapshot_of_another_etcd_cluster(cluster, refused, snapshot):
