@@ -37,10 +37,12 @@ CERTIFICATE_FLAGS = (
     ("kube-apiserver", "requestheader-client-ca-file", "the front proxy's CA", True),
     ("kube-apiserver", "proxy-client-cert-file", "the API server's front proxy certificate", False),
 )
-# Flags that name a file without which a component does not start (1.37.2: the options of kube-apiserver and of k8s.io/apiserver).
+# Flags that name a file without which a component does not start, or does not do its work: of those whose --help speaks of files, in Kubernetes 1.34 to 1.37
+# and etcd 3.4 to 3.7 (tests/unit/fixtures/flags-that-name-files.txt).
 _NEEDED = re.compile(
-    r"(cert|key|ca|config|policy|auth)-?file$|-client-(certificate|key)$|kubeconfig$|^(authentication-|authorization-|encryption-provider-)?config$|"
-    r"^kubelet-certificate-authority$"
+    r"(cert|key|ca|crl|config|policy|auth)-?file$|-client-(certificate|key)$|kubeconfig$|"
+    r"^(authentication-|authorization-|encryption-provider-|leader-migration-)?config$|"
+    r"^kubelet-certificate-authority$|^tls-sni-cert-key$|^pv-recycler-pod-template-filepath-|^auth-token$"
 )
 # Those of people: nothing on the node needs them.
 _ADMINISTRATORS = ("admin.conf", "super-admin.conf")
@@ -171,9 +173,20 @@ def _files_that_are_missing(pods):
         # one that is repeated, as --service-account-key-file, names several
         named = [(flag, value) for flag in sorted(pod.flags) if _NEEDED.search(flag) for value in pod.values(flag) or [pod.flags[flag]]]
         for flag, value in named:
-            if value.startswith("/") and seen_by(pod, value) is None:
-                found.append("%s (--%s of %s) is missing, so that would not start again: put it back" % (value, flag, component))
+            missing = [path for path in _paths(flag, value) if path.startswith("/") and seen_by(pod, path) is None]
+            found += ["%s (--%s of %s) is missing, so that would not start again: put it back" % (path, flag, component) for path in missing]
     return found
+
+
+def _paths(flag, value):
+    """The files that the value of a flag names."""
+    if flag == "tls-sni-cert-key":
+        # CERT,KEY or CERT,KEY:NAME,NAME
+        return [path.strip() for path in value.partition(":")[0].split(",")]
+    if flag == "auth-token":
+        # simple, or jwt,pub-key=PATH,priv-key=PATH,...
+        return [part.partition("=")[2] for part in value.split(",") if part.startswith(("pub-key=", "priv-key="))]
+    return [value]
 
 
 def certificates(pods, kubeconfig, now):

@@ -10,6 +10,7 @@ import base64
 import datetime
 import fcntl
 import os
+import pathlib
 import types
 
 import pytest
@@ -214,6 +215,53 @@ def test_files_of_configuration(node, flag):
     path = node.manifests / "kube-apiserver.yaml"
     path.write_text(path.read_text() + "    - --%s=/nonexistent/file\n" % flag)
     assert only(node.look()).startswith("/nonexistent/file (--%s of kube-apiserver) is missing" % flag)
+
+
+FLAGS = pathlib.Path(__file__).parents[2] / "fixtures" / "flags-that-name-files.txt"
+# Flags whose --help speaks of files without naming one that has to be there, and why not.
+NOT_NEEDED = {
+    "is written": "audit-log-path cert-dir debug-socket-path flex-volume-plugin-dir write-config-to",
+    "speaks of other files": "audit-log-compress audit-log-maxage audit-log-maxbackup audit-log-maxsize authentication-skip-lookup contention-profiling "
+    "enable-log-rotation encryption-provider-config-automatic-reload kube-api-burst kube-api-content-type kube-api-qps log-package-levels master "
+    "max-snapshots max-wals peer-auto-tls profiling requestheader-allowed-names socket-reuse-address socket-reuse-port unsafe-no-fsync vmodule "
+    "watch-progress-notify-interval",
+    "a path of HTTP or of etcd": "authorization-always-allow-paths etcd-prefix",
+    "looked at with the data": "data-dir wal-dir",
+    # etcd with data asks nobody for its members (3.7.3: server/etcdserver/bootstrap.go)
+    "read where there is no data only": "discovery-cert discovery-key",
+    # component-base 0.34.4 to 0.37.2: metrics, SetLabelAllowListFromManifest
+    "is an error in the log only": "allow-metric-labels-manifest",
+    # 1.34.4 to 1.37.2: nothing but the cloud-controller-manager reads it
+    "is not read": "cloud-config",
+    "another program's socket, which may come later": "service-account-signing-endpoint",
+}
+
+
+def test_every_flag_that_speaks_of_files_is_known():
+    """Of the programs' own --help, see tests/integration/test_flags.py."""
+    flags = {line.split(":")[0].split(" ")[1] for line in FLAGS.read_text().splitlines()}
+    others = {flag for names in NOT_NEEDED.values() for flag in names.split()}
+    assert {flag for flag in flags if not _obstacles._NEEDED.search(flag)} == others
+
+
+@pytest.mark.parametrize(
+    ("component", "flag", "value", "missing"),
+    [
+        ("kube-apiserver", "tls-sni-cert-key", "/none/a.crt,/none/a.key:a.example.org,*.b.example.org", ["/none/a.crt", "/none/a.key"]),
+        ("kube-apiserver", "egress-selector-config-file", "/none/egress.yaml", ["/none/egress.yaml"]),
+        ("kube-apiserver", "tracing-config-file", "/none/tracing.yaml", ["/none/tracing.yaml"]),
+        ("kube-controller-manager", "leader-migration-config", "/none/migration.yaml", ["/none/migration.yaml"]),
+        ("kube-controller-manager", "pv-recycler-pod-template-filepath-nfs", "/none/pod.yaml", ["/none/pod.yaml"]),
+        ("kube-scheduler", "config", "/none/scheduler.yaml", ["/none/scheduler.yaml"]),
+        ("etcd", "client-crl-file", "/none/crl.pem", ["/none/crl.pem"]),
+        ("etcd", "auth-token", "simple", []),
+        ("etcd", "auth-token", "jwt,pub-key=/none/pub,priv-key=/none/priv,sign-method=RS256,ttl=10m", ["/none/pub", "/none/priv"]),
+    ],
+)
+def test_files_of_today(node, component, flag, value, missing):
+    path = node.manifests / (component + ".yaml")
+    path.write_text(path.read_text() + '    - "--%s=%s"\n' % (flag, value))
+    assert node.look() == ["%s (--%s of %s) is missing, so that would not start again: put it back" % (each, flag, component) for each in missing]
 
 
 def test_what_is_no_file_that_is_needed(node):
