@@ -112,6 +112,11 @@ class Kubelet:
         return self.flags.get("root-dir") or ROOT_DIR
 
     @property
+    def pod_logs(self):
+        """The directory of the Pods' logs, podLogsDir (1.37.2: pkg/kubelet/apis/config/v1beta1/defaults.go)."""
+        return self.config.get("podLogsDir") or "/var/log/pods"
+
+    @property
     def kubeconfig(self):
         return self.flags.get("kubeconfig") or KUBECONFIG
 

@@ -40,6 +40,10 @@ class StaticPod:
         self._owner = [next((_number(_inside(each, name)) for each in contexts if _inside(each, name)), None) for name in ("runAsUser", "runAsGroup")]
         self._mounts, self._volumes = _mounts(container), _host_paths(pod)
         self.image = _text(container.get("image"))
+        # [(image, imagePullPolicy)] of all its containers
+        every = self.containers + [each for each in _inside(pod, "spec", "initContainers") or [] if isinstance(each, dict)]
+        self.images = [(_text(each.get("image")), _text(each.get("imagePullPolicy"))) for each in every]
+        self.host_network = _text(_inside(pod, "spec", "hostNetwork")) == "true"
         self.command = _texts(container.get("command"))
         self._given = _flags(self.command + _texts(container.get("args")))
         # The last one counts: so do etcd (flag.FlagSet, 3.7.3: server/embed/config.go) and kube-apiserver, but for what values() is for.

@@ -197,7 +197,14 @@ restore:
       description: >-
         One sentence for everything that would keep the restore from moving data or manifests, or the control plane from starting again. Among them
         are file systems that data cannot be renamed between, that are read-only or full, files that are immutable, a write-ahead log outside
-        the data, and files that the control plane's flags name and that are missing.
+        the data, files that the control plane's flags name and that are missing, addresses to listen at that the host does not have, and images with
+        C(imagePullPolicy=Never) that the node does not have.
+      type: list
+      elements: str
+    warnings:
+      description: >-
+        One sentence for everything outside the node that a start of the control plane would depend on, as a registry for an image that the node does not
+        have. Images are known where C(crictl) is on the node.
       type: list
       elements: str
     other_static_pods:
@@ -238,6 +245,7 @@ import time
 from urllib.parse import quote
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _startup
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import server_version
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._fingerprints import fingerprints
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeApi, KubeError, url_of
@@ -322,6 +330,9 @@ def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None):
     space = os.statvfs(parent)
     beside = os.statvfs(existing(snapshot_dir))
     kubelet = Kubelet()
+    runtime_socket = kubelet.runtime_socket
+    runtime_running = runtime_answers(runtime_socket)
+    cannot_start, warnings = _startup.look(known, kubelet, _startup.Runtime(runtime_socket if runtime_running else ""))
     members, revision = on_disk(data_dir)
     return {
         "host": socket.gethostname(),
@@ -359,9 +370,10 @@ def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None):
             "same_file_system": os.stat(existing(snapshot_dir)).st_dev == os.stat(parent).st_dev,
         },
         "certificates": certificates(pods, kubelet.kubeconfig, datetime.datetime.now(datetime.timezone.utc)),
-        "obstacles": obstacles(pods, manifests_dir, data_dir, kubelet.static_pods),
+        "obstacles": obstacles(pods, manifests_dir, data_dir, kubelet.static_pods) + cannot_start,
+        "warnings": warnings,
         "other_static_pods": other_static_pods(manifests_dir),
-        "runtime": {"socket": kubelet.runtime_socket, "running": runtime_answers(kubelet.runtime_socket)},
+        "runtime": {"socket": runtime_socket, "running": runtime_running},
         "systemd": os.path.isdir("/run/systemd/system"),
         "cluster_ids": known_cluster_ids(data_dir),
         "controller_inside": pod_exists(pods.get("kube-apiserver"), controller_pod) if controller_pod else None,

@@ -38,6 +38,10 @@ NODE = {
     "kept_by_kubeadm": {},
     "kubeadm": [],
     "kubelet_running": True,
+    "runtime": {"socket": "/run/containerd/containerd.sock", "running": True},
+    "obstacles": [],
+    "warnings": [],
+    "systemd": True,
     "retired": {},
     "members_on_disk": [],
     "revision_on_disk": 0,
@@ -115,10 +119,21 @@ UPGRADE = {"node": {"kubeadm": [{"pid": 4711, "command": "kubeadm upgrade apply"
 case("kubeadm", KUBEADM, {"cp1": None})
 case("kubeadm-upgrade", KUBEADM, {"cp1": RUNS_THERE}, UPGRADE)
 case("kubeadm-to-retire", KUBEADM, {"cp1": None, "cp2": "`kubeadm upgrade apply` runs"}, ONLY, cp1={}, cp2=UPGRADE)
-KUBELET = "Refuse a node without a running kubelet"
+FINDINGS = "Refuse nodes that could not be stopped, started again or taken back"
 STOPPED = {"node": {"kubelet_running": False}}
-case("kubelet-to-retire", KUBELET, {"cp1": None, "cp2": "No kubelet runs"}, ONLY, cp1={}, cp2=STOPPED)
-case("kubelet-before", KUBELET, {"cp1": None, "cp2": None}, ONLY, cp1={}, cp2={"node": dict(STOPPED["node"], **GONE["node"])})
+case("findings-none", FINDINGS, {"cp1": None, "cp2": None}, cp1={}, cp2={})
+case("kubelet-to-retire", FINDINGS, {"cp1": "No kubelet runs on kubelet-to-retire-cp2", "cp2": None}, ONLY, cp1={}, cp2=STOPPED)
+case("kubelet-before", FINDINGS, {"cp1": None, "cp2": None}, ONLY, cp1={}, cp2={"node": dict(STOPPED["node"], **GONE["node"])})
+case("runtime-hangs", FINDINGS, {"cp1": "runtime of runtime-hangs-cp1 does not answer at the address"}, {"node": {"runtime": {"socket": "", "running": False}}})
+EXPIRED = {"node": {"certificates": [dict(CERTIFICATE, problem="/pki/a.crt (a's) expired on 2026-01-01", days_left=-9)]}}
+case("certificate-expired", FINDINGS, {"cp1": "On certificate-expired-cp1 /pki/a.crt (a's) expired on 2026-01-01, and what is stopped now would not"}, EXPIRED)
+NO_TIMER = {"node": {"systemd": False}}
+case("systemd", FINDINGS, {"cp1": "systemd-cp1 is not run by systemd"}, NO_TIMER)
+case("systemd-unwanted", FINDINGS, {"cp1": None}, dict(NO_TIMER, etcd_restore_deadman=0))
+ALL = "On findings-all-cp1 /a is full. On findings-all-cp1 /b is missing. No kubelet runs on findings-all-cp2"
+TO_COME = {"node": {"kubelet_running": False, "obstacles": ["/c is immutable"]}}
+case("findings-all", FINDINGS, {"cp1": ALL, "cp2": None}, cp1={"node": {"obstacles": ["/a is full", "/b is missing"]}}, cp2=TO_COME)
+case("findings-last", FINDINGS, {"cp1": "On findings-last-cp2 /c is immutable. Nothing was done."}, cp1={}, cp2=TO_COME)
 
 HERE, NONE = "Refuse lost members that are hosts of this run", "Refuse lost members that are no members"
 LOST = dict(BOTH, etcd_restore_lost_members=["cp2"])
@@ -145,6 +160,11 @@ REMEMBERED = {"revision": 600, "members": TWO[:1], "members_agreed": False}
 case("newer-live", (HELD, NEWER), {"cp1": "k8s_dr.etcd.salvage -l newer-live-cp1"}, dict(LONELY, live=REMEMBERED))
 case("newer-not", (HELD, NEWER), {"cp1": None}, dict(LONELY, node={"revision_on_disk": 582}))
 case("newer-quorum", (HELD, NEWER), {"cp1": None}, {"chosen": {"revision": 582}, "live": {"revision": 600, "members": TWO[:1]}})
+
+LETS_IN = "Refuse an etcd that lets nobody here read"
+case("permitted", LETS_IN, {"cp1": None}, {"live": {"permitted": True}})
+case("permitted-unknown", LETS_IN, {"cp1": None})
+case("permitted-not", LETS_IN, {"cp1": "permitted-not-cp1: it wants a user. After"}, {"live": {"permitted": False, "error": "it wants a user"}})
 
 ASKED = "Refuse an etcd that serves but cannot be asked"
 case("asked", ASKED, {"cp1": None})
@@ -298,6 +318,7 @@ case("unseen-down", UNSEEN, {"cp1": None}, dict(NOBODY, api=False))
 
 WARNINGS = "Say what is no obstacle but good to know"
 case("warn-nothing", WARNINGS, {"cp1": None})
+case("warn-image", WARNINGS, {"cp1": "WARNING: on warn-image-cp1 the image x is not on this node"}, {"node": {"warnings": ["the image x is not on this node"]}})
 case("warn-certificate", WARNINGS, {"cp1": "/pki/a.crt (a's) expires on"}, {"node": {"certificates": [dict(CERTIFICATE, days_left=6)]}})
 PAST = dict(CERTIFICATE, expired=True, days_left=-2)
 case("warn-administrator", WARNINGS, {"cp1": "/pki/a.crt (a's) expired on"}, {"node": {"certificates": [PAST]}})
