@@ -6,6 +6,7 @@
 
     PROGRAM run [OPTION ...] [CONFIG]          the steps of CONFIG; 0: done, or not this node's turn; 1: a step failed; 75: another run is under way
     PROGRAM module NAME                        that module, as Ansible runs it: arguments as JSON on stdin, result as JSON on stdout
+    PROGRAM calendar EXPRESSION                a line for each time in the next year that does not exist where clocks go forward
 
 PROGRAM is an archive that the lookup plugin schedule_program makes.  CONFIG is what the role etcd_schedule writes:
 
@@ -21,10 +22,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime
 import errno
 import fcntl
 import json
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -33,7 +36,7 @@ import tempfile
 import time
 from urllib.parse import urlsplit
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _signals, _snapshot_choice, _snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _etcd, _signals, _snapshot_choice, _snapshot_manifest
 
 CONFIG = "/etc/k8s-dr-etcd/schedule.json"
 MODULES = "ansible_collections.k8s_dr.etcd.plugins.modules."
@@ -46,6 +49,9 @@ MAX_OUTPUT = 256 * 1024 * 1024
 NOTHING = "Nothing to do on this node."
 # Seconds that a step has which is always run, however long the others took.
 ALWAYS = 60
+HALF_AN_HOUR = 1800
+MOMENT = "%Y-%m-%d %H:%M:%S"
+SECOND = datetime.timedelta(seconds=1)
 # Seconds in which a module that is ended puts away what is half done.
 PUT_AWAY = 60
 
@@ -384,6 +390,55 @@ def do_run(config, check=False, now=False, call=call_module):
         return 0 if run["ok"] else 1
 
 
+def elapses(expression, after):
+    """The first time of a calendar expression after `after`, on a clock that never goes forward or back; None where systemd-analyze says none.
+
+    Options of systemd 244 and later; an older one only leaves the question open.
+    """
+    argv = ["env", "LC_ALL=C", "TZ=UTC", "systemd-analyze", "calendar", "--base-time=%s" % after.strftime(MOMENT), "--iterations=1", expression]
+    match = re.search(r"Next elapse: \w+ (\d+-\d+-\d+ \d+:\d+:\d+)", _etcd.run_tool(argv, 30).stdout)
+    return datetime.datetime.strptime(match.group(1), MOMENT).replace(tzinfo=datetime.timezone.utc) if match else None
+
+
+def gaps(zone, now=None):
+    """The hours that clocks leave out in the next year, as [first, end) of the wall clock, which is called UTC here.  zone: this host's own when empty."""
+    os.environ.pop("TZ", None)
+    if zone:
+        os.environ["TZ"] = zone
+    time.tzset()
+    start = int(now if now is not None else time.time()) // HALF_AN_HOUR * HALF_AN_HOUR
+    found, before = [], time.localtime(start).tm_gmtoff
+    # every zone changes on a half-hour of UTC
+    for moment in range(start, start + 366 * 86400, HALF_AN_HOUR):
+        offset = time.localtime(moment).tm_gmtoff
+        if offset > before:
+            found.append(tuple(datetime.datetime.fromtimestamp(moment + one, datetime.timezone.utc) for one in (before, offset)))
+        before = offset
+    return found
+
+
+def lost_runs(expression, now=None):
+    """Sentences about the times of a calendar expression that do not exist where clocks go forward: systemd leaves those runs out, and makes up for none.
+
+    (Seen with 252.)  A run that has another one in its place within an hour, as of hourly ones, is not lost.
+    """
+    match = re.search(r"Normalized form: (.*)", _etcd.run_tool(["env", "LC_ALL=C", "systemd-analyze", "calendar", expression], 30).stdout)
+    wall, space, zone = (match.group(1).strip() if match else "").rpartition(" ")
+    # a time is the last word of one that names no zone
+    if re.match(r"[\d*]", zone):
+        wall, zone = wall + space + zone, ""
+    found = []
+    for first, end in gaps(zone, now) if match else []:
+        missing = elapses(wall, first - SECOND)
+        following = elapses(wall, end - SECOND)
+        if missing and missing < end and (not following or (following - end) - (missing - first) > datetime.timedelta(hours=1)):
+            found.append(
+                "no run on %s at %s: clocks go from %s to %s then, and systemd makes up for no time that does not exist; take a time that always does, such as "
+                "04:00:00, or one in UTC" % (missing.strftime("%a %Y-%m-%d"), missing.time(), first.strftime("%H:%M"), end.strftime("%H:%M"))
+            )
+    return found
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="k8s-dr-etcd", description="Takes, proves and keeps snapshots of this node's etcd.")
     commands = parser.add_subparsers(dest="command")
@@ -395,7 +450,13 @@ def main(arguments=None):
     running.add_argument("config", nargs="?", default=CONFIG)
     module = commands.add_parser("module", help="one module, as Ansible runs it")
     module.add_argument("name")
+    asking = commands.add_parser("calendar", help="which of the timer's times do not exist where clocks go forward")
+    asking.add_argument("expression")
     options = parser.parse_args(arguments)
+    if options.command == "calendar":
+        for sentence in lost_runs(options.expression):
+            say(sentence)
+        return 0
     if options.command == "module":
         sys.argv = [options.name]
         runpy.run_module(MODULES + options.name, run_name="__main__", alter_sys=True)

@@ -50,6 +50,24 @@ def test_a_second_time_changes_nothing(cluster):
     assert changes(cluster.playbook("schedule.yml", *SETTINGS)) == dict.fromkeys(cluster.nodes, 0)
 
 
+def test_what_is_proven_is_that_systemd_can_run_it(cluster, cp1):
+    """By hand it works all the same: only the unit is kept from etcd's certificates."""
+    dropin = "/etc/systemd/system/%s.service.d" % UNIT
+    timer = cp1.check_output("cat /etc/systemd/system/%s.timer", UNIT)
+    cp1.check_output("mkdir -p %s", dropin)
+    cp1.check_output("printf '[Service]\\nInaccessiblePaths=/etc/kubernetes/pki\\n' > %s/test.conf", dropin)
+    try:
+        output = cluster.playbook("schedule.yml", *SETTINGS, "-e", "etcd_schedule_random_delay=2", check=False).stdout
+        assert "does not work when systemd runs it, so no timer was set: FAILED: " in output and "/etc/kubernetes/pki" in output, output
+        assert cp1.check_output("cat /etc/systemd/system/%s.timer", UNIT) == timer
+        assert cp1.run("k8s-dr-etcd-snapshot run --check --now").rc == 0
+    finally:
+        cp1.check_output("rm -rf %s", dropin)
+        cp1.check_output("systemctl daemon-reload")
+    assert cp1.run("ls /run/systemd/system/%s-once.service*", UNIT).rc != 0
+    assert "-once" not in cp1.check_output("systemctl list-units --all --no-legend --plain --no-pager '%s*'" % UNIT)
+
+
 def test_what_was_missed_while_the_node_was_off_is_made_up_for(cp1):
     before = len(taken(cp1))
     cp1.check_output("systemctl stop %s.timer", UNIT)

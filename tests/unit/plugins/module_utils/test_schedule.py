@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import calendar
 import json
 import pathlib
+import time
 
 import pytest
 import yaml
@@ -15,6 +17,11 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils import _schedule
 
 ROOT = pathlib.Path(__file__).resolve().parents[4]
 NAMES = ("n1", "n2", "n3")
+# One for each time of the day at which clocks go forward anywhere.
+ZONES = (
+    "Africa/Cairo", "Atlantic/Canary", "Antarctica/Troll", "Australia/Lord_Howe", "Europe/Berlin",
+    "Pacific/Chatham", "Europe/Athens", "Pacific/Easter", "America/Nuuk",
+)
 
 
 def config(tmp_path, **more):
@@ -203,3 +210,46 @@ def used(tasks, module):
             yield task[module]
         for part in ("block", "rescue", "always"):
             yield from used(task.get(part, []), module)
+
+
+@pytest.mark.parametrize(
+    "zone, expression, lost",
+    [
+        # each seen with systemd 252: `systemd-analyze calendar --base-time=2027-03-27 --iterations=3` has no such day
+        ("Europe/Berlin", "*-*-* 02:00:00", "Sun 2027-03-28 at 02:00:00: clocks go from 02:00 to 03:00"),
+        ("America/New_York", "*-*-* 02:00:00", "Sun 2027-03-14 at 02:00:00"),
+        ("America/Santiago", "daily", "Sun 2027-09-05 at 00:00:00: clocks go from 00:00 to 01:00"),
+        ("UTC", "02:30:00 Europe/Berlin", "Sun 2027-03-28 at 02:30:00"),
+        ("Europe/Berlin", "Sun 02:00", "Sun 2027-03-28 at 02:00:00"),
+        ("America/New_York", "02/3:00", "Sun 2027-03-14 at 02:00:00"),
+        # what has another run in its place at once is not lost
+        ("Europe/Berlin", "hourly", None),
+        ("Europe/Berlin", "*:0/15", None),
+        ("Europe/Berlin", "Mon 02:00", None),
+        ("Europe/Berlin", "2:00:00 UTC", None),
+        ("UTC", "*-*-* 02:00:00", None),
+        ("Europe/Berlin", "no expression", None),
+    ],
+)
+def test_a_time_that_does_not_exist_where_clocks_go_forward_is_said(monkeypatch, zone, expression, lost):
+    own = _schedule.gaps
+    monkeypatch.setattr(_schedule, "gaps", lambda named, now: own(named or zone, now))
+    monkeypatch.setenv("TZ", zone)
+    try:
+        found = _schedule.lost_runs(expression, calendar.timegm((2026, 11, 29, 0, 0, 0)))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert (len(found) == 1 and lost in found[0]) if lost else found == []
+
+
+def test_the_default_exists_every_day_in_every_time_zone():
+    default = yaml.safe_load((ROOT / "roles/etcd_schedule/defaults/main.yml").read_text())["etcd_schedule_on_calendar"]
+    assert default == "*-*-* 04:00:00"
+    try:
+        found = {zone: _schedule.gaps(zone) for zone in ZONES}
+    finally:
+        _schedule.gaps("")
+    # of the 600 zones of tzdata these are the hours that are left out anywhere from 2026 to 2038
+    assert sum(len(gaps) for gaps in found.values()) >= len(ZONES)
+    assert not [zone for zone, gaps in found.items() for first, end in gaps if first.hour <= 4 < end.hour + end.minute / 60]
