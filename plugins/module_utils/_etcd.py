@@ -23,6 +23,9 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils import _procs
 
 _PR_SET_PDEATHSIG = 1
 # Where etcdctl and etcdutl are looked for when no path is given, besides PATH.
+BIN_DIR = "/usr/local/bin"
+# Where programs of ours go instead on a node whose /usr is read-only: Flatcar has kubeadm and kubelet there, and in PATH.
+WRITABLE_BIN_DIR = "/opt/bin"
 TOOL_DIRS = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/opt/bin", "/opt/etcd/bin")
 
 # Where kubeadm has etcd listen for its own node, and where it does on one that is set up for IPv6.
@@ -175,15 +178,27 @@ def _wait(process, timeout, watch):
         watch(process.pid)
 
 
+def bin_dir(wanted):
+    """Where tools are put that are wanted there: /opt/bin instead of /usr/local/bin where that cannot be written."""
+    if os.path.normpath(wanted) != BIN_DIR:
+        return wanted
+    there = wanted
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    # access(2) asks the file system, so that root is told of a read-only one, and check mode writes nothing
+    return wanted if os.access(there, os.W_OK | os.X_OK) else WRITABLE_BIN_DIR
+
+
 def find_tool(name, explicit=None):
     """The path of etcdctl or etcdutl: `explicit` as given, else from PATH and the usual directories, else None.
 
-    An `explicit` that is a directory is where it is looked for first.
+    An `explicit` that is a directory is where it is looked for first, and where tools were put instead of there.
     """
-    directory = explicit if explicit and os.path.isdir(explicit) else ""
+    directory = explicit if explicit and (os.path.isdir(explicit) or os.path.normpath(explicit) == BIN_DIR) else ""
     if explicit and not directory:
         return explicit
-    return shutil.which(name, path=os.pathsep.join([directory] * bool(directory) + [os.environ.get("PATH", "")] + list(TOOL_DIRS)))
+    first = [bin_dir(directory), directory] if directory else []
+    return shutil.which(name, path=os.pathsep.join(first + [os.environ.get("PATH", "")] + list(TOOL_DIRS)))
 
 
 def version_tuple(text):

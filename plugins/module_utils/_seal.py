@@ -30,7 +30,7 @@ import tempfile
 import time
 
 COMPRESSIONS = ("none", "zstd")
-DIRECTORIES = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/opt/homebrew/bin")
+DIRECTORIES = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/opt/bin", "/opt/homebrew/bin")
 # Of a bundle: what the snapshot is called in it, and what anything in it may be called.
 SNAPSHOT = "snapshot.db"
 NAME = re.compile(r"^(?!.*(^|/)\.\.?(/|$))[^/\0][^\0]*[^/\0]$")

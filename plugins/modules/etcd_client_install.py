@@ -55,7 +55,10 @@ options:
     type: path
     default: /etc/kubernetes/manifests
   bin_dir:
-    description: Where the tools go.
+    description:
+      - Where the tools go.
+      - Where V(/usr/local/bin) cannot be written, as on systems with a read-only C(/usr) (Flatcar), they go to C(/opt/bin) instead. Every module of this
+        collection looks for them there, whatever C(PATH) is.
     type: path
     default: /usr/local/bin
   keep_fitting:
@@ -473,7 +476,7 @@ def main():
             "archive": {"type": "path"},
             "checksum": {"type": "str"},
             "manifests_dir": {"type": "path", "default": "/etc/kubernetes/manifests"},
-            "bin_dir": {"type": "path", "default": "/usr/local/bin"},
+            "bin_dir": {"type": "path", "default": _etcd.BIN_DIR},
             "keep_fitting": {"type": "bool", "default": False},
             "backup": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 120},
@@ -483,6 +486,7 @@ def main():
     )
     _signals.raise_when_ended()
     params = module.params
+    params["bin_dir"] = _etcd.bin_dir(params["bin_dir"])
     try:
         etcd = _static_pod.read_static_pods(params["manifests_dir"]).get("etcd")
     except (OSError, ValueError):

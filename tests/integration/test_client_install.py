@@ -12,6 +12,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import tarfile
 import time
 import zipfile
@@ -119,6 +120,43 @@ def test_an_archive_that_is_not_the_one(archive, tmp_path):
     rc, result = install(tmp_path, source="archive", archive=tmp_path / "later.tar.gz")
     assert rc == 1 and "later.tar.gz" in result["msg"]
     assert not (tmp_path / "bin").exists() or names(tmp_path / "bin") == []
+
+
+@pytest.fixture
+def read_only_usr(tmp_path, monkeypatch):
+    """Modules see a /usr/local that is read-only, as on Flatcar, and an /opt of their own; the latter's path."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount")
+    opt, python = tmp_path / "opt", tmp_path / "python"
+    opt.mkdir()
+    mounts = "mount --bind /usr/local /usr/local && mount -o remount,bind,ro /usr/local && mount --bind %s /opt" % opt
+    python.write_text('#!/bin/sh\nexec unshare -m sh -ec \'%s; exec %s "$@"\' sh "$@"\n' % (mounts, harness.MODULE_PYTHON or sys.executable))
+    python.chmod(0o755)
+    harness.module_path()
+    monkeypatch.setattr(harness, "MODULE_PYTHON", str(python))
+    return opt
+
+
+def test_where_usr_is_read_only_tools_go_below_opt(tmp_path, read_only_usr):
+    version = harness.VERSIONS[-1]
+    archive = make_archive(version, tmp_path / "etcd.tar.gz")
+    source = {"source": "archive", "archive": archive, "bin_dir": "/usr/local/bin"}
+    expected = sorted("/opt/bin/" + os.path.basename(path) for path in harness.tools(version).values())
+    rc, result = install(tmp_path, check_mode=True, **source)
+    assert rc == 0 and result["changed"] and not (read_only_usr / "bin").exists(), result
+    assert [tool["path"] for tool in result["tools"]] == expected
+    rc, result = install(tmp_path, **source)
+    assert rc == 0 and [tool["path"] for tool in result["tools"]] == expected, result
+    assert names(read_only_usr / "bin") == [os.path.basename(path) for path in expected]
+    rc, result = install(tmp_path, **source)
+    assert rc == 0 and not result["changed"], result
+    # those that look for them are given the place that they were wanted in, and a PATH without /opt/bin
+    bare = {"PATH": "/usr/bin:/bin"}
+    rc, found = harness.run_module("etcd_client_info", environment=bare, etcdctl="/usr/local/bin", etcdutl="/usr/local/bin")
+    assert rc == 0 and found["tools"]["etcdctl"]["path"] == "/opt/bin/etcdctl", found
+    # a place that was chosen is used, or missed
+    rc, result = install(tmp_path, source="archive", archive=archive, bin_dir="/usr/local/elsewhere")
+    assert rc == 1 and "Read-only file system" in result["msg"], result
 
 
 def test_a_tool_that_does_not_run_here_is_not_installed(tmp_path):

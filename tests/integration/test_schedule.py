@@ -58,6 +58,23 @@ def put(tmp_path, hosts, *arguments):
     return play(playbook, tmp_path, hosts, *arguments)
 
 
+def test_where_usr_is_read_only_the_program_goes_below_opt(tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount")
+    names = ("__etcd_schedule_program_dir", "__etcd_schedule_command_dir", "etcd_schedule_state_dir")
+    role = {"name": "k8s_dr.etcd.etcd_schedule", "tasks_from": "place", "public": True}
+    told = {"ansible.builtin.debug": {"msg": "PLACES " + " ".join("{{ %s }}" % name for name in names)}}
+    playbook = [{"hosts": "all", "gather_facts": False, "tasks": [{"ansible.builtin.import_role": role}, told]}]
+    (tmp_path / "playbook.json").write_text(json.dumps(playbook))
+    mounts = "mount --bind /usr/local /usr/local; mount -o remount,bind,ro /usr/local; "
+    command = ["unshare", "-m", "sh", "-ec", mounts + 'exec "$@"', "sh", os.path.join(os.path.dirname(sys.executable), "ansible-playbook")]
+    command += ["-i", "localhost,", "-c", "local", "-e", "ansible_python_interpreter=" + sys.executable, str(tmp_path / "playbook.json")]
+    environment = dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(harness.COLLECTIONS), ANSIBLE_NOCOLOR="1")
+    process = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    expected = "PLACES /opt/lib/k8s-dr-etcd /opt/bin /var/lib/k8s-dr-etcd"
+    assert process.returncode == 0 and expected in process.stdout, process.stdout + process.stderr
+
+
 class Node:
     """What the role left on one host."""
 

@@ -79,6 +79,32 @@ def test_a_directory_is_looked_into_before_the_usual_places(monkeypatch, tmp_pat
     assert _etcd.find_tool("etcdutl", str(own)) is None
 
 
+def test_where_usr_cannot_be_written_tools_are_below_opt(monkeypatch, tmp_path):
+    usual, own, found = tmp_path / "usr" / "local" / "bin", tmp_path / "opt" / "bin", tmp_path / "found"
+    for directory in (own, found):
+        directory.mkdir(parents=True)
+        (directory / "etcdctl").write_text("#!/bin/sh\n")
+        (directory / "etcdctl").chmod(0o755)
+    monkeypatch.setenv("PATH", str(found))
+    monkeypatch.setattr(_etcd, "BIN_DIR", str(usual))
+    monkeypatch.setattr(_etcd, "WRITABLE_BIN_DIR", str(own))
+    # a directory that has to be made first is asked of its parent
+    assert _etcd.bin_dir(str(usual)) == str(usual)
+    assert _etcd.find_tool("etcdctl", str(usual)) == str(found / "etcdctl")
+    monkeypatch.setattr(_etcd.os, "access", lambda path, mode: False)
+    assert _etcd.bin_dir(str(usual) + "/") == str(own)
+    # what somebody chose is not changed
+    assert _etcd.bin_dir(str(found)) == str(found)
+    monkeypatch.undo()
+    monkeypatch.setenv("PATH", str(found))
+    monkeypatch.setattr(_etcd, "bin_dir", lambda wanted: str(own) if wanted == str(usual) else wanted)
+    monkeypatch.setattr(_etcd, "BIN_DIR", str(usual))
+    for there in (False, True):
+        if there:
+            usual.mkdir(parents=True)
+        assert _etcd.find_tool("etcdctl", str(usual)) == str(own / "etcdctl")
+
+
 def test_a_record_that_a_tool_quotes_is_left_out():
     said = r'Error: error during bucket key iteration, name: "key" err: cannot unmarshal value, key: "\x00_" value: "\v/registry/secrets/a\"pass\x12word"'
     for stderr in (said + " err: proto: wrong wireType = 3 for field Key\n", said[:-20]):
