@@ -8,11 +8,15 @@ mkdir -p "$reports"
 
 # ansible-test keeps its environments in the home directory, and wants a file there that is not really its own (below).
 # pip's configuration, which may name the only index that can be reached, goes with it.
-home=$cache/ansible-test
-mkdir -p "$home/.config"
-for config in .config/pip .pip; do
-  if [ -e "$HOME/$config" ] && [ ! -e "$home/$config" ]; then ln -s "$HOME/$config" "$home/$config"; fi
-done
+make_home() { # DIRECTORY
+  local config
+  home=$1
+  mkdir -p "$home/.config"
+  for config in .config/pip .pip; do
+    if [ -e "$HOME/$config" ] && [ ! -e "$home/$config" ]; then ln -s "$HOME/$config" "$home/$config"; fi
+  done
+}
+make_home "$cache/ansible-test"
 
 # What git knows or would know. With git it sees what it would see in a clone, links to directories among it.
 tree=$cache/sanity/ansible_collections/k8s_dr/etcd
