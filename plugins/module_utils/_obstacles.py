@@ -174,6 +174,8 @@ def _files_that_are_missing(pods):
         named = [(flag, value) for flag in sorted(pod.flags) if _NEEDED.search(flag) for value in pod.values(flag) or [pod.flags[flag]]]
         for flag, value in named:
             missing = [path for path in _paths(flag, value) if path.startswith("/") and seen_by(pod, path) is None]
+            # what nobody can see is not known to be missing
+            missing = [path for path in missing if not pod.hides(path) or _procs.remaining((component,))]
             found += ["%s (--%s of %s) is missing, so that would not start again: put it back" % (path, flag, component) for path in missing]
     return found
 

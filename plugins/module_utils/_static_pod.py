@@ -70,6 +70,11 @@ class StaticPod:
                 return os.path.normpath(os.path.join(base, inside, os.path.relpath(path, mount))) if base else None
         return None
 
+    def hides(self, path):
+        """Whether a volume that is no directory of this host is mounted over a path, as an emptyDir: what is in it only the Pod knows."""
+        path = os.path.normpath(path)
+        return self.host_path(path) is None and any(path.startswith(mount.rstrip("/") + "/") for mount, dummy, dummy2 in self._mounts)
+
     def mounted_below(self, path):
         """Where something of its own is mounted in the container below a path."""
         return sorted(mount for mount, dummy, dummy2 in self._mounts if mount.startswith(os.path.normpath(path).rstrip("/") + "/"))

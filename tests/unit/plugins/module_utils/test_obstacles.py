@@ -318,6 +318,17 @@ def test_a_file_is_looked_for_where_it_is_mounted_from(node, tmp_path):
     assert not [each for each in node.look() if "kube-apiserver" in each]
 
 
+def test_a_file_in_a_volume_that_only_the_pod_knows(node, monkeypatch):
+    """An init container may put it there."""
+    path = node.manifests / "kube-apiserver.yaml"
+    volume = "    volumeMounts:\n    - mountPath: /made\n      name: m\n  volumes:\n  - name: m\n    emptyDir: {}\n"
+    path.write_text(path.read_text() + "    - --oidc-ca-file=/made/oidc.crt\n" + volume)
+    assert node.look() == []
+    # one that runs shows what is in it
+    monkeypatch.setattr(_obstacles._procs, "remaining", lambda names, **dummy: [types.SimpleNamespace(pid=999999999)])
+    assert only(node.look()).startswith("/made/oidc.crt (--oidc-ca-file of kube-apiserver) is missing")
+
+
 def test_a_file_that_only_the_pod_sees(node, monkeypatch):
     """Its volume may come from elsewhere on the host."""
     (node.pki / "apiserver.crt").unlink()
