@@ -58,12 +58,15 @@ class KubeApi:
         self.identity = self.identities[0]
         self._refused_since = None
         self._trusts, self._unread = [], []
+        # all of them in PEM, for who is to watch it from elsewhere
+        self.certificates = ""
         for what, found, pinned in (_served(pod), _signed(pod, kubernetes_dir)):
             try:
                 pem = "".join(ssl.DER_cert_to_PEM_cert(der) for der in found())
                 trust = functools.partial(tls_context, cadata=pem, pinned=pinned)
                 trust()
                 self._trusts.append((trust, what))
+                self.certificates += pem
             except (OSError, CertificateError) as exc:
                 self._unread.append("%s cannot be read: %s" % (what, exc))
 

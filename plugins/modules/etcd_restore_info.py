@@ -167,6 +167,11 @@ restore:
       description: Where others than the node reach its API server. Empty when its manifest is not in place, or does not say.
       type: str
       sample: https://10.0.0.11:6443
+    api_certificates:
+      description: >-
+        In PEM, what its API server is known by: the certificates that its flags name, and the CAs that may have signed another one. Empty when its
+        manifest is not in place, or when none can be read.
+      type: str
     kubelet_running:
       description: Whether a kubelet runs. Without it nothing stops or starts a static Pod.
       type: bool
@@ -317,12 +322,13 @@ def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None):
             "image": known["etcd"].image,
             "version": server_version(known["etcd"]),
         }
-    address, api_url, etcd_servers = "", "", []
+    address, api_url, etcd_servers, api_certificates = "", "", [], ""
     if "kube-apiserver" in known:
         flags = known["kube-apiserver"].flags
         address = flags.get("advertise-address", "")
         # given twice, it asks both (1.37.2: apiserver's pkg/server/options/etcd.go, StringSliceVar)
         etcd_servers = [url for value in known["kube-apiserver"].values("etcd-servers") for url in value.split(",") if url]
+        api_certificates = KubeApi(known["kube-apiserver"]).certificates
         api_url = url_of(address, int(flags.get("secure-port") or 6443)) if address else ""
     transactions = list_transactions(data_dir)
     missing = [component for component in COMPONENTS if component not in pods]
@@ -361,6 +367,7 @@ def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None):
         "api_address": address,
         "etcd_servers": etcd_servers,
         "api_url": api_url,
+        "api_certificates": api_certificates,
         "kubelet_running": kubelet_is_running(),
         "kubelet_backs_off": kubelet_backs_off(COMPONENTS),
         "fingerprints": fingerprints(manifests_dir),

@@ -41,7 +41,8 @@ options:
     required: true
   ca:
     description:
-      - Certificate of the cluster's CA, in PEM. An answer is good only from a server that this CA signed the certificate of.
+      - Certificates in PEM, of CAs or of the API servers themselves. An answer is good only from a server that has one of these, or one that such a CA
+        signed.
       - The name in the certificate is not looked at, because a server may be reached at an address that it does not know of.
       - Without it the server is not verified.
     type: str
@@ -195,10 +196,11 @@ def iso(seconds):
 
 def make_context(ca):
     """How to speak TLS.  Nothing secret is sent, so without a CA an unverified server is better than none."""
-    context = tls_context(cadata=ca) if ca else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if ca:
+        return tls_context(cadata=ca, pinned=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
-    if not ca:
-        context.verify_mode = ssl.CERT_NONE
+    context.verify_mode = ssl.CERT_NONE
     return context
 
 

@@ -169,6 +169,18 @@ def test_api_server_is_known_by_its_own_certificate_whoever_signed_it_and_whatev
     assert node.asked == [("/readyz", True)]
 
 
+def test_api_server_that_another_ca_signed_is_watched_from_outside(node):
+    node.sign("apiserver")
+    node.sign("impostor", by="ca")
+    params = {"interval": 0.02, "timeout": 1.0, "max_seconds": 0, "stop_file": None, "ready_file": None, "while_process": None}
+    with node.serving() as api, node.serving("impostor") as another:
+        # without the cluster's CA, which signed the other one
+        (node.pki / "ca.crt").write_text("nothing")
+        known = node.api(api.port).certificates
+        seen = watch(dict(params, urls=[api.url, another.url], ca=known))["apis"]
+    assert [seen[url]["answering_at_start"] for url in (api.url, another.url)] == [True, False], seen
+
+
 def test_api_server_is_known_by_a_certificate_for_a_name(node):
     node.sign("apiserver")
     node.sign("other")
