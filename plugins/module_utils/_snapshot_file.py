@@ -11,14 +11,17 @@ A snapshot is a bolt database followed by the SHA-256 of it.  `snapshot status` 
 from __future__ import annotations
 
 import collections
+import contextlib
 import errno
 import fcntl
 import hashlib
 import operator
 import os
+import shlex
 import stat
 import struct
 import time
+import zlib
 
 TRAILER = hashlib.sha256().digest_size
 BLOCK = 1024 * 1024
@@ -39,16 +42,23 @@ BUCKET_ELEMENT = 1
 _GLANCES = 20
 _BETWEEN_GLANCES = 0.02
 
-# What a file that is no database may be instead; the operator then knows what to do.
+# What a file may be that is no database, whatever it is called: offset, what is there, in words, and how the snapshot is got out of it. k3s and RKE2 store zip.
+_FILE = "%s {0} >{0}.db"
 PACKED = (
-    (b"\x1f\x8b", "compressed with gzip; decompress it first"),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd; decompress it first"),
-    (b"\xfd7zXZ\x00", "compressed with xz; decompress it first"),
-    (b"age-encryption.org/", "encrypted with age; decrypt it first"),
-    (b"-----BEGIN AGE ENCRYPTED FILE", "encrypted with age; decrypt it first"),
-    (b"-----BEGIN PGP MESSAGE", "encrypted with GnuPG; decrypt it first"),
-    (b"Salted__", "encrypted with openssl; decrypt it first"),
+    (0, b"PK\x03\x04", "a zip archive", "python3 -m zipfile -e {0} {0}.d"),
+    (257, b"ustar", "a tar archive", "mkdir {0}.d && tar -xf {0} -C {0}.d"),
+    (0, b"\x1f\x8b", "compressed with gzip", _FILE % "gzip -dc"),
+    (0, b"\x28\xb5\x2f\xfd", "compressed with zstd", _FILE % "zstd -dc"),
+    (0, b"\xfd7zXZ\x00", "compressed with xz", _FILE % "xz -dc"),
+    (0, b"BZh", "compressed with bzip2", _FILE % "bzip2 -dc"),
+    (0, b"\x04\x22\x4d\x18", "compressed with lz4", _FILE % "lz4 -dc"),
+    (0, b"age-encryption.org/", "encrypted with age", _FILE % "age -d -i KEYFILE"),
+    (0, b"-----BEGIN AGE ENCRYPTED FILE", "encrypted with age", _FILE % "age -d -i KEYFILE"),
+    (0, b"-----BEGIN PGP MESSAGE", "encrypted with GnuPG", _FILE % "gpg -d"),
+    (0, b"Salted__", "encrypted with openssl", "openssl enc -d -in {0} -out {0}.db -CIPHER"),
 )
+_TAR, _GZIP = PACKED[1:3]
+_HEAD = 64 * 1024
 
 
 class Corrupt(Exception):
@@ -184,13 +194,14 @@ class SnapshotFile:
             sentence = "%s was written to, replaced or removed while it was checked; wait until it is complete and check it again" % self.proof.path
             self.proof.findings.insert(0, ("changed", sentence))
 
+    def head(self):
+        """How the file begins; b"" when it could not be opened."""
+        return self._read(0, _HEAD) if self.proof.size else b""
+
     def _no_database(self):
-        head = self._read(0, 64)
-        for magic, meaning in PACKED:
-            if head.startswith(magic):
-                self.proof.found("not_a_database", "is " + meaning)
-                return
-        self.proof.found("not_a_database", "is not a snapshot of etcd: it has no valid database header; use another snapshot")
+        self.proof.found(
+            "not_a_database", packed(self.head(), self.proof.path) or "is not a snapshot of etcd: it has no valid database header; use another snapshot"
+        )
 
     def _check_size(self):
         proof, whole = self.proof, self.proof.database_size + TRAILER
@@ -309,6 +320,34 @@ class SnapshotFile:
         self.proof.revision = revision
         if revision is None:
             self.proof.found("no_key_bucket", "is a database, but not one of etcd 3: it has no bucket `key`; use another snapshot")
+
+
+def packed_file(path):
+    """One sentence when a file is something that snapshots are packed into; None for others, and for what cannot be read. Never raises."""
+    words = None
+    with contextlib.suppress(OSError), SnapshotFile(path) as opened:
+        words = packed(opened.head(), path)
+    return "%s %s" % (path, words) if words else None
+
+
+def packed(head, path):
+    """What a file is, by how it begins, that may have a snapshot in it, and how to get that out; None for anything else."""
+    found = next((one for one in PACKED if head.startswith(one[1], one[0])), None)
+    if found is None:
+        return None
+    _offset, magic, what, command = found
+    if magic == _GZIP[1]:
+        with contextlib.suppress(zlib.error):
+            if zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, 512).startswith(_TAR[1], _TAR[0]):
+                what, command = "a tar archive, " + what, _TAR[3]
+    where = "the file that this writes"
+    if "tar -xf" in command:
+        # OpenShift's cluster-backup.sh makes static_kuberesources_*.tar.gz, which has none, and snapshot_*.db
+        where = "the snapshot in it (in a backup of OpenShift that is snapshot_*.db, beside the archive)"
+    elif "zipfile" in command:
+        where = "the snapshot in it"
+    # it holds every Secret of the cluster
+    return "is %s, not a snapshot; unpack it with `umask 077; %s`, and give the path of %s" % (what, command.format(shlex.quote(path)), where)
 
 
 class _Tree:

@@ -159,7 +159,16 @@ import stat
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _census, _comparison, _etcd, _signals, _snapshot_status, _static_pod, _throwaway
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import (
+    _census,
+    _comparison,
+    _etcd,
+    _signals,
+    _snapshot_file,
+    _snapshot_status,
+    _static_pod,
+    _throwaway,
+)
 
 # The logs of a restored and started etcd, in bytes.
 OWN_SPACE = 160 * 1024 * 1024
@@ -355,6 +364,9 @@ def main():
             module.fail_json(msg="%s is no regular file" % params["snapshot"])
     except OSError as exc:
         module.fail_json(msg="%s cannot be read: %s" % (params["snapshot"], exc.strerror))
+    packed = _snapshot_file.packed_file(os.path.abspath(params["snapshot"]))
+    if packed:
+        module.fail_json(msg=packed)
     _signals.raise_when_ended()
     os.umask(0o077)
     # The live etcd and the API server come first, in all that follows.

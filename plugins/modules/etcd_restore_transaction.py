@@ -234,6 +234,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import CONNECTIO
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._membership import in_words, without_leftovers
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import mount_of
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot_file import packed_file
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import COMPONENTS
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import (
     Busy,
@@ -361,6 +362,9 @@ def stage(module, transaction):
     tool = offline_tool("restore", *find_tools(params["etcdctl"], params["etcdutl"], params["timeout"]))
     if tool is None:
         raise TransactionError("neither etcdctl nor etcdutl on this host can restore a snapshot")
+    packed = packed_file(os.path.abspath(params["snapshot"]))
+    if packed:
+        raise TransactionError(packed)
     argv = [
         "--name=" + params["name"],
         "--initial-cluster=" + params["initial_cluster"],

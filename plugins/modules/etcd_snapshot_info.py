@@ -213,7 +213,8 @@ def main():
     params = module.params
     if params["timeout"] is not None and params["timeout"] < 1:
         module.fail_json(msg="`timeout` must be at least 1 second")
-    if params["path"].endswith((".zst", ".age")):
+    # what others compressed has no manifest of ours
+    if params["path"].endswith((".zst", ".age")) and os.path.lexists(_snapshot_manifest.manifest_path(params["path"])):
         module.fail_json(msg="%s is sealed, so nothing can be said of the snapshot in it; the module k8s_dr.etcd.etcd_snapshot_open opens it" % params["path"])
     try:
         etcdctl, etcdutl = _etcd.find_tools(params["etcdctl"], params["etcdutl"])

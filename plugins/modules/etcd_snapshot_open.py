@@ -91,7 +91,7 @@ import shutil
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _fingerprints, _seal, _signals, _snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _fingerprints, _seal, _signals, _snapshot_file, _snapshot_manifest
 
 
 class Refused(Exception):
@@ -128,7 +128,9 @@ def run(module):
         raise Refused("%s is not a directory" % params["dest"])
     stored = _snapshot_manifest.describe(path, _fingerprints.sha256_of_file)
     if not stored["verified"]:
-        raise Refused(stored["problem"])
+        # one that others packed has no manifest of ours
+        packed = None if os.path.lexists(_snapshot_manifest.manifest_path(path)) else _snapshot_file.packed_file(path)
+        raise Refused(stored["problem"] + (". %s" % packed if packed else ""))
     manifest = _snapshot_manifest.read_manifest(path)
     target = os.path.join(directory, _snapshot_manifest.plain_name(os.path.basename(path)))
     if target == path:

@@ -268,6 +268,12 @@ case("ids-unknown", IDS, {"cp1": None}, {"live": {"cluster_id": None}})
 case("ids-without-manifest", IDS, {"cp1": None}, {"live": {"cluster_id": "bb"}, "manifest": None})
 case("ids-allowed", IDS, {"cp1": None}, {"live": {"cluster_id": "bb"}, "etcd_restore_foreign": True})
 
+# One that others compressed has no manifest of ours, and is left to the proof, which says how it is unpacked.
+OPEN = "Open a snapshot that is sealed"
+case("open-sealed", OPEN, {"cp1": "opened."}, {"file": "/b/a.db.zst", "sealed": True})
+case("open-compressed-by-others", OPEN, {"cp1": None}, {"file": "/b/a.db.zst", "sealed": False})
+case("open-plain", OPEN, {"cp1": None}, {"sealed": True})
+
 OLD, FUTURE = "Refuse a snapshot that is older than allowed", "Refuse a snapshot from the future"
 case("age-fine", OLD, {"cp1": None}, {"created": -6.9})
 case("age-old", OLD, {"cp1": "-e etcd_restore_max_age=8"}, {"created": -7.1})
@@ -356,7 +362,8 @@ def facts(name, host, changes, own):
         "__etcd_restore_live": merged("live", LIVE),
         "__etcd_restore_manifest": manifest,
         "__etcd_restore_chosen": merged("chosen", {"size": 100 * MB, "storage_version": None}),
-        "__etcd_restore_file": "/b/a.db",
+        "__etcd_restore_file": changes.get("file", "/b/a.db"),
+        "__etcd_restore_sealed": {"stat": {"exists": changes.get("sealed", False)}},
         "__etcd_restore_source": changes.get("source", "%s-cp1" % name),
         "__etcd_restore_answer": {"changed": False},
         "__etcd_restore_after": {"etcd": changes.get("after")},
@@ -388,6 +395,7 @@ def said(tmp_path_factory):
     held = tasks["Validate nodes, kube-system and workloads against the snapshot"]["vars"]
     tasks[WAITED] = {"name": WAITED, "ansible.builtin.debug": {"msg": "nodes %s." % nodes}, "vars": held}
     tasks[LEFT] = {"name": LEFT, "ansible.builtin.debug": {"msg": "left {{ __etcd_restore_left | length }}."}}
+    tasks[OPEN] = {"name": OPEN, "ansible.builtin.debug": {"msg": "opened."}, "when": tasks[OPEN]["when"]}
     tasks[SHOW] = {"name": SHOW, "ansible.builtin.debug": {"msg": "raised by {{ __etcd_restore_bump }}."}}
     variables = [yaml.safe_load((ROLE / part / "main.yml").read_text()) for part in ("defaults", "vars")]
     inventory, plays = {}, []

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import fcntl
 import functools
+import gzip
 import hashlib
 import os
 import random
 import struct
 import threading
 import time
+import zipfile
 
 import harness
 import pytest
@@ -480,3 +482,24 @@ def test_ansible_accepts_and_refuses(snapshot, tmp_path):
     rc, result = harness.ansible("etcd_snapshot_info", "--check", path=path, **harness.tools(NEWEST_DEFAULT))
     assert rc != 0
     assert "lacks the SHA-256" in result["msg"]
+
+
+@pytest.mark.parametrize("kind", ["gz", "zip"])
+def test_every_reader_says_what_a_packed_snapshot_is(snapshot, etcd, tmp_path, kind):
+    """Under the name of a snapshot, as of one that others took."""
+    path = tmp_path / "etcd-snapshot-cp1-1700000000.db.zst"
+    if kind == "gz":
+        path.write_bytes(gzip.compress(snapshot.read_bytes()))
+    else:
+        with zipfile.ZipFile(path, "w") as packed:
+            packed.write(snapshot, "etcd-snapshot-cp1-1700000000")
+    tools = harness.tools(etcd.version)
+    sentence = "%s is %s, not a snapshot; unpack it with `umask 077; " % (path, {"gz": "compressed with gzip", "zip": "a zip archive"}[kind])
+    for module, more in (
+        ("etcd_snapshot_info", dict(tools, path=path)),
+        ("etcd_snapshot_drill", dict(tools, path=path, manifest=False, record=False, work_dir=tmp_path)),
+        ("etcd_snapshot_open", {"path": path, "dest": tmp_path}),
+        ("etcd_restore_plan", dict(tools, snapshot=path, work_dir=tmp_path)),
+    ):
+        code, result = harness.run_module(module, **more)
+        assert code == 1 and sentence in result["msg"], (module, result)

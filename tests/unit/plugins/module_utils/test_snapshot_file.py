@@ -7,12 +7,17 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
+import io
 import os
+import re
 import struct
 import subprocess
 import sys
+import tarfile
 import time
+import zipfile
 
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils import _snapshot_file
@@ -177,12 +182,12 @@ def test_wrong_checksum(tmp_path):
         (b"", "empty"),
         (b"x", "no valid database header"),
         (bytes(PAGE), "no valid database header"),
-        (b"\x1f\x8b" + GOOD, "gzip; decompress"),
-        (b"\x28\xb5\x2f\xfd" + GOOD, "zstd; decompress"),
-        (b"\xfd7zXZ\x00" + GOOD, "xz; decompress"),
-        (b"age-encryption.org/v1\n" + GOOD, "age; decrypt"),
-        (b"-----BEGIN PGP MESSAGE-----\n", "GnuPG; decrypt"),
-        (b"Salted__" + GOOD, "openssl; decrypt"),
+        (b"\x1f\x8b" + GOOD, "compressed with gzip, not a snapshot"),
+        (b"\x28\xb5\x2f\xfd" + GOOD, "compressed with zstd, not a snapshot"),
+        (b"\xfd7zXZ\x00" + GOOD, "compressed with xz, not a snapshot"),
+        (b"age-encryption.org/v1\n" + GOOD, "encrypted with age, not a snapshot"),
+        (b"-----BEGIN PGP MESSAGE-----\n", "encrypted with GnuPG, not a snapshot"),
+        (b"Salted__" + GOOD, "encrypted with openssl, not a snapshot"),
         (meta_page(0, 1, 3, 8, page_size=PAGE)[:79], "no valid database header"),
         (sealed(database({0: bytes(PAGE), 1: bytes(PAGE)})), "no valid database header"),
     ],
@@ -192,6 +197,45 @@ def test_no_database(tmp_path, data, words):
     assert proof.integrity == ("not_a_database" if data else "empty")
     assert words in proof.problems[0]
     assert prove(tmp_path, data, everything=True).integrity == proof.integrity
+
+
+def archive(kind, name, content):
+    """What others store a snapshot in: k3s and RKE2 a zip with one file."""
+    if kind == "gz":
+        return gzip.compress(content)
+    if kind in ("zstd", "xz", "bzip2"):
+        return subprocess.run([kind, "-c"], input=content, capture_output=True, check=True).stdout
+    target = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as packed:
+            packed.writestr(name, content)
+    else:
+        with tarfile.open(fileobj=target, mode="w:gz" if kind == "tar.gz" else "w") as packed:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            packed.addfile(entry, io.BytesIO(content))
+    return target.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["zip", "gz", "tar", "tar.gz", "zstd", "xz", "bzip2"])
+def test_the_command_that_is_named_unpacks_what_others_took(tmp_path, kind):
+    """Whatever the file is called, and wherever it is."""
+    there = tmp_path / "it's here"
+    there.mkdir()
+    path = there / "snapshot.db"
+    path.write_bytes(archive(kind, "etcd-snapshot-cp1-1700000000", GOOD))
+    with SnapshotFile(str(path)) as opened:
+        (problem,) = opened.prove().problems
+    assert problem.startswith("%s is " % path) and ", not a snapshot; unpack it with `umask 077; " in problem
+    command = re.search("`(.+)`", problem).group(1)
+    environment = dict(os.environ, PATH=os.path.dirname(sys.executable) + ":" + os.environ["PATH"])
+    subprocess.run(["sh", "-c", command], check=True, cwd="/", capture_output=True, env=environment)
+    (found,) = [one for one in there.rglob("*") if one.is_file() and one != path]
+    assert found.read_bytes() == GOOD
+    assert not found.parent.samefile(there) or found.stat().st_mode & 0o077 == 0
+    with SnapshotFile(str(found)) as opened:
+        assert opened.prove().integrity == "ok"
+    assert ("OpenShift" in problem) is kind.startswith("tar")
 
 
 def big_endian(data):
