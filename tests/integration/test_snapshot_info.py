@@ -13,6 +13,7 @@ import hashlib
 import os
 import random
 import struct
+import subprocess
 import threading
 import time
 import zipfile
@@ -503,3 +504,17 @@ def test_every_reader_says_what_a_packed_snapshot_is(snapshot, etcd, tmp_path, k
     ):
         code, result = harness.run_module(module, **more)
         assert code == 1 and sentence in result["msg"], (module, result)
+
+
+@pytest.mark.parametrize("tool", ["3.6", "3.7"])
+def test_hashkv_of_etcdutl_ruins_a_snapshot(snapshot, tmp_path, tool):
+    """Why nothing here runs it, and docs/proof.md warns of it."""
+    try:
+        etcdutl = harness.tools(tool)["etcdutl"]
+    except harness.Unavailable as exc:
+        pytest.skip("there is no etcdutl %s to try it with: %s" % (tool, exc))
+    path = harness.copy(snapshot, tmp_path / "a.db")
+    subprocess.run([etcdutl, "hashkv", str(path)], check=True, capture_output=True, timeout=60)
+    assert path.read_bytes() != snapshot.read_bytes()
+    assert examine(path, None)["integrity"] == "mismatch"
+    assert harness.restore(tool, path, tmp_path / "restored").returncode != 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 
 import pytest
 import yaml
@@ -86,3 +87,19 @@ def test_nothing_on_the_controller_becomes_anybody(path):
     for task in tasks_of(content if isinstance(content, list) else []):
         if task.get("delegate_to") == "localhost":
             assert task["vars"]["ansible_become"] is False and "become" not in task, task["name"]
+
+
+def test_nothing_runs_hashkv_on_a_file():
+    """`etcdutl hashkv` changes the snapshot that it reads (tests/integration/test_snapshot_info.py); `endpoint hashkv` asks an etcd."""
+    found = []
+    for part in ("plugins", "roles", "playbooks", "molecule", "bench", "tests/tools", "tests/sandbox"):
+        for path in (ROOT / part).rglob("*"):
+            if path.is_file() and not path.is_symlink() and path.suffix not in (".pyc", ".gz") and "ansible_collections" not in path.parts[len(ROOT.parts) :]:
+                text = path.read_text(encoding="utf-8", errors="replace")
+                found += [(str(path), line) for line in text.splitlines() if re.search(r"\bhashkv\b", line)]
+    assert found
+    assert [one for one in found if not re.search(r"\bendpoint\W{1,4}hashkv\b", one[1])] == []
+    # a warning may name it, a command to be typed may not have it
+    commands = [line for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("roles/*/README.md")] for line in path.read_text().splitlines()]
+    assert [line for line in commands if re.match(r"\s*(\$ |sudo )?etcdutl\b.*\bhashkv\b", line)] == []
+    assert "Do not run `etcdutl hashkv` on a snapshot" in (ROOT / "docs/proof.md").read_text()
