@@ -145,13 +145,19 @@ def _dead(facts, via, besides):
     ]
 
 
+def _same_contents(node, there, key):
+    """Whether two files that differ have the same certificates or keys, in whatever order and form."""
+    here, expected = ((((one.get("fingerprints") or {}).get("contents") or {}).get(key)) for one in (node, there))
+    return bool(here) and here == expected
+
+
 def _fitness(facts, via):
     """Refusals of a host that has all it takes, by what is wrong with it now."""
     node, there, host = facts["node"], facts["there"], facts["host"]
     found = []
     for key, words in sorted(_KEYS.items()) if there else ():
         here, expected = (node.get("fingerprints") or {}).get(key), (there.get("fingerprints") or {}).get(key)
-        if expected and here != expected:
+        if expected and here != expected and not _same_contents(node, there, key):
             found.append(
                 "The %s of %s %s that of %s: it is a control plane of another cluster, or was made anew. Copy the keys and certificates from %s, or "
                 "reset it and join it anew (kubeadm join --control-plane)"

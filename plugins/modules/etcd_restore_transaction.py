@@ -376,11 +376,14 @@ def stage(module, transaction):
             raise TransactionError("%s %s cannot raise the revision (--bump-revision)" % (tool.name, tool.version))
         argv += ["--bump-revision=%d" % params["bump_revision"], "--mark-compacted"]
 
+    trims = version_tuple(tool.version)[:2] >= (3, 5)
+
     def check(data_dir):
         try:
-            removed = without_leftovers(data_dir, params["initial_cluster"], version_tuple(tool.version)[:2] >= (3, 5))
+            removed = without_leftovers(data_dir, params["initial_cluster"], trims)
         except ValueError as exc:
-            raise TransactionError("%s. Install etcdutl 3.5.16 or later, which removes them" % exc) from exc
+            advice = "look whether initial_cluster has the peer URLs as etcd has them" if trims else "install etcdutl 3.5.16 or later, which removes them"
+            raise TransactionError("%s %s: %s; %s" % (tool.name, tool.version, exc, advice)) from exc
         if removed:
             module.warn(
                 "%s %s left members of the cluster from before in the restored data, which an upgrade to etcd 3.6 would bring to life. They were removed: %s"

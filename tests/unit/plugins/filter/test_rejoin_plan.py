@@ -225,6 +225,13 @@ def test_what_would_fail_later_is_refused(change, words):
     assert words in refused(node=node(**change))
 
 
+def test_another_file_with_the_same_certificates_is_no_other_ca():
+    there = {"fingerprints": dict(KEYS, contents={"ca": ["a", "b"]})}
+    assert plan(node=node(fingerprints=dict(KEYS, ca="zz", contents={"ca": ["a", "b"]})), there=there)["case"] == "retire"
+    for contents in ({"ca": ["a"]}, {"ca": None}, {}):
+        assert "CA of the cluster" in refused(node=node(fingerprints=dict(KEYS, ca="zz", contents=contents)), there=there)
+
+
 def test_a_newer_etcd_and_one_of_no_version_may_come():
     for version in ("3.6.0-0", "", "3.5.1-0"):
         assert plan(node=node(etcd=dict(node()["etcd"], version=version)))["case"] == "retire"

@@ -199,6 +199,27 @@ def test_no_database(tmp_path, data, words):
     assert prove(tmp_path, data, everything=True).integrity == proof.integrity
 
 
+@pytest.mark.parametrize(
+    ("bucket_name", "replace", "root", "expected"),
+    [
+        (b"meta", {}, 3, (LEAF, 2)),
+        (b"cluster", {}, 3, (LEAF, 0)),
+        (b"key", {}, 3, (BRANCH, 3)),
+        (b"members", {}, 3, None),
+        # of a database with so many buckets that their root is a branch
+        (b"meta", {2: branch_page(2, [(b"cluster", 3)])}, 2, (LEAF, 2)),
+    ],
+)
+def test_where_a_bucket_begins(tmp_path, bucket_name, replace, root, expected):
+    path = tmp_path / "file.db"
+    path.write_bytes(database(replace, root))
+    with SnapshotFile(str(path)) as opened:
+        found = opened.page_of(bucket_name)
+    assert (found and found[1:]) == expected
+    if found:
+        assert struct.unpack_from("=QHHI", path.read_bytes(), found[0])[1:3] == expected
+
+
 def archive(kind, name, content):
     """What others store a snapshot in: k3s and RKE2 a zip with one file."""
     if kind == "gz":
