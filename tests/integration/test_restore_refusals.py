@@ -256,6 +256,28 @@ BEGUN = {"id": "20261129T000000Z-0000", "state": "begun", "since": "", "kind": "
 SINCE = 'On unfinished-cp1 the restore 20261129T000000Z-0000 is unfinished: it is "begun" since its beginning (nothing of the cluster was touched).'
 case("unfinished", UNFINISHED, {"cp1": SINCE}, {"left": BEGUN})
 case("unfinished-untouched", UNFINISHED, {"cp1": None}, {"left": dict(BEGUN, untouched=True)})
+# What a resume restores is what was recorded, whatever -e says: options in the inventory and a fact stand for it.
+DECIDE, CONTRADICTED = "Decide whether the unfinished restore can be finished", "Refuse options that contradict the restore that is to be finished"
+RECORD = {"retired": ["x"], "lost": ["cp8"], "label": "/b/a.db", "off_site": "", "bump": 5, "snapshot": {"path": "/b/a.db"}}
+
+
+def resumed(name, **options):
+    record = dict(RECORD, hosts=[name + "-cp1"])
+    left = dict(BEGUN, state="swapped", hosts=record["hosts"], about=record)
+    return dict({"etcd_restore_unfinished": "resume", "left": left}, **options)
+
+
+WITH_OTHERS = (
+    'was begun with other options than this run has: etcd_restore_members was ["resume-other-cp1"] and is ["cp9"]; etcd_restore_lost_members was ["cp8"] '
+    'and is ["cp2"]. Nothing was done now. To finish it as it was begun, run this again without etcd_restore_members and etcd_restore_lost_members. To '
+    "restore with these options instead, first take it back with: ansible-playbook k8s_dr.etcd.rollback -l resume-other-cp1"
+)
+OTHERS = {"etcd_restore_members": ["cp9"], "etcd_restore_lost_members": ["cp2"]}
+case("resume-other", (DECIDE, CONTRADICTED), {"cp1": WITH_OTHERS}, resumed("resume-other", **OTHERS))
+case("resume-same", (DECIDE, CONTRADICTED), {"cp1": None}, resumed("resume-same", etcd_restore_lost_members=["cp8"]))
+RECORDED = "Say whom a resume restores"
+case("resume-record", (DECIDE, RECORDED), {"cp1": "restores resume-record-cp1, lost cp8."}, resumed("resume-record"))
+
 LEFT = "Say what is left of an earlier restore"
 case("left", (TAKEN_BACK, LEFT), {"cp1": "left 0."}, {"left": {"state": "committing"}})
 
@@ -396,6 +418,8 @@ def said(tmp_path_factory):
     tasks[WAITED] = {"name": WAITED, "ansible.builtin.debug": {"msg": "nodes %s." % nodes}, "vars": held}
     tasks[LEFT] = {"name": LEFT, "ansible.builtin.debug": {"msg": "left {{ __etcd_restore_left | length }}."}}
     tasks[OPEN] = {"name": OPEN, "ansible.builtin.debug": {"msg": "opened."}, "when": tasks[OPEN]["when"]}
+    told = "restores {{ __etcd_restore_hosts | join(' ') }}, lost {{ __etcd_restore_lost_members | join(' ') }}."
+    tasks[RECORDED] = {"name": RECORDED, "ansible.builtin.debug": {"msg": told}}
     tasks[SHOW] = {"name": SHOW, "ansible.builtin.debug": {"msg": "raised by {{ __etcd_restore_bump }}."}}
     variables = [yaml.safe_load((ROLE / part / "main.yml").read_text()) for part in ("defaults", "vars")]
     inventory, plays = {}, []

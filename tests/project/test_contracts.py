@@ -103,3 +103,12 @@ def test_nothing_runs_hashkv_on_a_file():
     commands = [line for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("roles/*/README.md")] for line in path.read_text().splitlines()]
     assert [line for line in commands if re.match(r"\s*(\$ |sudo )?etcdutl\b.*\bhashkv\b", line)] == []
     assert "Do not run `etcdutl hashkv` on a snapshot" in (ROOT / "docs/proof.md").read_text()
+
+
+def test_no_task_sets_an_option_of_the_user():
+    """A fact is overruled by -e and by a survey, so that some tasks would go by the one and some by the other."""
+    options = {name for role in ROLES for name in load("roles/%s/defaults/main.yml" % role)}
+    for path in sorted(ROOT.glob("roles/*/tasks/*.yml")):
+        for task in tasks_of(load(path.relative_to(ROOT))):
+            wrong = (set(task.get("ansible.builtin.set_fact", ())) | {task.get("register")}) & options
+            assert not wrong, "%s: %s: %s" % (path.relative_to(ROOT), task.get("name"), wrong)
