@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-# Where Kubernetes' storage layout and its resource names differ (pkg/controlplane/storage, unchanged since 1.5).
+# Where Kubernetes' storage layout and its resource names differ (1.34.4 to 1.37.2:
+# pkg/kubeapiserver/default_storage_factory_builder.go, SpecialDefaultResourcePrefixes; podsecuritypolicies were there up to 1.24).
 _NAMES = {
     "minions": "nodes",
     "controllers": "replicationcontrollers",

@@ -58,7 +58,7 @@ class EtcdError(Exception):
         return {"cmd": self.result.argv, "rc": self.result.rc, "stderr": self.result.stderr, "stdout": self.result.stdout}
 
 
-# From 3.6 on `snapshot status` quotes a record that it cannot read (etcdutl's v3_snapshot.go), which may be a Secret's.
+# From 3.6 on `snapshot status` quotes a record that it cannot read (etcdutl 3.6.16 and 3.7.3: snapshot/v3_snapshot.go), which may be a Secret's.
 _RECORD = re.compile(r'\bvalue: "(?:[^"\\\n]|\\.)*"?')
 
 
@@ -280,7 +280,8 @@ def offline_tool(ability, etcdctl, etcdutl):
 def restore_misfit(tool_version, server_version):
     """Why data restored by this tool must not be given to this server, or None.
 
-    Measured: what etcdctl up to 3.4 restores makes 3.6 panic ("member unknown") and 3.7 never ready.
+    Measured: what etcdctl up to 3.4 restores makes 3.6 panic ("member unknown") and 3.7 never ready (3.4.23 with 3.6.16 and 3.7.3; only tools from 3.5 on
+    take the members of before out of the database: snapshot/v3_snapshot.go, TrimMembershipFromBackend).
     """
     tool, server = version_tuple(tool_version)[:2], version_tuple(server_version)[:2]
     if tool and server and tool <= (3, 4) and server >= (3, 6):

@@ -6,7 +6,7 @@
 
 They are tried in this order, and the first one that the API server does not refuse is used:
 
-    file                          organization (kubeadm's certs/certlist.go and kubeconfig/kubeconfig.go)
+    file                          organization (kubeadm 1.34.4 to 1.37.2: certs/certlist.go and kubeconfig/kubeconfig.go)
     super-admin.conf              system:masters; since 1.29, only where `kubeadm init` ran
     admin.conf                    system:masters up to 1.28, then kubeadm:cluster-admins
     apiserver-kubelet-client.crt  system:masters up to 1.28, kubeadm:cluster-admins in 1.29 to 1.35, none from 1.36 on

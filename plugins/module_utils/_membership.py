@@ -128,7 +128,11 @@ def _empty(path, *buckets):
 
 
 def _complete(members, directory):
-    """Add what etcd 3.5 does not write to the database: the names and client URLs of members that joined later."""
+    """Add what etcd 3.5 does not write to the database: the names and client URLs of members that joined later.
+
+    Up to 3.5.19, where a member that is there is not written again (etcdserver/api/membership/store.go, unsafeSaveMemberToBackend); seen with 3.5.16, and
+    no more with 3.5.35.
+    """
     told = {}
     for part, suffix, pattern in _TOLD:
         there = os.path.join(directory, part)

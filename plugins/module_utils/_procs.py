@@ -12,7 +12,8 @@ import os
 import re
 
 # kubelet's cgroup of a Pod, with the cgroupfs driver (.../pod<uid>/...) and with systemd's (...-pod<uid>.slice/...);
-# a static Pod's uid is 32 hex digits, an ordinary one a UUID whose dashes systemd turns into underscores.
+# a static Pod's uid is 32 hex digits (up to 1.34 an MD5, from 1.35 on an FNV-1a: pkg/kubelet/config/common.go), an ordinary one a UUID whose dashes systemd
+# turns into underscores.
 _POD = re.compile(r"pod([0-9a-f]{32}|[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})(?=[./]|$)")
 
 
@@ -106,8 +107,8 @@ def age(pid, proc="/proc"):
 def kubelet_backs_off(names, proc="/proc", logs="/var/log/pods"):
     """Whether kubelet may delay the next start of one of the static Pods `names`.
 
-    It keeps a back-off of 10 s to 5 min in memory, for up to 10 minutes after it had to start a container again: when one is
-    not running now, or when it was this very kubelet that lately started one which had run before.
+    It keeps a back-off of 10 s to 5 min in memory, for up to 10 minutes after it had to start a container again (1.34.4 to 1.37.2: pkg/kubelet/kubelet.go,
+    crashLoopBackOff): when one is not running now, or when it was this very kubelet that lately started one which had run before.
     """
     running = processes(proc)
     kubelet = max([age(process.pid, proc) for process in running if process.name == "kubelet"] or [0])
@@ -119,7 +120,10 @@ def kubelet_backs_off(names, proc="/proc", logs="/var/log/pods"):
 
 
 def _ran_before(name, logs):
-    """Whether this is not the first container of the static Pod: kubelet numbers their logs from 0.  True when there are none to see."""
+    """Whether this is not the first container of the static Pod.  True when there are none to see.
+
+    kubelet numbers their logs from 0 (1.34.4 to 1.37.2: pkg/kubelet/kuberuntime/kuberuntime_container.go, calcRestartCountByLogDir).
+    """
     found = glob.glob(os.path.join(logs, "kube-system_%s-*" % name, name, "*.log"))
     numbers = [int(number) for number in (os.path.basename(path)[: -len(".log")] for path in found) if number.isdigit()]
     return not numbers or max(numbers) > 0
@@ -128,7 +132,7 @@ def _ran_before(name, logs):
 def database_is_locked(path):
     """Whether somebody, in whatever container and under whatever name, holds the bolt database at `path`.
 
-    etcd holds an exclusive flock on the file's inode for as long as it runs; it follows a rename.
+    etcd holds an exclusive flock on the file's inode for as long as it runs (bbolt 1.3.12 to 1.5.0: db.go, flock); it follows a rename.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)

@@ -97,7 +97,7 @@ disarm; say "done: the cluster has its old data and its manifests; kubelet start
 
 
 # The timer counts from when it was armed.  A node that was rebooted runs the service at once: whoever was taking the restore
-# further has lost it.  No Type=oneshot, which systemd before 244 does not restart.
+# further has lost it.  No Type=oneshot, which systemd before 244 does not restart (systemd#13754).
 SERVICE = """[Unit]
 Description=Take this node back from etcd restore @ID@, which was not committed
 RequiresMountsFor=@T@ @MANIFESTS@

@@ -134,7 +134,7 @@ def _mounts(container):
     for each in found if isinstance(found, list) else []:
         path = _text(_inside(each, "mountPath"))
         if path:
-            # a path that is not absolute is below / (containerd's WithMounts)
+            # a path that is not absolute is below / (1.34.4 to 1.37.2: pkg/kubelet/kubelet_pods.go, makeMounts)
             inside = None if _text(_inside(each, "subPathExpr")) else _text(_inside(each, "subPath"))
             mounts.append((os.path.normpath("/" + path.lstrip("/")), _text(_inside(each, "name")), inside))
     return sorted(mounts, key=lambda mount: len(mount[0]), reverse=True)
@@ -177,7 +177,7 @@ def read_static_pods(directory):
     pods = {}
     for name in sorted(os.listdir(directory)):
         path = os.path.join(directory, name)
-        # kubelet reads any file here that does not start with a dot
+        # kubelet reads any file here that does not start with a dot (1.34.4 to 1.37.2: pkg/kubelet/config/file.go, extractFromDir)
         if name.startswith(".") or not os.path.isfile(path):
             continue
         with open(path, encoding="utf-8", errors="replace") as stream:

@@ -41,7 +41,7 @@ _LOCK = "lock"
 _ABANDONED = 24 * 3600
 # etcd takes a Unix socket's path from where an URL has host and port, in all versions from 3.4 on, and relative to where it runs.
 _CLIENT, _PEER = "c:1", "p:1"
-# Where container runtimes unpack the image of an etcd that does not run: containerd, CRI-O, Docker.
+# Where container runtimes unpack the image of an etcd that does not run: containerd (2.4.2: plugins/snapshots/overlay/overlay.go), CRI-O, Docker.
 _UNPACKED = (
     "/var/lib/containerd/io.containerd.snapshotter.v1.*/snapshots/*/fs/usr/local/bin/etcd",
     "/var/lib/containers/storage/overlay/*/diff/usr/local/bin/etcd",

@@ -66,20 +66,24 @@ _ABANDONED_AFTER = 900
 # Nodes that serve the restored data go back first: one that is restored alone serves alone, beside whatever the others would serve.
 _RETIRED_LATER = 180
 
-# kubelet and the runtime need time to see a removed manifest (0.2 s); the API server is not left its 30 s.
+# kubelet and the runtime need time to see a removed manifest (0.2 s); the API server is not left its 30 s (kubeadm sets no terminationGracePeriodSeconds, and
+# it waits up to 60 s for its clients: 0.34.4 and 0.37.2 of apiserver, pkg/server/config.go, ShutdownTimeout).
 _KILL_AFTER = 0.5
-# An etcd that was asked to end listens no more, and then waits up to 7 s for requests and for a member to hand its leadership to (TransferLeadership in
-# its server.go), which are ending as well. What it has acknowledged is in its log by then.
+# An etcd that was asked to end listens no more, and then waits up to 7 s for requests at each of its addresses, and as long for a member to hand its leadership
+# to, which are ending as well (3.4.45 to 3.7.3: embed/etcd.go, Close; etcdserver/server.go, Stop; ReqTimeout is 5 s and two election timeouts). What it has
+# acknowledged is in its log by then.
 _HANDOVER = 2.0
 # A kubelet that was started while no API server answered, as after a power failure without a quorum, starts static Pods but never stops one: it
-# skips deletions until it has heard of all its Pods. From here on it is done for it, as it would: first asked, 10 s later killed.
+# skips deletions until it has heard of all its Pods (1.34.4 to 1.37.2: pkg/kubelet/kubelet.go, deletePod). From here on it is done for it, as it would:
+# first asked, 10 s later killed.
 _END_AFTER = 15.0
-# A kubelet that has backed off (10 s to 5 min) forgets it when it is restarted. So does one that waits to be rid of the mirror Pod of the etcd before
-# (1.37.2: kubelet_pods.go, HandlePodCleanups, in its main loop; kubelet.go, SyncPod): an API server that is alive while etcd is not answers it only after
-# 34 s, each time (apiserver 0.37.2: pkg/endpoints/handlers/rest.go, requestTimeoutUpperBound). Ours are ended before; a load balancer may know others.
+# A kubelet that has backed off (10 s to 5 min by default: kubelet.go, newCrashLoopBackOff) forgets it when it is restarted. So does one that waits to be rid of
+# the mirror Pod of the etcd before (1.37.2: kubelet_pods.go, HandlePodCleanups, in its main loop; kubelet.go, SyncPod): an API server that is alive while etcd
+# is not answers it only after 34 s, each time (apiserver 0.34.4 to 0.37.2: pkg/endpoints/handlers/rest.go, requestTimeoutUpperBound). Ours are ended before;
+# a load balancer may know others.
 _RESTART_KUBELET_AFTER = 8.0
-# Another annotation makes another Pod, since kubelet derives a static Pod's uid from its manifest: of the one that was stopped a moment ago it still has
-# sandboxes, a status, and a back-off that counts each end as a crash (10, 20, 40 s).
+# Another annotation makes another Pod, since kubelet derives a static Pod's uid from its manifest (1.34.4 to 1.37.2: pkg/kubelet/config/common.go,
+# applyDefaults): of the one that was stopped a moment ago it still has sandboxes, a status, and a back-off that counts each end as a crash (10, 20, 40 s).
 _ANNOTATION = "k8s-dr.etcd/restore"
 # kubelet (since 1.22; read in 1.34 to 1.37: pkg/kubelet/pod_workers.go, allowPodStart) starts no static Pod while one of the same name is not gone from its
 # workers, and looks again only after 10 to 15 s, or when it hears of yet another Pod of that name. So it is given another annotation, which costs nothing, as
@@ -140,7 +144,8 @@ def rename_durably(source, target):
 def transactions_directory(data_dir):
     """Where transactions of a data directory live: in its own file system, so that every move is a rename.
 
-    Beside the data directory; inside it when it is a mount point, where etcd ignores what is not called `member`.
+    Beside the data directory; inside it when it is a mount point, where etcd only warns of what is not
+    called `member` (3.4.23 to 3.7.3: etcdmain/etcd.go, identifyDataDirOrDie).
     """
     data_dir = os.path.realpath(data_dir)
     if mount_of(data_dir) == data_dir:
@@ -157,7 +162,7 @@ def live_path(data_dir):
 def held_directory(manifests_dir, transaction_id):
     """Where manifests wait: outside the directory that kubelet watches, in the same file system, which need not be the data's.
 
-    Inside it when it is a mount point: kubelet does not descend into directories.
+    Inside it when it is a mount point: kubelet does not descend into directories, nor read what starts with a dot (pkg/kubelet/config/file.go).
     """
     name = "restore-" + transaction_id
     return os.path.join(manifests_dir, "." + name) if mount_of(manifests_dir) == manifests_dir else "%s.%s" % (manifests_dir, name)
@@ -398,7 +403,8 @@ class Transaction:
         pods = {process.pod for process in self._running(COMPONENTS)}
         os.makedirs(plan["held"], mode=0o700, exist_ok=True)
         sync_directory(os.path.dirname(plan["held"]))
-        # Files, not the directory: kubelet sees a moved file within 0.2 s, a moved directory at its 20 s poll.
+        # Files, not the directory: kubelet sees a moved file within 0.2 s, a moved directory at its 20 s poll (1.34.4 to 1.37.2: pkg/kubelet/config,
+        # file_linux.go and fileCheckFrequency).
         # The API server first: nothing may be left that writes to an etcd that is going.
         for name in reversed(plan["files"]):
             source = os.path.join(plan["manifests_dir"], name)
@@ -614,7 +620,7 @@ class Transaction:
             if os.path.exists(held):
                 with open(held, encoding="utf-8") as stream:
                     text = stream.read()
-                # with data in the directory etcd reads neither
+                # with data in the directory etcd reads neither (3.4.45: etcdserver/server.go, haveWAL; 3.7.3: etcdserver/bootstrap.go, bootstrapClusterWithWAL)
                 new = with_flags(text, {"initial-cluster": initial_cluster, "initial-cluster-state": "existing"})
                 if new != text:
                     rewrite(held, new)

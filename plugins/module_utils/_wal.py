@@ -6,7 +6,8 @@
 
 A member writes how far the cluster has agreed (the commit index) together with whatever it writes next, so that on the disk of
 one that was killed it is behind what clients were told.  An election among the members makes up for that.  Where they are not to
-be had, `--force-new-cluster` believes the log, and throws the last writes away: measured with etcd 3.6 and 3.7, every time.
+be had, `--force-new-cluster` believes the log, and throws away what is behind that index ("discarding uncommitted WAL entries": 3.4.45 and 3.5.35,
+etcdserver/raft.go; 3.6.16 and 3.7.3, etcdserver/bootstrap.go).  docs/quorum-loss.md has how often writes were among that.
 
 A log is a row of segments, each a row of frames, each a length of 8 bytes (in its topmost byte the number of bytes that fill it
 up to 8), a record and the filling.  A record has a type, a checksum that runs over all data of the log, and data.

@@ -284,7 +284,8 @@ def ask(client):
         etcd["is_leader"] = etcd["member_id"] == etcd["leader_id"]
         etcd["members"] = client.members()
         etcd["alarms"] = client.alarms()
-        # Up to 3.4 the list of members comes from this member alone; the alarms come through the quorum in every version.
+        # Up to 3.4 the list of members comes from this member alone (3.4.45: etcdserver/api/v3rpc/member.go, MemberList); the alarms come through the
+        # quorum in every version (3.7.3: etcdserver/v3_server.go, Alarm).
         etcd["members_agreed"] = True
         if etcd["alarms"]:
             etcd["error"] = "etcd at %s has raised the alarm %s" % (client.endpoint, ", ".join(etcd["alarms"]))

@@ -337,6 +337,7 @@ def check_addition(params, cluster):
                 dead[0]["id"],
             )
         )
+    # always up to 3.5; from 3.6 on --max-learners says how many, 1 by default (3.6.16 and 3.7.3: embed/config.go)
     learners = [member for member in cluster.members if member["is_learner"]]
     if params["state"] == "learner":
         if version_tuple(cluster.status["version"]) < (3, 4):

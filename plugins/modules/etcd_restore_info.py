@@ -131,8 +131,8 @@ restore:
       description: >-
         The cluster's members as etcd's database on this node names them, whether etcd runs or not, each with V(id), V(name), V(peer_urls),
         V(client_urls) and V(is_learner). Empty when there is no database to read. A member that lost its quorum, or was stopped since, may not know
-        all that happened. etcd 3.5 does not write there the names of members that joined later, which come from its log then, and not that a learner
-        was promoted.
+        all that happened. etcd 3.5 up to 3.5.19 does not write there the names of members that joined later, which come from its log then,
+        and not that a learner was promoted.
       type: list
       elements: dict
       sample:

@@ -15,8 +15,8 @@ description:
   - Asks API servers again and again, each time over a new TLS connection, until O(stop_file) appears or O(max_seconds) have passed, and returns
     from when to when each of them was away.
   - Meant to run asynchronously on the controller while something is done to the control plane.
-  - Sends no credentials. A good answer is HTTP 200 to C(/readyz), which kubeadm allows everybody to ask. Where that is forbidden (401, 403), any HTTP
-    answer is good, and RV(probe.apis.how) says so.
+  - Sends no credentials. A good answer is HTTP 200 to C(/readyz), which Kubernetes lets everybody ask by default (its ClusterRole
+    C(system:public-info-viewer)). Where that is forbidden (401, 403), any HTTP answer is good, and RV(probe.apis.how) says so.
 extends_documentation_fragment:
   - k8s_dr.etcd.attributes
 attributes:
