@@ -37,7 +37,8 @@ RUNGS = _snapshot_manifest.RUNGS
 _OWN_SPACE = 160 * 1024 * 1024
 # What one question to etcd may take is for a question, not for reading all of a large database.
 _QUESTION_SECONDS = 30
-# A value has 1.5 MB at most unless somebody raised that, so no page is ever larger than both this process and etcd can bear.
+# A value has 1.5 MB at most (3.4.23 to 3.7.3: embed/config.go, DefaultMaxRequestBytes) unless somebody raised that, so no page is ever larger than both
+# this process and etcd can bear.
 _PAGE_KEYS, _PAGE_BYTES = 200, 8 * 1024 * 1024
 _SAMPLES = 3
 _PROTOBUF, _ENCRYPTED, _CBOR = b"k8s\0", b"k8s:enc:", b"\xd9\xd9\xf7"
