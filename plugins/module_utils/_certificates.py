@@ -132,7 +132,7 @@ def subject(pem):
     return name, organizations
 
 
-def authority(der):
+def name_and_key(der):
     """What makes a certificate of a CA the one that others are checked with: its name and its public key, which stay when it is renewed; as DER."""
     body = _from_validity_on(der)
     body.next(_SEQUENCE)

@@ -84,7 +84,7 @@ def _read(path):
 
 def _authorities(path):
     try:
-        return sorted({hashlib.sha256(_certificates.authority(der)).hexdigest() for der in _certificates.ders(_read(path))})
+        return sorted({hashlib.sha256(_certificates.name_and_key(der)).hexdigest() for der in _certificates.ders(_read(path))})
     except _certificates.CertificateError:
         return None
 
