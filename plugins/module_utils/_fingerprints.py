@@ -123,6 +123,8 @@ def provider_ids(data):
         found = {}
         for entry in _block_yaml.parse(text)["resources"]:
             ids = {one for provider in entry["providers"] for one in _ids(provider)}
+            if not ids:
+                raise ValueError
             for resource in _listed(entry["resources"]):
                 found.setdefault(str(resource), set()).update(ids)
         return {resource: sorted(ids) for resource, ids in sorted(found.items())} or None
