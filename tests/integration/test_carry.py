@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 
 import harness
 import pytest
@@ -43,6 +44,58 @@ def test_it_comes_whole_once(tmp_path):
     rc, result = carry(path, dest)
     assert rc == 0 and result["changed"] and dest.read_bytes() == path.read_bytes(), result
     assert sorted(os.listdir(tmp_path)) == ["here", "there"]
+
+
+@pytest.fixture
+def small_home(tmp_path):
+    """Where Ansible puts files first has room for one piece, and not for a snapshot."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount")
+    (tmp_path / "home").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(tmp_path / "home")], check=True)
+    yield {"ANSIBLE_REMOTE_TMP": str(tmp_path / "home")}
+    subprocess.run(["umount", "-l", str(tmp_path / "home")], check=True)
+
+
+def test_it_goes_to_the_host_whose_home_is_small(tmp_path, small_home):
+    path, dest = tmp_path / "here", tmp_path / "there"
+    path.write_bytes(os.urandom(45 * MB) + bytes(80 * MB) + os.urandom(5))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    rc, result = carry(path, dest, "--check", to="host", environment=small_home)
+    assert rc == 0 and result["changed"] and not dest.exists(), result
+    rc, result = carry(path, dest, to="host", environment=small_home)
+    assert rc == 0 and result["changed"] and result["sha256"] == sha256 and result["dest"] == str(dest), result
+    assert dest.read_bytes() == path.read_bytes() and dest.stat().st_mode & 0o777 == 0o600
+    rc, result = carry(path, dest, to="host", environment=small_home)
+    assert rc == 0 and not result["changed"], result
+    assert sorted(os.listdir(tmp_path)) == ["here", "home", "there"] and os.listdir(tmp_path / "home") == []
+
+
+def test_room_is_looked_for_where_it_goes(tmp_path, small_home):
+    path = tmp_path / "here"
+    path.write_bytes(bytes(60 * MB))
+    rc, result = carry(path, tmp_path / "home" / "there", to="host")
+    assert rc != 0 and "needs 63 MB, and its file system has 41 MB free: make room there" in result["msg"], result
+    (tmp_path / "empty").touch()
+    rc, result = carry(tmp_path / "empty", tmp_path / "home" / "there", to="host")
+    assert rc == 0 and (tmp_path / "home" / "there").read_bytes() == b"", result
+    rc, result = harness.run_module("etcd_snapshot_carry", path=path, dest=tmp_path / "no" / "where", to="host")
+    assert rc != 0 and "cannot be written on the host: No such file" in result["msg"], result
+
+
+def test_a_piece_is_appended_where_the_one_before_ended(tmp_path):
+    dest, piece = tmp_path / "there", tmp_path / "piece"
+    for offset, plain in ((0, b"a" * 3 * MB), (3 * MB, b"b")):
+        piece.write_bytes(zlib.compress(plain))
+        assert module.take_piece(str(dest), str(piece), offset) == offset + len(plain) and not piece.exists()
+    piece.write_bytes(zlib.compress(b"c"))
+    with pytest.raises(ValueError, match="somebody else writes it"):
+        module.take_piece(str(dest), str(piece), 3 * MB)
+    with pytest.raises(ValueError, match="its checksum differs"):
+        module.finish(str(dest), "0" * 64)
+    assert not dest.exists()
+    module.finish(str(dest), hashlib.sha256(b"a" * 3 * MB + b"b").hexdigest())
+    assert dest.read_bytes() == b"a" * 3 * MB + b"b"
 
 
 def test_an_empty_file(tmp_path):
