@@ -23,9 +23,13 @@ import errno
 import fcntl
 import json
 import os
+import pwd
 import re
+import shlex
 import shutil
 import socket
+import stat
+import tempfile
 import time
 
 FORMAT = 1
@@ -258,6 +262,61 @@ def _is_lost(path):
 def latest_verified(snapshots):
     """Path of the newest verified one, or None."""
     return next((entry["path"] for entry in snapshots if entry["verified"]), None)
+
+
+def name_of(uid):
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return "the user with the id %d" % uid
+
+
+def foreign_owner(directory, probe):
+    """Whom a directory belongs to that is neither root nor this user; None where all is well.
+
+    Where a server maps root to another user (root_squash), or a mount gives all files to one, what this process makes belongs to that one as well: a file
+    is made to see it, without `probe` the lock of an earlier run is looked at.
+    """
+    owner = os.stat(directory).st_uid
+    if owner in (0, os.geteuid()):
+        return None
+    try:
+        if probe:
+            with tempfile.TemporaryFile(dir=directory) as stream:
+                ours = os.fstat(stream.fileno()).st_uid
+        else:
+            ours = os.lstat(os.path.join(directory, LOCK)).st_uid
+    except OSError:
+        ours = None
+    return None if ours == owner else owner
+
+
+def replaceable(directory):
+    """Why somebody else could put another directory in its place, in a sentence; None when nobody can."""
+    ours = {0, os.geteuid()}
+    if os.path.isdir(directory):
+        ours.add(os.stat(directory).st_uid)
+    above = os.path.dirname(directory)
+    while True:
+        if os.path.isdir(above):
+            found = os.stat(above)
+            others = found.st_mode & 0o002 or (found.st_mode & 0o020 and found.st_gid != 0)
+            if found.st_uid not in ours:
+                return "%s belongs to %s, who could put another directory in the place of %s; keep snapshots where only root may write" % (
+                    above,
+                    name_of(found.st_uid),
+                    directory,
+                )
+            if others and not found.st_mode & stat.S_ISVTX:
+                return "others may write to %s (mode %04o), and so put another directory in the place of %s. Run: chmod go-w %s" % (
+                    above,
+                    stat.S_IMODE(found.st_mode),
+                    directory,
+                    shlex.quote(above),
+                )
+        if above == os.path.dirname(above):
+            return None
+        above = os.path.dirname(above)
 
 
 class DirectoryLock:

@@ -41,6 +41,9 @@ options:
   directory:
     description:
       - Where the snapshots are kept. Made with mode 0700 when it does not exist.
+      - An existing directory has to belong to root, or to the user who runs the module, since its owner can read and replace what is in it. One that a
+        server or a mount gives to another user, as NFS with C(root_squash) does, is accepted when new files in it belong to that user as well. A warning
+        says when others could put another directory in its place.
       - An existing directory that others may read is given mode 0700 if it holds nothing but snapshots; otherwise a warning says so.
       - An existing directory that others may write to is given mode 0700 if it holds nothing but snapshots; otherwise the module refuses it.
     type: path
@@ -298,6 +301,7 @@ import base64
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -378,25 +382,33 @@ def look_at_host(manifests_dir, pki_dir):
     return version or None, prefix, _fingerprints.fingerprints(manifests_dir, pki_dir)
 
 
-def plan_directory(directory):
+def plan_directory(directory, probe=True):
     """(mode or None when there is none, whether to set it to 0700, warnings)"""
+    replaceable = _snapshot_manifest.replaceable(directory)
+    warnings = [replaceable] if replaceable else []
     try:
         found = os.stat(directory)
     except FileNotFoundError:
-        return None, True, []
+        return None, True, warnings
     if not stat.S_ISDIR(found.st_mode):
         raise Refused("%s is not a directory" % directory)
+    owner = _snapshot_manifest.foreign_owner(directory, probe)
+    if owner is not None:
+        raise Refused(
+            "%s belongs to %s, who can read and replace every snapshot in it; nothing was taken. Run: chown %s: %s"
+            % (directory, _snapshot_manifest.name_of(owner), _snapshot_manifest.name_of(os.geteuid()), shlex.quote(directory))
+        )
     mode = stat.S_IMODE(found.st_mode)
     if not mode & 0o077:
-        return mode, False, []
+        return mode, False, warnings
     own = all(name in OWN_NAMES or (name.lstrip(".").startswith("etcd-") and name.endswith(OWN)) for name in os.listdir(directory))
     if own and found.st_uid == os.geteuid():
-        return mode, True, []
+        return mode, True, warnings
     if mode & 0o022:
         raise Refused(
             "others may write to %s (mode %04o), and it holds more than snapshots, so its mode is left alone; give a directory of its own" % (directory, mode)
         )
-    return mode, False, ["others may list %s (mode %04o), and it holds more than snapshots, so its mode is left alone" % (directory, mode)]
+    return mode, False, [*warnings, "others may list %s (mode %04o), and it holds more than snapshots, so its mode is left alone" % (directory, mode)]
 
 
 def check_space(directory, db_size, what="a snapshot", more=0):
@@ -664,7 +676,7 @@ def of_member(module, directory, client, served, members=None):
 def go(module, directory, client, status, members, served):
     params = module.params
     kubernetes_version, prefix, fingerprints = look_at_host(params["manifests_dir"], params["pki_dir"])
-    mode, set_mode, warnings = plan_directory(directory)
+    mode, set_mode, warnings = plan_directory(directory, not module.check_mode)
     for warning in warnings:
         module.warn(warning)
     limit = params["bwlimit"] if params["data_dir"] is None else None

@@ -128,6 +128,11 @@ def main():
         if params["remote"]:
             snapshots = _rclone.Remote(params["remote"], params["rclone_config"], params["rclone"]).snapshots(missing_ok=False)
         else:
+            if os.path.isdir(directory):
+                # what is restored is chosen from it
+                owner = _snapshot_manifest.foreign_owner(directory, False)
+                if owner is not None:
+                    module.warn("%s belongs to %s, who can replace every snapshot in it" % (directory, _snapshot_manifest.name_of(owner)))
             snapshots = _snapshot_manifest.list_snapshots(directory, _fingerprints.sha256_of_file if params["checksum"] else None)
     except _rclone.RcloneError as exc:
         module.fail_json(msg=exc.message)

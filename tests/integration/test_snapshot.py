@@ -384,6 +384,26 @@ def test_a_directory_that_others_may_use(member, tmp_path, mode, foreign, outcom
     assert bool(result.get("warnings")) == foreign
 
 
+def test_a_directory_of_another_user(member, tmp_path):
+    """Nobody else may list it, and its owner can read and replace all that is in it."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a directory away")
+    directory = tmp_path / "back ups"
+    directory.mkdir(mode=0o700)
+    os.chown(str(directory), 65534, 0)
+    for check_mode in (True, False):
+        rc, result = take(member, directory, check_mode=check_mode)
+        assert rc == 1 and "nothing was taken. Run: chown root: '%s'" % directory in result["msg"], result
+        assert "%s belongs to nobody" % directory in result["msg"] and not os.listdir(str(directory))
+    rc, result = harness.run_module("etcd_snapshot_list", directory=directory)
+    assert rc == 0 and "who can replace every snapshot in it" in str(result["warnings"][0]), result
+    os.chown(str(directory), 0, 0)
+    # who may write above it can put another one in its place
+    tmp_path.chmod(0o777)
+    rc, result = take(member, directory)
+    assert rc == 0 and "Run: chmod go-w %s" % tmp_path in str(result["warnings"][0]), result
+
+
 def test_a_directory_that_is_none(member, tmp_path):
     (tmp_path / "file").write_text("x")
     rc, result = take(member, tmp_path / "file")

@@ -15,6 +15,8 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils import _snapshot_manif
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+
 MANIFEST = {
     "format": 1,
     "sha256": "0" * 64,
@@ -323,3 +325,46 @@ def test_a_snapshot_that_is_lost_is_listed(tmp_path):
     # it is being published or removed right now
     os.mkdir(store.partial_dir(path))
     assert store.list_snapshots(str(tmp_path)) == []
+
+
+@ROOT
+def test_whom_a_directory_belongs_to(tmp_path, monkeypatch):
+    assert store.foreign_owner(str(tmp_path), True) is None
+    os.chown(str(tmp_path), 65534, 0)
+    assert store.foreign_owner(str(tmp_path), True) == store.foreign_owner(str(tmp_path), False) == 65534
+    # as where NFS makes root another user: what is made there belongs to that one
+    (tmp_path / store.LOCK).touch()
+    os.chown(str(tmp_path / store.LOCK), 65534, 0)
+    assert store.foreign_owner(str(tmp_path), False) is None
+    with open(tmp_path / store.LOCK, "rb") as squashed:
+        monkeypatch.setattr(store.tempfile, "TemporaryFile", lambda dir: squashed)
+        assert store.foreign_owner(str(tmp_path), True) is None
+    monkeypatch.undo()
+    os.chown(str(tmp_path), os.geteuid(), 0)
+    assert store.foreign_owner(str(tmp_path), False) is None
+
+
+@ROOT
+@pytest.mark.parametrize(
+    ("mode", "owner", "group", "words"),
+    [
+        (0o755, 0, 0, None),
+        (0o1777, 0, 0, None),
+        (0o775, 0, 0, None),
+        (0o775, 0, 50, "others may write to"),
+        (0o777, 0, 0, "chmod go-w"),
+        (0o755, 65534, 0, "belongs to nobody, who could put another directory in the place of"),
+    ],
+)
+def test_who_could_replace_it(tmp_path, mode, owner, group, words):
+    above = tmp_path / "above"
+    above.mkdir()
+    os.chown(str(above), owner, group)
+    above.chmod(mode)
+    for directory in (above / "backups", above / "not" / "there"):
+        found = store.replaceable(str(directory))
+        assert (words in found and str(above) in found) if words else found is None
+    # one to whom the directory belongs anyway
+    (above / "backups").mkdir()
+    os.chown(str(above / "backups"), owner, 0)
+    assert bool(store.replaceable(str(above / "backups"))) == bool(words and "belongs" not in words)
