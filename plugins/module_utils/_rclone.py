@@ -38,9 +38,16 @@ import time
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils import _etcd, _procs, _snapshot_manifest
 
-# Up to this size rclone sends an object to S3 in one piece, of which the server itself computes and checks the MD5.
+# Up to this size rclone sends an object to S3 in one piece (its own default, 1.60 to 1.75), of which the server itself computes and checks the MD5.
 # Of an object in parts it only keeps what the sender said.
 ONE_PIECE = 200 * 1024 * 1024
+# What S3 is told unless rclone's configuration says otherwise, which a flag would overrule.
+_S3 = {
+    # rclone would make a bucket that is not there, in whatever place and open to whom it may be
+    "no_check_bucket": "true",
+    # what one object needs of memory
+    "upload_concurrency": "2",
+}
 _PR_SET_PDEATHSIG = 1
 _CHUNK = 1024 * 1024
 # Seconds that looking may take.
@@ -61,49 +68,75 @@ _OPTIONS = (
     "--low-level-retries=4",
     "--retries=1",
     "--stats=0",
-    # rclone would make a bucket that is not there, in whatever place and open to whom it may be
-    "--s3-no-check-bucket",
-    "--s3-upload-cutoff=%dB" % ONE_PIECE,
     # what one object needs of memory
-    "--s3-upload-concurrency=2",
     "--buffer-size=4Mi",
     "--multi-thread-streams=0",
 )
 # Object stores: what is written is there as a whole, or what was there before is.
 _WHOLE_OR_NOT = ("s3", "azureblob", "b2", "google cloud storage", "oracleobjectstorage", "swift")
-# What rclone's words stand for: (kind, expression, in an operator's words).  The first one that fits.
+# What rclone's words stand for: (kind, expression, cause, remedy).  The first one that fits.
 _TROUBLES = (
-    ("config", ("didn't find section in config file",), "rclone's configuration has no remote of that name"),
-    ("config", ("unable to decrypt configuration", "config.* encrypted", "password.*config"), "rclone's configuration is encrypted"),
+    ("config", ("didn't find section in config file",), "rclone's configuration has no remote of that name", ""),
+    ("config", ("unable to decrypt configuration", "config.* encrypted", "password.*config"), "rclone's configuration is encrypted", ""),
+    (
+        "refused",
+        # S3, Azure, Google
+        ("RequestTimeTooSkewed", "Request date header too old", "token.*reasonable timeframe"),
+        "the clocks of this host and of the storage are too far apart",
+        "set this host's clock (timedatectl)",
+    ),
+    (
+        "immutable",
+        # S3 (AWS, versitygw), MinIO, Azure, Google
+        ("protected by object lock", "object is WORM protected", "ImmutableDueTo", "retentionPolicyNotMet|retention policy", "ObjectUnderActiveHold"),
+        "an object lock or a retention policy protects it",
+        "it can be replaced or removed only when that ends",
+    ),
     (
         "full",
-        ("no space left", "quota ?exceeded", "exceed.{0,30}quota", "StorageFull", "insufficient ?storage", "disk (is )?full", "507 ", "not enough space"),
+        ("no space left", "quota ?exceeded", "exceed.{0,30}quota", "StorageFull", "insufficient[ _]?(storage|space)", "disk (is )?full", "507 ")
+        + ("not enough space", "cap_exceeded", "quotaLimitReached"),
         "there is no room left",
+        "free some, raise the quota, or keep fewer snapshots there (etcd_snapshot_off_site_keep)",
     ),
     (
         "refused",
-        ("InvalidAccessKeyId", "SignatureDoesNotMatch", "Access ?Denied", "InvalidToken", "ExpiredToken", "unable to authenticate", "unauthorized")
-        + ("status ?code: 40[13]", "40[13] Forbidden", "permission denied", "forbidden", "AuthenticationFailed", "knownhosts", "no supported methods"),
+        ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "unable to authenticate", "unauthorized", "status ?code: 401")
+        + ("401 Forbidden", "AuthenticationFailed", "knownhosts", "no supported methods"),
         "access was refused",
+        "check the credentials in rclone's configuration, and known_hosts_file of SFTP",
     ),
+    ("denied", ("Access ?Denied", "forbidden", "status ?code: 403", "permission denied", "read-only file system"), "access was refused", ""),
     (
         "absent",
         ("NoSuchBucket", "(directory|object|file) not found", "no such file", "is a directory or doesn't exist", "bucket.*not.*exist"),
         "it is not there",
+        "",
     ),
     (
         "unreachable",
         ("connection (refused|reset|lost|aborted)", "no such host", "i/o timeout", "broken pipe", "EOF", "no route", "network is unreachable")
         + ("deadline exceeded", "server closed", "handshake", "use of closed", "couldn't connect", "RequestError", "status ?code: 50[0-9]"),
         "it cannot be reached",
+        "",
     ),
 )
+# What the credentials may lack, by what is done; docs/off-site.md has the table.
+_NEEDS = {
+    "list": "they need to be allowed to list (S3: s3:ListBucket)",
+    "read": "they need to be allowed to read (S3: s3:GetObject, and s3:ListBucket where it is not there)",
+    "write": "they need to be allowed to write and to read (S3: s3:PutObject, s3:GetObject, s3:ListBucket)",
+}
+# rclone compares what it sent with the ETag, which where a bucket encrypts with SSE-KMS by default is no MD5 (rclone 1.60.1 and 1.73.1,
+# backend/s3/s3.go: etagIsNotMD5 only where the configuration says so).
+_NO_MD5 = re.compile("corrupted on transfer: md5 hash(es)? differ")
 
 
 class RcloneError(Exception):
     """One sentence for the operator.
 
-    kind: config, refused, absent, full, unreachable, timeout, corrupt (there), local (corrupt here), tool or other.
+    kind: config, refused (these credentials, this clock), denied (what they may not do), immutable, undeletable, absent, full, unreachable, timeout,
+    corrupt (there), local (corrupt here), tool or other.
     """
 
     def __init__(self, message, kind="other"):
@@ -132,12 +165,12 @@ def budget(size, bwlimit=None):
 
 
 def trouble(words):
-    """(kind, sentence fragment) of what rclone said last."""
+    """(kind, cause, remedy) of what rclone said last."""
     text = " ".join(words)
-    for kind, expressions, meaning in _TROUBLES:
+    for kind, expressions, cause, remedy in _TROUBLES:
         if re.search("|".join(expressions), text, re.IGNORECASE):
-            return kind, meaning
-    return "other", ""
+            return kind, cause, remedy
+    return "other", "", ""
 
 
 def clean_environment():
@@ -205,7 +238,7 @@ class Remote:
         self.retries = max(1, retries)
         self.retry_sleep = retry_sleep
         self.bwlimit = bwlimit
-        self._type = None
+        self._sections = None
         self._known = None
 
     def mount(self):
@@ -230,7 +263,7 @@ class Remote:
         """{name: size} of the files there.  missing_ok: no such directory is an empty one."""
         ended = self._run(self._look(), "lsjson", "--files-only", "--no-modtime", "--no-mimetype", "--", self.path())
         if ended.code != 0:
-            error = self._error("%s cannot be listed" % self.where, ended)
+            error = self._error("%s cannot be listed" % self.where, ended, "list")
             if error.kind == "absent" and missing_ok:
                 return {}
             raise error
@@ -300,8 +333,8 @@ class Remote:
         if ended.code == 0:
             return None
         if not any(os.path.exists(os.path.join(directory, name)) for name in names):
-            raise self._error("the manifests in %s cannot be read" % self.where, ended)
-        return self._error("its manifest cannot be read", ended).message
+            raise self._error("the manifests in %s cannot be read" % self.where, ended, "read")
+        return self._error("its manifest cannot be read", ended, "read").message
 
     def _describe(self, name, sizes, local, unread=None):
         entry = {"remote": self.where, "path": self.path(name), "file": name, "size": sizes.get(name), "verified": False, "problem": None}
@@ -372,20 +405,35 @@ class Remote:
     def _hash_to_ask(self, size, digests, verify):
         if verify == "read" or self.name is None:
             return None
-        if verify == "auto" and not (self._remote_type() == "sftp" or (self._remote_type() == "s3" and size <= ONE_PIECE)):
+        if verify == "auto" and not (self._remote_type() == "sftp" or (self._remote_type() == "s3" and size <= self._one_piece())):
             return None
         return next((kind for kind in ("sha256", "sha1", "md5") if kind in self._remote_hashes() and kind in digests), None)
 
-    def _remote_type(self):
-        if self._type is None:
-            ended = self._run(self._look(), "listremotes", "--long")
+    def _configuration(self):
+        """The sections of rclone's configuration that this place is of, its own first: one for crypt names another one."""
+        if self._sections is None:
+            ended = self._run(self._look(), "config", "dump")
             if ended.code != 0:
                 raise self._error("rclone's configuration cannot be read", ended)
-            self._type = ""
-            for line in ended.output.decode("utf-8", "replace").splitlines():
-                if line.startswith(self.name + ":"):
-                    self._type = line[len(self.name) + 1 :].split()[0] if line[len(self.name) + 1 :].split() else ""
-        return self._type
+            known = self._json(ended)
+            names = [self.name] if self.name in known else []
+            for name in names:
+                # remote of crypt, alias, chunker, …; upstreams of union and combine
+                text = " %s %s" % (known[name].get("remote", ""), known[name].get("upstreams", ""))
+                names.extend(sorted(other for other in known if other not in names and re.search(r"[\s=\"']%s:" % re.escape(other), text)))
+            self._sections = [known[name] for name in names]
+        return self._sections
+
+    def _remote_type(self):
+        return (self._configuration() or [{}])[0].get("type", "")
+
+    def _one_piece(self):
+        """Up to which size an ETag is the MD5 that S3 itself computed: not with keys of KMS or of the customer, nor in the parts that the user wants."""
+        section = self._configuration()[0]
+        if section.get("server_side_encryption", "").startswith("aws:kms") or section.get("sse_customer_algorithm"):
+            return 0
+        match = _RATE.match(section.get("upload_cutoff") or "%dB" % ONE_PIECE)
+        return min(float(match.group(1)) * _UNITS[match.group(2).upper()], ONE_PIECE) - 1 if match else 0
 
     def _remote_hashes(self):
         return [one.lower().replace("-", "") for one in self._backend().get("Hashes") or []]
@@ -401,7 +449,7 @@ class Remote:
         argv = ["copyto", "--ignore-times", "--stats=2s", "--stats-log-level=NOTICE", "--", path, self.path(name)]
         ended = self._run(max(1, deadline - time.monotonic()), *argv, progress=progress)
         if ended.code != 0:
-            raise self._error("%s could not be sent to %s" % (os.path.basename(path), self.where), ended, size)
+            raise self._error("%s could not be sent to %s" % (os.path.basename(path), self.where), ended, "write", size)
         if progress:
             progress(size)
 
@@ -494,7 +542,7 @@ class Remote:
             if state["have"] == size:
                 return
             failures = failures + 1 if state["have"] == before else 1
-            error = self._error("%s could not be read" % self.path(name), ended)
+            error = self._error("%s could not be read" % self.path(name), ended, "read")
             if ended.code == 0:
                 error = RcloneError("%s ended after %d of %d bytes" % (self.path(name), state["have"], size), "corrupt")
             if failures >= self.retries or error.kind not in ("unreachable", "timeout", "other", "corrupt") or time.monotonic() >= deadline:
@@ -504,11 +552,17 @@ class Remote:
     # -- removing -----------------------------------------------------------------------------------------------------
 
     def delete(self, name):
-        """Delete one file; whether it was there."""
+        """Delete one file; whether it was there.  RcloneError of kind `undeletable` where nothing may be deleted, `immutable` where it may not yet."""
         ended = self._run(self._look(), "deletefile", "--", self.path(name))
         if ended.code == 0:
             return True
         error = self._error("%s cannot be removed" % self.path(name), ended)
+        if error.kind == "denied":
+            raise RcloneError(
+                "deletes are forbidden at %s: leave them to the storage's lifecycle rules, and set etcd_snapshot_off_site_keep to 0; or allow them (S3: "
+                "s3:DeleteObject). %s" % (self.where, error.message),
+                "undeletable",
+            )
         if error.kind != "absent":
             raise error
         return False
@@ -542,7 +596,7 @@ class Remote:
         """What lsjson says of one file, or None."""
         ended = self._run(seconds or self._look(), "lsjson", "--stat", "--no-modtime", "--no-mimetype", *(list(options) + ["--", self.path(name)]))
         if ended.code != 0:
-            error = self._error("%s cannot be looked at" % self.path(name), ended)
+            error = self._error("%s cannot be looked at" % self.path(name), ended, "read")
             if error.kind == "absent":
                 return None
             raise error
@@ -562,16 +616,23 @@ class Remote:
         except ValueError as exc:
             raise RcloneError("rclone printed something that is not JSON about %s" % self.where) from exc
 
-    def _error(self, what, ended, size=None):
+    def _error(self, what, ended, need=None, size=None):
+        """need: what the credentials have to be allowed for it, of _NEEDS.  size: of what was sent."""
         words = ended.words[-1] if ended.words else "rclone ended with code %s" % ended.code
         if ended.code is None:
             return RcloneError("%s: it was not done in time" % what, "timeout")
-        kind, meaning = trouble(ended.words)
+        kind, cause, remedy = trouble(ended.words)
+        if kind == "denied" and need:
+            remedy = _NEEDS[need]
         if size is not None and kind == "other" and self._lacks_room(size):
-            kind, meaning = "full", "there is no room left"
+            kind, cause, remedy = next((kind, cause, remedy) for kind, dummy, cause, remedy in _TROUBLES if kind == "full")
+        if _NO_MD5.search(" ".join(ended.words)) and any(section.get("type") == "s3" for section in self._configuration()):
+            # what S3 gets in one piece it compares itself, so another try would end the same
+            kind, cause = "config", "what the storage has for an ETag is no MD5, as where a bucket encrypts with SSE-KMS by default"
+            remedy = "set server_side_encryption = aws:kms, and sse_kms_key_id to the bucket's key, in the section of rclone's configuration"
         # which tells a support team something, and an operator nothing
         detail = re.sub(r",? ?(request|host) id: [^,\s]*", "", re.sub(r"\s+", " ", words)).strip().rstrip(".,")[-300:]
-        return RcloneError("%s: %s" % (what, "%s (%s)" % (meaning, detail) if meaning else detail), kind)
+        return RcloneError("%s: %s%s" % (what, "%s (%s)" % (cause, detail) if cause else detail, "; " + remedy if remedy else ""), kind)
 
     def _lacks_room(self, size):
         """An SFTP server only says that it failed."""
@@ -586,6 +647,9 @@ class Remote:
         argv = [self.binary, args[0]] + list(_OPTIONS) + ["--timeout=%ds" % self.idle]
         if self.config:
             argv.append("--config=" + self.config)
+        if self.name and args[0] != "config":
+            set_there = {option for section in self._configuration() if section.get("type") == "s3" for option in section}
+            argv += ["--s3-%s=%s" % (option.replace("_", "-"), value) for option, value in sorted(_S3.items()) if option not in set_there]
         if self.bwlimit:
             argv.append("--bwlimit=%s" % self.bwlimit)
         return argv + list(args[1:])

@@ -16,6 +16,8 @@ description:
   - The newest verified snapshot of each host of a cluster always stays, off-site that of each cluster. One that seems to be of a time to come does
     not count as the newest.
   - An interrupted removal leaves no snapshot without its manifest; the next run ends it.
+  - Where O(remote) forbids deletes, or protects a snapshot by an object lock or a retention policy, that is one warning and no failure. The rules of the
+    storage delete there.
 author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
@@ -123,6 +125,12 @@ etcd_ca:
   returned: always
   type: str
   sample: 3f0c7d2b4c1f7e0c3a5b3f0c7d2b4c1f7e0c3a5b3f0c7d2b4c1f7e0c3a5b3f0c
+undeletable:
+  description: Paths of the surplus snapshots that O(remote) does not let be deleted, the newest first.
+  returned: always
+  type: list
+  elements: str
+  sample: []
 untouched:
   description: Those that are not judged, since they are not verified or of another cluster, with the reason.
   returned: always
@@ -233,15 +241,29 @@ def prune(module, place, keep, result):
         {"path": one["path"], "problem": one.get("problem") or "%s is of another cluster" % one["path"]} for one in snapshots if one["path"] not in judged
     ]
     before = [snapshot["path"] for snapshot in snapshots]
+    refused = None
     try:
         for snapshot in surplus:
-            if not module.check_mode:
-                place.remove(snapshot)
+            # where deletes are forbidden the others would fare the same; a lock ends for each at a time of its own
+            if refused and refused.kind == "undeletable":
+                result["undeletable"].append(snapshot["path"])
+                continue
+            try:
+                if not module.check_mode:
+                    place.remove(snapshot)
+            except _rclone.RcloneError as exc:
+                if exc.kind not in ("undeletable", "immutable"):
+                    raise
+                refused = exc
+                result["undeletable"].append(snapshot["path"])
+                continue
             result["removed"].append(snapshot["path"])
             result["freed"] += snapshot.get("size") or 0
             result["changed"] = True
     finally:
         result["diff"] = describe_diff(place, before, result["removed"])
+    if refused:
+        module.warn("%d surplus snapshots stay: %s" % (len(result["undeletable"]), refused.message))
 
 
 def main():
@@ -259,7 +281,7 @@ def main():
         supports_check_mode=True,
     )
     params = module.params
-    result = {"changed": False, "removed": [], "freed": 0, "kept": [], "untouched": [], "etcd_ca": None}
+    result = {"changed": False, "removed": [], "freed": 0, "kept": [], "undeletable": [], "untouched": [], "etcd_ca": None}
     _signals.raise_when_ended()
     os.umask(0o077)
     try:

@@ -265,7 +265,15 @@ def ship(module, remote, entry, step):
         how = remote.put(path, entry["size"], entry["sha256"], module.params["verify"], tell.sent, back=tell.read)["verified_by"]
     if step in ("all", "manifest"):
         with open(_snapshot_manifest.manifest_path(path), "rb") as stream:
-            remote.put_manifest(entry["file"], stream.read())
+            text = stream.read()
+        try:
+            remote.put_manifest(entry["file"], text)
+        except _rclone.RcloneError as exc:
+            if exc.kind != "immutable" or step == "all":
+                raise
+            # the snapshot is there, with the manifest that it was sent with
+            module.warn("what was proven of %s since it was sent is not noted there: %s" % (path, exc))
+            step = "note" if not known else "nothing"
     if step in ("all", "note") or not known:
         note(module, remote, entry, how)
     if step not in ("all", "manifest"):

@@ -15,12 +15,16 @@ Each is a context; kill() and start() make an outage.  `config(path)` writes wha
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import http.client
+import http.server
 import os
 import pathlib
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import harness
@@ -121,6 +125,78 @@ class S3(Server):
     def stored(self, name):
         """The file that an object is."""
         return self.data / self.bucket / "prod" / name
+
+
+class Proxy(http.server.ThreadingHTTPServer):
+    """In front of an S3, which answers all that the rule does not.
+
+    rule(action, path): None, or (status, error code, message) instead of the answer.  etag: another one for each object.  action is the permission that
+    AWS has for it; actions holds what was asked for.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, far, rule=None, etag=None):
+        super().__init__(("127.0.0.1", 0), ProxyHandler)
+        self.far, self.rule, self.etag, self.actions = far, rule or (lambda action, path: None), etag, set()
+        self.where, self.stored, self.secret = far.where, far.stored, far.secret
+
+    def __enter__(self):
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_exc):
+        self.shutdown()
+        self.server_close()
+
+    def config(self, path, wrong=False):
+        text = pathlib.Path(self.far.config(path, wrong)).read_text()
+        return write(path, text.replace(":%d\n" % self.far.port, ":%d\n" % self.server_address[1]))
+
+
+class ProxyHandler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_args):
+        """Nobody reads it."""
+
+    def answer(self):
+        path, _mark, query = self.path.partition("?")
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        of_object = len(path.strip("/").split("/")) > 1
+        action = {"PUT": "PutObject", "POST": "PutObject", "DELETE": "AbortMultipartUpload" if "uploadId" in query else "DeleteObject"}.get(self.command)
+        action = "s3:" + (action or ("GetObject" if of_object else "ListBucket"))
+        self.server.actions.add(action)
+        fault = self.server.rule(action, path)
+        if fault:
+            text = "<Error><Code>%s</Code><Message>%s</Message></Error>" % fault[1:]
+            return self.reply(fault[0], [("Content-Type", "application/xml")], text.encode())
+        # what is signed is what goes on, the name of the host included
+        connection = http.client.HTTPConnection(self.server.far.host, self.server.far.port, timeout=30)
+        with contextlib.closing(connection):
+            connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                if name.lower() != "expect":
+                    connection.putheader(name, value)
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            headers = [(name, value) for name, value in answer.getheaders() if name.lower() not in ("connection", "transfer-encoding")]
+            if self.server.etag and of_object:
+                headers = [(name, '"%s"' % self.server.etag if name.lower() == "etag" else value) for name, value in headers]
+            return self.reply(answer.status, headers, answer.read())
+
+    def reply(self, status, headers, body):
+        self.send_response(status)
+        for name, value in headers:
+            if name.lower() != "content-length" or self.command == "HEAD":
+                self.send_header(name, value)
+        if self.command != "HEAD":
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer
 
 
 class Sftp(Server):

@@ -21,6 +21,7 @@ import time
 import harness
 import pytest
 import servers
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _rclone
 from test_snapshot_role import VERSION, play, stats, with_tools
 
 MB = 1024 * 1024
@@ -283,11 +284,143 @@ def test_without_a_shell_it_is_read_back(place):
         assert rc == 0 and result["shipped"][0]["verified_by"] == "read", result
 
 
-def test_an_object_in_parts_is_read_back(place):
-    with servers.S3(place / "far") as far:
-        path = make(place / "local", size=201 * MB)
-        rc, result = ship(far, place, path=path)
+@pytest.mark.parametrize("rclone", ["rclone", "rclone-new"])
+def test_rclone_sends_in_parts_from_where_it_is_thought_to(rclone):
+    """What is in parts is read back: test_what_the_configuration_says_is_not_overruled."""
+    flags = subprocess.run([servers.program(rclone), "help", "flags"], capture_output=True, text=True, check=True).stdout
+    assert re.search(r"--s3-upload-cutoff .*\(default %dMi\)" % (_rclone.ONE_PIECE // MB), flags)
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory):
+    """One that tests share, each with a place of its own."""
+    with servers.S3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+def documented_actions():
+    """{feature: the S3 actions that docs/off-site.md says it needs}"""
+    table = (harness.ROOT / "docs" / "off-site.md").read_text().partition("| feature |")[2].partition("\n\n")[0]
+    rows = [row.split("|") for row in table.splitlines()[2:]]
+    return {row[1].strip(): set(re.findall(r"s3:\w+", row[2])) for row in rows}
+
+
+@pytest.mark.parametrize("rclone", ["rclone", "rclone-new"])
+def test_each_feature_needs_what_the_docs_say_and_no_more(s3, place, rclone):
+    documented = documented_actions()
+    local, where = make(place / "local"), "far:backups/needs-" + rclone
+    make(place / "local", 1)
+
+    def try_it(feature, act):
+        with servers.Proxy(s3, lambda action, path: None if action in documented[feature] else (403, "AccessDenied", "Access Denied")) as far:
+            rc, result = act(far)
+            assert rc == 0 and not result.get("undeletable"), (feature, far.actions, result)
+            # an upload that breaks off
+            assert far.actions == documented[feature] - {"s3:AbortMultipartUpload"}, feature
+
+    def options(far):
+        return {"rclone_config": far.config(place / "rclone.conf"), "rclone": servers.program(rclone), "remote": where}
+
+    def drill(far):
+        return harness.run_module("etcd_snapshot_drill", path=local.name, rung="checksum", **options(far))
+
+    try_it("upload and verification", lambda far: ship(far, place, rclone, directory=place / "local", remote=where))
+    try_it("list", lambda far: harness.run_module("etcd_snapshot_list", directory=place / "none", **options(far)))
+    try_it("download, restore", lambda far: fetch(far, place, place / "back", rclone, remote=where))
+    try_it("`verify`, `drill`", drill)
+    try_it("retention", lambda far: harness.run_module("etcd_snapshot_prune", keep=1, etcd_ca="a" * 64, **options(far)))
+
+
+# The words of AWS, but where another one is named: its API reference, and versitygw 1.8.0, s3err/s3err.go.
+FAULTS = [
+    ("s3:PutObject", (403, "RequestTimeTooSkewed", "The difference between the request time and the current time is too large."), "set this host's clock"),
+    ("s3:PutObject", (403, "AccessDenied", "Access Denied because object protected by object lock."), "an object lock or a retention policy protects it"),
+    ("s3:PutObject", (403, "QuotaExceeded", "Your request was denied due to quota exceeded."), "raise the quota"),
+    # MinIO, cmd/api-errors.go
+    ("s3:PutObject", (507, "XMinioStorageFull", "Storage backend has reached its minimum free drive threshold."), "there is no room left"),
+    ("s3:PutObject", (403, "AccessDenied", "Access Denied"), "they need to be allowed to write and to read (S3: s3:PutObject"),
+    ("s3:ListBucket", (403, "AccessDenied", "Access Denied"), "they need to be allowed to list (S3: s3:ListBucket)"),
+]
+
+
+@pytest.mark.parametrize("rclone", ["rclone", "rclone-new"])
+@pytest.mark.parametrize("action, fault, words", FAULTS, ids=[fault[1] + "-" + action[3:] for action, fault, _words in FAULTS])
+def test_what_a_storage_refuses_is_said_with_the_remedy(s3, place, rclone, action, fault, words):
+    path = make(place / "local")
+    with servers.Proxy(s3, lambda asked, path: fault if asked == action else None) as far:
+        rc, result = ship(far, place, rclone, path=path, remote="far:backups/faults", retries=1)
+    assert rc == 1 and words in result["msg"] and "Nothing is lost" in result["msg"], result
+
+
+@pytest.mark.parametrize("rclone", ["rclone", "rclone-new"])
+def test_a_bucket_with_keys_of_kms(s3, place, rclone):
+    path, where = make(place / "local"), "far:backups/kms-" + rclone
+    # as AWS has it for SSE-KMS: no MD5, and looking like one
+    with servers.Proxy(s3, etag="0123456789abcdef0123456789abcdef") as far:
+        rc, result = ship(far, place, rclone, path=path, remote=where)
+        assert rc == 1 and "SSE-KMS" in result["msg"] and "set server_side_encryption = aws:kms, and sse_kms_key_id" in result["msg"], result
+        config = pathlib.Path(far.config(place / "kms.conf"))
+        config.write_text(config.read_text() + "server_side_encryption = aws:kms\nsse_kms_key_id = arn:aws:kms:us-east-1:1:key/2\n")
+        rc, result = ship(far, place, rclone, path=path, remote=where, rclone_config=str(config))
+        # what rclone shows for an MD5 then is what the sender said
         assert rc == 0 and result["shipped"][0]["verified_by"] == "read", result
+
+
+@pytest.mark.parametrize("rclone", ["rclone", "rclone-new"])
+def test_deletes_that_are_forbidden_are_told_of_once_and_fail_nothing(s3, place, rclone):
+    where = "far:backups/worm-" + rclone
+    paths = [make(place / "local", day) for day in (1, 2, 3, 4)]
+    assert ship(s3, place, directory=place / "local", remote=where)[0] == 0
+    there = [where + "/" + path.name for path in reversed(paths[:3])]
+    asked = []
+
+    def prune(rule):
+        with servers.Proxy(s3, rule) as far:
+            options = {"remote": where, "rclone_config": far.config(place / "rclone.conf"), "rclone": servers.program(rclone), "etcd_ca": "a" * 64, "keep": 1}
+            return harness.run_module("etcd_snapshot_prune", **options)
+
+    def forbidden(action, path):
+        if action == "s3:DeleteObject":
+            asked.append(path)
+            return (403, "AccessDenied", "Access Denied")
+        return None
+
+    rc, result = prune(forbidden)
+    assert rc == 0 and not result["changed"] and result["removed"] == [] and result["undeletable"] == there, result
+    assert len(result["warnings"]) == 1
+    assert "3 surplus snapshots stay: deletes are forbidden at %s: leave them to the storage's lifecycle rules" % where in json.dumps(result["warnings"])
+    # the others would fare the same
+    assert len(set(asked)) == 1
+    locked = (403, "AccessDenied", "Access Denied because object protected by object lock.")
+    rc, result = prune(lambda action, path: locked if action == "s3:DeleteObject" and paths[2].name in path else None)
+    assert rc == 0 and result["removed"] == there[1:] and result["undeletable"] == there[:1], result
+    assert len(result["warnings"]) == 1
+    assert re.search("1 surplus snapshots stay: .*an object lock or a retention policy protects it", json.dumps(result["warnings"])), result
+
+
+def test_what_is_proven_later_is_not_sent_to_where_nothing_may_be_replaced(s3, place):
+    path, where = make(place / "local"), "far:backups/immutable"
+    assert ship(s3, place, path=path, remote=where)[0] == 0
+    local = pathlib.Path(str(path) + ".json")
+    local.write_text(json.dumps(dict(json.loads(local.read_text()), rung="drill", rungs={"drill": {"ok": True, "at": "2026-01-05T03:04:05Z"}})))
+    locked = (403, "AccessDenied", "Access Denied because object protected by object lock.")
+    with servers.Proxy(s3, lambda action, path: locked if action == "s3:PutObject" else None) as far:
+        rc, result = ship(far, place, path=path, remote=where)
+    assert rc == 0 and not result["changed"] and result["present"] == [path.name] and "is not noted there" in json.dumps(result["warnings"]), result
+
+
+@pytest.mark.parametrize("rclone", ["rclone", "rclone-new"])
+def test_what_the_configuration_says_is_not_overruled(s3, place, rclone):
+    path, where = make(place / "local", size=6 * MB), "far:backups/own-" + rclone
+    config = pathlib.Path(s3.config(place / "own.conf"))
+    config.write_text(config.read_text() + "upload_cutoff = 5M\nchunk_size = 5M\n")
+    rc, result = ship(s3, place, rclone, path=path, remote=where, rclone_config=str(config))
+    # it was sent in parts, of which there is no MD5 to believe
+    assert rc == 0 and result["shipped"][0]["verified_by"] == "read", result
+    # and a bucket is made where the user wants that
+    config.write_text(config.read_text() + "no_check_bucket = false\n")
+    rc, result = ship(s3, place, rclone, path=path, remote="far:made-" + rclone, rclone_config=str(config))
+    assert rc == 0 and (s3.data / ("made-" + rclone)).is_dir(), result
 
 
 def test_a_bucket_that_is_not_there_is_not_made(place):

@@ -72,8 +72,8 @@ elif argv[0] == "deletefile":
     if not os.path.exists(there(plain[0])):
         die(4, "far: object not found")
     os.unlink(there(plain[0]))
-elif argv[0] == "listremotes":
-    print("far:  " + (open(store + ".type").read() if os.path.exists(store + ".type") else "memory"))
+elif argv[0] == "config":
+    print(open(store + ".conf").read() if os.path.exists(store + ".conf") else '{"far": {"type": "memory"}}')
 else:
     die(1, "unknown command")
 """
@@ -123,6 +123,20 @@ def digest(data):
         ("dial tcp 127.0.0.1:1: connect: connection refused", "unreachable"),
         ("Failed to copy: s3 upload: 404 Not Found: NoSuchBucket: The specified bucket does not exist", "absent"),
         ("Update ReadFrom failed: write /mnt/x: no space left on device", "full"),
+        # S3 and versitygw 1.8.0; MinIO, cmd/api-errors.go; Azure's and Google's lists of error codes
+        ("RequestTimeTooSkewed: The difference between the request time and the current time is too large.\n\tstatus code: 403", "refused"),
+        ("403 Server failed to authenticate the request: AuthenticationFailed; Request date header too old: 'Sun, 29 Nov 2026 13:00:00 GMT'", "refused"),
+        ("AccessDenied: Access Denied because object protected by object lock.", "immutable"),
+        ("InvalidRequest: Object is WORM protected and cannot be overwritten", "immutable"),
+        ("RESPONSE 409: 409 This operation is not permitted as the blob is immutable due to a policy. ERROR CODE: BlobImmutableDueToPolicy", "immutable"),
+        ("RESPONSE 409: 409 ERROR CODE: BlobImmutableDueToLegalHold", "immutable"),
+        ("googleapi: Error 403: Object 'backups/x' is subject to bucket's retention policy and cannot be deleted, retentionPolicyNotMet", "immutable"),
+        ("googleapi: Error 403: The user's Drive storage quota has been exceeded., storageQuotaExceeded", "full"),
+        ("XMinioStorageFull: Storage backend has reached its minimum free drive threshold.", "full"),
+        ("write /mnt/x: disk quota exceeded", "full"),
+        ("Cannot upload files, storage cap exceeded (403 storage_cap_exceeded)", "full"),
+        ("AccessDenied: Access Denied\n\tstatus code: 403", "denied"),
+        ("sftp: \"permission denied\" (SSH_FX_PERMISSION_DENIED)", "denied"),
         ("something that nobody has seen before", "other"),
     ],
 )
@@ -291,6 +305,38 @@ def test_a_manifest_is_read_alone(far):
         remote.manifest(NAME)
 
 
+def test_flags_are_for_what_the_configuration_says_nothing_of(far):
+    store, remote = far
+    store_snapshot(store)
+
+    def flags(**sections):
+        (store.parent / "store.conf").write_text(json.dumps(sections))
+        remote._sections = None
+        remote.names()
+        return sorted(one for one in calls(store)[-1][0] if one.startswith("--s3-"))
+
+    assert flags(far={"type": "s3"}) == flags(far={"type": "sftp"}) == ["--s3-no-check-bucket=true", "--s3-upload-concurrency=2"]
+    assert flags(far={"type": "s3", "upload_concurrency": "8"}) == ["--s3-no-check-bucket=true"]
+    # of what it is made of, and of no other
+    crypt = {"far": {"type": "crypt", "remote": "below:bucket/x"}, "other": {"type": "s3", "upload_concurrency": "8"}}
+    assert flags(**crypt, below={"type": "s3", "no_check_bucket": "false"}) == ["--s3-upload-concurrency=2"]
+    assert flags(far={"type": "union", "upstreams": "/mnt below:bucket:ro"}, below={"type": "s3", "no_check_bucket": "false"}) == ["--s3-upload-concurrency=2"]
+
+
+def test_an_etag_is_believed_only_where_it_is_what_the_server_computed(far):
+    store, remote = far
+
+    def limit(**more):
+        (store.parent / "store.conf").write_text(json.dumps({"far": dict(more, type="s3")}))
+        remote._sections = None
+        return remote._one_piece()
+
+    # rclone sends what has the size of the cutoff in parts
+    assert limit() == limit(upload_cutoff="1G") == 200 * 1024 * 1024 - 1
+    assert limit(upload_cutoff="5Mi") == limit(upload_cutoff="5M") == limit(upload_cutoff="5120") == 5 * 1024 * 1024 - 1
+    assert limit(upload_cutoff="off") == limit(server_side_encryption="aws:kms") == limit(sse_customer_algorithm="AES256") == 0
+
+
 def test_removing_twice_is_removing_once(far):
     store, remote = far
     store_snapshot(store)
@@ -317,7 +363,7 @@ RUNGS = {"checksum": {"at": "2026-01-03T03:04:05Z", "ok": True, "seconds": 0.1, 
 
 def test_what_was_found_is_noted_there(far):
     store, remote = far
-    (store.parent / "store.type").write_text("s3")
+    (store.parent / "store.conf").write_text('{"far": {"type": "s3"}}')
     store_snapshot(store)
     sha256 = digest(b"snapshot")
     before = (store / (NAME + ".json")).read_bytes()
@@ -341,7 +387,7 @@ def test_a_manifest_that_could_be_lost_is_left_alone(far):
 
 def test_what_was_removed_meanwhile_does_not_come_back(far):
     store, remote = far
-    (store.parent / "store.type").write_text("s3")
+    (store.parent / "store.conf").write_text('{"far": {"type": "s3"}}')
     store_snapshot(store)
     (store / NAME).unlink()
     remote.note(NAME, digest(b"snapshot"), RUNGS)
