@@ -428,9 +428,10 @@ class Remote:
         return (self._configuration() or [{}])[0].get("type", "")
 
     def _one_piece(self):
-        """Up to which size an ETag is the MD5 that S3 itself computed: not with keys of KMS or of the customer, nor in the parts that the user wants."""
+        """Up to which size an ETag is the MD5 that S3 computed: not with keys of KMS or of the customer, nor in directory buckets or wanted parts."""
         section = self._configuration()[0]
-        if section.get("server_side_encryption", "").startswith("aws:kms") or section.get("sse_customer_algorithm"):
+        other = section.get("server_side_encryption", "").startswith("aws:kms") or section.get("directory_bucket") == "true"
+        if other or section.get("sse_customer_algorithm"):
             return 0
         match = _RATE.match(section.get("upload_cutoff") or "%dB" % ONE_PIECE)
         return min(float(match.group(1)) * _UNITS[match.group(2).upper()], ONE_PIECE) - 1 if match else 0

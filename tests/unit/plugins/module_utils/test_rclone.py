@@ -334,7 +334,8 @@ def test_an_etag_is_believed_only_where_it_is_what_the_server_computed(far):
     # rclone sends what has the size of the cutoff in parts
     assert limit() == limit(upload_cutoff="1G") == 200 * 1024 * 1024 - 1
     assert limit(upload_cutoff="5Mi") == limit(upload_cutoff="5M") == limit(upload_cutoff="5120") == 5 * 1024 * 1024 - 1
-    assert limit(upload_cutoff="off") == limit(server_side_encryption="aws:kms") == limit(sse_customer_algorithm="AES256") == 0
+    assert limit(upload_cutoff="off") == limit(directory_bucket="true") == 0
+    assert limit(server_side_encryption="aws:kms") == limit(sse_customer_algorithm="AES256") == 0
 
 
 def test_removing_twice_is_removing_once(far):
