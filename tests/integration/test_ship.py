@@ -22,7 +22,7 @@ import harness
 import pytest
 import servers
 from ansible_collections.k8s_dr.etcd.plugins.module_utils import _rclone
-from test_snapshot_role import VERSION, play, stats, with_tools
+from test_snapshot_role import LARGE, VERSION, play, stats, with_tools
 
 MB = 1024 * 1024
 
@@ -510,26 +510,36 @@ def test_a_server_that_says_nothing_is_given_up(kind, place):
 
 def test_snapshot_yml_sends_fetches_and_fails_loudly_when_it_cannot(place, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", os.path.dirname(servers.program("rclone")) + os.pathsep + os.environ["PATH"])
-    backups = tmp_path / "backups"
+    backups, jobs = tmp_path / "backups", tmp_path / "jobs"
 
-    def run(**more):
+    def run(*arguments, **more):
         more.update(etcd_snapshot_off_site=far.where, etcd_snapshot_rclone_config_source=far.config(place / "rclone.conf"))
+        more.update(etcd_snapshot_progress=1, ansible_async_dir=str(jobs))
         hosts = {"cp1": with_tools(etcd, tmp_path, etcd_snapshot_fetch=str(place / "here"), **more)}
-        return play("playbooks/snapshot.yml", tmp_path, hosts)
+        return play("playbooks/snapshot.yml", tmp_path, hosts, *arguments)
 
     with harness.Etcd(VERSION, tmp_path) as etcd, servers.S3(place / "far") as far:
         harness.fill(etcd)
         far.kill()
-        rc, output, _recap = run()
+        rc, output, _recap = run(*LARGE)
         assert rc == 2 and "Nothing is lost: %s/etcd-" % backups in output and "it cannot be reached" in output, output
         (first,) = (name for name in os.listdir(backups) if name.endswith(".db"))
         # the one place knows nothing of the other
         assert sorted(os.listdir(place / "here")) == [first, first + ".json"]
         assert (place / "here" / first).read_bytes() == (backups / first).read_bytes()
         assert (place / "here" / first).stat().st_mode & 0o777 == 0o600 and (place / "here").stat().st_mode & 0o777 == 0o700
+        assert jobs.is_dir() and list(jobs.iterdir()) == []
         far.start()
-        rc, output, _recap = run()
+        # a large one is told of on the way
+        for number in range(10):
+            etcd.put("/big/%d" % number, os.urandom(1000000))
+        rc, output, _recap = run(*LARGE, etcd_snapshot_off_site_bwlimit="1M")
         assert rc == 0 and "It is off-site at far:backups/prod, and was verified there, as 1 of earlier runs." in output, output
+        second = max(name for name in os.listdir(backups) if name.endswith(".db"))
+        lines = re.findall(re.escape(second) + r": ([0-9.]+ \S+) of ([0-9.]+ MB) are at far:backups/prod.* after ([0-9]+) s", output)
+        assert len(lines) >= 2 and any(" MB" in sent for sent, _size, _seconds in lines) and len({size for _sent, size, _seconds in lines}) == 1, output
+        assert re.search(r"are at far:backups/prod.* s, [0-9.]+ [KM]B/s", output), output
+        assert list(jobs.iterdir()) == []
         assert far.stored(first).read_bytes() == (backups / first).read_bytes()
         assert sorted(os.listdir(far.stored("").parent / "prod")) == sorted(os.listdir(place / "here")) and far.secret not in output
         # each place has its own rules, and is made less only once the new one is there
@@ -537,32 +547,7 @@ def test_snapshot_yml_sends_fetches_and_fails_loudly_when_it_cannot(place, tmp_p
         assert rc == 0 and "and was verified there; 2 older were removed there." in output, output
         kept = sorted(name for name in os.listdir(backups) if name.endswith(".db"))
         assert len(kept) == 2 and sorted(os.listdir(far.stored("").parent / "prod")) == [kept[-1], kept[-1] + ".json"]
-        rc, output, _recap = run(etcd_snapshot_keep={"dayly": 7})
-        assert rc == 2 and "`keep` has the rule dayly" in output and "No snapshot was taken" in output, output
     assert not list(pathlib.Path("/run").glob("k8s-dr-etcd-*"))
-
-
-def test_a_large_one_is_told_of_on_the_way(place, tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", os.path.dirname(servers.program("rclone")) + os.pathsep + os.environ["PATH"])
-    with harness.Etcd(VERSION, tmp_path) as etcd, servers.S3(place / "far") as far:
-        for number in range(16):
-            etcd.put("/big/%d" % number, os.urandom(1000000))
-        jobs = tmp_path / "jobs"
-        more = {"etcd_snapshot_progress": 1, "etcd_snapshot_off_site_bwlimit": "1M", "ansible_async_dir": str(jobs)}
-        more.update(etcd_snapshot_off_site=far.where, etcd_snapshot_rclone_config_source=far.config(place / "rclone.conf"))
-        hosts = {"cp1": with_tools(etcd, tmp_path, **more)}
-        extra = ["-e", "__etcd_snapshot_large=10000000"]
-        rc, output, _recap = play("playbooks/snapshot.yml", tmp_path, hosts, *extra)
-        assert rc == 0 and "It is off-site at far:backups/prod, and was verified there." in output, output
-        lines = re.findall(r"etcd-\S+\.db: ([0-9.]+ \S+) of ([0-9.]+ MB) are at far:backups/prod.* after ([0-9]+) s", output)
-        assert len(lines) >= 2 and any(" MB" in sent for sent, _size, _seconds in lines) and len({size for _sent, size, _seconds in lines}) == 1, output
-        assert re.search(r"are at far:backups/prod.* s, [0-9.]+ [KM]B/s", output), output
-        assert jobs.is_dir() and list(jobs.iterdir()) == []
-        # what goes wrong is told as ever
-        far.kill()
-        rc, output, _recap = play("playbooks/snapshot.yml", tmp_path, hosts, *extra)
-        assert rc == 2 and "it cannot be reached" in output and "Nothing is lost" in output, output
-    assert not list(pathlib.Path("/run").glob("k8s-dr-etcd-*")) and list(jobs.iterdir()) == []
 
 
 def test_clusters_whose_hosts_have_the_same_name_keep_their_own_copies(place, tmp_path):
