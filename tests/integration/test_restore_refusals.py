@@ -372,7 +372,8 @@ def facts(name, host, changes, own):
     now = time.time()
     node = merged("node", NODE)
     for clock in ("time", "controller_time"):
-        node[clock] = now + node.get(clock, 0)
+        # by when the play comes there
+        node[clock] = "{{ now().timestamp() + %d }}" % node.get(clock, 0)
     manifest = {} if changes.get("manifest", {}) is None else merged("manifest", MANIFEST)
     if "created" in changes:
         manifest["created"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now + changes["created"] * 86400))
