@@ -90,7 +90,7 @@ done
 rm -f "$HELD"/*.new; rmdir "$HELD" 2> /dev/null || :
 # After new data the revision has gone backwards: kubelet has to list again.
 [ -n "${again-}" ] || { [ -z "${back-}" ] && [ ! -e "$T/undone.1" ]; } || systemctl restart kubelet 2> /dev/null || say "now run: systemctl restart kubelet"
-rm -rf "$T/staged.unused" "$T/staged.partial" "$T/snapshot.db"
+rm -rf "$T/staged.unused" "$T/staged.partial" "$T"/snapshot.db*
 state rolled-back
 disarm; say "done: the cluster has its old data and its manifests; kubelet starts it now"
 """

@@ -596,9 +596,10 @@ class Transaction:
             shutil.rmtree(self.file("staged"), ignore_errors=True)
             with contextlib.suppress(OSError):
                 os.rmdir(self.plan["held"])
-            # it was brought here for this restore only, and holds every Secret
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.file("snapshot.db"))
+            # it was brought here for this restore only, and holds every Secret, whole or not
+            for name in ("snapshot.db", "snapshot.db.partial"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.file(name))
             self._disarm()
         removed = []
         for path in generations_to_prune(self, keep):

@@ -212,6 +212,14 @@ def test_one_snapshot_of_a_member_that_does_not_lead(three, tmp_path):
     assert rc == 0 and "would be taken into" in flat(output) and len(databases(tmp_path / "cp2" / "backups")) == 1, output
 
 
+def test_batches_of_a_play_have_one_snapshot_together(three, tmp_path):
+    """`serial` in a playbook of one's own: what an earlier batch took, a later one does not take again."""
+    playbook = tmp_path / "k8s_dr.etcd.serial.yml"
+    playbook.write_text("- hosts: control_plane\n  gather_facts: false\n  serial: 1\n  roles: [k8s_dr.etcd.etcd_snapshot]\n")
+    rc, output, recap = play(playbook, tmp_path, hosts_of(three, tmp_path))
+    assert rc == 0 and all(counts["failed"] == 0 for counts in recap.values()) and taken(tmp_path, three) == ["cp1"], output
+
+
 def test_hosts_that_are_down_do_not_fail_the_backup(three, tmp_path):
     hosts = hosts_of(three, tmp_path)
     let_lead(three, "cp1")

@@ -233,12 +233,13 @@ def test_a_snapshot_that_was_copied_for_the_restore_does_not_stay(node, end, mon
     monkeypatch.setattr(_transaction, "run_tool", lambda argv, timeout: _etcd.run_tool(["env", "PATH=" + node.environment["PATH"], *argv], timeout))
     bring_to(node, "started")
     (node.path / "snapshot.db").write_text("every Secret")
+    (node.path / "snapshot.db.partial").write_text("half of every Secret")
     if end == "committed":
         node.transaction.commit(keep=3)
     else:
         node.transaction.roll_back(False, 60)
     assert node.transaction.state()[0] == end
-    assert not (node.path / "snapshot.db").exists()
+    assert not list(node.path.glob("snapshot.db*"))
 
 
 def test_manifests_stay_away_when_the_data_is_gone(node):
