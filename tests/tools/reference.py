@@ -28,7 +28,10 @@ html_theme = "alabaster"
 html_theme_options = {{"nosidebar": True, "page_width": "72em"}}
 """
 # What Ansible's own site explains is linked by name, and is not at hand here.
-ELSEWHERE = ("action_plugins", "ansible_collections.ansible.builtin.fetch_module", "ansible_configuration_settings", "common_return_values")
+ELSEWHERE = (
+    *("ansible_collections.ansible.builtin.%s_module" % name for name in ("copy", "fetch")),
+    *("action_plugins", "ansible_configuration_settings", "common_return_values"),
+)
 
 
 def run(*args):
