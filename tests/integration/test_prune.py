@@ -17,7 +17,7 @@ import servers
 from test_ship import far, kind, make, place, ship  # noqa: F401
 from test_snapshot_role import play
 
-PRUNED = {"changed", "removed", "freed", "kept", "untouched", "etcd_ca", "diff", "invocation"}
+PRUNED = {"changed", "removed", "freed", "kept", "undeletable", "untouched", "etcd_ca", "diff", "invocation"}
 
 MANIFEST = """\
 apiVersion: v1
