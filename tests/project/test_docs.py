@@ -32,7 +32,7 @@ PAGES = sorted(path for pattern in ("*.md", "docs/*.md", "roles/*/README.md", "t
 EXECUTED = {
     ("docs/worst-day.md", "E: nothing is left"): "tests/tools/elsewhere.py",
     ("docs/worst-day.md", "By hand"): "molecule/default/tests/test_7_by_hand.py",
-    ("docs/restore.md", "Something went wrong"): "molecule/default/tests/test_5_failures.py",
+    ("docs/restore.md", "Failed and unfinished restores"): "molecule/default/tests/test_5_failures.py",
     ("docs/sealing.md", "Keys"): "tests/integration/test_seal.py",
     ("docs/sealing.md", "What a new cluster would need"): "tests/integration/test_seal.py",
     ("docs/sealing.md", "Restoring"): "tests/integration/test_seal.py",

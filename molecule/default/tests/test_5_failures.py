@@ -92,7 +92,7 @@ def test_a_rollback_script_at_the_console_is_enough(cluster, before, interrupt):
     process.communicate()
 
     left = cluster.transactions()[-1]
-    looking, going_back = blocks_of("docs/restore.md", "Something went wrong")
+    looking, going_back = blocks_of("docs/restore.md", "Failed and unfinished restores")
     assert "etcd-restore-" in cluster.run("cp1", "bash", "-e", stdin=looking)
     going_back = re.sub(r"^ID=\S+", "ID=" + os.path.basename(left.path), going_back, flags=re.MULTILINE)
     for dummy in range(2):
