@@ -9,7 +9,7 @@ from __future__ import annotations
 import harness
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import EtcdClient
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import etcd_is_healthy
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import etcd_health
 from ansible_collections.k8s_dr.etcd.plugins.modules.etcd_restore_transaction import make_room
 
 QUOTA = 3 * 1024 * 1024
@@ -36,13 +36,13 @@ def test_what_is_restored_takes_writes_again(version, tmp_path):
     assert harness.restore(version, snapshot, again.data_dir, *argv).returncode == 0
     with again:
         tls = again.pki
-        assert not etcd_is_healthy(again.endpoint, tls)
-        assert etcd_is_healthy(again.endpoint, tls, "?exclude=NOSPACE")
+        assert etcd_health(again.endpoint, tls) != "true"
+        assert etcd_health(again.endpoint, tls, "?exclude=NOSPACE") == "true"
         with pytest.raises(ValueError, match="space"):
             again.put("/registry/configmaps/default/after", "yes")
         make_room(EtcdClient(again.connection))
-        assert etcd_is_healthy(again.endpoint, tls)
+        assert etcd_health(again.endpoint, tls) == "true"
         for number in range(20):
             again.put("/registry/configmaps/default/after", bytes([number]) * 50 * 1024)
-        assert etcd_is_healthy(again.endpoint, tls)
+        assert etcd_health(again.endpoint, tls) == "true"
         assert again.get("/registry/configmaps/default/before") == b"yes"

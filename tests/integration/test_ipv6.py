@@ -66,10 +66,10 @@ def test_snapshot_and_restore_of_all_members(cluster, version, tmp_path):
         assert all(member.ready() for member in restored)
         assert restored[2].get_keys() == cluster[0].get_keys()
         # what a restore waits for, and what it waits for the end of
-        assert all(_transaction.etcd_is_healthy(member.endpoint, tls(member)) for member in restored)
+        assert all(_transaction.etcd_health(member.endpoint, tls(member)) == "true" for member in restored)
         assert all(_transaction._listens(urlsplit(url)) for member in restored for url in (member.endpoint, member.peer_url))
     assert not any(_transaction._listens(urlsplit(url)) for member in restored for url in (member.endpoint, member.peer_url))
-    assert not _transaction.etcd_is_healthy(restored[0].endpoint, tls(restored[0]))
+    assert _transaction.etcd_health(restored[0].endpoint, tls(restored[0])) != "true"
 
 
 def test_votes_and_decision(cluster, version, tmp_path, monkeypatch):

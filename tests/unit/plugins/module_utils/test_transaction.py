@@ -797,7 +797,7 @@ def test_an_unfinished_restore_says_what_it_is_about(node, monkeypatch):
 def test_a_restore_is_finished_from_every_point(node, point, monkeypatch):
     """What the next run does when it is told to resume."""
     monkeypatch.setattr(module, "remove_stale_masterleases", lambda *args: [])
-    monkeypatch.setattr(_transaction, "etcd_is_healthy", lambda *args: True)
+    monkeypatch.setattr(_transaction, "etcd_health", lambda *args: "true")
     monkeypatch.setattr(_transaction, "KubeApi", lambda *args, **kw: types.SimpleNamespace(ready=lambda: True, url=""))
     monkeypatch.setattr(_transaction, "StaticPod", lambda *args: None)
     bring_to(node, point)
@@ -815,7 +815,7 @@ def test_an_alarm_for_room_that_the_snapshot_carries_is_seen_to(node, monkeypatc
     bring_to(node, "swapped")
     relieved = []
     # healthy but for the alarm, and then altogether
-    monkeypatch.setattr(_transaction, "etcd_is_healthy", lambda url, tls, query="": bool(query) or bool(relieved))
+    monkeypatch.setattr(_transaction, "etcd_health", lambda url, tls, query="": "true" if query or relieved else "false")
     node.transaction.start_etcd({}, 5, lambda: relieved.append(True))
     assert relieved == [True] and node.transaction.state()[0] == "etcd-started"
 
@@ -838,7 +838,7 @@ def test_an_etcd_that_says_health_nowhere_is_asked_by_its_own_client(node, monke
     bring_to(node, "swapped")
     asked = []
     monkeypatch.setattr(_transaction, "_ASK_CLIENT_EVERY", 0.2)
-    monkeypatch.setattr(_transaction, "etcd_is_healthy", lambda url, tls, query="": asked.append(url) and False)
+    monkeypatch.setattr(_transaction, "etcd_health", lambda url, tls, query="": asked.append(url) or "")
     monkeypatch.setattr(node.transaction, "_running", lambda components: [1])
     node.transaction.plan["health_urls"] = urls
     answers = [False, True]
@@ -849,9 +849,20 @@ def test_an_etcd_that_says_health_nowhere_is_asked_by_its_own_client(node, monke
 def test_one_url_that_says_health_is_enough(node, monkeypatch):
     bring_to(node, "swapped")
     node.transaction.plan["health_urls"] = ["https://127.0.0.1:2379", "http://127.0.0.1:2381"]
-    monkeypatch.setattr(_transaction, "etcd_is_healthy", lambda url, tls, query="": url.endswith(":2381"))
+    monkeypatch.setattr(_transaction, "etcd_health", lambda url, tls, query="": "true" if url.endswith(":2381") else "")
     node.transaction.start_etcd({}, 5)
     assert node.transaction.state()[0] == "etcd-started"
+
+
+def test_while_there_is_no_quorum_one_url_is_asked_at_a_time(node, monkeypatch):
+    """Each question takes two seconds then, and a client's ten."""
+    bring_to(node, "swapped")
+    node.transaction.plan["health_urls"] = ["http://127.0.0.1:2381", "https://127.0.0.1:2379"]
+    answers, asked = ["slow", "slow", "true"], []
+    monkeypatch.setattr(_transaction, "_ASK_CLIENT_EVERY", 0)
+    monkeypatch.setattr(_transaction, "etcd_health", lambda url, tls, query="": asked.append(url + query) or answers.pop(0))
+    node.transaction.start_etcd({}, 5, lambda: asked.append("relieved"), lambda: asked.append("client"))
+    assert asked == ["http://127.0.0.1:2381"] * 3
 
 
 def test_what_another_run_has_under_way_is_waited_for(node):
