@@ -235,3 +235,20 @@ def test_links_lead_somewhere(page):
             headings = re.findall(r"^#+ (.+)$", other.read_text(encoding="utf-8"), re.MULTILINE)
             anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
             assert anchor in anchors, "%s has no heading for #%s" % (path or page.name, anchor)
+
+
+# docs/style.md lists them to say that they are avoided, in italics.
+OLD_PHRASES = re.compile(r"\b(whoever|nobody|somebody|to be had|is told of|held against|what came of|is none)\b", re.IGNORECASE)
+PROSE = [page for page in PAGES if page.relative_to(ROOT).parts[0] in ("README.md", "docs", "roles")]
+
+
+def prose_of(page):
+    """The text of a page without code blocks, code in sentences, and quoted (italic) words."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"^    .*$", "", text, flags=re.MULTILINE)
+    return re.sub(r"\s+", " ", re.sub(r"`[^`]*`|(?<!\*)\*[^*]+\*(?!\*)", "", text))
+
+
+@pytest.mark.parametrize("page", PROSE, ids=lambda page: str(page.relative_to(ROOT)))
+def test_old_phrases_stay_away(page):
+    assert OLD_PHRASES.findall(prose_of(page)) == []
