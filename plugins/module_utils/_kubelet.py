@@ -11,8 +11,10 @@ import json
 import os
 import shlex
 import socket
+import time
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils import _block_yaml
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import EtcdError, run_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import processes
 
 DEFAULT_ENDPOINT = "unix:///run/containerd/containerd.sock"
@@ -119,6 +121,18 @@ class Kubelet:
     @property
     def kubeconfig(self):
         return self.flags.get("kubeconfig") or KUBECONFIG
+
+
+def restart(timeout=60):
+    """Restart the kubelet of this host; the time at which the new one was started, in seconds since 1970.  Raises EtcdError with what the service manager says.
+
+    Static Pods run on meanwhile.
+    """
+    argv = ["systemctl", "restart", "kubelet"] if os.path.isdir("/run/systemd/system") else ["service", "kubelet", "restart"]
+    result = run_tool(argv, timeout)
+    if result.rc != 0:
+        raise EtcdError("kubelet was not restarted: `%s` %s: %s" % (" ".join(argv), result.how(), result.last_words()))
+    return time.time()
 
 
 def runtime_answers(path, timeout=10):

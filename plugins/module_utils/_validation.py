@@ -5,7 +5,8 @@
 """Whether a cluster really works: nodes, kube-system, workloads.  Private to this collection.
 
 What an API server says of Nodes and Pods right after a restore is what etcd held when the snapshot was taken, Ready
-included.  So liveness is read off the leases, which kubelets, controller-manager and scheduler renew every few seconds.
+included.  So liveness is read off the leases, which kubelets renew every 10 s, controller-manager and scheduler every 2 s.  What etcd wrote
+after the revision that was restored, it wrote after the restore: that needs no clock, and no waiting for the next renewal.
 """
 
 from __future__ import annotations
@@ -29,16 +30,23 @@ _WORKLOADS = {
     "statefulsets": ("/apis/apps/v1/statefulsets", lambda o: (o["spec"].get("replicas", 1), o.get("status", {}).get("readyReplicas", 0))),
 }
 _SYSTEM = "kube-system"
+NO_LEASE = {"renewed": 0, "written": 0}
 # the label that kubeadm sets, and the one it set up to 1.23
 _CONTROL_PLANE = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
 CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
 
 
 def seconds(timestamp):
-    """Unix time of '2026-11-22T17:05:01.123456Z'; 0 for none."""
+    """Unix time of '2026-11-22T17:05:01.123456Z', with its fraction; 0 for none."""
     if not timestamp:
         return 0
-    return calendar.timegm(time.strptime(timestamp[:19], "%Y-%m-%dT%H:%M:%S"))
+    fraction = timestamp[19:].rstrip("Z")
+    return calendar.timegm(time.strptime(timestamp[:19], "%Y-%m-%dT%H:%M:%S")) + (float("0" + fraction) if fraction else 0)
+
+
+def _of_lease(lease):
+    """When a lease was renewed last, and the revision of etcd at which it was written."""
+    return {"renewed": seconds(lease["spec"].get("renewTime")), "written": int(lease["metadata"].get("resourceVersion") or 0)}
 
 
 def observe(api, leases):
@@ -47,7 +55,7 @@ def observe(api, leases):
     leases: {controller: "namespace/name" of the lease that it renews}, as `_kube.leader_lease` has it.
     """
     node_leases = {
-        item["metadata"]["name"]: seconds(item["spec"].get("renewTime"))
+        item["metadata"]["name"]: _of_lease(item)
         for item in api.items("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases")
     }
     nodes = {}
@@ -55,7 +63,7 @@ def observe(api, leases):
         name = node["metadata"]["name"]
         ready = any(c["type"] == "Ready" and c["status"] == "True" for c in node.get("status", {}).get("conditions", []))
         control_plane = any(label in node["metadata"].get("labels", {}) for label in _CONTROL_PLANE)
-        nodes[name] = {"ready": ready, "renewed": node_leases.get(name, 0), "control_plane": control_plane}
+        nodes[name] = dict(node_leases.get(name, NO_LEASE), ready=ready, control_plane=control_plane)
     workloads = {}
     for resource, (path, counts) in sorted(_WORKLOADS.items()):
         for item in api.items(path):
@@ -72,31 +80,36 @@ def observe(api, leases):
     secrets = api.get("/api/v1/secrets?limit=1").get("items") or []
     return {
         "nodes": nodes,
-        "leases": {name: {"renewed": _renewed(api, lease)} for name, lease in sorted(leases.items())},
+        "leases": {name: _lease(api, lease) for name, lease in sorted(leases.items())},
         "workloads": workloads,
         "secret_read": bool(secrets),
     }
 
 
-def _renewed(api, lease):
-    """When a lease was renewed last; 0 for one that is not there."""
+def _lease(api, lease):
     try:
-        return seconds(api.get(lease_path(lease))["spec"].get("renewTime"))
+        return _of_lease(api.get(lease_path(lease)))
     except KubeError as exc:
         if exc.status != 404:
             raise
-        return 0
+        return dict(NO_LEASE)
 
 
-def mark_alive(observed, since, first=None):
+def mark_alive(observed, since, first=None, revision=0, restarted=None):
     """Add to each node and lease whether it is `alive`: whether its lease was renewed after `since` (Unix time of this node's clock).
 
     first: an observation of a moment ago.  A lease that has changed since was renewed, whatever the clock of who renewed it says.
+    revision: that of the data that was restored.  A lease that was written at a later one was renewed since.
+    restarted: {name of this node: Unix time at which its kubelet was restarted}, before which a renewal says nothing of the one that runs now.
     """
     for kind in ("nodes", "leases"):
         for name, state in observed[kind].items():
             then = (first or {}).get(kind, {}).get(name)
-            state["alive"] = state["renewed"] >= since or (then is not None and then["renewed"] != state["renewed"])
+            state["alive"] = (
+                state["renewed"] >= since or bool(revision and state.get("written", 0) > revision) or (then is not None and then["renewed"] != state["renewed"])
+            )
+            if kind == "nodes" and name in (restarted or {}):
+                state["alive"] = state["renewed"] >= restarted[name]
     return observed
 
 

@@ -33,9 +33,12 @@ options:
     type: path
     default: /var/lib/etcd
   snapshot_dir:
-    description: Directory of snapshots, which need not exist, to tell the space in its file system.
+    description: Directory of snapshots, which need not exist, to tell the space in its file system and the newest verified snapshot in it.
     type: path
     default: /var/backups/etcd
+  snapshot:
+    description: A snapshot to look for on this host.
+    type: path
   controller_time:
     description:
       - Time of the controller when it asks, in seconds since 1970. It is returned beside the node's own.
@@ -183,6 +186,17 @@ restore:
         V(path), V(free_bytes) of the file system that O(snapshot_dir) is in or would be in, and V(same_file_system), whether that is the one of the
         data directory.
       type: dict
+    snapshots:
+      description: >-
+        V(latest), the newest verified snapshot in O(snapshot_dir), with V(path), V(created) and V(manifest), whether there is a manifest beside it; V(given),
+        the file at O(snapshot), with V(path) and V(manifest). Each is empty where there is none. V(problem) says why O(snapshot_dir) cannot be read, and V(owner)
+        is the name of another user than root who owns it.
+      type: dict
+      sample:
+        latest: {path: /var/backups/etcd/etcd-cp1-20260102T030405Z.db, created: "2026-01-02T03:04:05Z", manifest: true}
+        given: {}
+        problem: ""
+        owner: ""
     certificates:
       description: >-
         Certificates that the node lives on, each with V(path), V(what) in words, V(expires) in UTC, V(expired), V(days_left), and V(problem), a
@@ -259,6 +273,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._kubelet import Kubele
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._membership import on_disk
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._obstacles import certificates, existing, obstacles
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import database_is_locked, kubelet_backs_off, kubelet_is_running
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot_manifest import foreign_owner, list_snapshots, manifest_path, name_of
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import COMPONENTS, other_static_pods, read_static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import (
     held_directory,
@@ -306,7 +321,22 @@ def retired(manifests_dir, transactions):
     return {}
 
 
-def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None):
+def snapshot_files(directory, path):
+    """What a restore can choose from: see RETURN."""
+    newest, problem, owner = {}, "", None
+    directory = os.path.realpath(directory)
+    try:
+        if os.path.isdir(directory):
+            owner = foreign_owner(directory, False)
+        listed = list_snapshots(directory)
+        newest = next(({"path": each["path"], "created": each["created"], "manifest": True} for each in listed if each["verified"]), {})
+    except OSError as exc:
+        problem = "%s cannot be read: %s" % (exc.filename or directory, exc.strerror)
+    given = {"path": path, "manifest": os.path.lexists(manifest_path(path))} if path and os.path.exists(path) else {}
+    return {"latest": newest, "given": given, "problem": problem, "owner": "" if owner is None else name_of(owner)}
+
+
+def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None, snapshot=None):
     pods = read_static_pods(manifests_dir)
     etcd = {}
     # what an unfinished restore keeps from kubelet still says what the node is
@@ -376,6 +406,7 @@ def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None):
             "free_bytes": beside.f_bavail * beside.f_frsize,
             "same_file_system": os.stat(existing(snapshot_dir)).st_dev == os.stat(parent).st_dev,
         },
+        "snapshots": snapshot_files(snapshot_dir, snapshot),
         "certificates": certificates(pods, kubelet.kubeconfig, datetime.datetime.now(datetime.timezone.utc)),
         "obstacles": obstacles(pods, manifests_dir, data_dir, kubelet.static_pods) + cannot_start,
         "warnings": warnings,
@@ -393,6 +424,7 @@ def main():
             "manifests_dir": {"type": "path", "default": "/etc/kubernetes/manifests"},
             "data_dir": {"type": "path", "default": "/var/lib/etcd"},
             "snapshot_dir": {"type": "path", "default": "/var/backups/etcd"},
+            "snapshot": {"type": "path"},
             "controller_time": {"type": "float"},
             "controller_pod": {"type": "str"},
         },
@@ -405,9 +437,13 @@ def main():
     if not os.path.isdir(manifests_dir):
         module.fail_json(msg="%s does not exist: this host is no kubeadm control plane node" % manifests_dir)
     try:
-        restore = dict(times, **look(manifests_dir, params["data_dir"], params["snapshot_dir"], params["controller_pod"]))
+        restore = dict(times, **look(manifests_dir, params["data_dir"], params["snapshot_dir"], params["controller_pod"], params["snapshot"]))
     except (OSError, ValueError) as exc:
         module.fail_json(msg="The control plane of this host cannot be read: %s" % exc)
+    owner = restore["snapshots"]["owner"]
+    if owner:
+        # what is restored is chosen from it
+        module.warn("%s belongs to %s, who can replace every snapshot in it" % (params["snapshot_dir"], owner))
     module.exit_json(changed=False, restore=restore)
 
 

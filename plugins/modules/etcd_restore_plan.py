@@ -55,6 +55,15 @@ options:
   dest:
     description: File on this host to which every difference is written, one a line, with mode 0600. It holds names and keys, no values.
     type: path
+  list:
+    description:
+      - File on the controller to which every difference is written, one a line, with mode 0600. Its directory is made with mode 0700 where there is none.
+      - That it cannot be written is a warning, because the comparison stands. RV(comparison.list) is empty then.
+    type: path
+  from_controller:
+    description: Whether O(snapshot) is a file on the controller. It is copied to a directory of mode 0700 in O(work_dir) first, and removed afterwards.
+    type: bool
+    default: false
   compare_timeout:
     description: Seconds that all of it may take. When they are over there is no comparison, which is no failure.
     type: int
@@ -148,6 +157,9 @@ comparison:
     dest:
       description: The file that was written, or V(null).
       type: str
+    list:
+      description: The file that was written on the controller, or an empty string.
+      type: str
     seconds:
       description: How long it took.
       type: float
@@ -155,7 +167,10 @@ comparison:
 """
 
 import os
+import shutil
 import stat
+import sys
+import tempfile
 import time
 
 from ansible.module_utils.basic import AnsibleModule
@@ -172,6 +187,8 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils import (
 
 # The logs of a restored and started etcd, in bytes.
 OWN_SPACE = 160 * 1024 * 1024
+# A list up to this size, in bytes, travels with the answer; a longer one is fetched by the action plugin.
+SHORT = 1024 * 1024
 # What one question to etcd may take is for a question, not for the start of a server.
 STATUS_SECONDS = 30
 
@@ -347,6 +364,8 @@ def main():
             names={"type": "int", "default": 3},
             lines={"type": "int", "default": 30},
             dest={"type": "path"},
+            list={"type": "path"},
+            from_controller={"type": "bool", "default": False},
             compare_timeout={"type": "int", "default": 900},
             etcd={"type": "path"},
             manifests_dir={"type": "path", "default": "/etc/kubernetes/manifests"},
@@ -371,12 +390,22 @@ def main():
     os.umask(0o077)
     # The live etcd and the API server come first, in all that follows.
     os.nice(10)
+    place = tempfile.mkdtemp(prefix=".k8s-dr-copy-", dir=params["work_dir"]) if params["list"] and not params["dest"] and os.path.isdir(params["work_dir"]) else ""
+    if place:
+        params["dest"] = os.path.join(place, "list.txt")
     try:
         comparison = compare(params, module.check_mode)
+        if place and comparison["dest"] and os.path.getsize(comparison["dest"]) <= SHORT:
+            with open(comparison["dest"], encoding="utf-8", errors="backslashreplace") as stream:
+                comparison["text"] = stream.read()
+            comparison["dest"] = None
     except Unusable as exc:
         module.fail_json(msg=str(exc))
     except _signals.Ended as exc:
         module.fail_json(msg="nothing was compared: %s" % exc)
+    finally:
+        if place and not (sys.exc_info()[0] is None and comparison["dest"]):
+            shutil.rmtree(place, ignore_errors=True)
     module.exit_json(changed=comparison["dest"] is not None, comparison=comparison)
 
 

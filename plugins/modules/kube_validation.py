@@ -24,8 +24,15 @@ description:
   - Reads one Secret to prove that it can be decrypted. It is not returned.
 extends_documentation_fragment:
   - k8s_dr.etcd.attributes
-  - k8s_dr.etcd.attributes.read_only
 attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  idempotent:
+    support: partial
+    details:
+      - Changes nothing but what O(restart_kubelet) asks for, which is done each time.
   platform:
     support: full
 options:
@@ -56,6 +63,19 @@ options:
       - After a restore it says what etcd held when the snapshot was taken, until kubelets and controllers have corrected it.
     type: int
     default: 0
+  since_revision:
+    description:
+      - Revision of the data that was restored, raised as it was. What was written at a later one was written since, so a lease of a later one was renewed,
+        and nothing waits for its next renewal.
+      - V(0) goes by the times in the leases alone.
+    type: int
+    default: 0
+  restart_kubelet:
+    description:
+      - Name of this node. When given, its kubelet is restarted first, and its node counts as alive only when its lease was renewed after that.
+      - After a restore kubelet lists again what it knows then, and forgets the back-off (10, 20, 40 s) that would delay the next start of a static Pod.
+        The Pods run on.
+    type: str
   wait_timeout:
     description: >-
       Seconds to wait until all is well. V(0) looks once and takes a lease that is less than a minute old for alive; where a controller's lease is older,
@@ -136,7 +156,9 @@ import contextlib
 import time
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import EtcdError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import REFUSAL_IS_FINAL, KubeApi, KubeError, Refused, leader_lease
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kubelet import restart
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import read_static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._validation import (
     CONTROLLERS,
@@ -162,23 +184,24 @@ def unseen(problem="", **what):
     return dict(seen, **what)
 
 
-def look(api, leases, since, params, first):
+def look(api, leases, since, params, first, restarted=None):
     """One look: the validation as returned, but that its layers still tell what is `pending`."""
     try:
         observed = observe(api, leases)
     except KubeError as exc:
         return unseen(str(exc), reachable=bool(exc.status), permitted=bool(exc.status) and not isinstance(exc, Refused))
-    layers = judge(mark_alive(observed, since, first), params["names"], params["baseline"], params["scope"], set(CONTROLLERS) - set(leases))
+    mark_alive(observed, since, first, params["since_revision"], restarted)
+    layers = judge(observed, params["names"], params["baseline"], params["scope"], set(CONTROLLERS) - set(leases))
     ok = not any(layers[layer]["problems"] for layer in LAYERS)
     return unseen(ok=ok, reachable=True, permitted=True, identity=api.identity.name, layers=layers, observed=observed)
 
 
-def wait(api, params, leases):
+def wait(api, params, leases, restarted=None):
     """Look until all is well, the time is over, or it is certain that nobody here may look."""
     start, began, timeout = time.monotonic(), int(time.time()), params["wait_timeout"]
     first = well_since = None
     while True:
-        validation = look(api, leases, began if timeout else began - _FRESH, params, first)
+        validation = look(api, leases, began if timeout else began - _FRESH, params, first, restarted)
         elapsed = time.monotonic() - start
         if validation["reachable"] and not validation["permitted"]:
             pause, over = 1, api.refused_for() >= REFUSAL_IS_FINAL
@@ -212,6 +235,8 @@ def main():
             "baseline": {"type": "dict"},
             "scope": {"type": "str", "choices": list(SCOPES), "default": "all"},
             "settle_time": {"type": "int", "default": 0},
+            "since_revision": {"type": "int", "default": 0},
+            "restart_kubelet": {"type": "str"},
             "wait_timeout": {"type": "int", "default": 120},
             "required": {"type": "bool", "default": True},
             "access_required": {"type": "bool", "default": True},
@@ -231,19 +256,22 @@ def main():
 
     leases = {name: leader_lease(pod) for name, pod in pods.items() if name in CONTROLLERS}
     leases.update({name: "kube-system/" + name for name in CONTROLLERS if name not in pods})
+    node, restarted = params["restart_kubelet"], None
     try:
-        validation = wait(KubeApi(pods["kube-apiserver"]), params, {name: lease for name, lease in leases.items() if lease})
-    except KubeError as exc:
-        module.fail_json(msg=str(exc))
+        if node and not module.check_mode:
+            restarted = {node: restart()}
+        validation = wait(KubeApi(pods["kube-apiserver"]), params, {name: lease for name, lease in leases.items() if lease}, restarted)
+    except (KubeError, EtcdError) as exc:
+        module.fail_json(msg=str(exc), changed=bool(restarted))
     problems = [sentence for layer in LAYERS for sentence in validation["layers"][layer]["problems"]]
     if validation["reachable"] and not validation["permitted"]:
         sentence = "Whether the cluster is well could not be checked: %s" % "; ".join(problems)
         if params["required"] and params["access_required"]:
-            module.fail_json(msg=sentence, validation=validation)
+            module.fail_json(msg=sentence, validation=validation, changed=bool(node))
         module.warn(sentence)
     elif params["required"] and not validation["ok"]:
-        module.fail_json(msg="After %d s the cluster is not well: %s" % (validation["seconds"], "; ".join(problems)), validation=validation)
-    module.exit_json(changed=False, validation=validation)
+        module.fail_json(msg="After %d s the cluster is not well: %s" % (validation["seconds"], "; ".join(problems)), validation=validation, changed=bool(node))
+    module.exit_json(changed=bool(node), validation=validation)
 
 
 if __name__ == "__main__":

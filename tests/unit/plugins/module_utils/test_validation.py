@@ -156,7 +156,8 @@ def test_a_controller_that_elects_no_leader_has_no_lease(seen):
 
 
 def test_time_of_a_lease():
-    assert seconds("2027-01-15T08:00:00.123456Z") == NOW
+    assert seconds("2027-01-15T08:00:00.123456Z") == NOW + 0.123456
+    assert seconds("2027-01-15T08:00:00Z") == NOW
     assert seconds(None) == 0
 
 
@@ -166,14 +167,14 @@ def test_observation_holds_no_secret():
             if path.endswith("/nodes"):
                 yield {"metadata": {"name": "cp1"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
             elif "kube-node-lease" in path:
-                yield {"metadata": {"name": "cp1"}, "spec": {"renewTime": "2027-01-15T08:00:00.000000Z"}}
+                yield {"metadata": {"name": "cp1", "resourceVersion": "77"}, "spec": {"renewTime": "2027-01-15T08:00:00.000000Z"}}
             elif path.endswith("deployments"):
                 metadata = {"name": "web", "namespace": "shop", "uid": "u", "generation": 3}
                 yield {"metadata": metadata, "spec": {"replicas": 2}, "status": {"observedGeneration": 2}}
 
         def get(self, path):
             if path == "/apis/coordination.k8s.io/v1/namespaces/system/leases/batch-scheduler":
-                return {"spec": {"renewTime": "2027-01-15T08:00:00.000000Z"}}
+                return {"metadata": {"resourceVersion": "78"}, "spec": {"renewTime": "2027-01-15T08:00:00.000000Z"}}
             if "/leases/" in path:
                 raise KubeError("there is none", 404)
             assert path == "/api/v1/secrets?limit=1"
@@ -181,9 +182,9 @@ def test_observation_holds_no_secret():
 
     seen = observe(Api(), {"kube-scheduler": "system/batch-scheduler", "kube-controller-manager": "kube-system/kube-controller-manager"})
     assert "c2VjcmV0" not in repr(seen)
-    assert seen["secret_read"] and seen["nodes"] == {"cp1": {"ready": True, "renewed": NOW, "control_plane": False}}
+    assert seen["secret_read"] and seen["nodes"] == {"cp1": {"ready": True, "renewed": NOW, "written": 77, "control_plane": False}}
     assert seen["workloads"] == {"deployments shop/web": {"wanted": 2, "ready": 0, "version": "u.3", "counted": False}}
-    assert seen["leases"] == {"kube-scheduler": {"renewed": NOW}, "kube-controller-manager": {"renewed": 0}}
+    assert seen["leases"] == {"kube-scheduler": {"renewed": NOW, "written": 78}, "kube-controller-manager": {"renewed": 0, "written": 0}}
 
 
 # What an operator's cluster has that is no fault of a restore: (change of what is seen, change of what was seen before, names of the snapshot).

@@ -44,10 +44,10 @@ class Cluster:
         return None
 
 
-def wait(cluster, **params):
-    params = {"names": None, "baseline": None, "scope": "control_plane", "settle_time": 0, "wait_timeout": 240, **params}
+def wait(cluster, restarted=None, **params):
+    params = {"names": None, "baseline": None, "scope": "control_plane", "settle_time": 0, "since_revision": 0, "wait_timeout": 240, **params}
     leases = {name: "kube-system/" + name for name in ("kube-controller-manager", "kube-scheduler")}
-    return kube_validation.wait(cluster, params, leases)
+    return kube_validation.wait(cluster, params, leases, restarted)
 
 
 def test_what_fails_nothing_is_waited_for_a_minute_and_then_a_warning(monkeypatch):
@@ -85,6 +85,26 @@ def test_one_look_takes_a_second_one_where_the_clock_of_a_leader_is_behind(monke
     validation = wait(Cluster(monkeypatch, scheduler=lambda seconds: False), wait_timeout=0)
     assert not validation["ok"] and validation["seconds"] == 4
     assert [lease["alive"] for lease in validation["observed"]["leases"].values()] == [False, False]
+
+
+def test_what_was_written_since_the_restore_is_alive_at_once(monkeypatch):
+    """Only the kubelet that was restarted has to renew its lease once more; others renew theirs every 10 s, which nothing has to wait for."""
+    cluster = Cluster(monkeypatch)
+    written = {"cp1": 205, "cp2": 204}
+
+    def observe(api, leases):
+        seen = Cluster.observe(cluster, api, leases)
+        for name in written:
+            seen["nodes"][name] = {"ready": True, "renewed": cluster.began - 3, "written": written[name], "control_plane": True}
+        if cluster.now >= cluster.began + 2:
+            seen["nodes"]["cp1"]["renewed"] = cluster.began + 1.5
+        return seen
+
+    monkeypatch.setattr(kube_validation, "observe", observe)
+    assert wait(cluster, {"cp1": cluster.began + 1}, since_revision=203, wait_timeout=60)["seconds"] == 2
+    cluster.now = cluster.began
+    late = wait(cluster, {"cp1": cluster.began + 1}, since_revision=204, wait_timeout=20)
+    assert late["layers"]["nodes"]["problems"] == ["the kubelet of node cp2 does not renew its lease"], "it is from before the restore"
 
 
 CONFIGURATION = "kind: KubeSchedulerConfiguration\nleaderElection:\n  leaderElect: %s\n"
