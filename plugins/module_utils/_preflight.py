@@ -10,7 +10,9 @@ All of them take `known`, a dictionary that the role etcd_restore makes (vars/ma
 
 from __future__ import annotations
 
+import calendar
 import re
+import time
 
 from ansible.module_utils.common.text.formatters import bytes_to_human
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._fingerprints import differences
@@ -199,7 +201,9 @@ def _members(known):
             "Name those that are gone for good as etcd does.",
         )
     for host in restored:
-        answering = known["answering"].get(host) or []
+        results = (known["answering"].get(host) or {}).get("results") or []
+        # only a port that was reached has a state
+        answering = [result["item"] for result in results if "state" in result]
         if answering:
             yield (
                 host,
@@ -260,7 +264,8 @@ def cluster(known):
             )
         if live.get("permitted") is False:
             findings.append((host, "%s: %s. After a restore what it serves could not be checked" % (host, error), ""))
-        elif not live.get("reachable") and before.get("reachable") and known["asked"].get(host):
+        # where the tools would only be installed, it could not be asked yet
+        elif not live.get("reachable") and before.get("reachable") and known["tools"].get(host, {}).get("save") is not None:
             findings.append(
                 (
                     host,
@@ -292,9 +297,10 @@ def _foreign(host, known, manifest, path):
 
 
 def _age(known, manifest, path):
-    age, allowed, first = known["age"], float(known["options"]["max_age"]), known["first"]
+    allowed, first = float(known["options"]["max_age"]), known["first"]
     if not allowed or not manifest.get("created"):
         return
+    age = known["now"] - calendar.timegm(time.strptime(manifest["created"], "%Y-%m-%dT%H:%M:%SZ"))
     if age < -known["clock_tolerance"]:
         yield (
             first,

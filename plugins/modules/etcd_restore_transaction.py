@@ -36,7 +36,7 @@ options:
   state:
     description:
       - V(begun) makes the directory with the plan and the C(rollback) script.
-      - V(staged) restores O(snapshot) into C(staged/) while the cluster serves.
+      - V(staged) restores O(snapshot) into C(staged/) while the cluster serves. Where there is no such directory yet, it takes V(begun) first.
       - >-
         V(armed) has systemd run the C(rollback) script in O(deadman) seconds, and at once after a reboot, unless the restore was committed by then.
         It is no state of its own; arming again begins the time anew.
@@ -66,7 +66,7 @@ options:
     choices: [begun, staged, armed, stopped, swapped, etcd_started, started, voted, committed, rolled_back, rejoining, rejoined, retired]
   kind:
     description:
-      - What happens to the node. Used with O(state=begun).
+      - What happens to the node. Used with O(state=begun) and O(state=staged).
       - V(restore) gives it the data of the snapshot.
       - >-
         V(retire) stops it, because others are restored without it: it goes from V(begun) to V(stopped), V(swapped), which leaves an empty data
@@ -75,27 +75,27 @@ options:
     choices: [restore, retire]
     default: restore
   voters:
-    description: Names of all nodes that have to vote, this one included. Used with O(state=begun).
+    description: Names of all nodes that have to vote, this one included. Used with O(state=begun) and O(state=staged).
     type: list
     elements: str
     default: []
   voter:
-    description: Name of this node among O(voters). Used with O(state=begun).
+    description: Name of this node among O(voters). Used with O(state=begun) and O(state=staged).
     type: str
     default: ""
   endpoints:
-    description: Client URLs of all members of the restored cluster, which are asked for the decision. Used with O(state=begun).
+    description: Client URLs of all members of the restored cluster, which are asked for the decision. Used with O(state=begun) and O(state=staged).
     type: list
     elements: str
     default: []
   manifests_dir:
-    description: Directory that kubelet reads static Pods from. Used with O(state=begun).
+    description: Directory that kubelet reads static Pods from. Used with O(state=begun) and O(state=staged).
     type: path
     default: /etc/kubernetes/manifests
   about:
     description: >-
       What the restore is about, kept in its C(plan.json) and returned by M(k8s_dr.etcd.etcd_restore_info) while it is unfinished, for whoever
-      finishes it. Used with O(state=begun).
+      finishes it. Used with O(state=begun) and O(state=staged).
     type: dict
     default: {}
   cluster_id:
@@ -397,10 +397,12 @@ def take(module, transaction):
     """Take the step; returns what the module adds to its answer."""
     params = module.params
     state, timeout = params["state"], params["step_timeout"]
-    if state == "begun":
+    if state == "begun" or (state == "staged" and not transaction.exists()):
         transaction.begin(make_plan(transaction, params))
         remember_cluster_id(transaction.plan["data_dir"], params["cluster_id"])
-    elif state == "staged":
+    if state == "begun":
+        return {}
+    if state == "staged":
         stage(module, transaction)
     elif state == "armed":
         transaction.arm(params["deadman"])
@@ -558,7 +560,7 @@ def main():
         module.fail_json(msg="%s holds no restore that could be rolled back" % transaction.path)
     if state == "rolled_back" and before["state"] == "committed" and not module.params["undo"]:
         module.fail_json(msg="%s was finished; to go back to the data from before it, set undo" % transaction.path, transaction=before)
-    if state not in ("begun", "rolled_back") and not before["state"] and not module.check_mode:
+    if state not in ("begun", "staged", "rolled_back") and not before["state"] and not module.check_mode:
         module.fail_json(msg="%s holds no restore: it was not begun" % transaction.path)
 
     changed = not is_done(transaction, state)
