@@ -493,6 +493,9 @@ class DataDirectory:
 def make_directory(directory, mode):
     if mode is None:
         parent = os.path.dirname(directory)
+        if os.path.basename(directory) in OWN_NAMES and not os.path.isdir(parent):
+            # that is a directory of snapshots as well
+            make_directory(parent, None)
         # What is above is not only for snapshots.
         before = os.umask(0o022)
         try:
