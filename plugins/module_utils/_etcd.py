@@ -292,6 +292,22 @@ def restore_misfit(tool_version, server_version):
     return None
 
 
+def survey(etcdctl, etcdutl, server_version=None):
+    """What the two tools can do together."""
+    restore = offline_tool("restore", etcdctl, etcdutl)
+    status = offline_tool("status", etcdctl, etcdutl)
+    misfit = restore_misfit(restore.version, server_version) if restore and server_version else None
+    return {
+        "etcdctl": etcdctl.describe() if etcdctl else None,
+        "etcdutl": etcdutl.describe() if etcdutl else None,
+        "save": etcdctl.path if etcdctl and etcdctl.can_save else None,
+        "status": status.path if status else None,
+        "restore": restore.path if restore else None,
+        "bump_revision": bool(restore and restore.can_bump),
+        "misfits": [misfit] if misfit else [],
+    }
+
+
 def listens(url):
     """Whether anybody accepts a connection at the address in a URL."""
     try:

@@ -128,22 +128,6 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils import _etcd
 
 
-def survey(etcdctl, etcdutl, server_version=None):
-    """What the two tools can do together."""
-    restore = _etcd.offline_tool("restore", etcdctl, etcdutl)
-    status = _etcd.offline_tool("status", etcdctl, etcdutl)
-    misfit = _etcd.restore_misfit(restore.version, server_version) if restore and server_version else None
-    return {
-        "etcdctl": etcdctl.describe() if etcdctl else None,
-        "etcdutl": etcdutl.describe() if etcdutl else None,
-        "save": etcdctl.path if etcdctl and etcdctl.can_save else None,
-        "status": status.path if status else None,
-        "restore": restore.path if restore else None,
-        "bump_revision": bool(restore and restore.can_bump),
-        "misfits": [misfit] if misfit else [],
-    }
-
-
 def main():
     module = AnsibleModule(
         argument_spec={
@@ -162,7 +146,7 @@ def main():
     for name, tool in (("etcdctl", etcdctl), ("etcdutl", etcdutl)):
         if tool and tool.name != name:
             module.fail_json(msg="%s is an %s, not an %s; give its path as `%s`" % (tool.path, tool.name, name, tool.name))
-    module.exit_json(changed=False, tools=survey(etcdctl, etcdutl, params["server_version"]))
+    module.exit_json(changed=False, tools=_etcd.survey(etcdctl, etcdutl, params["server_version"]))
 
 
 if __name__ == "__main__":

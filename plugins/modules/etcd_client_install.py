@@ -16,6 +16,7 @@ description:
     is asked for the image.
   - With O(source=archive) they come out of a release archive of etcd on the node.
   - A tool is put in place only after it has been seen to run on this host, and all at once.
+  - Fails when the tools together cannot take, check and restore snapshots for the server.
 author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
@@ -122,6 +123,13 @@ tools:
     backup:
       description: Where the one that it replaced is, or V(null).
       type: str
+client:
+  description:
+    - What these tools can do, as RV(k8s_dr.etcd.etcd_client_info#module:tools) says it.
+    - In check mode, where tools would be installed, what the tools can do that the host has so far.
+  returned: success, and on failure with O(source=host)
+  type: dict
+  sample: {etcdctl: null, etcdutl: null, save: null, status: null, restore: null, bump_revision: false, misfits: []}
 kept:
   description: Whether the host's own tools were kept, with O(keep_fitting=true) or O(source=host).
   returned: success
@@ -358,7 +366,7 @@ def fitting(bin_dir, server_version):
             continue
         misfit = why_not(tools, server_version)
         if not misfit:
-            return [tool for tool in tools if tool]
+            return tools
         reason = reason or misfit
     raise Unavailable(reason)
 
@@ -431,6 +439,15 @@ def stage(stream, path, origin):
         raise
 
 
+def unsuitable(client, origin):
+    """Why tools that were installed do not suit the server, or None."""
+    if client["misfits"]:
+        return client["misfits"][0] + "."
+    if not (client["save"] and client["status"] and client["restore"]):
+        return "The tools from %s cannot take, check and restore snapshots; set etcd_client_source to another source." % origin
+    return None
+
+
 def install(module, root, origin):
     """Plan from checksums, and carry it out unless in check mode: the list of tools."""
     bin_dir = module.params["bin_dir"]
@@ -496,12 +513,23 @@ def main():
     try:
         result = run(module, etcd, server_version)
     except (Unavailable, _etcd.EtcdError) as exc:
-        module.fail_json(msg=str(exc), server_version=server_version)
+        there = {"client": survey_of([], server_version, predicted=True)} if params["source"] == "host" else {}
+        module.fail_json(msg=str(exc), server_version=server_version, **there)
     except _signals.Ended as exc:
         module.fail_json(msg="etcd's tools were not installed: %s" % exc, server_version=server_version)
     except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile) as exc:
         module.fail_json(msg="etcd's tools could not be installed: %s" % exc, server_version=server_version)
+    # With tools from elsewhere installed that do not suit, `origin` tells this failure from that of a source that cannot be used.
+    problem = None if result["changed"] and module.check_mode else unsuitable(result["client"], result["origin"])
+    if problem:
+        module.fail_json(msg=problem, server_version=server_version, **result)
     module.exit_json(server_version=server_version, **result)
+
+
+def survey_of(tools, server_version, predicted):
+    """What the installed tools can do; where they are only predicted, what those can do that the host has."""
+    paths = {} if predicted else {tool["name"]: tool["path"] for tool in tools}
+    return _etcd.survey(*_etcd.find_tools(paths.get("etcdctl"), paths.get("etcdutl")), server_version=server_version)
 
 
 def run(module, etcd, server_version):
@@ -519,8 +547,10 @@ def run(module, etcd, server_version):
             tools = [
                 {"name": tool.name, "path": tool.path, "sha256": installed(tool.path)[0], "version": tool.version, "changed": False, "backup": None}
                 for tool in found
+                if tool
             ]
-            return {"changed": False, "tools": tools, "kept": True, "origin": "this host"}
+            client = _etcd.survey(*found, server_version=server_version)
+            return {"changed": False, "tools": tools, "client": client, "kept": True, "origin": "this host"}
         except Unavailable:
             if params["source"] == "host":
                 raise
@@ -528,7 +558,8 @@ def run(module, etcd, server_version):
         if module.check_mode and not os.path.exists(params["archive"]):
             tool = {"name": "etcdctl", "path": os.path.join(params["bin_dir"], "etcdctl"), "sha256": None, "version": None}
             tool.update(changed=True, backup=None)
-            return {"changed": True, "tools": [tool], "kept": False, "origin": "the archive %s" % params["archive"]}
+            client = survey_of([tool], server_version, predicted=True)
+            return {"changed": True, "tools": [tool], "client": client, "kept": False, "origin": "the archive %s" % params["archive"]}
         root = archive_root(params["archive"], params["checksum"])
     else:
         root = image_root(params["image"], etcd.image if etcd else None, etcd.flags.get("data-dir", "") if etcd else "", params["timeout"])
@@ -546,7 +577,8 @@ def run(module, etcd, server_version):
     ]
     for tool in tools:
         del tool["before"]
-    return {"changed": bool(diff), "tools": tools, "kept": False, "origin": origin, "diff": diff}
+    client = survey_of(tools, server_version, predicted=module.check_mode and bool(diff))
+    return {"changed": bool(diff), "tools": tools, "client": client, "kept": False, "origin": origin, "diff": diff}
 
 
 if __name__ == "__main__":
