@@ -12,7 +12,7 @@ options:
   endpoint:
     description:
       - URL of the etcd member to talk to. An IPv6 address stands in brackets.
-      - When it is the default and nobody listens there, C(https://[::1]:2379) is asked, where kubeadm has etcd listen on a node set up for IPv6.
+      - When it is the default and no process listens there, C(https://[::1]:2379) is used, where kubeadm has etcd listen on a node set up for IPv6.
     type: str
     default: https://127.0.0.1:2379
   cacert:
@@ -29,14 +29,14 @@ options:
     default: /etc/kubernetes/pki/etcd/server.key
   etcdctl:
     description:
-      - Path of C(etcdctl). Found by itself in C(PATH) and the usual directories when not given.
+      - Path of C(etcdctl). By default the module searches C(PATH) and the usual directories.
       - A directory is looked into before these.
     type: path
   etcdutl:
     description: Path of C(etcdutl), which etcd has from 3.5 on. Found as O(etcdctl) is.
     type: path
   timeout:
-    description: Seconds that one question to etcd may take.
+    description: Seconds that one request to etcd may take.
     type: int
     default: 10
 """

@@ -12,7 +12,7 @@ options:
     description:
       - Where snapshots are off-site, as C(NAME:PATH) with a NAME that rclone's configuration has, for example V(s3:backups/prod).
       - Also the absolute path of an existing directory, such as a mounted share.
-      - Settings must not be written into it, since everybody on the host can read command lines.
+      - Do not write settings into it, since every user on the host can read command lines.
     type: str
     required: true
   rclone_config:
@@ -22,7 +22,7 @@ options:
       - That of the user who runs the module by default.
     type: path
   rclone:
-    description: Path of C(rclone), 1.60 or later. Found by itself in C(PATH) and the usual directories when not given.
+    description: Path of C(rclone), 1.60 or later. By default the module searches C(PATH) and the usual directories.
     type: path
   timeout:
     description:

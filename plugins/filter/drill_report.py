@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 DOCUMENTATION = r"""
 name: drill_report
-short_description: Says what became of the snapshots that were proven on a host
+short_description: Summarizes the verification results of a host
 version_added: 0.1.0
 author:
   - The k8s_dr founders (@k8s-dr)
@@ -38,7 +38,7 @@ RETURN = r"""
 _value:
   description: >-
     V(snapshots), with V(host), V(path), V(ok), V(rung), V(failed), V(problem), V(seconds) and V(rungs) of each; V(lines), one of text for each;
-    V(problem), one text about those that were not proven, empty when all were.
+    V(problem), one text about those that were not verified, empty when all were.
   type: dict
 """
 

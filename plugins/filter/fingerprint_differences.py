@@ -8,7 +8,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._fingerprints import d
 
 DOCUMENTATION = r"""
 name: fingerprint_differences
-short_description: Tells what of a snapshot's fingerprints speaks against a cluster
+short_description: Compares a snapshot's fingerprints with a cluster's
 version_added: 0.1.0
 author:
   - The k8s_dr founders (@k8s-dr)

@@ -11,19 +11,20 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._membership import vot
 
 DOCUMENTATION = r"""
 name: rejoin_plan
-short_description: Says how a control plane host becomes a member of the running etcd cluster again, or why it must not
+short_description: Determines how a control plane host rejoins the running etcd cluster, or why it must not
 version_added: 0.1.0
 author:
   - The k8s_dr founders (@k8s-dr)
 description:
-  - Of what was found on the host, on the host that it is brought back through, and in the cluster, makes the one case that the host is in.
+  - Determines the rejoin case of the host from the state of the host, of the host that it rejoins through, and of the cluster.
   - What was not asked yet is left out, and then only what is known is judged.
   - Used by the role P(k8s_dr.etcd.etcd_rejoin#role).
 positional: _input
 options:
   _input:
     description: >-
-      V(host), its name in the inventory; V(node), what M(k8s_dr.etcd.etcd_restore_info) said of it, and V(problem), why it said nothing; V(others), of each
+      V(host), its name in the inventory; V(node), what M(k8s_dr.etcd.etcd_restore_info) said of it, and V(problem), why it said nothing; V(others),
+      of each
       other control plane host V(host), V(etcd), what M(k8s_dr.etcd.etcd_cluster_info) said, and V(problem); V(own), what that said of the host itself;
       V(there), what M(k8s_dr.etcd.etcd_restore_info) said of the host V(via); V(members), what M(k8s_dr.etcd.etcd_member) said; V(lost), names of
       members that are gone for good; V(discard), whether data that is served may be put aside.

@@ -11,7 +11,7 @@ from ansible.errors import AnsibleFilterError
 
 DOCUMENTATION = r"""
 name: restore_members
-short_description: Holds the hosts of a restore of etcd against the members that the cluster really has
+short_description: Matches the hosts of an etcd restore to the cluster's members
 version_added: 0.1.0
 author:
   - The k8s_dr founders (@k8s-dr)

@@ -12,12 +12,12 @@ from ansible.errors import AnsibleFilterError
 
 DOCUMENTATION = r"""
 name: restore_report
-short_description: Makes the report of a restore of etcd out of what its tasks left
+short_description: Builds the report of an etcd restore from the results of its tasks
 version_added: 0.1.0
 author:
   - The k8s_dr founders (@k8s-dr)
 description:
-  - Works out when each phase began and ended, for how long the API was away, and what an operator should do next.
+  - Computes the times of each phase, the API downtime, and the next steps for the operator.
   - Used by the role P(k8s_dr.etcd.etcd_restore#role), whose C(README.md) describes the report. Its templates only lay it out.
 positional: _input
 options:

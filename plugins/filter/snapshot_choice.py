@@ -22,7 +22,7 @@ description:
   - A host that does not answer cannot say which cluster it is of. It counts as one of a cluster that answers when that has a member of its name or
     address. It is none of it when its manifest names another member, or when the hosts that answer have the names, or the addresses, of their
     members, and it has a name, or an address, that no member has.
-  - Where that tells nothing, silent hosts count as members as long as there are as many members that nobody else accounts for.
+  - Where that tells nothing, silent hosts count as members as long as there are as many members that match no other host.
   - Used by the role P(k8s_dr.etcd.etcd_snapshot#role).
 positional: _input
 options:
@@ -39,7 +39,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Say who would take the snapshot
+- name: Show which host would take the snapshot
   ansible.builtin.debug:
     msg: "{{ ([{'host': 'cp1', 'asked': asked}] | k8s_dr.etcd.snapshot_choice(['cp1'])).candidates }}"
 """

@@ -8,13 +8,13 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot_choice impor
 
 DOCUMENTATION = r"""
 name: snapshot_summary
-short_description: Says for each cluster of a run whether it has a snapshot now
+short_description: Summarizes the result of a snapshot run for each cluster
 version_added: 0.1.0
 author:
   - The k8s_dr founders (@k8s-dr)
 description:
   - A cluster is called as the inventory group that holds its hosts and no others of the play, or by its hosts where there is no such group.
-  - Hosts that belong to no cluster that answers are told of by group as well.
+  - Hosts that belong to no cluster that answers are reported by group as well.
   - Used by the role P(k8s_dr.etcd.etcd_snapshot#role).
 positional: _input, taken, problems, groups
 options:

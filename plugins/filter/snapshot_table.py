@@ -11,13 +11,13 @@ from ansible_collections.k8s_dr.etcd.plugins.filter.snapshot_summary import size
 
 DOCUMENTATION = r"""
 name: snapshot_table
-short_description: Makes a table of the snapshots of several hosts and of places off-site
+short_description: Formats a table of the snapshots on hosts and in off-site storage
 version_added: 0.1.0
 author:
   - The k8s_dr founders (@k8s-dr)
 description:
-  - Sorts what M(k8s_dr.etcd.etcd_snapshot_list) found in several places, the newest first, and says of each how old it is, whether it can be
-    relied on and how far it is proven.
+  - Sorts what M(k8s_dr.etcd.etcd_snapshot_list) found in several places, the newest first, and says of each how old it is, whether it is verified,
+    and its verification level.
   - Used by the role P(k8s_dr.etcd.etcd_snapshot#role).
 positional: _input, now
 options:

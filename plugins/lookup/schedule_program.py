@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: schedule_program
-short_description: Makes the program that runs modules of this collection on a node without a controller
+short_description: Builds the program that runs modules of this collection on a node without a controller
 version_added: 0.1.0
 author:
   - The k8s_dr founders (@k8s-dr)

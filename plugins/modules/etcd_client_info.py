@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: etcd_client_info
-short_description: Finds out which etcd tools a host has and what they can do
+short_description: Lists the etcd tools of a host and what they can do
 version_added: 0.1.0
 description:
   - Looks for C(etcdctl) and C(etcdutl) and asks each of them what it can do.
-  - Abilities are read off the help of the very binary and not inferred from its version, since from 3.6 on
+  - The module reads abilities from the help of the binary itself and does not infer them from its version, since from 3.6 on
     C(etcdctl snapshot status) prints its help and ends with code 0.
-  - A host without any of the tools is no failure; everything is then V(null).
+  - A host without any of the tools does not fail the module; everything is then V(null).
 author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
@@ -28,12 +28,12 @@ attributes:
 options:
   etcdctl:
     description:
-      - Path of C(etcdctl). Found by itself in C(PATH) and the usual directories when not given.
+      - Path of C(etcdctl). By default the module searches C(PATH) and the usual directories.
       - The module fails when it is given and is not a working C(etcdctl).
     type: path
   etcdutl:
     description:
-      - Path of C(etcdutl), which etcd has from 3.5 on. Found by itself when not given.
+      - Path of C(etcdutl), which etcd has from 3.5 on. By default the module searches for it.
       - The module fails when it is given and is not a working C(etcdutl).
     type: path
   server_version:
@@ -42,7 +42,7 @@ options:
       - With it RV(tools.misfits) says why the tools must not be used for that server.
     type: str
   timeout:
-    description: Seconds that one question to a tool may take.
+    description: Seconds that one call of a tool may take.
     type: int
     default: 10
 seealso:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: etcd_cluster_info
-short_description: Asks one etcd member about itself and its cluster
+short_description: Returns the state of one etcd member and its cluster
 version_added: 0.1.0
 description:
   - Asks the member at O(endpoint) for its version, its ids, its revision and sizes, the members of its cluster and the alarms that are raised.
-  - Every question is bounded by O(timeout), so an endpoint that hangs costs seconds and not the play.
-  - A member without a quorum is asked who it remembers, since that is when a snapshot is restored.
+  - Every request is bounded by O(timeout), so an endpoint that hangs costs seconds and not the play.
+  - Without a quorum, the module asks the member which members it remembers, since a snapshot is restored in that situation.
 author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
@@ -28,7 +28,7 @@ attributes:
 options:
   required:
     description:
-      - Whether to fail when the member does not answer, or has no leader, so that who its members are cannot be agreed on.
+      - Whether to fail when the member does not answer, or has no leader, so that the cluster cannot agree on its members.
       - With V(false) what could be learned is returned, and RV(etcd.error) says what could not.
       - A missing or broken C(etcdctl) and unreadable certificates always fail, since they say nothing about etcd.
     type: bool
@@ -67,7 +67,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 etcd:
-  description: What the member said.
+  description: State of the member.
   returned: success
   type: dict
   contains:
@@ -84,7 +84,8 @@ etcd:
       type: str
     permitted:
       description:
-        - V(false) when etcd has authentication enabled and does not let the user that O(cert) names read. Its state, members and alarms are known all the same.
+        - V(false) when etcd has authentication enabled and does not let the user that O(cert) names read. Its state, members and alarms are known
+          all the same.
         - V(null) when nothing was read.
       type: bool
       sample: true

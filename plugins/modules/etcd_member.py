@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: etcd_member
-short_description: Adds a member to a running etcd cluster, promotes or removes it, never at the price of the quorum
+short_description: Adds, promotes or removes an etcd member; refuses changes that would lose quorum
 version_added: 0.1.0
 author:
   - The k8s_dr founders (@k8s-dr)
 description:
-  - Talks to one healthy member at O(endpoint), and asks every other voter at its own client URLs whether it is well before anything is changed.
-  - Refuses what would leave the voters without a healthy majority, and what etcd itself would refuse, with the names of those in the way.
+  - Talks to one healthy member at O(endpoint), and checks every other voter at its own client URLs before it changes anything.
+  - Refuses a change that would leave the voters without a healthy majority, or that etcd itself would refuse, and names the members that prevent it.
   - Takes up an entry that was added with the same peer URLs and never started, as an interrupted run leaves it, instead of adding another.
   - Starts nothing. RV(initial_cluster) is what the new member has to be started with, beside C(--initial-cluster-state=existing).
 extends_documentation_fragment:
@@ -40,7 +40,8 @@ options:
     elements: str
   state:
     description:
-      - V(learner) adds it without a vote, which etcd knows from 3.4 on. One that has a vote already keeps it, since etcd cannot take it back.
+      - V(learner) adds it as a learner, without a vote; etcd supports this from 3.4 on. One that has a vote already keeps it, since etcd cannot take
+        it back.
       - >-
         V(voter) gives it a vote, and tries again for O(wait_timeout) while it has not caught up with the leader. One that is not a member is added
         as a voter at once, which is for etcd 3.3 and is refused where the cluster would have no quorum until it starts.
@@ -128,7 +129,7 @@ member:
       type: bool
       sample: false
 initial_cluster:
-  description: All members as the new one has to be told with C(--initial-cluster). Empty with O(state=absent).
+  description: Value of C(--initial-cluster) for the new member. Empty with O(state=absent).
   returned: success
   type: str
   sample: cp1=https://192.0.2.11:2380,cp2=https://192.0.2.12:2380
@@ -152,8 +153,8 @@ progress:
   type: dict
 hashes:
   description: >-
-    V(revision), V(equal), and V(members), the hash that each of the two gave by its name. Empty without O(compare), and when they could not be had
-    of the same revision.
+    V(revision), V(equal), and V(members), the hash that each of the two gave by its name. Empty without O(compare), and when the members could not
+    hash the same revision.
   returned: success
   type: dict
   sample:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: etcd_restore_info
-short_description: Tells what a restore of etcd would find on a control plane node
+short_description: Returns the state of a control plane node before a restore of etcd
 version_added: 0.1.0
 author:
   - The k8s_dr founders (@k8s-dr)
 description:
   - Reads the static Pod manifests of a kubeadm control plane, its etcd data directory, what earlier restores left behind, and what a restore
     depends on besides, as certificates, kubelet, the container runtime, file systems and the clock.
-  - Fails only when the host is not a control plane. What merely stands in the way of a restore is returned.
+  - Fails only when the host is not a control plane. Findings that only prevent a restore are returned.
 extends_documentation_fragment:
   - k8s_dr.etcd.attributes
   - k8s_dr.etcd.attributes.read_only
@@ -108,13 +108,13 @@ restore:
       description: Bytes free in the data directory's file system.
       type: int
     transactions_dir:
-      description: Directory that holds this node's restores and old data.
+      description: Directory that holds this node's restores and previous data directories.
       type: str
       sample: /var/lib/etcd.restore
     transactions:
       description: >-
         Restores that are known on this node, oldest first, each with V(id), V(path), V(state), V(since), V(ended), V(finished), whether it was
-        ever committed, V(untouched), whether it was left before it stopped anything and nobody has taken it further for 15 minutes, and V(about), what
+        ever committed, V(untouched), whether it has not stopped anything and has not progressed for 15 minutes, and V(about), what
         an unfinished one was begun with.
       type: list
       elements: dict
@@ -128,7 +128,7 @@ restore:
         directory of the manifests that it keeps from kubelet. Empty where there is none, and once the node is a member again.
       type: dict
     data_in_use:
-      description: Whether somebody, as a running etcd does, holds the lock on the database.
+      description: Whether a process, such as a running etcd, holds the lock on the database.
       type: bool
     members_on_disk:
       description: >-
@@ -167,7 +167,7 @@ restore:
       elements: str
       sample: ["https://127.0.0.1:2379"]
     api_url:
-      description: Where others than the node reach its API server. Empty when its manifest is not in place, or does not say.
+      description: URL at which other hosts reach the node's API server. Empty when its manifest is not in place, or does not say.
       type: str
       sample: https://10.0.0.11:6443
     api_certificates:

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: etcd_restore_plan
-short_description: Tells which objects a restore of etcd would lose, bring back and change
+short_description: Compares a snapshot with the live etcd and reports objects to delete, re-create and modify
 version_added: 0.1.0
 author:
   - The k8s_dr founders (@k8s-dr)
 description:
-  - Restores a snapshot into a temporary directory, serves it there by a throw-away etcd that nobody else can reach, and compares its keys and
+  - Restores a snapshot into a temporary directory, serves it there by an isolated etcd, and compares its keys and
     their revisions with those of the live etcd at O(endpoint). No value is read, of a Secret or of anything else.
-  - The throw-away etcd listens on Unix sockets in a directory of mode 0700, in a network namespace of its own, and ends with the module.
-  - When something stands in the way of the comparison, RV(comparison.reason) says what. The module fails only when the snapshot cannot be
+  - The isolated etcd listens on Unix sockets in a directory of mode 0700, in a network namespace of its own, and ends with the module.
+  - If the comparison is not possible, RV(comparison.reason) says why. The module fails only when the snapshot cannot be
     restored or does not start.
   - Memory does not grow with the number of keys.
 extends_documentation_fragment:
@@ -108,7 +108,7 @@ comparison:
       type: str
       sample: the live etcd does not answer
     vanish:
-      description: What is live and not in the snapshot, so that a restore loses it. V(null) when nothing was compared.
+      description: Objects that are live and not in the snapshot; a restore deletes them. V(null) when nothing was compared.
       type: dict
       contains: &difference
         count:
@@ -128,11 +128,11 @@ comparison:
           elements: dict
           sample: [{kind: pods, namespace: default, count: 3, names: [a, b, c]}]
     reappear:
-      description: What is in the snapshot and not live. V(null) when nothing was compared.
+      description: Objects that are in the snapshot and not live; a restore re-creates them. V(null) when nothing was compared.
       type: dict
       contains: *difference
     change:
-      description: What is in both, with other revisions. V(null) when nothing was compared.
+      description: Objects in both, with different revisions; a restore modifies them. V(null) when nothing was compared.
       type: dict
       contains: *difference
     snapshot:
@@ -161,7 +161,7 @@ comparison:
       description: The file that was written on the controller, or an empty string.
       type: str
     seconds:
-      description: How long it took.
+      description: Duration in seconds.
       type: float
       sample: 2.1
 """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: etcd_restore_transaction
-short_description: Takes one node through a restore of etcd, one durable step at a time
+short_description: Runs the steps of an etcd restore on one node, each written to disk
 version_added: 0.1.0
 author:
   - The k8s_dr founders (@k8s-dr)
@@ -47,7 +47,8 @@ options:
         V(etcd_started) gives etcd's manifest back and waits until etcd serves. An alarm C(NOSPACE) that came with the snapshot is
         disarmed after a defragmentation.
       - >-
-        V(started) gives the API server's manifest back, waits until it is ready, and then gives back those of the controllers. What their leaders held when the
+        V(started) gives the API server's manifest back, waits until it is ready, and then gives back those of the controllers. What their leaders
+        held when the
         snapshot was taken is deleted before that (see O(snapshot_revision)).
       - >-
         V(voted) says for this node that the restored data may stay, where O(voters) are several. From then on the node does what all of them decide in

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: etcd_snapshot
-short_description: Takes a snapshot of etcd, proves it and keeps the newest ones
+short_description: Takes a snapshot of etcd, verifies it and keeps the newest ones
 version_added: 0.1.0
 description:
-  - Saves a snapshot of the member at O(endpoint) into O(directory), proves that it can be restored, writes its manifest beside it and only then
-    gives it its name. A file named C(etcd-HOST-TIME.db) is therefore whole and proven at every instant, whatever interrupts the module.
+  - Saves a snapshot of the member at O(endpoint) into O(directory), verifies that it can be restored, writes its manifest beside it and only then
+    gives it its final name. A file named C(etcd-HOST-TIME.db) is therefore complete and verified at every moment, also when the module is interrupted.
   - The manifest (C(etcd-HOST-TIME.db.json)) says what is in the snapshot and which cluster it is of. It holds checksums and names, no secrets.
   - When O(keep) is set, surplus snapshots are removed after the new one is in place.
-  - With O(compression) and O(recipients) it is sealed after it was proven, and no copy of it stays that is not. The name then ends with C(.zst) and
+  - With O(compression) and O(recipients) the module compresses and encrypts the snapshot after verification, and leaves no plain copy. The name then
+    ends with C(.zst) and
     C(.age), and the manifest describes both what is stored and what is in it.
   - One snapshot is taken at a time in a directory; a second one is refused, or waits for O(lock_timeout).
-  - What interrupted runs left is removed at the next start.
-  - With O(data_dir) the snapshot is of a data directory that no etcd uses, as a restore leaves one behind. A copy of it is served by a throw-away
-    etcd that nobody else can reach, since the write-ahead log holds what the database does not, and the directory itself is only read.
+  - The next run removes files that interrupted runs left.
+  - With O(data_dir) the snapshot is of a data directory that no etcd uses, as a restore leaves one behind. An isolated etcd serves a copy of it,
+    since the write-ahead log holds what the database does not, and the directory itself is only read.
 author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
@@ -62,9 +63,10 @@ options:
     default: none
   recipients:
     description:
-      - Public keys to encrypt the snapshot to with C(age), which then has to be on this host. Whoever has the private key of one of them can open it.
+      - Public keys to encrypt the snapshot to with C(age), which then has to be on this host. The private key of any one of them decrypts it.
       - >-
-        Keys of age itself (C(age1...)) or of SSH (C(ssh-ed25519 ...), C(ssh-rsa ...)), whatever the C(age) on this host takes, with its plugins: it is asked
+        Keys of age itself (C(age1...)) or of SSH (C(ssh-ed25519 ...), C(ssh-rsa ...)), whatever the C(age) on this host takes, with its plugins: it
+        is asked
         before a snapshot is taken. None means that it is not encrypted.
       - The names of objects are then left out of the manifest, which is never encrypted.
     type: list
@@ -73,13 +75,14 @@ options:
   bundle:
     description:
       - >-
-        Whether to seal what a new cluster would need along with the snapshot: the files in O(pki_dir) and O(manifests_dir), the EncryptionConfiguration
+        Whether to encrypt, with the snapshot, the files that a new cluster would need: the files in O(pki_dir) and O(manifests_dir), the
+        EncryptionConfiguration
         and kubeadm's ClusterConfiguration. The name then has C(.tar) in the place of C(.db).
       - Refused without O(recipients), since private keys are among them.
     type: bool
     default: false
   save_timeout:
-    description: Seconds that saving may take, and sealing once more, to which one is added for every 10 MB of the database.
+    description: Seconds that saving may take, and the same again for encryption, to which one is added for every 10 MB of the database.
     type: int
     default: 600
   bwlimit:
@@ -97,8 +100,8 @@ options:
     type: str
   census:
     description:
-      - Whether to count the cluster's objects in the manifest, by resource and namespace, so that a restore can say what it will bring back.
-      - Only keys are read, no values. When it cannot be done the manifest says why, and the snapshot is as good without it.
+      - Whether to count the cluster's objects in the manifest, by resource and namespace, so that a restore can report which objects it will re-create.
+      - Only keys are read, no values. If that fails, the manifest says why; the snapshot is valid without the inventory.
     type: bool
     default: true
   manifests_dir:
@@ -185,12 +188,13 @@ snapshot:
       type: int
       sample: 938016
     plain:
-      description: Where it is sealed, C(size) and C(sha256) of the snapshot itself.
+      description: If it is compressed or encrypted, C(size) and C(sha256) of the snapshot itself.
       type: dict
       sample: {size: 938016, sha256: 9f1c4a8f6f8f6f0f9f3c1a1d0b2f4a3d5e6c7b8a9d0e1f2a3b4c5d6e7f8091a2}
     seal:
       description: >-
-        Where it is sealed, C(compression), C(encryption) (V(age) or V(none)) and C(recipients), the public keys. For O(bundle) also C(bundle), the
+        If it is compressed or encrypted, C(compression), C(encryption) (V(age) or V(none)) and C(recipients), the public keys. For O(bundle) also
+        C(bundle), the
         names of what is in it besides the snapshot, and C(packed), size and checksum of the tar.
       type: dict
       sample: {compression: zstd, encryption: age, recipients: [age1yetwxtpf6lrxgz30rpvhshyvxqqjt7hy3zr7kzrr4drmp0pfp4hq6nv9rn]}
@@ -226,17 +230,17 @@ snapshot:
       type: str
       sample: ok
     verified:
-      description: Whether the file was proven to be restorable. Always true for a snapshot that was taken.
+      description: Whether the file was verified as restorable. Always true for a snapshot that was taken.
       type: bool
       sample: true
     rung:
       description: >-
-        How far the proof went. V(status): the checksum, the structure, and C(snapshot status) of etcd's own tool. V(structure): all but
+        Verification level. V(status): the checksum, the structure, and C(snapshot status) of etcd's own tool. V(structure): all but
         the last, since there was no tool that could, and RV(snapshot.hash) is V(null).
       type: str
       sample: status
     rungs:
-      description: Time and result of each rung that was reached, C(checksum) and C(status).
+      description: Time and result of each verification level that was reached, C(checksum) and C(status).
       type: dict
       sample: {checksum: {at: "2026-01-02T03:04:05Z", ok: true, seconds: 0.1, problem: null}}
     source:
@@ -279,10 +283,10 @@ snapshot:
       type: dict
     census:
       description: >-
-        In C(objects) the number of objects by resource and namespace, in C(names) the names of some. V(null) when they could not be had.
+        In C(objects) the number of objects by resource and namespace, in C(names) the names of some. V(null) when the keys could not be read.
       type: dict
     census_problem:
-      description: Why there is no census, or V(null).
+      description: Why there is no object inventory, or V(null).
       type: str
 removed:
   description: The surplus snapshots that were removed, or would be.
@@ -291,7 +295,7 @@ removed:
   elements: str
   sample: []
 seconds:
-  description: Seconds that saving, proving, counting and sealing took, and C(serve), which is copying and serving O(data_dir).
+  description: Seconds that saving, verifying, counting and encrypting took, and C(serve), which is copying and serving O(data_dir).
   returned: success, not in check mode
   type: dict
   sample: {serve: 0.0, save: 0.2, prove: 0.4, census: 0.1, seal: 0.0}

@@ -12,11 +12,11 @@ version_added: 0.1.0
 description:
   - Copies a file of the host into a file of the controller, or with O(to=host) the other way, of mode 0600, which gets its name when it is whole.
   - M(ansible.builtin.fetch) reads a file as a whole wherever privileges are escalated, and needs five times its size of memory for that, on the control
-    plane and on the controller. Here neither side ever holds more than one piece, which is compressed on the way, and how far it is is told every
-    15 seconds.
+    plane and on the controller. Here neither side ever holds more than one piece, which is compressed on the way, and the progress is shown every 15
+    seconds.
   - M(ansible.builtin.copy) first puts the whole file into the home of the user who logs in (C(~/.ansible/tmp)), which may have less room than a snapshot
     needs. Here only one piece is there at a time, of at most 32 MiB, and room is checked where the file goes.
-  - What came is what was read; whether that is a good snapshot is for M(k8s_dr.etcd.etcd_snapshot_info) to say. A file that changes meanwhile is refused.
+  - The copy equals its source; M(k8s_dr.etcd.etcd_snapshot_info) verifies that it is a valid snapshot. A file that changes meanwhile is refused.
 author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
@@ -53,20 +53,20 @@ options:
     type: int
     default: 3600
   offset:
-    description: Byte from which on a piece is read. What the controller asks the host for, and no task.
+    description: Byte from which on a piece is read. Internal, set by the controller, not for tasks.
     type: int
   checksum:
-    description: Whether to compute the checksum. What the controller asks the host for, and no task.
+    description: Whether to compute the checksum. Internal, set by the controller, not for tasks.
     type: bool
     default: false
   piece:
-    description: File on the host that holds the next piece, from O(offset) on. What the controller tells the host with O(to=host), and no task.
+    description: File on the host that holds the next piece, from O(offset) on. Internal, set by the controller with O(to=host), not for tasks.
     type: path
   sha256:
-    description: Checksum that all of it has to have before it gets its name. What the controller tells the host with O(to=host), and no task.
+    description: Checksum that all of it has to have before it gets its name. Internal, set by the controller with O(to=host), not for tasks.
     type: str
   discard:
-    description: Whether to remove what has no name yet. What the controller tells the host with O(to=host), and no task.
+    description: Whether to remove what has no name yet. Internal, set by the controller with O(to=host), not for tasks.
     type: bool
     default: false
 notes:
@@ -77,7 +77,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Bring the snapshot to the controller
+- name: Fetch the snapshot to the controller
   k8s_dr.etcd.etcd_snapshot_carry:
     path: /var/backups/etcd/etcd-cp1-20260102T030405Z.db
     dest: /srv/backups/etcd-cp1-20260102T030405Z.db
@@ -106,7 +106,7 @@ sha256:
   type: str
   sample: 2e99758548972a8e8822ad47fa1017ff72f06f3ff6a016851f45c398732bc50c
 seconds:
-  description: What it took.
+  description: Duration in seconds.
   returned: success
   type: float
   sample: 1.4

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: etcd_snapshot_drill
-short_description: Proves a stored snapshot, up to restoring it and serving what was restored
+short_description: Verifies a stored snapshot, up to a trial restore that is served and read back
 version_added: 0.1.0
 description:
-  - Takes a stored snapshot from rung to rung, each of which proves more than the one below it, as far as O(rung), and notes time and
-    result of each in the manifest beside it.
+  - Verifies a stored snapshot level by level up to O(rung), each more thorough than the previous one, and records time and result of each in the manifest.
   - V(checksum) is that the file is the one that was taken, V(status) that the database in it is whole and etcd's own tool reads hash and
     revision of the manifest from it, V(restore) that etcd's own tool restores it.
   - >-
@@ -20,7 +19,7 @@ description:
     objects what Kubernetes stores around them, with the name of the key. It finds damage that was there before the checksum was made.
   - That etcd listens on Unix sockets in a directory of mode 0700, in a network of its own with nothing in it, and ends with this module. No port, no
     data directory and no process of a cluster on this host is touched. All that was written is removed again, whatever happens.
-  - The module fails when the snapshot is damaged, with the rung that it does not reach, and when a rung cannot be tried on this host. Only
+  - The module fails when the snapshot is damaged, and names the level that failed, and when this host cannot run a level. Only
     the first is noted in the manifest as a failure; then the snapshot is neither restored by itself nor counted by retention until it passes.
 author:
   - The k8s_dr founders (@k8s-dr)
@@ -30,7 +29,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - Proves the snapshot all the same, for that changes nothing, and leaves the manifest alone.
+      - Verifies the snapshot too, since that changes nothing, and does not write the manifest.
   diff_mode:
     support: full
   idempotent:
@@ -44,25 +43,25 @@ options:
     type: path
     required: true
   rung:
-    description: How far to go.
+    description: Verification level to reach.
     type: str
     choices: [checksum, status, restore, drill]
     default: drill
   opened:
     description:
-      - Where O(path) is compressed or encrypted, the snapshot in it, as somebody has opened it. It is only read.
+      - Where O(path) is compressed or encrypted, the path of the decrypted or decompressed snapshot. It is only read.
       - Not looked at when O(path) is the snapshot itself.
     type: path
   identity_file:
     description:
-      - A file on this host with the private key that opens the snapshot where it is encrypted, as C(age-keygen) writes it. It is opened into O(work_dir)
-        for as long as this takes. What is only compressed needs none.
+      - A file on this host with the private key that decrypts an encrypted snapshot, as C(age-keygen) writes it. The snapshot is decrypted into
+        O(work_dir) and removed at the end. What is only compressed needs none.
       - The private key should not be on the cluster. Give it to a host for drills.
     type: path
   remote:
     description:
-      - Where the snapshot is off-site, as M(k8s_dr.etcd.etcd_snapshot_ship) has it. Up to O(rung=checksum) it is read where it is, for more
-        it is got into O(work_dir) for as long as this takes.
+      - Where the snapshot is off-site, as M(k8s_dr.etcd.etcd_snapshot_ship) has it. Up to O(rung=checksum) it is read where it is, for more it is
+        downloaded into O(work_dir) and removed at the end.
       - The manifest there is noted in, too. Where rclone writes over what is there (SFTP before rclone 1.63) it is left alone with a warning, since
         a connection that breaks off then would leave the snapshot with no manifest.
     type: str
@@ -70,7 +69,7 @@ options:
     description: Path of the configuration of C(rclone), which holds the credentials.
     type: path
   rclone:
-    description: Path of C(rclone). Found by itself in C(PATH) and the usual directories when not given.
+    description: Path of C(rclone). By default the module searches C(PATH) and the usual directories.
     type: path
   manifest:
     description:
@@ -102,10 +101,10 @@ options:
     description: Directory in which C(etcd), C(etcdctl) and C(etcdutl) are looked for first, as an unpacked release of etcd is one.
     type: path
   etcdctl:
-    description: Path of C(etcdctl). Found by itself in C(PATH) and the usual directories when not given.
+    description: Path of C(etcdctl). By default the module searches C(PATH) and the usual directories.
     type: path
   etcdutl:
-    description: Path of C(etcdutl), which etcd has from 3.5 on. Found by itself when not given.
+    description: Path of C(etcdutl), which etcd has from 3.5 on. By default the module searches for it.
     type: path
   manifests_dir:
     description: Where kubelet finds the static Pods of the control plane, on a host that has one.
@@ -117,7 +116,7 @@ options:
       - When not given, it is 1200 and one more for every 2.5 MB of the file, up to 14400.
     type: int
 notes:
-  - The rung V(drill) needs root, for the network of its own.
+  - The level V(drill) needs root, for its isolated network.
 seealso:
   - module: k8s_dr.etcd.etcd_snapshot
   - module: k8s_dr.etcd.etcd_snapshot_info
@@ -151,21 +150,21 @@ snapshot:
       type: str
       sample: /var/backups/etcd/etcd-cp1-20260102T030405Z.db
     rung:
-      description: The highest rung that was reached now, V(structure) for V(status) where there was no tool; V(null) for none.
+      description: The highest level that was reached now, V(structure) for V(status) where there was no tool; V(null) for none.
       type: str
       sample: drill
     failed:
-      description: The rung that it does not reach since it is damaged, or V(null).
+      description: The level that failed because of damage, or V(null).
       type: str
     problem:
       description: One sentence that says why O(rung) was not reached, or V(null).
       type: str
     rungs:
-      description: Time and result of every rung that was tried now, as the manifest has them.
+      description: Time and result of every level that was run now, as the manifest has them.
       type: dict
       contains:
         checksum:
-          description: When in C(at), C(ok), C(seconds), and C(problem), a sentence or V(null). All rungs have these.
+          description: When in C(at), C(ok), C(seconds), and C(problem), a sentence or V(null). All levels have these.
           type: dict
           sample: {at: "2026-01-02T03:04:05Z", ok: true, seconds: 0.01, problem: null}
         status:
@@ -195,7 +194,7 @@ snapshot:
       type: bool
       sample: false
     seconds:
-      description: How long all of it took.
+      description: Duration in seconds.
       type: float
       sample: 2.3
 """

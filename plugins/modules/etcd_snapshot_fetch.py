@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: etcd_snapshot_fetch
-short_description: Gets a snapshot back from off-site
+short_description: Downloads a snapshot from off-site storage
 version_added: 0.1.0
 description:
-  - Gets a snapshot and its manifest through rclone into O(directory). It gets its name there only after its checksum was compared with the
+  - Downloads a snapshot and its manifest through rclone into O(directory). The snapshot gets its final name only after its checksum matches the
     manifest's; a damaged one is refused.
-  - A transfer that broke off is gone on with, also by the next run.
-  - A snapshot that is in O(directory) already is not got again.
-  - What is sealed stays so; M(k8s_dr.etcd.etcd_snapshot_info) and the role C(k8s_dr.etcd.etcd_restore) prove what is in it.
+  - An interrupted download is resumed, also by the next run.
+  - A snapshot that is already in O(directory) is not downloaded again.
+  - An encrypted snapshot stays encrypted; M(k8s_dr.etcd.etcd_snapshot_info) and the role C(k8s_dr.etcd.etcd_restore) verify its contents.
 author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
@@ -24,7 +24,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - Looks at what is there, and says what would be got.
+      - Reads the off-site storage, and reports what would be downloaded.
   diff_mode:
     support: full
   idempotent:
@@ -56,7 +56,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Get the newest snapshot back from off-site
+- name: Download the newest snapshot from off-site storage
   k8s_dr.etcd.etcd_snapshot_fetch:
     remote: s3:backups/prod
     rclone_config: /etc/k8s-dr/rclone.conf
@@ -72,7 +72,7 @@ RETURN = r"""
 snapshot:
   description:
     - The manifest of the snapshot. All of its values are here, besides those named below.
-    - In check mode it is that of the snapshot which would be got.
+    - In check mode it is that of the snapshot which would be downloaded.
   returned: success
   type: dict
   contains:
@@ -106,7 +106,7 @@ source:
   type: str
   sample: s3:backups/prod/etcd-cp1-20260102T030405Z.db
 seconds:
-  description: What getting it took; V(0) when it was here already.
+  description: Duration of the download in seconds; V(0) when it was here already.
   returned: success
   type: float
   sample: 2.5

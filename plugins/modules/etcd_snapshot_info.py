@@ -7,17 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: etcd_snapshot_info
-short_description: Proves that a file is a snapshot of etcd and says what is in it
+short_description: Verifies that a file is a snapshot of etcd and returns its metadata
 version_added: 0.1.0
 description:
-  - Parses C(snapshot status) of C(etcdutl) or C(etcdctl), and proves the file, which C(snapshot status) does not.
+  - Parses C(snapshot status) of C(etcdutl) or C(etcdctl), and verifies the file, which C(snapshot status) does not.
     That command never looks at the SHA-256 which C(etcdctl snapshot save) appends, so it accepts a copy of a data file, a file
     that lost its end, and almost every file with damaged values.
   - A file is accepted when its length is right, the SHA-256 at its end is that of all before it, every page of the database
     in it can be reached and read, the bucket of etcd's keys is there, and etcd's own tool accepts it and reads the same values.
-  - Without a tool that has C(snapshot status) all but the last is proven, and RV(snapshot.undetermined) says what could not be learned.
+  - Without a tool that has C(snapshot status), everything but the last is verified, and RV(snapshot.undetermined) lists the rest.
   - The file is only read. It is opened once, and a file that changes meanwhile is not accepted.
-  - A symbolic link is followed; what it points to is proven.
+  - A symbolic link is followed; its target is verified.
 author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
@@ -36,20 +36,20 @@ options:
     required: true
   verify:
     description:
-      - Whether to fail for a file that a restore could not be trusted with.
+      - Whether to fail for a file that is not safe to restore.
       - With V(false) the module tells what it found, also of a damaged or missing file, and does not fail for it.
         RV(snapshot.integrity) and RV(snapshot.problems) then say what is wrong.
     type: bool
     default: true
   etcdctl:
     description:
-      - Path of C(etcdctl), which has C(snapshot status) up to 3.5. Found by itself in C(PATH) and the usual directories when not given.
+      - Path of C(etcdctl), which has C(snapshot status) up to 3.5. By default the module searches C(PATH) and the usual directories.
       - It is asked only when C(etcdutl) gives no answer.
       - The module fails when it is given and is not a working C(etcdctl).
     type: path
   etcdutl:
     description:
-      - Path of C(etcdutl), which etcd has from 3.5 on. Found by itself when not given.
+      - Path of C(etcdutl), which etcd has from 3.5 on. By default the module searches for it.
       - The module fails when it is given and is not a working C(etcdutl).
     type: path
   timeout:
@@ -66,7 +66,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Prove a snapshot before it is relied on
+- name: Verify a snapshot before a restore
   k8s_dr.etcd.etcd_snapshot_info:
     path: /var/backups/etcd/etcd-cp1-20260102t030405Z.db
   register: proven

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: etcd_snapshot_list
-short_description: Lists the snapshots in a directory or off-site
+short_description: Lists the snapshots in a directory or in off-site storage
 version_added: 0.1.0
 description:
   - Lists every snapshot in O(directory), or off-site in O(remote), with what its manifest says, newest first.
@@ -42,7 +42,7 @@ options:
     description: Path of the configuration of C(rclone), which holds the credentials. That of the user who runs the module by default.
     type: path
   rclone:
-    description: Path of C(rclone). Found by itself in C(PATH) and the usual directories when not given.
+    description: Path of C(rclone). By default the module searches C(PATH) and the usual directories.
     type: path
 seealso:
   - module: k8s_dr.etcd.etcd_snapshot
@@ -80,7 +80,7 @@ snapshots:
       type: int
       sample: 938016
     verified:
-      description: Whether it was proven when it was taken, and is still the same file as far as was looked.
+      description: Whether it was verified when it was taken, and is still the same file as far as this module checked.
       type: bool
       sample: true
     problem:

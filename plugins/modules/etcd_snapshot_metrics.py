@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: etcd_snapshot_metrics
-short_description: Writes what became of a snapshot run where Prometheus finds it
+short_description: Writes the result of a snapshot run as node_exporter textfile metrics
 version_added: 0.1.0
 description:
   - Writes C(k8s_dr_etcd_snapshot.prom) into the directory that the textfile collector of Prometheus' C(node_exporter) reads.
   - Says when the last run was and whether it succeeded, counts runs and failures, and describes the newest verified snapshot in O(directory).
-  - The file is replaced as a whole, so that nobody ever reads half of it.
+  - The file is replaced atomically, so that a reader never sees half of it.
 author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
@@ -41,7 +41,7 @@ options:
     type: bool
     required: true
   seconds:
-    description: What the run took.
+    description: Duration of the run in seconds.
     type: float
   off_site:
     description: Whether the snapshot was verified off-site in this run. Not given when it was not to go there.
@@ -55,7 +55,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Tell Prometheus of a backup that went well
+- name: Record a successful backup for Prometheus
   k8s_dr.etcd.etcd_snapshot_metrics:
     textfile_dir: /var/lib/node_exporter/textfile_collector
     success: true

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: etcd_snapshot_open
-short_description: Opens a sealed snapshot
+short_description: Decrypts and decompresses a stored snapshot
 version_added: 0.1.0
 description:
-  - Decrypts and decompresses a snapshot that M(k8s_dr.etcd.etcd_snapshot) has sealed into O(dest), with a manifest beside it. It gets its name there only
-    after its checksum was compared with the one of the snapshot that was sealed.
-  - The sealed file is only read. A snapshot that is not sealed is copied.
+  - Decrypts and decompresses a snapshot that M(k8s_dr.etcd.etcd_snapshot) has sealed into O(dest), with a manifest beside it. It gets its final name
+    only after its checksum matches the original snapshot's.
+  - The stored file is only read. A plain snapshot is copied.
   - Run it where the private key may be, which is the controller or a host for drills, and never on the cluster.
 author:
   - The k8s_dr founders (@k8s-dr)
@@ -22,7 +22,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - Looks at the sealed file and its manifest, and at the private key's file, and says where the snapshot would be.
+      - Reads the stored file and its manifest, and at the private key's file, and says where the snapshot would be.
   diff_mode:
     support: none
     details:
@@ -48,7 +48,7 @@ options:
     type: bool
     default: false
   timeout:
-    description: Seconds that opening may take.
+    description: Seconds that decryption may take.
     type: int
     default: 3600
 seealso:
@@ -56,7 +56,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Open a snapshot on the controller
+- name: Decrypt a snapshot on the controller
   k8s_dr.etcd.etcd_snapshot_open:
     path: /srv/backups/etcd-cp1-20260102T030405Z.db.zst.age
     dest: "{{ place.path }}"
@@ -76,11 +76,11 @@ path:
   type: str
   sample: /root/place/etcd-cp1-20260102T030405Z.db
 snapshot:
-  description: The manifest beside it, which describes what was sealed.
+  description: The manifest beside it, which describes the plain snapshot.
   returned: success
   type: dict
 seconds:
-  description: What opening took.
+  description: Duration in seconds.
   returned: success
   type: float
   sample: 1.2

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: etcd_snapshot_prune
-short_description: Removes the snapshots that are not to be kept any longer
+short_description: Removes snapshots that the retention rules do not keep
 version_added: 0.1.0
 description:
   - Removes surplus snapshots with their manifests from O(directory), or off-site from O(remote), by a number, by hours, days, weeks, months and
     years, or by both.
   - Only verified snapshots are counted and removed. What has no manifest, or is not what its manifest says, is not touched.
-  - The newest verified snapshot of each host of a cluster always stays, off-site that of each cluster. One that seems to be of a time to come does
-    not count as the newest.
-  - An interrupted removal leaves no snapshot without its manifest; the next run ends it.
+  - The newest verified snapshot of each host of a cluster always stays, off-site that of each cluster. A snapshot dated in the future does not count
+    as the newest.
+  - An interrupted removal leaves no snapshot without its manifest; the next run completes it.
   - Where O(remote) forbids deletes, or protects a snapshot by an object lock or a retention policy, that is one warning and no failure. The rules of the
     storage delete there.
 author:
@@ -65,7 +65,7 @@ options:
     description: Path of the configuration of C(rclone), which holds the credentials. That of the user who runs the module by default.
     type: path
   rclone:
-    description: Path of C(rclone). Found by itself in C(PATH) and the usual directories when not given.
+    description: Path of C(rclone). By default the module searches C(PATH) and the usual directories.
     type: path
   lock_timeout:
     description: Seconds to wait while a snapshot is being taken in O(directory).

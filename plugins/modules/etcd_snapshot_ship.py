@@ -7,15 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: etcd_snapshot_ship
-short_description: Sends snapshots off-site and makes sure that they landed whole
+short_description: Uploads snapshots to off-site storage and verifies them there
 version_added: 0.1.0
 description:
-  - Sends a snapshot through rclone to S3, SFTP, or whatever else rclone knows, verifies it there, and sends its manifest after it.
-    A snapshot that has its manifest there is therefore whole.
+  - Uploads a snapshot through rclone to S3, SFTP, or any other storage that rclone supports, verifies it there, and then uploads its manifest.
+    A snapshot that has its manifest there is therefore complete.
   - The local snapshot is only read, and never removed. What is not verified, or is not what its manifest says, is not sent.
-  - With O(directory) it also sends what earlier runs could not.
-  - What is there already is not sent again. What is there and is not what it should be, or failed a rung when
-    M(k8s_dr.etcd.etcd_snapshot_drill) tried it there, is replaced.
+  - With O(directory) it also uploads the snapshots that earlier runs could not.
+  - What is there already is not sent again. What is there and is not what it should be, or failed a verification by
+    M(k8s_dr.etcd.etcd_snapshot_drill) there, is replaced.
   - The copy is noted in C(off_site) of the local manifest. A copy that is noted and gone is sent again, unless a newer snapshot is there, as where
     retention removed it.
   - Of a directory such as a mounted share it is also noted where it is mounted. Nothing is written to it while nothing is mounted there.
@@ -28,7 +28,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - Looks at what is there, and says what would be sent.
+      - Reads the off-site storage, and reports what would be uploaded.
   diff_mode:
     support: full
   idempotent:
@@ -45,7 +45,7 @@ options:
     type: path
   verify:
     description:
-      - How to make sure of what landed.
+      - How to verify the uploaded copy.
       - V(auto) believes a checksum that the server computed of what it stores, which is so for SFTP, and for S3 up to 200 MiB. Everything else is
         read back.
       - V(hash) believes any checksum that rclone can get, and reads back only where there is none.
@@ -59,7 +59,7 @@ options:
     default: 60
   progress:
     description:
-      - A file for whoever wants to know how far it is. While a snapshot is sent it holds, as JSON, its name as C(file), its C(size), and how many
+      - A file that shows the progress. During an upload it holds, as JSON, its name as C(file), its C(size), and how many
         bytes were C(sent) and C(read) back. It is removed at the end.
     type: path
 seealso:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kube_api_probe
-short_description: Measures for how long API servers do not answer
+short_description: Measures the downtime of API servers
 version_added: 0.1.0
 author:
   - The k8s_dr founders (@k8s-dr)
@@ -23,7 +23,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - In check mode nobody is asked, and RV(probe.apis) is empty.
+      - In check mode no server is asked, and RV(probe.apis) is empty.
   diff_mode:
     support: N/A
     details:
@@ -64,12 +64,12 @@ options:
   while_process:
     description: >-
       Id of a process on the host that asks. It ends when there is no such process any more, so that nothing is left of a controller that was killed.
-      Then it also removes O(ready_file), and the directory that O(stop_file) would be in if that is empty, for nobody else will.
+      Then it also removes O(ready_file), and the directory that O(stop_file) would be in if that is empty, since no other process would.
     type: int
   ready_file:
     description: >-
-      File to write as soon as each API server was asked once: JSON with V(true) for each URL that answered. Whoever started this asynchronously
-      can wait for it.
+      File to write as soon as each API server was asked once: JSON with V(true) for each URL that answered. The play that started this
+      asynchronously can wait for it.
     type: path
 """
 
@@ -119,7 +119,7 @@ probe:
       type: dict
       contains:
         how:
-          description: What counted as good, as words for people.
+          description: What counted as a good answer, as text.
           type: str
           sample: HTTP 200 from /readyz
         answering_at_start:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kube_validation
-short_description: Waits until a cluster works in three layers, or says what does not
+short_description: Waits until nodes, kube-system and workloads work, or reports what does not
 version_added: 0.1.0
 author:
   - The k8s_dr founders (@k8s-dr)
@@ -20,7 +20,7 @@ description:
     tells, which is a warning. Leases that have another name (C(--leader-elect-resource-name)) are read by that name.
   - With O(names) every node, Deployment, DaemonSet and StatefulSet of a snapshot must exist.
   - What was not well in O(baseline) already is a warning and not a failure. O(scope) says what else is.
-  - What O(scope) does not hold against the cluster is waited for nevertheless, for up to 60 s after all else is well, and is a warning then.
+  - The module also waits for problems outside O(scope), for up to 60 s after everything else works. Then each is a warning.
   - Reads one Secret to prove that it can be decrypted. It is not returned.
 extends_documentation_fragment:
   - k8s_dr.etcd.attributes
@@ -59,8 +59,8 @@ options:
     default: all
   settle_time:
     description:
-      - Seconds from the beginning for which what the API server says of workloads is not believed.
-      - After a restore it says what etcd held when the snapshot was taken, until kubelets and controllers have corrected it.
+      - Seconds from the beginning for which the status of workloads is ignored.
+      - After a restore the API server returns the status from the time of the snapshot, until kubelets and controllers have corrected it.
     type: int
     default: 0
   since_revision:
@@ -89,19 +89,21 @@ options:
   access_required:
     description:
       - Whether to fail when the API server answers, but lets no client certificate of this node read what is to be checked.
-      - When V(false) that is a warning, and RV(validation.permitted) tells. Nothing is known of the cluster then, good or bad.
+      - When V(false) that is a warning, and RV(validation.permitted) tells. The state of the cluster is then unknown.
     type: bool
     default: true
 notes:
   - >-
-    Runs as root. Asks with the first client certificate of the node that the API server does not refuse. In this order, C(/etc/kubernetes/super-admin.conf),
-    C(/etc/kubernetes/admin.conf), the one that kubeadm makes for the API server (C(apiserver-kubelet-client.crt)), and one of C(system:masters) that openssl
+    Runs as root. Asks with the first client certificate of the node that the API server does not refuse. In this order,
+    C(/etc/kubernetes/super-admin.conf),
+    C(/etc/kubernetes/admin.conf), the one that kubeadm makes for the API server (C(apiserver-kubelet-client.crt)), and one of C(system:masters) that
+    openssl
     makes for one hour where the key of the cluster's CA is on the node; no file of it stays.
   - >-
-    Asks nobody but this node's own API server. It is known by the very certificate that its C(--tls-cert-file) or C(--tls-sni-cert-key) names, whoever signed
+    Asks only this node's own API server. It is known by the very certificate that its C(--tls-cert-file) or C(--tls-sni-cert-key) names, whoever signed
     that; where it serves another one, by the CA in C(/etc/kubernetes/pki) or in a kubeconfig of the control plane, and its address.
   - >-
-    A refusal (401, 403) is taken for final after 15 s, because an API server that has just started refuses those as well whom it lets in a moment later.
+    A refusal (401, 403) is taken for final after 15 s, because an API server that has just started also refuses clients that it accepts a moment later.
 """
 
 EXAMPLES = r"""
