@@ -238,7 +238,7 @@ def test_links_lead_somewhere(page):
 
 
 # docs/style.md lists them to say that they are avoided, in italics.
-OLD_PHRASES = re.compile(r"\b(whoever|nobody|somebody|to be had|is told of|held against|what came of|is none)\b", re.IGNORECASE)
+OLD_PHRASES = re.compile(r"\b(whoever|nobody|somebody|to be had|is told of|held against|what came of|what became of|gone on with|is none)\b", re.IGNORECASE)
 PROSE = [page for page in PAGES if page.relative_to(ROOT).parts[0] in ("README.md", "docs", "roles")]
 
 
@@ -252,3 +252,8 @@ def prose_of(page):
 @pytest.mark.parametrize("page", PROSE, ids=lambda page: str(page.relative_to(ROOT)))
 def test_old_phrases_stay_away(page):
     assert OLD_PHRASES.findall(prose_of(page)) == []
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("roles/*/meta/argument_specs.yml")), ids=lambda path: path.parts[-3])
+def test_old_phrases_stay_away_from_options(path):
+    assert OLD_PHRASES.findall(re.sub(r"\s+", " ", path.read_text(encoding="utf-8"))) == []
