@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import re
 from collections.abc import Mapping
 
@@ -22,7 +23,14 @@ description:
 positional: _input
 options:
   _input:
-    description: What is known of the restore and of each node, as the role's C(tasks/record.yml) puts it together. All of it may be missing.
+    description: The variables of each host of the play, in their order. A host that was lost has no C(__etcd_restore_present).
+    type: list
+    elements: dict
+    required: true
+  known:
+    description: >-
+      What is the same for all hosts, as the role's C(tasks/record.yml) has it: C(first), C(retired), C(committed), C(clock), C(question), C(label),
+      C(origin), C(chosen), C(manifest), C(raised_by), C(after), C(validated), C(comparison) and C(report_dir). All of it may be missing.
     type: dict
     required: true
 """
@@ -30,9 +38,7 @@ options:
 EXAMPLES = r"""
 - name: Make the report
   ansible.builtin.set_fact:
-    report: "{{ {'id': '20261122T170501Z-4f1c', 'result': 'restored', 'hosts': ['cp1'], 'nodes': [{'log': log}]} | k8s_dr.etcd.restore_report }}"
-  vars:
-    log: ["stopping 2026-11-22T17:05:04.101Z", "stopped 2026-11-22T17:05:05.700Z"]
+    report: "{{ ansible_play_hosts_all | map('extract', hostvars) | k8s_dr.etcd.restore_report({'first': 'cp1', 'committed': true}) }}"
 """
 
 RETURN = r"""
@@ -305,8 +311,103 @@ def objects(facts):
     return found
 
 
+def of_node(facts, known):
+    """What one host's facts say of its part; nothing of a host that was lost on the way."""
+    if not facts.get("__etcd_restore_present"):
+        return {}
+    host = facts.get("inventory_hostname")
+    fact = {name: mapping(facts.get("__etcd_restore_" + name)) for name in ("node", "clock", "watch", "seen", "seen_here", "failed", "again", "end")}
+    back = next((one for one in (mapping(facts.get("__etcd_restore_" + name)) for name in ("rolled_back", "unretired")) if one.get("output") is not None), {})
+    records = [mapping(facts.get("__etcd_restore_" + name)).get("transaction") for name in ("rolled_back", "unretired", "end")]
+    path = "%s/%s" % (fact["node"].get("transactions_dir"), known.get("id"))
+    failed = fact["failed"] if fact["failed"].get("here") else {}
+    again = mapping(fact["again"].get("validation"))
+    return {
+        "host": host,
+        "name": fact["node"].get("host") or "",
+        "etcd_version": mapping(fact["node"].get("etcd")).get("version") or "",
+        "kubernetes_version": fact["node"].get("kubernetes_version") or "",
+        "retired": host in (known.get("retired") or []),
+        "transaction": path if facts.get("__etcd_restore_touched") else "",
+        "old_data": path + "/old" if facts.get("__etcd_restore_committed") else "",
+        "log": next((record.get("log") for record in records if isinstance(record, Mapping)), None) or [],
+        "clock": fact["clock"],
+        "watched": {
+            "url": next(iter(fact["watch"].get("urls") or []), ""),
+            "reason": facts.get("__etcd_restore_unwatched") or fact["watch"].get("msg") or fact["seen"].get("msg") or "",
+            "controller": fact["seen"].get("probe") or {},
+            "node": fact["seen_here"].get("probe") or {},
+        },
+        "error": failed.get("msg") or "",
+        "error_task": failed.get("task") or "",
+        "rollback": back.get("output") or [],
+        "again": "" if not again else "works as before" if again.get("ok") else "; ".join(text_of(one) for one in sentences(again, "problems")),
+    }
+
+
+def sentences(validation, name):
+    return [sentence for layer in mapping(validation.get("layers")).values() for sentence in mapping(layer).get(name) or []]
+
+
+def of_validation(validation, members):
+    """What the validation counted, of a restore that was kept."""
+    validation = mapping(validation)
+    if not validation:
+        return {}
+    observed = mapping(validation.get("observed"))
+    return {
+        "nodes": len(observed.get("nodes") or {}),
+        "workloads": len(observed.get("workloads") or {}),
+        "secret_read": observed.get("secret_read") or False,
+        "unchecked": "" if validation.get("permitted") else "; ".join(text_of(one) for one in sentences(validation, "problems")),
+        "members": len(members or []),
+        "seconds": validation.get("seconds"),
+        "warnings": sentences(validation, "warnings"),
+    }
+
+
+def gather(hosts, known):
+    """All that a report is made of, from the facts of all hosts and from what is the same for all of them."""
+    known, hosts = mapping(known), list(hosts)
+    first = next((facts for facts in hosts if facts.get("inventory_hostname") == known.get("first")), {})
+    known = dict(known, id=text_of(first.get("__etcd_restore_id")))
+    committed = bool(known.get("committed"))
+    etcd = mapping(mapping(known.get("after")).get("etcd"))
+    manifest = mapping(known.get("manifest"))
+    snapshot = dict(mapping(known.get("chosen")), path=known.get("label"), source=known.get("origin"))
+    snapshot.update({name: manifest.get(name) or "" for name in ("created", "host", "etcd_version", "kubernetes_version")})
+    safety = [mapping(facts.get("__etcd_restore_safety")) if committed else {} for facts in hosts]
+    problem = mapping(first.get("__etcd_restore_safety"))
+    stem = text_of(known.get("report_dir"))
+    stem = os.path.join(os.path.expanduser(stem), "restore-" + (known["id"] or "unknown")) if stem else ""
+    return {
+        "id": known["id"],
+        "result": "restored" if committed else "",
+        "clock": dict(mapping(known.get("clock")), question=known.get("question") or 0),
+        "snapshot": snapshot,
+        "revision": {
+            "before": max([number(mapping(facts.get("__etcd_restore_live")).get("revision")) or 0 for facts in hosts] or [0]),
+            "snapshot": snapshot.get("revision"),
+            "raised_by": known.get("raised_by"),
+            "after": etcd.get("revision") if committed else "",
+        },
+        "validated": of_validation(mapping(known.get("validated")).get("validation"), etcd.get("members")) if committed else {},
+        "comparison": known.get("comparison"),
+        "hosts": [facts.get("inventory_hostname") for facts in hosts],
+        "safety": [mapping(one.get("snapshot")) for one in safety],
+        "safety_problem": "" if not committed or problem.get("skipped") or problem.get("snapshot") else problem.get("msg") or "",
+        "nodes": [of_node(facts, known) for facts in hosts],
+        "files": {"json": stem + ".json", "html": stem + ".html"} if stem else {},
+    }
+
+
+def of_hosts(hosts, known):
+    """The filter; see the documentation."""
+    return restore_report(gather(hosts, known))
+
+
 def restore_report(facts):
-    """The report of one restore; see the module's documentation."""
+    """The report, of what gather() found."""
     if not isinstance(facts, Mapping):
         raise AnsibleFilterError("restore_report wants a dict of what is known of a restore, and got %s" % type(facts).__name__)
     hosts = [text_of(host) for host in facts.get("hosts") or []]
@@ -377,4 +478,4 @@ class FilterModule:
     """Makes the filter known."""
 
     def filters(self):
-        return {"restore_report": restore_report}
+        return {"restore_report": of_hosts}

@@ -15,7 +15,7 @@ import re
 import jinja2
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.k8s_dr.etcd.plugins.filter.restore_report import FilterModule, parse, restore_report
+from ansible_collections.k8s_dr.etcd.plugins.filter.restore_report import FilterModule, gather, of_hosts, parse, restore_report
 
 ROOT = pathlib.Path(__file__).resolve().parents[4]
 URL = "https://192.0.2.11:6443"
@@ -138,7 +138,7 @@ def test_the_phases_of_one_node():
     assert (report["from"], report["to"], report["seconds"]) == (at(0), at(44), 44.0)
     assert report["nodes"][0]["states"][0] == {"state": "staging", "at": at(10)}
     assert report["nodes"][0]["state"] == "committed"
-    assert FilterModule().filters()["restore_report"] is restore_report
+    assert FilterModule().filters()["restore_report"] is of_hosts
 
 
 def test_the_outage_from_outside_and_from_inside():
@@ -492,3 +492,92 @@ def test_every_field_is_described():
     text = (ROOT / "roles/etcd_restore/README.md").read_text(encoding="utf-8")
     described = set(re.findall(r"`([a-z_0-9]+)`", text[text.index("## The report") :]))
     assert keys(restore_report(facts())) <= described
+
+
+# -- from the facts of all hosts --------------------------------------------------------------------------------------
+
+
+def host(name, **others):
+    """The variables of a host after a restore, as far as the report reads them."""
+    found = {
+        "present": True,
+        "node": {"host": "node-1", "etcd": {"version": "3.5.16"}, "kubernetes_version": "1.32.2", "transactions_dir": "/var/lib/etcd.restore"},
+        "live": {"revision": 1200},
+        "id": "20261122T170009Z-4f1c",
+        "begun": True,
+        "committed": True,
+        "clock": {"begun": at(0), "committed": at(40.4), "ended": at(44)},
+        "watch": {"urls": [URL], "directory": "/tmp/x"},
+        "seen": {"probe": probe()},
+        "end": {"transaction": {"log": log(*GOOD)}},
+        "safety": {"snapshot": {"path": "/var/backups/etcd/safety.db", "revision": 1200}},
+    }
+    return dict({"__etcd_restore_" + key: value for key, value in dict(found, **others).items()}, inventory_hostname=name)
+
+
+def known(**others):
+    seen = {"observed": {"nodes": {"a": 1}, "workloads": {"b": 1, "c": 1}, "secret_read": True}, "permitted": True, "seconds": 12.1}
+    seen["layers"] = {"nodes": {"problems": [], "warnings": ["one"]}, "workloads": {"problems": [], "warnings": ["two"]}}
+    found = {
+        "first": "cp1",
+        "retired": [],
+        "committed": True,
+        "clock": {"begun": at(0), "committed": at(40.4), "ended": at(44)},
+        "label": "/var/backups/etcd/a.db",
+        "origin": "cp1",
+        "chosen": {"revision": 1000},
+        "manifest": {"created": "2026-11-22T16:00:00Z"},
+        "raised_by": 1000200,
+        "after": {"etcd": {"revision": 1001300, "members": [1]}},
+        "validated": {"validation": seen},
+        "comparison": COMPARED,
+        "report_dir": "~/reports",
+    }
+    return dict(found, **others)
+
+
+def test_a_restore_from_the_facts_of_its_hosts(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    report = of_hosts(iter([host("cp1"), host("cp2", live={}, safety={"skipped": True})]), known())
+    assert report["result"] == "restored" and report["revision"] == {"before": 1200, "snapshot": 1000, "after": 1001300, "raised_by": 1000200}
+    assert report["snapshot"] == {"path": "/var/backups/etcd/a.db", "source": "cp1", "created": "2026-11-22T16:00:00Z", "revision": 1000}
+    counted = {"nodes": 1, "workloads": 2, "members": 1, "secret_read": True, "seconds": 12.1, "unchecked": "", "warnings": ["one", "two"]}
+    assert report["validated"] == counted
+    assert report["safety"] == [{"path": "/var/backups/etcd/safety.db", "revision": 1200, "host": "cp1"}] and report["hints"] == []
+    assert report["files"]["html"] == "/home/me/reports/restore-20261122T170009Z-4f1c.html"
+    for node in report["nodes"]:
+        assert node["old_data"] == "/var/lib/etcd.restore/20261122T170009Z-4f1c/old" and node["outage"]["outside"]["seconds"] == 5.3
+    assert of_hosts([host("cp1")], known(report_dir=" "))["files"] == {}
+
+
+def test_what_was_not_watched_or_kept_says_why():
+    failed = {"failed": False, "msg": "the disk is full."}
+    report = of_hosts([host("cp1", watch={"urls": [URL], "msg": "no room"}, seen={"skipped": True}, safety=failed)], known())
+    assert "not measured: no room" in report["outage"]["sentence"]
+    assert "(the disk is full)" in report["hints"][0]
+    # of an earlier restore in the same run
+    assert gather([host("cp1")], known(committed=False))["safety"] == [{}]
+
+
+def test_a_restore_that_failed_on_one_host_and_lost_another():
+    back = {"output": ["moved"], "transaction": {"log": log(("staging", 10), ("rolling-back", 20), ("rolled-back", 21))}}
+    again = {"validation": {"ok": False, "layers": {"nodes": {"problems": ["a is not ready"]}}}}
+    one = host("cp1", committed=False, failed={"here": True, "msg": "broken", "task": "Start"}, rolled_back=back, again=again)
+    two = host("cp2", committed=False, failed={"here": False, "msg": "elsewhere"}, rolled_back={}, unretired=back)
+    report = of_hosts([one, two, host("cp3", present=False)], known(committed=False, retired=["cp2"]))
+    assert report["result"] == "failed" and report["error"] == "broken" and report["validated"] == {} and report["safety"] == []
+    nodes = report["nodes"]
+    assert [node["state"] for node in nodes] == ["rolled-back", "rolled-back", "unknown"]
+    assert [node["error"] for node in nodes] == ["broken", "", "it was not reached any more"]
+    assert nodes[0]["rollback"] == nodes[1]["rollback"] == ["moved"] and nodes[0]["again"] == "a is not ready" and nodes[1]["retired"]
+    assert nodes[0]["transaction"] and not nodes[0]["old_data"]
+    # without any facts, and before anything was begun
+    assert of_hosts([{"inventory_hostname": "cp1"}], {})["nodes"][0]["state"] == "unknown"
+
+
+def test_the_console_in_check_mode_and_after_a_failure():
+    assert console({}, ansible_check_mode=True)[0].startswith("Check mode: nothing was stopped")
+    report = restore_report(facts(result=""))
+    text = console(report, __etcd_restore_committed=False)
+    assert text == ["The API was away for: %s." % report["outage"]["sentence"], "The report is /home/me/r.html"]
+    assert console({}, __etcd_restore_committed=False) == ["The API was away for: unknown, since there is no report."]
