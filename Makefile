@@ -85,6 +85,10 @@ bench-outage: ## How long a restore keeps the API away, against the textbook and
 bench-snapshot: ## What a snapshot costs beside etcdctl and sha256sum alone, and many clusters in one run (RUNS=5, SIZES="3 1024", FLEET=20, FORKS="1 5 20")
 	PYTHONPATH=$(collections) $(in_venv) python bench/snapshot.py
 
+.PHONY: bench-playbooks
+bench-playbooks: ## How long the playbooks take from the command to the prompt, beside an earlier commit (RUNS=7, BASE=97e024d, NODES=1)
+	$(in_venv) python bench/playbooks.py
+
 .PHONY: changelog
 changelog: ## Write CHANGELOG.md anew from changelogs/fragments and the modules and roles there are
 	$(in_venv) antsibull-changelog release --update-existing --reload-plugins --refresh

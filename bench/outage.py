@@ -238,6 +238,8 @@ class Watch(Probe):
 class Bench:
     """One sandbox, and the ways to stop and start it."""
 
+    log = LOG
+
     def __init__(self, name, nodes):
         self.name, self.wanted = name, nodes
         self.snapshots = {}
@@ -269,13 +271,13 @@ class Bench:
         return self.cluster.etcdctl("endpoint", "status")[0]["Status"]["dbSize"] / 1e6
 
     def playbook(self, *args, timeout=1800, **how):
-        """Run a playbook; its output goes to the log."""
+        """Run a playbook; its output, which goes to the log as well."""
         began, lines = time.monotonic(), []
         process = self.cluster.playbook(*args, background=True, **how)
         end = threading.Timer(timeout, os.killpg, (process.pid, signal.SIGTERM))
         end.start()
         try:
-            with open(LOG, "a", encoding="utf-8") as log:
+            with open(self.log, "a", encoding="utf-8") as log:
                 log.write("$ ansible-playbook %s\n" % " ".join(args))
                 for line in process.stdout:
                     log.write("%6.1f  %s" % (time.monotonic() - began, line))
@@ -290,6 +292,7 @@ class Bench:
         if process.returncode != 0:
             why = re.findall(r'^fatal: .*?"msg": "(.*?)"[,}]', output, re.MULTILINE) or output.strip().splitlines()[-1:]
             raise SandboxError("%s ended with code %d: %s" % (args[0], process.returncode, why[0]))
+        return output
 
     def prepare(self, size):
         """A database of this size, and a snapshot of it."""
