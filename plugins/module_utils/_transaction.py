@@ -214,6 +214,15 @@ def list_transactions(data_dir):
     return found
 
 
+def with_todays_names(plan):
+    """A plan that an earlier version of this collection wrote: it had one URL for the steps and one for the rollback script."""
+    if "health_urls" not in plan and "client_url" in plan:
+        # of the script's, which ends with the path, only the address
+        urls = [plan["client_url"], plan.get("health_url", "").rpartition("/health")[0]]
+        plan = dict(plan, health_urls=[url for url in urls if url])
+    return plan
+
+
 class Transaction:
     """A transaction directory that exists, or is about to."""
 
@@ -229,7 +238,7 @@ class Transaction:
     def plan(self):
         if self._plan is None:
             with open(self.file("plan.json"), encoding="utf-8") as stream:
-                self._plan = json.load(stream)
+                self._plan = with_todays_names(json.load(stream))
         return self._plan
 
     @property
