@@ -1166,3 +1166,142 @@ def test_a_retired_node_is_brought_back_and_can_be_retired_again(retiree, monkey
     assert retiree.rollback().returncode == 3
     assert retiree.rollback("--undo").returncode == 0
     retiree.is_old()
+
+
+FIRST = pathlib.Path(__file__).parents[2] / "fixtures" / "first"
+
+
+class FirstNode(Node):
+    """A node with the files that the first version to write them (commit 97e024d) left when its controller was killed."""
+
+    plan_of = "plan.json"
+
+    def __init__(self, root):
+        self.base = root
+        super().__init__(root, False)
+        # the real ones would wait, and ask a server
+        for name, text in (("sleep", ""), ("sync", ""), ("curl", "echo '{\"health\": \"true\"}'\n")):
+            (self.systemctl.parent / name).write_text("#!/bin/sh\n" + text)
+            (self.systemctl.parent / name).chmod(0o755)
+
+    def adapted(self, name):
+        """A file of theirs, with the paths of this node."""
+        text = (FIRST / name).read_text()
+        for path in ("/var/lib/etcd", "/etc/kubernetes", "/proc/[0-9]*"):
+            text = text.replace(path, str(self.base / path[1:]))
+        return text.replace("/etc/systemd/system", str(self.base / "units"))
+
+    def begin(self):
+        self.plan = json.loads(self.adapted(self.plan_of))
+        self.path = pathlib.Path(self.plan["path"])
+        self.path.mkdir(parents=True)
+        for name, source in (("plan.json", self.plan_of), ("rollback", "rollback.txt")):
+            (self.path / name).write_text(self.adapted(source))
+        (self.path / "lock").touch()
+        (self.path / "state").write_text("begun\n")
+        self.transaction = Transaction(str(self.path))
+
+    def left_at(self, point):
+        """As the controller's end left it: what the steps do to the disk, in the words of their log."""
+        bring_to(self, point)
+        state = self.transaction.state()[0]
+        since = (FIRST / "log.txt").read_text().split()[1]
+        (self.path / "state").write_text((FIRST / "state.txt").read_text() if state == "swapped" else "%s %s\n" % (state, since))
+        self.transaction = Transaction(str(self.path))
+
+
+@pytest.fixture
+def first_node(tmp_path, monkeypatch):
+    monkeypatch.setattr(_transaction, "transactions_directory", lambda data_dir: data_dir + ".restore")
+    monkeypatch.setattr(_transaction, "_listens", lambda url: False)
+    return FirstNode(tmp_path)
+
+
+def test_states_of_the_first_version_have_their_names():
+    assert json.loads((FIRST / "states.json").read_text()) == {"ORDER": ORDER, "RETIRE": _transaction.RETIRE}
+
+
+@pytest.mark.parametrize("point", POINTS[1:])
+def test_a_restore_of_the_first_version_is_listed_resumed_and_rolled_back(first_node, monkeypatch, point):
+    first_node.left_at(point)
+    [listed] = _transaction.list_transactions(str(first_node.data_dir))
+    assert listed["id"] == first_node.path.name and listed["since"].startswith("2026-11-29T19:27:") and not listed["ended"]
+    assert listed["hosts"] == ["cp1"] and listed["about"]["snapshot"]["revision"] == 6005764
+    asked = set()
+    monkeypatch.setattr(_transaction, "etcd_health", lambda url, tls, query="": asked.add(url) or "true")
+    monkeypatch.setattr(_transaction, "KubeApi", lambda *args, **kw: types.SimpleNamespace(ready=lambda: True, url=""))
+    monkeypatch.setattr(_transaction, "StaticPod", lambda *args: None)
+    module.forward(first_node.transaction, "started", {"cacert": "", "cert": "", "key": "", "stop_timeout": 5, "step_timeout": 5, "snapshot_revision": 0})
+    assert first_node.data() == "new" and first_node.transaction.state()[0] == "started"
+    assert first_node.manifest_names() == sorted([*FILES, "kube-vip.yaml"])
+    assert asked == (set() if point in ("etcd-started", "started") else {"https://192.0.2.11:2379"})
+    # with the script that it wrote
+    done = first_node.rollback()
+    assert done.returncode == 0, done.stdout + done.stderr
+    first_node.is_old()
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_the_script_of_the_first_version_rolls_back_from_every_point(first_node, monkeypatch, point):
+    monkeypatch.setenv("PATH", first_node.environment["PATH"])
+    first_node.left_at(point)
+    first_node.transaction.roll_back(False, 60)
+    first_node.is_old()
+    assert _transaction.list_transactions(str(first_node.data_dir))[0]["ended"]
+
+
+def test_an_etcd_that_the_first_version_started_is_asked_where_its_plan_says(first_node):
+    assert first_node.transaction.plan["health_urls"] == ["https://192.0.2.11:2379", "http://127.0.0.1:2381"]
+    first_node.plan.update(health_url="")
+    (first_node.path / "plan.json").write_text(json.dumps(first_node.plan))
+    assert Transaction(str(first_node.path)).plan["health_urls"] == ["https://192.0.2.11:2379"]
+
+
+@pytest.mark.parametrize("end", ["armed again", "committed", "rolled back"])
+def test_the_timer_of_the_first_version_is_replaced_and_removed(first_node, monkeypatch, end):
+    monkeypatch.setenv("PATH", first_node.environment["PATH"])
+    units, name = first_node.root / "units", "etcd-restore-" + first_node.path.name
+    wants = units / "multi-user.target.wants" / (name + ".service")
+    wants.parent.mkdir(parents=True)
+    for suffix in ("service", "timer"):
+        (units / ("%s.%s" % (name, suffix))).write_text(first_node.adapted(suffix + ".txt"))
+    wants.symlink_to(units / (name + ".service"))
+    first_node.left_at("started")
+    if end == "armed again":
+        first_node.transaction.arm(77)
+        assert "OnActiveSec=77" in (units / (name + ".timer")).read_text()
+        assert sorted(path.name for path in units.rglob("etcd-restore-*")) == sorted([name + ".service", name + ".timer", name + ".service"])
+    elif end == "committed":
+        first_node.transaction.commit(keep=3)
+        assert not list(units.rglob("etcd-restore-*"))
+    else:
+        first_node.transaction.roll_back(False, 60)
+        assert not list(units.rglob("etcd-restore-*"))
+
+
+VOTES = """#!/bin/sh
+while [ $# -gt 0 ]; do
+  case $1 in
+    endpoint) echo '{"cluster_id":123}'; exit ;;
+    put) echo "$2" >> "$0.votes"; exit ;;
+    txn) cat > /dev/null; [ -e "$0.decision" ] || echo committed > "$0.decision"; exit ;;
+    get) cat "$0.decision" 2> /dev/null; exit 0 ;;
+  esac
+  shift
+done
+"""
+
+
+def test_nodes_of_the_first_version_vote_by_the_script_that_it_wrote(tmp_path, monkeypatch):
+    monkeypatch.setattr(FirstNode, "plan_of", "plan-three.json")
+    node = FirstNode(tmp_path)
+    monkeypatch.setenv("PATH", node.environment["PATH"])
+    etcdctl = node.systemctl.parent / "etcdctl"
+    etcdctl.write_text(VOTES)
+    etcdctl.chmod(0o755)
+    node.left_at("started")
+    (node.path / "decide").write_text(node.adapted("decide.txt").replace("/usr/local/bin/etcdctl", str(etcdctl)))
+    node.transaction.vote("7b", 5)
+    node.transaction.commit(keep=3)
+    assert node.transaction.state()[0] == "committed"
+    assert (etcdctl.parent / "etcdctl.votes").read_text() == "k8s-dr.etcd/restore/%s/votes/cp1\n" % node.path.name
