@@ -87,8 +87,10 @@ class PlaybookBench(Bench):
         if self.is_ours and os.environ.get("KEEP", "") in ("", "0"):
             self.script("down")
         elif self.cluster:
-            self.heal()
-            self.cluster.kubectl("delete", "--ignore-not-found", "clusterrolebinding/" + NAMESPACE, "namespace/" + NAMESPACE)
+            try:
+                self.heal()
+            finally:
+                self.cluster.kubectl("delete", "--ignore-not-found", "clusterrolebinding/" + NAMESPACE, "namespace/" + NAMESPACE)
 
     def wait_works(self):
         """Wait until every node and every Pod of kube-system is ready."""
