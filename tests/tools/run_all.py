@@ -22,9 +22,11 @@ import xml.etree.ElementTree as ET
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 REPORTS = ROOT / "reports"
-STAGES = ("lint", "unit", "build", "reference", "integration", "sanity", "sandbox", "molecule", "faults")
-# What needs no processor for long, and two clusters that mostly wait: what they print is shown one after the other.
-TOGETHER = (("unit", "lint", "build", "reference"), ("molecule", "faults"))
+STAGES = ("lint", "unit", "build", "reference", "integration", "sandbox", "molecule", "faults", "sanity")
+# What needs no processor for long, and two clusters that mostly wait, with what needs nothing but a processor: what they print is shown one after the other.
+TOGETHER = (("unit", "lint", "build", "reference"), ("molecule", "faults", "sanity"))
+# What gets only what the others leave idle.
+IDLE = ("sanity",)
 WRITES = {"molecule": "molecule-default.xml", "faults": "molecule-faults.xml"}
 
 
@@ -46,7 +48,12 @@ def run(stage, log=None):
     """(stage, exit code, seconds, [passed, failed, skipped])"""
     start = time.monotonic()
     command = ["make", "--no-print-directory", stage]
-    code = subprocess.run(command, cwd=ROOT, check=False, stdout=log, stderr=subprocess.STDOUT if log else None).returncode
+    how = {"cwd": ROOT, "stdout": log, "stderr": subprocess.STDOUT if log else None}
+    if log and stage in IDLE:
+        with idle(command, **how) as process:
+            code = process.wait()
+    else:
+        code = subprocess.run(command, check=False, **how).returncode
     seconds = time.monotonic() - start
     result = counts(sorted(REPORTS.glob(WRITES.get(stage, stage + "*.xml"))))
     if not any(result):  # a stage that is one check in itself
@@ -56,12 +63,44 @@ def run(stage, log=None):
     return stage, code, seconds, result
 
 
+_IDLE_PROCESSES = []
+
+
+@contextlib.contextmanager
+def idle(command, **how):
+    """A process that gets the processors and the disk only where nobody else wants them; it ends with this context."""
+    disk = ["ionice", "-c", "3"] if shutil.which("ionice") else []
+    process = subprocess.Popen(["nice", "-n", "19", *disk, *command], start_new_session=True, **how)
+    _IDLE_PROCESSES.append(process)
+    # where the kernel gives each session its own share (sched_autogroup_enabled), nice counts only within one
+    with contextlib.suppress(OSError):
+        pathlib.Path("/proc/%d/autogroup" % process.pid).write_text("19")
+    try:
+        yield process
+    finally:
+        end(process)
+        process.wait()
+        _IDLE_PROCESSES.remove(process)
+
+
+def end(process):
+    """End a process of idle() with all that it started, which no Ctrl-C reaches in its own session."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGTERM)
+
+
 def run_together(stages):
     """The rows of several stages, of which the first prints as it goes."""
     with contextlib.ExitStack() as stack:
         logs = [None] + [stack.enter_context(open(REPORTS / (stage + ".log"), "w+")) for stage in stages[1:]]
         with concurrent.futures.ThreadPoolExecutor(len(stages)) as pool:
             running = [pool.submit(run, stage, log) for stage, log in zip(stages, logs)]
+            try:
+                concurrent.futures.wait(running)
+            except KeyboardInterrupt:
+                for process in list(_IDLE_PROCESSES):
+                    end(process)
+                raise
         for stage, log in zip(stages[1:], logs[1:]):
             log.seek(0)
             print("\n===== %s, meanwhile" % stage, flush=True)
@@ -73,14 +112,8 @@ def run_together(stages):
 @contextlib.contextmanager
 def head_start():
     """The sandbox's programs are built with what the stages before it leave idle. Where that is not through, or went wrong, the sandbox goes on with it."""
-    with open(REPORTS / "programs.log", "w") as log:
-        process = subprocess.Popen(["nice", "-n", "19", ROOT / "tests/sandbox/up", "--programs"], stdout=log, stderr=log, start_new_session=True)
-    try:
+    with open(REPORTS / "programs.log", "w") as log, idle([ROOT / "tests/sandbox/up", "--programs"], stdout=log, stderr=log):
         yield
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
 
 
 def main():
