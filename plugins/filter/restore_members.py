@@ -39,7 +39,7 @@ options:
     elements: str
     default: []
   addresses:
-    description: Addresses of hosts in the inventory, by name.
+    description: Addresses of hosts in the inventory, by name. Where one is empty, the name is the address.
     type: dict
     default: {}
 """
@@ -148,7 +148,8 @@ def restore_members(hosts, restored=(), lost=(), addresses=None):
         hosts = [{"host": str(name), "restored": name in restored, "node": node or {}, "live": live or {}} for name, node, live in hosts]
     except (TypeError, ValueError) as exc:
         raise AnsibleFilterError("restore_members needs a list of hosts with what is known of each, not %r" % (hosts,)) from exc
-    lost, addresses = [str(name) for name in lost or []], addresses or {}
+    lost = [str(name) for name in lost or []]
+    addresses = {name: str(address or name) for name, address in (addresses or {}).items()}
     quorum, named = _named(hosts)
     members = _merged(named)
     found_lost = set()

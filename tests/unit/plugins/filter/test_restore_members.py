@@ -181,3 +181,9 @@ def test_filter():
     for wrong in ("cp1", None, [["cp1"]]):
         with pytest.raises(AnsibleFilterError):
             members_of(wrong)
+
+
+def test_a_lost_host_without_an_address_is_asked_by_its_name():
+    own = {"etcd": {"name": "cp1", "initial_cluster": "cp1=https://192.0.2.11:2380"}}
+    found = members_of([["cp1", own, {}]], ["cp1"], ["cp9"], {"cp9": ""})
+    assert [(one["member"], one["host"]) for one in found["lost_addresses"]] == [("cp9", "cp9")] * 2

@@ -1,0 +1,94 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which restore a host rolls back, and when it must not."""
+
+from __future__ import annotations
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from ansible_collections.k8s_dr.etcd.plugins.filter.rollback_target import FilterModule, rollback_target
+
+ENDED = ("committed", "rolled-back", "rejoined")
+
+
+def one(identity, state, kind="restore", hosts=("cp1",), retired=(), finished=None):
+    finished = state in ("committed", "rejoined") if finished is None else finished
+    more = {"path": "/t/" + identity, "since": "T" + identity, "ended": state in ENDED, "hosts": list(hosts), "retired": list(retired)}
+    return dict(more, id=identity, state=state, kind=kind, finished=finished)
+
+
+def host(name, *transactions, result=None):
+    return [name, {"host": name, "unfinished": [each for each in transactions if not each["ended"]], "transactions": list(transactions)}, result or {}]
+
+
+@pytest.mark.parametrize(
+    ("transactions", "undo", "chosen", "words"),
+    [
+        ([], False, "", "cp1 has no unfinished restore: nothing was done."),
+        ([], True, "", "cp1 has no unfinished restore: nothing was done."),
+        ([one("1", "committed")], False, "", "nothing was done. To undo the finished one of T1, add -e etcd_restore_undo=true."),
+        ([one("1", "committed")], True, "1", "restore 1 on cp1 (it was committed since T1)"),
+        ([one("1", "committed"), one("2", "swapped")], False, "2", "restore 2 on cp1 (it was swapped since T2)"),
+        ([one("1", "committed"), one("2", "swapped")], True, "2", "restore 2"),
+        ([one("1", "swapped"), one("2", "stopped")], False, "2", "restore 2"),
+        # only the newest finished one is undone, however often this runs
+        ([one("1", "committed"), one("2", "rolled-back", finished=True)], True, "", ", and its newest finished one was rolled back already: nothing"),
+        # one that was rolled back before it was finished does not count
+        ([one("1", "committed"), one("2", "rolled-back")], True, "1", "restore 1"),
+        ([one("1", "rejoined", "retire", [])], True, "1", "restore 1"),
+        # a rejoin is rolled back only when that is asked for
+        ([one("1", "rejoining", "retire", [])], False, "", "cp1 has no unfinished restore: nothing was done."),
+        ([one("1", "rejoining", "retire", [])], True, "1", "restore 1"),
+    ],
+)
+def test_which_one(transactions, undo, chosen, words):
+    found = rollback_target([host("cp1", *transactions)], "cp1", undo)
+    assert found["target"].get("id", "") == chosen and words in found["message"] and not found["refusal"]
+
+
+def test_a_host_that_took_no_part_in_the_newest_stays_as_it_is():
+    hosts = [host("cp1", one("1", "committed"), one("2", "committed")), host("cp2", one("1", "committed"))]
+    assert rollback_target(hosts, "cp1", True)["target"]["id"] == "2"
+    found = rollback_target(hosts, "cp2", True)
+    assert not found["target"] and "took no part in the newest one (2): nothing was done" in found["message"]
+
+
+def test_a_finished_one_is_undone_on_all_of_its_hosts_together():
+    own = one("1", "committed", hosts=["cp1", "cp2"], retired=["cp3"])
+    absent = "The restore 1 was of cp1, cp2, cp3 together, and this run does not reach cp2, cp3: some would have"
+    assert absent in rollback_target([host("cp1", own)], "cp1", True)["refusal"]
+    # one that could not be asked is not reached either
+    assert absent in rollback_target([host("cp1", own), ["cp2", {}, {}], ["cp3", None, None]], "cp1", True)["refusal"]
+    assert "does not reach cp2:" in rollback_target([host("cp1", own), host("cp3")], "cp1", True)["refusal"]
+    assert not rollback_target([host("cp1", own)], "cp1", True, ["cp2", "cp3"])["refusal"]
+    assert not rollback_target([host("cp1", own), host("cp2"), host("cp3")], "cp1", True)["refusal"]
+    # an unfinished one is rolled back on each host by itself, as its timer would
+    assert not rollback_target([host("cp1", dict(own, ended=False, state="swapped"))], "cp1")["refusal"]
+
+
+def test_a_retired_host_waits_for_the_restored_ones():
+    kept = one("1", "stopped", "retire", ["cp1", "cp2"], ["cp3"])
+    back = {"transaction": {"state": "rolled-back"}}
+    own = one("1", "swapped", hosts=["cp1", "cp2"])
+
+    def serving(*others, lost=()):
+        return rollback_target([*others, host("cp3", kept)], "cp3", False, lost)["serving"]
+
+    assert serving(host("cp1", own), host("cp2", own)).startswith("cp3 stays stopped: cp1, cp2, restored without it, did not roll back in this run")
+    assert "cp2, restored" in serving(host("cp1", own, result=back), host("cp2", own, result={"failed": True, "msg": "no"}))
+    assert "cp2, restored" in serving(host("cp1", own, result=back))
+    assert not serving(host("cp1", own, result=back), host("cp2", own, result=back))
+    # by an earlier run, or by its timer
+    assert not serving(host("cp1", own, result=back), host("cp2", one("1", "rolled-back")))
+    assert "cp2" in serving(host("cp1", own, result=back), host("cp2", one("0", "rolled-back")))
+    assert not serving(host("cp1", own, result=back), lost=["cp2"])
+    # of those that are restored this is not asked
+    assert not rollback_target([host("cp1", own), host("cp2", own)], "cp1")["serving"]
+
+
+def test_ansible_finds_it():
+    assert FilterModule().filters()["rollback_target"] is rollback_target
+    with pytest.raises(AnsibleFilterError, match="list of hosts"):
+        rollback_target([1], "cp1")

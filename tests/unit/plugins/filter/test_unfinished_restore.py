@@ -1,0 +1,215 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whether an unfinished restore can be finished, and which options contradict what it was begun with."""
+
+from __future__ import annotations
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from ansible_collections.k8s_dr.etcd.plugins.filter.unfinished_restore import FilterModule, unfinished_restore
+
+LABEL = "/var/backups/etcd/etcd-cp1-20260102T030405Z.db"
+
+
+def about(**more):
+    found = {"hosts": ["cp1", "cp2", "cp3"], "retired": [], "lost": [], "label": LABEL, "off_site": "", "bump": 1000000, "snapshot": {"path": LABEL}}
+    return dict(found, **more)
+
+
+def host(name, state="swapped", record=None, kind="restore", identity="20260102T040000Z-0001", retired=None, own=None):
+    record = about() if record is None else record
+    left = {"id": identity, "state": state, "kind": kind, "hosts": record.get("hosts", ["cp1", "cp2", "cp3"]), "about": record} if state else {}
+    left.update({"since": "2026-01-02T04:00:01Z", "untouched": False, "path": "/t"} if state else {})
+    ended = state in ("committed", "rolled-back")
+    transactions = [left] if state else []
+    return (name, {"etcd": {"name": own or name}, "retired": retired or {}, "unfinished": [] if ended else transactions, "transactions": transactions})
+
+
+def three(*states, **more):
+    return [host("cp%d" % (number + 1), state, **more) for number, state in enumerate(states)]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "possible"),
+    [
+        (three("staged", "staged", "staged"), True),
+        (three("stopping", "swapped", "started"), True),
+        (three("committing", "committed", "committed"), True),
+        # data that is not staged, one that began to go back, one that took no part, and no restore at all
+        (three("staged", "staging", "staged"), False),
+        (three("swapped", "rolling-back", "swapped"), False),
+        (three("swapped", "", "swapped"), False),
+        (three("", "", ""), False),
+        # not all that get the snapshot are here
+        (three("swapped", "swapped"), False),
+        # one that an earlier restore retired takes no part
+        (three("swapped", "swapped", record=about(hosts=["cp1", "cp2"])) + [host("cp3", "", retired={"id": "x"})], True),
+        # one that is to be retired has nothing to stage
+        (three("staged", "staged", record=about(hosts=["cp1", "cp2"])) + [host("cp3", "begun", about(hosts=["cp1", "cp2"]), kind="retire")], True),
+        (three("staged", "begun", "staged"), False),
+        # two restores
+        (three("staged", "staged") + [host("cp3", "staged", identity="20260103T040000Z-0001")], False),
+        # what salvage.yml left has no hosts that get a snapshot
+        (three("staged", "staged", "staged", record={"hosts": []}), False),
+    ],
+)
+def test_whether_it_can_be_finished(hosts, possible):
+    for each in hosts:
+        assert unfinished_restore(hosts, each[0], {"unfinished": "resume"})["resumed"] is possible
+    assert unfinished_restore(hosts, hosts[0][0])["resumed"] is False
+
+
+OFF_SITE = about(label="s3:backups/prod/etcd-cp1-20260102T030405Z.db", off_site="s3:backups/prod")
+
+
+@pytest.mark.parametrize(
+    ("record", "options", "conflicts"),
+    [
+        # the defaults are no contradiction of anything
+        (about(hosts=["cp1"], lost=["cp9"]), {"members": [], "lost_members": [], "snapshot": "", "off_site": "", "bump_revision": True}, []),
+        # the same again, by whatever name and in whatever order
+        (about(), {"members": ["cp3", "cp1", "cp2"]}, []),
+        (about(lost=["a", "b"]), {"lost_members": ["b", "a"]}, []),
+        (about(), {"members": ["cp1"]}, [("members", '["cp1", "cp2", "cp3"]', '["cp1"]')]),
+        (about(hosts=["cp1"], retired=["cp2", "cp3"]), {"members": ["cp1", "cp2"]}, [("members", '["cp1"]', '["cp1", "cp2"]')]),
+        (about(), {"members": "cp1"}, [("members", '["cp1", "cp2", "cp3"]', "cp1")]),
+        (about(), {"lost_members": ["cp4"]}, [("lost_members", "[]", '["cp4"]')]),
+        (about(lost=["cp4"]), {"lost_members": ["cp5"]}, [("lost_members", '["cp4"]', '["cp5"]')]),
+        (about(), {"snapshot": LABEL}, []),
+        (about(), {"snapshot": "/var/backups//etcd/etcd-cp1-20260102T030405Z.db"}, []),
+        (about(), {"snapshot": "/var/backups/etcd/another.db"}, [("snapshot", LABEL, "/var/backups/etcd/another.db")]),
+        (about(), {"off_site": "s3:backups"}, [("off_site", "(none)", "s3:backups")]),
+        (OFF_SITE, {"off_site": "s3:backups/prod/", "snapshot": "etcd-cp1-20260102T030405Z.db"}, []),
+        (OFF_SITE, {"off_site": "s3:backups/prod", "snapshot": "latest"}, []),
+        (OFF_SITE, {"snapshot": "b.db"}, [("snapshot", OFF_SITE["label"], "b.db")]),
+        (about(), {"bump_revision": "no"}, [("bump_revision", "true (by 1000000)", "false")]),
+        # the tools could not, or it was switched off: what is staged is used
+        (about(bump=0), {"bump_revision": False}, []),
+        (about(bump=0), {"bump_revision": True}, []),
+    ],
+)
+def test_what_contradicts_the_record(record, options, conflicts):
+    found = unfinished_restore(three("swapped", "swapped", "swapped", record=record), "cp1", dict(options, unfinished="resume"))
+    assert found["resumed"] and found["about"] == record and bool(found["refusal"]) is bool(conflicts)
+    for name, recorded, given in conflicts:
+        assert "etcd_restore_%s was %s and is %s" % (name, recorded, given) in found["refusal"]
+    assert found["refusal"].count(" and is ") == len(conflicts)
+
+
+def test_a_contradiction_says_how_to_finish_and_how_to_begin_anew():
+    hosts = three("swapped", "swapped", "swapped", record=about(lost=["cp8"]))
+    found = unfinished_restore(hosts, "cp2", {"unfinished": "resume", "members": ["cp9"], "lost_members": ["cp7"]})
+    assert found["refusal"] == (
+        "The restore 20260102T040000Z-0001 of cp1, cp2, cp3 was begun with other options than this run has: etcd_restore_members was "
+        '["cp1", "cp2", "cp3"] and is ["cp9"]; etcd_restore_lost_members was ["cp8"] and is ["cp7"]. Nothing was done. To finish it as it was begun, run '
+        "this again without etcd_restore_members and etcd_restore_lost_members. To restore with these options instead, first roll it back with: "
+        "ansible-playbook k8s_dr.etcd.rollback -l cp1,cp2,cp3"
+    )
+
+
+def test_members_by_the_names_that_etcd_has():
+    hosts = [host("cp%d" % number, own="node%d" % number) for number in (1, 2, 3)]
+    assert not unfinished_restore(hosts, "cp1", {"unfinished": "resume", "members": ["node1", "node2", "cp3"]})["refusal"]
+
+
+def test_the_record_of_a_node_that_has_finished_is_that_of_the_others():
+    hosts = [host("cp1", "committed", record={}), *three("committing", "committing", "committing")[1:]]
+    found = unfinished_restore(hosts, "cp1", {"unfinished": "resume", "members": ["cp1"]})
+    assert found["resumed"] and found["about"] == about() and found["left"]["state"] == "committed" and found["refusal"].count(" and is ") == 1
+
+
+@pytest.mark.parametrize("mode", ["refuse", "resume", "rollback"])
+def test_nothing_is_unfinished(mode):
+    expect = {"left": {}, "about": {}, "resumed": False, "take_back": False, "ends": False, "refusal": "", "message": ""}
+    assert unfinished_restore(three("", "", ""), "cp2", {"unfinished": mode}) == expect
+    # that all have committed one is nothing unfinished
+    assert unfinished_restore(three("committed", "committed", "committed"), "cp2", {"unfinished": mode}) == expect
+    # a node that could not be asked
+    assert unfinished_restore([["cp1", {}], *three("", "")[1:]], "cp2", {"unfinished": mode}) == expect
+
+
+@pytest.mark.parametrize(
+    ("hosts", "words"),
+    [
+        (three("begun"), 'its state is "begun" (the cluster was not touched) since 2026-01-02T04:00:01Z. Nothing was done. Roll it back with: '),
+        (three("swapped", "swapped"), "k8s_dr.etcd.rollback -l cp1,cp2. Or run this again with -e etcd_restore_unfinished=resume to finish it."),
+        (three("committing", "started"), "was validated: run this again with -e etcd_restore_unfinished=resume to finish it. rollback.yml rolls it back only"),
+        # alone it decides alone
+        (three("committing"), "Roll it back with: ansible-playbook k8s_dr.etcd.rollback -l cp1. Or run"),
+        (three("committing", "committed"), "All nodes keep its data, because cp2 committed it. Run this again with -e etcd_restore_unfinished=resume"),
+        (three("committed", "committing"), "All nodes keep its data, because cp1 committed it. Run this again with -e etcd_restore_unfinished=resume"),
+        ([host("cp1", "rejoining", kind="retire"), host("cp2", "committed")], "Bring the node back with: ansible-playbook k8s_dr.etcd.rejoin -l cp1"),
+    ],
+)
+def test_refused(hosts, words):
+    found = unfinished_restore(hosts, "cp1", {"unfinished": "refuse"})
+    assert found["refusal"].startswith("On cp1 the restore 20260102T040000Z-0001 is unfinished: ") and words in found["refusal"]
+    assert not found["take_back"] and not found["message"]
+
+
+def test_a_state_without_a_time():
+    hosts = three("begun")
+    hosts[0][1]["unfinished"][0]["since"] = ""
+    assert "since its beginning. Nothing" in unfinished_restore(hosts, "cp1")["refusal"]
+
+
+@pytest.mark.parametrize("mode", ["refuse", "resume", "rollback"])
+def test_a_rejoin_is_never_rolled_back_here(mode):
+    """The members that were restored without the node have committed and serve."""
+    hosts = [host("cp1", "committed"), host("cp2", "rejoining", kind="retire")]
+    assert "k8s_dr.etcd.rejoin -l cp2" in unfinished_restore(hosts, "cp2", {"unfinished": mode})["refusal"]
+    # and what the others have committed is finished
+    assert unfinished_restore(hosts, "cp1", {"unfinished": mode})["left"] == {}
+
+
+@pytest.mark.parametrize(
+    ("mode", "states", "words"),
+    [
+        ("rollback", ("swapped", "swapped", "swapped"), "restored data) since 2026-01-02T04:00:01Z. Afterwards a new restore begins."),
+        ("resume", ("swapped", "rolling-back", "swapped"), ", and it cannot be finished on all nodes. Afterwards"),
+    ],
+)
+def test_rolled_back_first(mode, states, words):
+    found = unfinished_restore(three(*states), "cp1", {"unfinished": mode})
+    assert found["take_back"] and not found["refusal"] and not found["ends"] and not found["resumed"]
+    assert found["message"].startswith("ROLL BACK of restore 20260102T040000Z-0001 on cp1: its state is") and words in found["message"]
+    check = unfinished_restore(three(*states), "cp1", {"unfinished": mode, "check": True})
+    assert check["take_back"] and check["ends"] and "Check mode ends here" in check["message"]
+
+
+def test_what_was_left_before_it_stopped_anything_is_rolled_back():
+    hosts = three("staged")
+    hosts[0][1]["unfinished"][0]["untouched"] = True
+    found = unfinished_restore(hosts, "cp1", {"unfinished": "refuse", "check": True})
+    assert found["take_back"] and not found["ends"] and "no run has continued it for 15 minutes. Afterwards" in found["message"]
+
+
+def test_a_retired_node_does_not_start_beside_restored_ones_that_are_out_of_reach():
+    record = about(hosts=["cp1", "cp2"])
+    retired = host("cp3", "stopped", record, kind="retire")
+    found = unfinished_restore([host("cp1", "swapped", record), retired], "cp3", {"unfinished": "rollback"})
+    assert found["refusal"].startswith("cp3 stays stopped: cp1, cp2 were restored without it") and not found["take_back"]
+    assert unfinished_restore([host("cp1", "swapped", record), retired], "cp1", {"unfinished": "rollback"})["take_back"]
+    together = [host("cp1", "swapped", record), host("cp2", "swapped", record), retired]
+    assert unfinished_restore(together, "cp3", {"unfinished": "rollback"})["take_back"]
+    # of a stop for a salvage there are no others
+    assert unfinished_restore([host("cp3", "stopped", {"hosts": []}, kind="retire")], "cp3", {"unfinished": "rollback"})["take_back"]
+
+
+def test_resumed():
+    found = unfinished_restore(three("swapped", "swapped", "swapped"), "cp1", {"unfinished": "resume"})
+    assert found["message"] == (
+        "RESUME of restore 20260102T040000Z-0001 of %s on cp1: its state is \"swapped\" (the control plane is stopped, with the restored data) since "
+        "2026-01-02T04:00:01Z. It goes on from there." % LABEL
+    )
+    hosts = three("swapped", "swapped", record=about(hosts=["cp1", "cp2"])) + [host("cp3", "", retired={"id": "x"})]
+    found = unfinished_restore(hosts, "cp3", {"unfinished": "resume"})
+    assert found["resumed"] and not found["message"] and found["about"]["hosts"] == ["cp1", "cp2"]
+
+
+def test_ansible_finds_it():
+    assert FilterModule().filters()["unfinished_restore"] is unfinished_restore
+    with pytest.raises(AnsibleFilterError, match="list of hosts"):
+        unfinished_restore([1], "cp1")
