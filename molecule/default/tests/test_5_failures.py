@@ -107,7 +107,7 @@ def test_the_second_of_two_restores_in_one_run_is_rolled_back_like_any(cluster, 
     interrupt("committed", "first=$t\n" + WATCH.format(data=cluster.data, known=known + " $first", state="stopping", action="rm -rf $t/staged"))
     process = cluster.playbook("restore.yml", "restore.yml", *cluster.confirmed, check=False)
     assert process.returncode != 0
-    assert "The restore was rolled back: cp1 has its old data" in " ".join(process.stdout.split())
+    assert "The restore was rolled back: cp1 has its previous data" in " ".join(process.stdout.split())
     cluster.wait_ready()
     assert [transaction.state for transaction in cluster.transactions()[-2:]] == ["committed", "rolled-back"]
     assert cluster.noted("newest") is None

@@ -131,7 +131,7 @@ def test_a_restore_that_fails_where_nobody_is_left_to_ask_goes_back_and_says_tha
     assert process.returncode != 0
     assert "deployment %s/half has 1 of 2 Pods ready" % cluster.namespace in " ".join(process.stdout.split())
     said = " ".join(process.stdout.split())
-    assert "The restore was rolled back: cp1 has its old data" in said
+    assert "The restore was rolled back: cp1 has its previous data" in said
     assert cluster.live() == live
     assert "may not administer" not in said.partition("The restore was rolled back")[2]
     own_kubeconfig("-n", cluster.namespace, "delete", "deployment/half")
