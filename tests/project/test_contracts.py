@@ -20,18 +20,76 @@ def load(path):
     return yaml.safe_load((ROOT / path).read_text())
 
 
+# An option of a task whose value is an expression without braces.
+CONDITIONS = ("when", "that", "failed_when", "changed_when", "until")
+
+
+def expressions(found, key=""):
+    """The Jinja in what a file has, without the text that is quoted in it."""
+    if isinstance(found, dict):
+        for name, value in found.items():
+            yield from expressions(value, name)
+    elif isinstance(found, list):
+        for value in found:
+            yield from expressions(value, key)
+    elif isinstance(found, str):
+        for text in [found] if key in CONDITIONS and "{{" not in found else re.findall(r"{[{%].*?[%}]}", found, re.DOTALL):
+            yield re.sub(r"'[^']*'", "", text)
+
+
+def files_of(role, point):
+    """The task files that an entry point goes through."""
+    found, todo = set(), [point + ".yml"]
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found.add(name)
+            for task in tasks_of(load("roles/%s/tasks/%s" % (role, name))):
+                for action in ("ansible.builtin.import_tasks", "ansible.builtin.include_tasks"):
+                    todo += re.findall(r"\w+\.yml", str(task.get(action, "")))
+    return sorted(found)
+
+
+def read_by(role, point, options):
+    """The options that the tasks of an entry point read, whether directly or by the role's variables."""
+    path = "roles/%s/vars/main.yml" % role
+    variables = load(path) if (ROOT / path).exists() else {}
+    handlers = "roles/%s/handlers/main.yml" % role
+    todo = [load("roles/%s/tasks/%s" % (role, name)) for name in files_of(role, point)]
+    if "notify" in str(todo):
+        todo.append(load(handlers))
+    if "j2" in str(todo):
+        todo.append([path.read_text() for path in sorted((ROOT / "roles" / role / "templates").iterdir())])
+    found = set()
+    while todo:
+        part = todo.pop()
+        # what a block sets by itself does not come from the role
+        own = set(part[0].get("vars", ())) if isinstance(part, list) and len(part) == 1 and isinstance(part[0], dict) else set()
+        names = {name for text in expressions(part) for name in re.findall(r"\b\w+", text)} - found - own
+        found |= names
+        todo += [variables[name] for name in sorted(names & set(variables))]
+    return found & set(options)
+
+
 @pytest.mark.parametrize("role", ROLES)
-def test_every_entry_point_describes_the_defaults(role):
+def test_entry_points_describe_the_defaults(role):
     defaults = load("roles/%s/defaults/main.yml" % role)
     specs = load("roles/%s/meta/argument_specs.yml" % role)["argument_specs"]
     assert "main" in specs
+    assert {name for spec in specs.values() for name in spec["options"]} == set(defaults)
     for point, spec in specs.items():
         assert (ROOT / "roles" / role / "tasks" / (point + ".yml")).exists()
-        assert set(spec["options"]) == set(defaults), point
         for name, option in spec["options"].items():
             assert name.startswith(role + "_")
             if "default" in option and "{{" not in str(defaults[name]):
-                assert option["default"] == defaults[name], name
+                assert option["default"] == defaults[name], (point, name)
+
+
+@pytest.mark.parametrize("point", ["main", "rollback", "salvage"])
+def test_an_entry_point_describes_the_options_that_it_reads(point):
+    options = load("roles/etcd_restore/defaults/main.yml")
+    described = load("roles/etcd_restore/meta/argument_specs.yml")["argument_specs"][point]["options"]
+    assert set(described) == read_by("etcd_restore", point, options)
 
 
 @pytest.mark.parametrize("role", ROLES)
