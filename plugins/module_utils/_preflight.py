@@ -83,6 +83,11 @@ def clock_differences(known):
                 yield host, "the clock of %s is at least %d s ahead of that of %s" % (host, apart, other)
 
 
+_WAIT_FOR_KUBEADM = (
+    "Wait until it has ended, and run this again. If it waits for an answer or hangs, end it on the node, and look whether all four manifests are in %s"
+)
+
+
 def _node(host, node, known):
     """What is wrong with one node that takes part."""
     directory = known["manifests_dir"]
@@ -91,8 +96,7 @@ def _node(host, node, known):
             host,
             "On %s `%s` runs (process %s, for %s s) and changes the control plane that this restore would stop"
             % (host, kubeadm["command"], kubeadm["pid"], kubeadm["seconds"]),
-            "Wait until it has ended, and run this again. If it waits for an answer or hangs, end it on the node, and look whether all four manifests "
-            "are in %s" % directory,
+            _WAIT_FOR_KUBEADM % directory,
         )
     if not node["complete"]:
         kept = sorted(node["kept_by_kubeadm"].values())
@@ -155,7 +159,8 @@ def nodes(known):
         node = known["nodes"][host]
         if not node["retired"]:
             findings += _node(host, node, known)
-        if (node.get("controller_inside") or known["own_ca"] and known["own_ca"] == node["fingerprints"].get("ca")) and not known["options"]["from_inside"]:
+        inside = node.get("controller_inside") or (known["own_ca"] and known["own_ca"] == node["fingerprints"].get("ca"))
+        if inside and not known["options"]["from_inside"]:
             findings.append(
                 (
                     host,
@@ -164,6 +169,17 @@ def nodes(known):
                 )
             )
     return findings
+
+
+_TWO_WAYS = (
+    "There are two ways on. Restore all members: drop the -l, and have all of them in the inventory. Or restore a cluster of %s alone on purpose: drop the "
+    "-l and add -e '{\"etcd_restore_members\": %s}'; the others are then stopped for good, and lose their membership, until rejoin.yml brings them back as "
+    "new members. Of these, machines that are gone for good are left out and named instead: -e '{\"etcd_restore_lost_members\": [\"NAME\"]}'"
+)
+_ADD_KEYS = (
+    "Add these providers and keys to the EncryptionConfiguration, behind those that it has (identity stands for objects that are not encrypted), and restart "
+    "the API server. If the keys are lost, and these objects with them, add -e etcd_restore_undecryptable=true."
+)
 
 
 def _members(known):
@@ -182,22 +198,19 @@ def _members(known):
             known["first"],
             "This cluster has etcd members that this run does not reach: %s. Restoring only %s would split the cluster in two"
             % (", ".join(membership["absent"]), ", ".join(hosts)),
-            "There are two ways on. Restore all members: drop the -l, and have all of them in the inventory. Or restore a cluster of %s alone on purpose: "
-            "drop the -l and add -e '{\"etcd_restore_members\": %s}'; the others are then stopped for good, and lose their membership, until rejoin.yml "
-            "brings them back as new members. Of these, machines that are gone for good are left out and named instead: "
-            "-e '{\"etcd_restore_lost_members\": [\"NAME\"]}'" % (", ".join(restored), names),
+            _TWO_WAYS % (", ".join(restored), names),
         )
     if membership["lost_here"]:
         yield (
             known["first"],
             "etcd_restore_lost_members names %s, a host of this run, so it is not lost" % ", ".join(membership["lost_here"]),
-            "Take it out of etcd_restore_lost_members, and it is stopped or restored as the others; or leave the host out with -l, if its machine is gone "
-            "for good.",
+            "Take it out of etcd_restore_lost_members, and it is stopped or restored as the others; if its machine is gone for good, leave it out with -l.",
         )
     if membership["lost_unknown"]:
         yield (
             known["first"],
-            "etcd_restore_lost_members names %s, but the members of this cluster are %s" % (", ".join(membership["lost_unknown"]), ", ".join(membership["labels"])),
+            "etcd_restore_lost_members names %s, but the members of this cluster are %s"
+            % (", ".join(membership["lost_unknown"]), ", ".join(membership["labels"])),
             "Name those that are gone for good as etcd does.",
         )
     for host in restored:
@@ -291,8 +304,7 @@ def _foreign(host, known, manifest, path):
             host,
             "%s may hold objects encrypted with keys that the EncryptionConfiguration of %s does not have: %s. The API server could not read them"
             % (path, host, ", ".join(found["lost"])),
-            "Add these providers and keys to the EncryptionConfiguration, behind those that it has (identity stands for objects that are not encrypted), and "
-            "restart the API server. If the keys are lost, and these objects with them, add -e etcd_restore_undecryptable=true.",
+            _ADD_KEYS,
         )
 
 
@@ -366,7 +378,8 @@ def _space(host, known, chosen):
     lacks = []
     if node["free_bytes"] < needed:
         lacks.append(
-            "%s free in the file system of %s, and needs %s there: %s" % (bytes_to_human(node["free_bytes"]), node["data_dir"], bytes_to_human(needed), ", ".join(parts))
+            "%s free in the file system of %s, and needs %s there: %s"
+            % (bytes_to_human(node["free_bytes"]), node["data_dir"], bytes_to_human(needed), ", ".join(parts))
         )
     if not beside["same_file_system"] and beside["free_bytes"] < safety:
         lacks.append(

@@ -188,9 +188,9 @@ restore:
       type: dict
     snapshots:
       description: >-
-        V(latest), the newest verified snapshot in O(snapshot_dir), with V(path), V(created) and V(manifest), whether there is a manifest beside it; V(given),
-        the file at O(snapshot), with V(path) and V(manifest). Each is empty where there is none. V(problem) says why O(snapshot_dir) cannot be read, and V(owner)
-        is the name of another user than root who owns it.
+        V(latest), the newest verified snapshot in O(snapshot_dir), with V(path), V(created) and V(manifest), whether there is a manifest beside it;
+        V(given), the file at O(snapshot), with V(path) and V(manifest). Each is empty where there is none. V(problem) says why O(snapshot_dir) cannot
+        be read, and V(owner) is the name of another user than root who owns it.
       type: dict
       sample:
         latest: {path: /var/backups/etcd/etcd-cp1-20260102T030405Z.db, created: "2026-01-02T03:04:05Z", manifest: true}
@@ -437,7 +437,8 @@ def main():
     if not os.path.isdir(manifests_dir):
         module.fail_json(msg="%s does not exist: this host is no kubeadm control plane node" % manifests_dir)
     try:
-        restore = dict(times, **look(manifests_dir, params["data_dir"], params["snapshot_dir"], params["controller_pod"], params["snapshot"]))
+        seen = look(manifests_dir, params["data_dir"], params["snapshot_dir"], params["controller_pod"], params["snapshot"])
+        restore = dict(times, **seen)
     except (OSError, ValueError) as exc:
         module.fail_json(msg="The control plane of this host cannot be read: %s" % exc)
     owner = restore["snapshots"]["owner"]

@@ -390,8 +390,9 @@ def main():
     os.umask(0o077)
     # The live etcd and the API server come first, in all that follows.
     os.nice(10)
-    place = tempfile.mkdtemp(prefix=".k8s-dr-copy-", dir=params["work_dir"]) if params["list"] and not params["dest"] and os.path.isdir(params["work_dir"]) else ""
-    if place:
+    place = ""
+    if params["list"] and not params["dest"] and os.path.isdir(params["work_dir"]):
+        place = tempfile.mkdtemp(prefix=".k8s-dr-copy-", dir=params["work_dir"])
         params["dest"] = os.path.join(place, "list.txt")
     try:
         comparison = compare(params, module.check_mode)

@@ -23,7 +23,7 @@ CASES = {
     "tags": (["--tags", "dr"], {}, "--tags and --skip-tags (in AWX: job tags, skip tags) would leave out parts of what this does. Nothing was done."),
     "serial": ([], {"serial": 1}, "cp2 is in this play, but not in this batch of it: all nodes have to be stopped and started together. Nothing was done."),
     "slice": (["-e", "awx_workflow_job_name=Restore", "-e", "awx_job_template_name=Restore"], {}, "This job is a slice of"),
-    "start-at-stop": (["--start-at-task", "Stop the control plane and wait for proof that etcd is gone"], {}, FIRST),
+    "start-at-stop": (["--start-at-task", "Start etcd on the restored data, then the API server"], {}, FIRST),
     # tags and workflows that have nothing to do with it: the next thing that is wrong is that there is no control plane
     "others": (["--skip-tags", "docker", "-e", "awx_workflow_job_name=Nightly", "-e", "awx_job_template_name=Restore"], {}, "no kubeadm control plane node"),
 }

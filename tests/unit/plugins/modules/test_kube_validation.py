@@ -94,8 +94,8 @@ def test_what_was_written_since_the_restore_is_alive_at_once(monkeypatch):
 
     def observe(api, leases):
         seen = Cluster.observe(cluster, api, leases)
-        for name in written:
-            seen["nodes"][name] = {"ready": True, "renewed": cluster.began - 3, "written": written[name], "control_plane": True}
+        for name, revision in written.items():
+            seen["nodes"][name] = {"ready": True, "renewed": cluster.began - 3, "written": revision, "control_plane": True}
         if cluster.now >= cluster.began + 2:
             seen["nodes"]["cp1"]["renewed"] = cluster.began + 1.5
         return seen
