@@ -61,10 +61,10 @@ def read_by(role, point, options):
     if "j2" in str(todo):
         todo.append([path.read_text() for path in sorted((ROOT / "roles" / role / "templates").iterdir())])
     found = set()
+    # what the first block sets by itself does not come from the role
+    own = set(load("roles/%s/tasks/%s.yml" % (role, point))[0].get("vars", ()))
     while todo:
         part = todo.pop()
-        # what a block sets by itself does not come from the role
-        own = set(part[0].get("vars", ())) if isinstance(part, list) and len(part) == 1 and isinstance(part[0], dict) else set()
         names = {name for text in expressions(part) for name in re.findall(r"\b\w+", text)} - found - own
         found |= names
         todo += [variables[name] for name in sorted(names & set(variables))]

@@ -273,7 +273,8 @@ case("unseen-wanted", "cluster", {"cp1": None}, dict(NOBODY, etcd_restore_withou
 case("unseen-down", "cluster", {"cp1": None}, dict(NOBODY, api=False))
 
 case("warn-nothing", "warnings", {"cp1": None})
-case("warn-image", "warnings", {"cp1": "WARNING: on warn-image-cp1 the image x is not on this node"}, {"node": {"warnings": ["the image x is not on this node"]}})
+IMAGE = "WARNING: on warn-image-cp1 the image x is not on this node"
+case("warn-image", "warnings", {"cp1": IMAGE}, {"node": {"warnings": ["the image x is not on this node"]}})
 case("warn-certificate", "warnings", {"cp1": "/pki/a.crt (a's) expires on"}, {"node": {"certificates": [dict(CERTIFICATE, days_left=6)]}})
 PAST = dict(CERTIFICATE, expired=True, days_left=-2)
 case("warn-administrator", "warnings", {"cp1": "/pki/a.crt (a's) expired on"}, {"node": {"certificates": [PAST]}})
