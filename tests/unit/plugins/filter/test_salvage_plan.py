@@ -35,7 +35,7 @@ def plan(node=None, **known):
         ({"missing": ["etcd"], "complete": False, "data_in_use": False}, {}, []),
         ({"kubelet_running": False, "data_in_use": False, "systemd": False, "obstacles": ["x"]}, {}, []),
         ({"missing": ["kube-scheduler"], "complete": False}, {}, ["no manifest of kube-scheduler in /m"]),
-        ({"obstacles": ["/a is full.", "/b is immutable"], "runtime": {"running": False}}, {}, ["On cp1 /a is full", "On cp1 /b is", "runtime does not answer"]),
+        ({"obstacles": ["/a is full.", "/b is immutable"], "runtime": {"running": False}}, {}, ["On cp1 /a is full", "/b is", "runtime does not answer"]),
         ({"systemd": False}, {}, ["add -e etcd_restore_deadman=0 to go without"]),
         ({"systemd": False}, {"deadman": "0"}, []),
         ({"free_bytes": 491 * MB}, {}, ["cp1 has 491.00 MB free in the file system of /d, and needs 492.00 MB there"]),
