@@ -23,11 +23,10 @@ positional: _input
 options:
   _input:
     description: >-
-      V(host), its name in the inventory; V(node), what M(k8s_dr.etcd.etcd_restore_info) said of it, and V(problem), why it said nothing; V(others),
-      of each
-      other control plane host V(host), V(etcd), what M(k8s_dr.etcd.etcd_cluster_info) said, and V(problem); V(own), what that said of the host itself;
-      V(there), what M(k8s_dr.etcd.etcd_restore_info) said of the host V(via); V(members), what M(k8s_dr.etcd.etcd_member) said; V(lost), names of
-      members that are gone for good; V(discard), whether data that is served may be put aside.
+      V(host), its name in the inventory; V(node), what M(k8s_dr.etcd.etcd_restore_info) said of it, and V(problem), why it said nothing; V(others), the
+      results of M(k8s_dr.etcd.etcd_cluster_info) in a loop over the names of the other control plane hosts; V(own), its result on the host itself, empty
+      where it was not asked yet; V(there), what M(k8s_dr.etcd.etcd_restore_info) said of the host V(via); V(members), what M(k8s_dr.etcd.etcd_member)
+      said; V(lost), names of members that are gone for good; V(discard), whether data that is served may be put aside.
     type: dict
     required: true
 """
@@ -35,7 +34,7 @@ options:
 EXAMPLES = r"""
 - name: Say how cp2 is brought back
   ansible.builtin.debug:
-    msg: "{{ {'host': 'cp2', 'node': found.restore, 'others': [{'host': 'cp1', 'etcd': asked.etcd}]} | k8s_dr.etcd.rejoin_plan }}"
+    msg: "{{ {'host': 'cp2', 'node': found.restore, 'others': asked.results} | k8s_dr.etcd.rejoin_plan }}"
 """
 
 RETURN = r"""
@@ -44,7 +43,8 @@ _value:
     V(via), the host through which the cluster is changed; V(cluster_id); V(case), V(member) (nothing to do), V(learner) (only its vote is missing),
     V(retired) (by a restore), V(retire) (it has to be stopped first), V(retiring) and V(rejoining) (interrupted there), V(again) (what was
     begun has to be taken back first); V(refusals), sentences; V(stale), members to remove; V(entry), one to take up; V(path), of
-    the transaction on the host, empty when a new one is to be made; V(why), what was found, in words.
+    the transaction on the host, empty when a new one is to be made; V(why), what was found, in words; V(first_state), of the member when it is added;
+    V(reach), peer URLs of the healthy voters that stay; V(message), what is done, in words, empty where that is not known yet.
   type: dict
 """
 
@@ -57,6 +57,19 @@ _KEYS = {
 _BESIDE_THE_DATABASE = 150 * 1024 * 1024
 # States of a transaction in which nothing but a stop was begun.
 _RETIRING = ("begun", "stopping", "stopped", "swapping", "swapped", "committing")
+
+
+# What is done about each case.
+_ACTIONS = {
+    "learner": "it gets its vote once it has caught up",
+    "retired": "it is added without a vote, and its etcd starts with an empty data directory",
+    "retire": (
+        "its control plane is stopped, its data and manifests are moved aside, it is added without a vote, and its etcd starts with an empty data directory"
+    ),
+    "retiring": "the stop is completed, it is added without a vote, and its etcd starts with an empty data directory",
+    "rejoining": "that rejoin continues",
+    "again": "that rejoin is rolled back, and the host is added again",
+}
 
 
 def _minor(version):
@@ -161,8 +174,7 @@ def _fitness(facts, via):
         if expected and here != expected and not _same_contents(node, there, key):
             found.append(
                 "The %s of %s %s that of %s: it is a control plane of another cluster, or was made anew. Copy the keys and certificates from %s, or "
-                "reset it and join it anew (kubeadm join --control-plane)"
-                % (words, host, "is not" if here else "is missing, unlike", via["host"], via["host"])
+                "reset it and join it anew (kubeadm join --control-plane)" % (words, host, "is not" if here else "is missing, unlike", via["host"], via["host"])
             )
     mine = node["etcd"].get("version", "")
     theirs = min((other["etcd"]["version"] for other in facts["others"] if other["etcd"].get("healthy")), key=_minor)
@@ -203,10 +215,14 @@ def _standing(facts, via, matched):
             # its tools are to be installed yet, so nobody could ask there
             return "member", "", "it is a healthy member"
         if answering:
-            return None, (
-                "The cluster's member %s answers at %s, but etcd of %s does not answer on the host itself (%s): that is another machine with its name or "
-                "address, or etcd_client_endpoint is wrong" % (_words(answering[0]), ",".join(answering[0]["client_urls"]), host, own.get("error"))
-            ), ""
+            return (
+                None,
+                (
+                    "The cluster's member %s answers at %s, but etcd of %s does not answer on the host itself (%s): that is another machine with its name or "
+                    "address, or etcd_client_endpoint is wrong" % (_words(answering[0]), ",".join(answering[0]["client_urls"]), host, own.get("error"))
+                ),
+                "",
+            )
         return None, "", "its etcd does not answer"
     if via is None or (own["cluster_id"] == others["cluster_id"] and own["member_id"] in listed):
         if own.get("is_learner"):
@@ -215,18 +231,26 @@ def _standing(facts, via, matched):
             return "member", "", "it is a healthy member with a vote"
         if facts["discard"]:
             return None, "", "its etcd is a member and not healthy"
-        return None, (
-            "etcd of %s runs and is a member, but is not well (%s). Mend what that says. To have its data put aside and the cluster's copied anew, "
-            "add -e etcd_rejoin_discard=true" % (host, own.get("error"))
-        ), ""
+        return (
+            None,
+            (
+                "etcd of %s runs and is a member, but is not well (%s). Mend what that says. To have its data put aside and the cluster's copied anew, "
+                "add -e etcd_rejoin_discard=true" % (host, own.get("error"))
+            ),
+            "",
+        )
     if own["cluster_id"] == others["cluster_id"]:
         return None, "", "its etcd was removed from the cluster"
     if own.get("healthy") and not facts["discard"]:
-        return None, (
-            "etcd of %s is healthy and serves another cluster (id %s, revision %s) than %s (id %s, revision %s). If what %s serves is to end, add "
-            "-e etcd_rejoin_discard=true: its data is put aside and kept"
-            % (host, own["cluster_id"], own["revision"], via["host"], others["cluster_id"], others["revision"], host)
-        ), ""
+        return (
+            None,
+            (
+                "etcd of %s is healthy and serves another cluster (id %s, revision %s) than %s (id %s, revision %s). If what %s serves is to end, add "
+                "-e etcd_rejoin_discard=true: its data is put aside and kept"
+                % (host, own["cluster_id"], own["revision"], via["host"], others["cluster_id"], others["revision"], host)
+            ),
+            "",
+        )
     return None, "", "its etcd is of another cluster (id %s)" % own["cluster_id"]
 
 
@@ -256,14 +280,51 @@ def rejoin_plan(facts):
     if not isinstance(facts, dict) or "host" not in facts:
         raise AnsibleFilterError("rejoin_plan needs a dict with a host, not %r" % (facts,))
     facts = dict({"problem": "", "lost": [], "discard": False}, **facts)
-    asked = facts.get("own") is not None
-    for name in ("node", "own", "there"):
+    asked = bool(facts.get("own"))
+    facts["own"] = (facts.get("own") or {}).get("etcd") or {}
+    for name in ("node", "there"):
         facts[name] = facts.get(name) or {}
     facts["members"] = facts.get("members")
-    facts["others"] = [dict(other, etcd=other.get("etcd") or {}, problem=other.get("problem") or "") for other in facts.get("others") or []]
+    facts["others"] = [_other(result) for result in facts.get("others") or []]
+    answer = _decide(facts, asked)
+    answer.update(reach=[], message="")
+    if answer["case"] and not answer["refusals"]:
+        answer.update(reach=_reach(facts, answer), message=_message(facts, answer))
+    return answer
+
+
+def _other(result):
+    """What a host of the loop said, and why it said nothing."""
+    problem = "it cannot be reached" if result.get("unreachable") else result.get("msg") or ""
+    return {"host": result["item"], "etcd": result.get("etcd") or {}, "problem": problem}
+
+
+def _reach(facts, answer):
+    """The peer URL of each voter that runs and stays. etcd accepts a member while others are down; where it does not, there is a refusal."""
+    leave = {member["id"] for member in answer["stale"]}
+    stay = [member for member in facts["members"] or [] if member["id"] not in leave and member["name"] != facts["node"]["etcd"].get("name")]
+    return [member["peer_urls"][0] for member in stay if member["healthy"] and not member["is_learner"]]
+
+
+def _message(facts, answer):
+    if answer["case"] == "member":
+        return "%s: %s (cluster %s); nothing was done." % (facts["host"], answer["why"], answer["cluster_id"])
+    names = ", ".join(sorted(member["name"] or "one that never started" for member in facts["members"] or []))
+    first = ""
+    if answer["stale"]:
+        first = " First removed from it: %s." % ", ".join(_words(member) for member in answer["stale"])
+    elif answer["entry"] and answer["case"] != "learner":
+        first = " The entry %s of an earlier run is used." % answer["entry"]["id"]
+    return "%s: %s; %s. The cluster is %s, changed through %s, with the members %s.%s" % (
+        facts["host"], answer["why"], _ACTIONS[answer["case"]], answer["cluster_id"], answer["via"], names, first,
+    )  # fmt: skip
+
+
+def _decide(facts, asked):
     via, refusals = _choose(facts)
     answer = {"via": via["host"] if via else "", "cluster_id": via["etcd"]["cluster_id"] if via else "", "case": "", "stale": [], "entry": {}}
-    answer.update(path="", why="", refusals=[])
+    # etcd knows learners from 3.4 on
+    answer.update(path="", why="", refusals=[], first_state="voter" if via and _minor(via["etcd"]["version"]) < (3, 4) else "learner")
     if not facts["node"]:
         return dict(answer, refusals=[_manifests(facts, via)])
     transaction, refusal = _transaction(facts["node"])

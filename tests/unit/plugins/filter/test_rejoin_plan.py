@@ -51,8 +51,8 @@ def facts(members=None, own=None, **more):
     known = {
         "host": "cp2",
         "node": node(),
-        "others": [{"host": "cp1", "etcd": etcd(1, members)}, {"host": "cp3", "etcd": etcd(3, members)}],
-        "own": {"reachable": False, "healthy": False, "error": "connection refused"} if own is None else own,
+        "others": [{"item": "cp1", "etcd": etcd(1, members)}, {"item": "cp3", "etcd": etcd(3, members)}],
+        "own": {"etcd": {"reachable": False, "healthy": False, "error": "connection refused"} if own is None else own},
         "there": {"fingerprints": KEYS},
         "members": [dict(each, healthy=each["id"] not in ("a2", "a9")) for each in members],
     }
@@ -91,7 +91,7 @@ def test_a_healthy_voter_is_left_alone():
 def test_the_only_one_that_works_is_left_alone():
     """As the host that was restored without the others, when nobody limits the play."""
     own = etcd(2, [member(2)])
-    answer = rejoin_plan(facts(own=own, others=[{"host": "cp1", "etcd": {}, "problem": "it cannot be reached"}], members=[]))
+    answer = rejoin_plan(facts(own=own, others=[{"item": "cp1", "unreachable": True, "msg": "Failed to connect"}], members=[]))
     assert (answer["case"], answer["refusals"], answer["cluster_id"]) == ("member", [], "c1")
 
 
@@ -168,12 +168,12 @@ def test_another_machine_with_its_name():
     of["members"][1]["healthy"] = True
     assert "another machine" in refused(of=of)
     # its tools are not there yet, in check mode
-    assert rejoin_plan(dict(of, own={}))["case"] == "member"
+    assert rejoin_plan(dict(of, own={"skipped": True}))["case"] == "member"
 
 
 def test_the_cluster_is_chosen():
     of = facts()
-    of["others"].insert(0, {"host": "cp0", "etcd": {}, "problem": "it cannot be reached"})
+    of["others"].insert(0, {"item": "cp0", "unreachable": True})
     assert rejoin_plan(of)["via"] == "cp1"
     of["others"][2]["etcd"]["cluster_id"] = "c9"
     sentence = refused(of=of)
@@ -274,3 +274,35 @@ def test_what_was_not_asked_yet_is_not_judged():
     assert of == before
     with pytest.raises(AnsibleFilterError):
         rejoin_plan([])
+
+
+def test_only_healthy_voters_that_stay_are_reached():
+    """etcd may accept the host all the same; where it does not, the plan refuses."""
+    members = [member(1), member(2), member(3), member(4), member(5), member(6, is_learner=True)]
+    of = facts(members=members, node=retired("rejoining"), lost=["node4"])
+    for each in of["members"]:
+        each["healthy"] = each["id"] in ("a1", "a2", "a5", "a6")
+    answer = rejoin_plan(of)
+    assert answer["refusals"] == []
+    assert answer["reach"] == ["https://192.0.2.11:2380", "https://192.0.2.15:2380"]
+
+
+def test_the_plan_in_words():
+    members = [member(1), member(2), member(3, name="")]
+    assert plan(members=members)["message"] == (
+        "cp2: its etcd does not answer; its control plane is stopped, its data and manifests are moved aside, it is added without a vote, and its etcd "
+        "starts with an empty data directory. The cluster is c1, changed through cp1, with the members node1, node2, one that never started. First "
+        "removed from it: node2 (id a2, https://192.0.2.12:2380)."
+    )
+    entry = member(2, name="", is_learner=True, client_urls=[])
+    assert plan(members=[member(1), member(3), entry], node=retired("committed"))["message"].endswith("The entry a2 of an earlier run is used.")
+    members = [member(1), member(2), member(3)]
+    assert plan(members=members, own=etcd(2, members))["message"] == "cp2: it is a healthy member with a vote (cluster c1); nothing was done."
+    assert rejoin_plan(facts(others=[]))["message"] == ""
+
+
+@pytest.mark.parametrize(("version", "state"), [("3.3.27", "voter"), ("3.4.0", "learner"), ("3.10.1", "learner")])
+def test_a_member_is_added_without_a_vote_where_etcd_can(version, state):
+    of = facts()
+    of["others"][0]["etcd"]["version"] = version
+    assert rejoin_plan(of)["first_state"] == state
