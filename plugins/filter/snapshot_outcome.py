@@ -1,0 +1,161 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from ansible.module_utils.common.text.formatters import bytes_to_human
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot_choice import mapping, text_of
+
+DOCUMENTATION = r"""
+name: snapshot_outcome
+short_description: Decides whether a host's cluster has its snapshot where it should be
+version_added: 0.1.0
+author:
+  - The k8s_dr founders (@k8s-dr)
+description:
+  - Says on each host what was done and what failed. A snapshot that was taken and did not get to each place that is configured is a failure.
+  - Used by the role P(k8s_dr.etcd.etcd_snapshot#role).
+positional: _input, choice, taken, tried
+options:
+  _input:
+    description: >-
+      Results of one host, as the role's C(vars/main.yml) puts them together: C(host), C(directory), C(predicted), C(check_mode), C(off_site), C(shipped),
+      C(pruned), C(fetch), C(is_fetched), C(fetch_problem) and C(metrics).
+    type: dict
+    required: true
+  choice:
+    description: What the filter P(k8s_dr.etcd.snapshot_choice#filter) chose.
+    type: dict
+    required: true
+  taken:
+    description: By host, what M(k8s_dr.etcd.etcd_snapshot) returned for a snapshot that it took.
+    type: dict
+    required: true
+  tried:
+    description: By host, why it did not take a snapshot although it was its turn. Empty for none.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Show why this host's cluster has no snapshot
+  ansible.builtin.debug:
+    msg: "{{ ({'host': 'cp1'} | k8s_dr.etcd.snapshot_outcome(choice, {'cp1': taken}, {})).problem }}"
+"""
+
+RETURN = r"""
+_value:
+  description: >-
+    V(problem), what fails this host, or empty; V(lines), the report of this host; V(warnings); V(ok), whether nothing failed; V(seconds), how long
+    the snapshot and its upload took.
+  type: dict
+"""
+
+
+def sentence(text):
+    return text.rstrip(". \t\n") + "." if text else ""
+
+
+def refusal(host, choice, cluster, taken, failures):
+    """Why the cluster of this host has no snapshot, or ''."""
+    if host in choice["refused"]:
+        return text_of(choice["refused"][host])
+    candidates = cluster.get("candidates") or []
+    if not candidates or any(mapping(taken.get(one)).get("snapshot") for one in candidates):
+        return ""
+    return " ".join(["No snapshot was taken."] + failures)
+
+
+def missing_copies(result, is_off_site):
+    """What was taken and is not where it should be, and what else failed after it."""
+    shipped, pruned = mapping(result.get("shipped")), mapping(result.get("pruned"))
+    was_taken = bool(result.get("snapshot")) and not result.get("check_mode")
+    found = [text_of(mapping(result.get("metrics")).get("msg"))]
+    if result.get("off_site") and was_taken and not is_off_site:
+        lost = "the snapshot is not at %s, since this host was lost in the middle; it is whole on it" % result["off_site"]
+        found.append(text_of(shipped.get("msg")) or lost)
+    if pruned.get("msg") is not None:
+        found.append("the snapshot is off-site, and those that are surplus there could not be removed: " + text_of(pruned["msg"]))
+    if result.get("fetch") and was_taken and not result.get("is_fetched"):
+        why = text_of(result.get("fetch_problem")) or "the host was lost"
+        found.append("the snapshot could not be fetched to %s on the controller: %s; it is whole on the host that took it" % (result["fetch"], why))
+    return ". ".join(text.rstrip(". \t\n") for text in found if text)
+
+
+def copies(result, is_off_site):
+    """Where the snapshot is besides the node, in one line."""
+    if not result.get("snapshot"):
+        return ""
+    off_site = result.get("off_site")
+    if result.get("check_mode"):
+        return "It would be sent to %s." % off_site if off_site else ""
+    found = []
+    if off_site and is_off_site:
+        earlier = len(mapping(result.get("shipped")).get("shipped") or []) - 1
+        removed = len(mapping(result.get("pruned")).get("removed") or [])
+        text = "It is off-site at %s, and was verified there" % off_site
+        text += ", as %d of earlier runs" % earlier if earlier > 0 else ""
+        found.append(text + ("; %d older were removed there." % removed if removed else "."))
+    if result.get("fetch") and result.get("is_fetched"):
+        found.append("It is in %s on the controller." % result["fetch"])
+    return " ".join(found)
+
+
+def snapshot_line(result, own):
+    """The snapshot that was taken or would be, in one line."""
+    snapshot = mapping(own.get("snapshot"))
+    if not snapshot:
+        if not result.get("predicted"):
+            return ""
+        return (
+            "This host has no etcd tools yet. They would be installed, and then a snapshot would be taken into %s if this is the host that is chosen for"
+            " its cluster." % result.get("directory")
+        )
+    removed = len(own.get("removed") or [])
+    if result.get("check_mode"):
+        directory = str(snapshot["path"]).rpartition("/")[0]
+        return "A snapshot of etcd %s would be taken into %s, and %d older removed." % (snapshot["etcd_version"], directory, removed)
+    return "%s: revision %s, %s keys, %s, sha256 %s, taken%s in %.1f s, %d older removed." % (
+        snapshot["path"],
+        snapshot["revision"],
+        snapshot.get("total_keys") or "?",
+        bytes_to_human(int(snapshot["size"])),
+        str(snapshot["sha256"])[:12],
+        ", proven and sealed" if "seal" in snapshot else " and proven",
+        sum(mapping(own.get("seconds")).values()),
+        removed,
+    )
+
+
+def snapshot_outcome(result, choice, taken, tried):
+    """See RETURN."""
+    host = result["host"]
+    own = mapping(taken.get(host))
+    result = dict(result, snapshot=own.get("snapshot"))
+    cluster = next((one for one in choice["clusters"] if host in one["hosts"]), {})
+    candidates = cluster.get("candidates") or []
+    failures = ["%s: %s" % (cluster["labels"][one], sentence(text_of(tried[one]))) for one in candidates if tried.get(one)]
+    shipped = mapping(result.get("shipped"))
+    # a host that is lost in the middle says nothing
+    is_off_site = shipped.get("shipped") is not None and shipped.get("msg") is None
+    refused, missing = refusal(host, choice, cluster, taken, failures), missing_copies(result, is_off_site)
+    warnings = [text_of(text) for text in cluster.get("warnings") or []] + ["No snapshot was taken on " + text for text in failures]
+    why = "%s takes the snapshot: %s." % (cluster["labels"][host], cluster["why"]) if candidates[:1] == [host] else ""
+    lines = [line for line in (why, snapshot_line(result, own), copies(result, is_off_site)) if line]
+    seconds = sum(mapping(own.get("seconds")).values()) + sum(one.get("seconds") or 0 for one in shipped.get("shipped") or [])
+    return {
+        "problem": " ".join(text for text in (refused, sentence(missing)) if text),
+        "lines": lines + (["WARNING: " + text for text in warnings] if result["snapshot"] else []),
+        "warnings": warnings,
+        "ok": not refused and not missing,
+        "refused": bool(refused),
+        "seconds": seconds,
+    }
+
+
+class FilterModule:
+    """Known to Ansible as k8s_dr.etcd.snapshot_outcome."""
+
+    def filters(self):
+        return {"snapshot_outcome": snapshot_outcome}

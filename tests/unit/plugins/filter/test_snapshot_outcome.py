@@ -1,0 +1,134 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.k8s_dr.etcd.plugins.filter.snapshot_outcome import FilterModule, snapshot_outcome
+
+SNAPSHOT = {
+    "path": "/b/etcd-cp2.db", "revision": 7, "total_keys": 486, "size": 1490000, "sha256": "2c06958e4a7f" + "0" * 52, "etcd_version": "3.6.4",
+}
+TAKEN = {"snapshot": SNAPSHOT, "seconds": {"save": 0.2, "prove": 0.14}, "removed": ["a"]}
+LINE = "/b/etcd-cp2.db: revision 7, 486 keys, 1.42 MB, sha256 2c06958e4a7f, taken and proven in 0.3 s, 1 older removed."
+CLUSTER = {
+    "hosts": ["cp1", "cp2"],
+    "candidates": ["cp2", "cp1"],
+    "labels": {"cp1": "cp1", "cp2": "cp2 (etcd member two)"},
+    "why": "it is caught up",
+    "warnings": [],
+}
+CHOICE = {"clusters": [CLUSTER], "refused": {"cp9": "cp9 was left out {{ x }}."}}
+WHY = "cp2 (etcd member two) takes the snapshot: it is caught up."
+# as where nothing is configured besides the node
+NOTHING = {
+    "directory": "/b", "predicted": False, "check_mode": False, "off_site": "", "shipped": {}, "pruned": {}, "fetch": "", "is_fetched": False,
+    "fetch_problem": "", "metrics": {},
+}
+
+
+def outcome(host="cp2", taken=None, tried=None, choice=CHOICE, **more):
+    return snapshot_outcome(dict(NOTHING, host=host, **more), choice, {"cp2": TAKEN} if taken is None else taken, tried or {})
+
+
+def test_a_snapshot_on_the_node():
+    found = outcome()
+    assert found == {"problem": "", "lines": [WHY, LINE], "warnings": [], "ok": True, "refused": False, "seconds": pytest.approx(0.34)}
+    assert outcome("cp1")["lines"] == [] and outcome("cp1")["ok"]
+    assert FilterModule().filters() == {"snapshot_outcome": snapshot_outcome}
+
+
+def test_an_encrypted_snapshot_without_a_count_of_keys():
+    line = outcome(taken={"cp2": dict(TAKEN, snapshot=dict(SNAPSHOT, seal={}, total_keys=None))})["lines"][1]
+    assert ", ? keys," in line and "taken, proven and sealed in 0.3 s" in line
+
+
+def test_a_host_that_is_refused():
+    found = outcome("cp9")
+    assert found["problem"] == "cp9 was left out { { x }}." and found["refused"] and not found["ok"] and found["lines"] == []
+
+
+def test_a_candidate_that_fails_leaves_it_to_the_next():
+    found = outcome("cp1", {"cp1": TAKEN, "cp2": {}}, {"cp2": "its disk is full.", "cp1": ""})
+    warning = "No snapshot was taken on cp2 (etcd member two): its disk is full."
+    assert found["ok"] and found["warnings"] == [warning] and found["lines"] == [LINE, "WARNING: " + warning]
+
+
+def test_no_candidate_takes_it():
+    found = outcome("cp1", {}, {"cp2": "its disk is full", "cp1": "so is this one."})
+    assert found["problem"] == "No snapshot was taken. cp2 (etcd member two): its disk is full. cp1: so is this one."
+    assert found["refused"] and found["lines"] == []
+    # the choice says it of each host where there is no candidate
+    assert outcome("cp1", {}, choice={"clusters": [dict(CLUSTER, candidates=[])], "refused": {}})["ok"]
+    assert outcome("cp7")["ok"]
+
+
+def test_warnings_are_shown_where_the_snapshot_was_taken():
+    choice = dict(CHOICE, clusters=[dict(CLUSTER, warnings=["cp3 was left out."])])
+    assert outcome(choice=choice)["lines"] == [WHY, LINE, "WARNING: cp3 was left out."]
+    assert outcome("cp1", choice=choice)["lines"] == []
+
+
+SHIPPED = {"shipped": [{"seconds": 1.5}]}
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        ({"off_site": "far:x", "shipped": SHIPPED}, "It is off-site at far:x, and was verified there."),
+        (
+            {"off_site": "far:x", "shipped": {"shipped": [{"seconds": 1}] * 3}, "pruned": {"removed": ["a", "b"]}},
+            "It is off-site at far:x, and was verified there, as 2 of earlier runs; 2 older were removed there.",
+        ),
+        ({"fetch": "/here", "is_fetched": True}, "It is in /here on the controller."),
+        (
+            {"off_site": "far:x", "shipped": SHIPPED, "fetch": "/here", "is_fetched": True},
+            "It is off-site at far:x, and was verified there. It is in /here on the controller.",
+        ),
+    ],
+)
+def test_each_place_is_reported(more, line):
+    found = outcome(**more)
+    assert found["ok"] and found["lines"] == [WHY, LINE, line]
+
+
+def test_the_time_of_the_upload_counts():
+    assert outcome(off_site="far:x", shipped=SHIPPED)["seconds"] == pytest.approx(1.84)
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        ({"metrics": {"msg": "no such directory."}}, "no such directory."),
+        ({"off_site": "far:x", "shipped": {"msg": "wrong credentials {{ x }}"}}, "wrong credentials { { x }}."),
+        ({"off_site": "far:x"}, "the snapshot is not at far:x, since this host was lost in the middle; it is whole on it."),
+        ({"off_site": "far:x", "shipped": {"shipped": [], "msg": "lost"}}, "lost."),
+        (
+            {"off_site": "far:x", "shipped": SHIPPED, "pruned": {"msg": "denied"}},
+            "the snapshot is off-site, and those that are surplus there could not be removed: denied.",
+        ),
+        (
+            {"fetch": "/here"},
+            "the snapshot could not be fetched to /here on the controller: the host was lost; it is whole on the host that took it.",
+        ),
+        (
+            {"fetch": "/here", "fetch_problem": "no room", "off_site": "far:x", "shipped": {"msg": "denied."}},
+            "denied. the snapshot could not be fetched to /here on the controller: no room; it is whole on the host that took it.",
+        ),
+    ],
+)
+def test_a_copy_that_is_missing_fails_the_host_that_took_the_snapshot(more, problem):
+    found = outcome(**more)
+    assert found["problem"] == problem and not found["ok"] and not found["refused"]
+    if "metrics" not in more and "pruned" not in more:
+        assert outcome("cp1", **more)["ok"]
+
+
+def test_check_mode():
+    found = outcome(check_mode=True, off_site="far:x", fetch="/here")
+    assert found["ok"] and found["lines"] == [
+        WHY, "A snapshot of etcd 3.6.4 would be taken into /b, and 1 older removed.", "It would be sent to far:x.",
+    ]
+    found = outcome("cp7", check_mode=True, predicted=True)
+    assert found["ok"] and found["lines"][0].startswith("This host has no etcd tools yet.") and "into /b if" in found["lines"][0]
