@@ -9,8 +9,6 @@ Private to this collection.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import ipaddress
 import re
 from collections.abc import Mapping
@@ -46,19 +44,6 @@ def is_address(spelling):
         return bool(ipaddress.ip_address(spelling))
     except ValueError:
         return False
-
-
-def authorities_of(encoded):
-    """Fingerprints of the certificates in a file, which comes in base64; none of what is none.
-
-    Of each alone, since a file has two while a CA is replaced.
-    """
-    try:
-        text = base64.b64decode(str(encoded or "")).decode("ascii", "replace")
-        found = re.findall(r"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----", text)
-        return {hashlib.sha256(base64.b64decode(one)).hexdigest() for one in found}
-    except ValueError:
-        return set()
 
 
 def place_of(url):
@@ -97,7 +82,7 @@ class Host:
             self.problem = words_of(self.result) or "it was not asked"
         self.answers = bool(self.first.get("cluster_id")) and not self.problem
         self.cluster = text_of(self.first.get("cluster_id")) if self.answers else ""
-        self.authorities = authorities_of(facts.get("ca"))
+        self.authorities = set(self.first.get("authorities") or [])
         self.member = named(self.etcd, "member_id") or named(self.first, "member_id") or text_of(self.manifest.get("name"))
         self.leads = bool(self.etcd.get("is_leader"))
         # its manifest says what the others know of it

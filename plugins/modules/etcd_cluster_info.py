@@ -194,15 +194,23 @@ etcd:
           description: Whether it is a learner.
           type: bool
           sample: false
+    authorities:
+      description:
+        - SHA-256 of each certificate in O(cacert), also when the member does not answer. Empty when the file cannot be read.
+        - Tells clusters apart. Their ids are the same when their first control planes have the same address.
+      type: list
+      elements: str
+      sample: [2c06958e4a7f3f6ff2cf3a5e8f2b0c3a1d0e5b6a7988c9d0e1f2a3b4c5d6e7f8]
 """
 
 import contextlib
+import hashlib
 import http.client
 import json
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _etcd
+from ansible_collections.k8s_dr.etcd.plugins.module_utils import _certificates, _etcd
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._tls import tls_context
 
 UNKNOWN = {
@@ -226,6 +234,7 @@ UNKNOWN = {
     "hash": None,
     "members_agreed": False,
     "members": [],
+    "authorities": [],
 }
 
 
@@ -277,6 +286,15 @@ def hash_at(client, revision):
     return answer
 
 
+def authorities(path):
+    """Of each certificate alone, since a file has two while a CA is replaced."""
+    try:
+        with open(path, "rb") as stream:
+            return sorted({hashlib.sha256(der).hexdigest() for der in _certificates.ders(stream.read())})
+    except (OSError, _certificates.CertificateError):
+        return []
+
+
 def ask(client):
     """(what is known, the EtcdError that stopped it or None): each question needs more of the cluster than the one before."""
     etcd = dict(UNKNOWN)
@@ -318,6 +336,7 @@ def main():
     except _etcd.EtcdError as exc:
         module.fail_json(msg=exc.message, **exc.details())
     etcd, error = ask(client)
+    etcd["authorities"] = authorities(client.tls["cacert"])
     if module.params["hash_revision"] and etcd["reachable"]:
         etcd["hash"] = hash_at(client, module.params["hash_revision"])
     if module.params["required"] and not etcd["members_agreed"]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
 import time
 
 import harness
@@ -18,6 +19,12 @@ def ask(etcd, **more):
     return harness.run_module("etcd_cluster_info", **dict(etcd.connection, **more))
 
 
+def digests(*paths):
+    """SHA-256 of the one certificate in each file, as openssl has it."""
+    said = [subprocess.check_output(["openssl", "x509", "-in", path, "-noout", "-fingerprint", "-sha256"], text=True) for path in paths]
+    return sorted(line.strip().split("=")[1].replace(":", "").lower() for line in said)
+
+
 def test_healthy_member(etcd):
     rc, result = ask(etcd)
     assert rc == 0, result
@@ -26,6 +33,7 @@ def test_healthy_member(etcd):
     assert (found["reachable"], found["healthy"], found["error"], found["alarms"]) == (True, True, None, [])
     assert found["version"].startswith(etcd.version)
     assert found["leader_id"] == found["member_id"]
+    assert found["authorities"] == digests(etcd.connection["cacert"])
     assert found["revision"] > 40
     assert found["db_size"] >= found["db_size_in_use"] > 0
     assert found["members"] == [{"id": found["member_id"], "name": "m1", "peer_urls": [etcd.peer_url], "client_urls": [etcd.endpoint], "is_learner": False}]
@@ -53,6 +61,7 @@ def test_nobody_listens(etcd):
     assert rc == 0, result
     assert (result["etcd"]["reachable"], result["etcd"]["healthy"]) == (False, False)
     assert endpoint in result["etcd"]["error"]
+    assert result["etcd"]["authorities"] == digests(etcd.connection["cacert"])
 
 
 def test_endpoint_that_accepts_and_never_answers(etcd):

@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import base64
-
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.k8s_dr.etcd.plugins.filter.snapshot_choice import FilterModule, snapshot_choice
@@ -50,7 +48,8 @@ def says(member, leader="n1", cluster="c1", names=NAMES, **changes):
 def host(name, member=None, again=None, **facts):
     """Host hN has member nN."""
     skipped = {"skipped": True, "skip_reason": "Conditional result was False"}
-    asked = facts.pop("asked", None) or (skipped if "reached" in facts else says(member or "n" + name[1:], **facts.pop("etcd", {})))
+    etcd = dict(facts.pop("etcd", {}), authorities=facts.pop("ca", []))
+    asked = facts.pop("asked", None) or (skipped if "reached" in facts else says(member or "n" + name[1:], **etcd))
     known = {"host": name, "address": "", "from": "", "problem": "", "reached": {}, "asked": asked, "again": again or skipped, "node": skipped}
     return dict(known, **facts)
 
@@ -194,12 +193,6 @@ def test_cluster_of_which_nobody_answers_is_not_taken_for_members_of_another():
     assert answer["refused"] == {} and answer["clusters"][0]["warnings"][0].startswith("x was left out")
 
 
-def ca(*certificates):
-    """The file with these, as slurp has it."""
-    blocks = ["-----BEGIN CERTIFICATE-----\n%s\n-----END CERTIFICATE-----\n" % base64.b64encode(one.encode()).decode() for one in certificates]
-    return base64.b64encode("".join(blocks).encode()).decode()
-
-
 def hosts_of_clusters(answer):
     return [found["hosts"] for found in answer["clusters"]]
 
@@ -207,17 +200,17 @@ def hosts_of_clusters(answer):
 def test_clusters_of_one_id_are_told_apart_by_their_ca():
     # the first control planes of two sites have the same address, and so the same ids
     alone = {"etcd": {"names": ["n1"]}, "address": "10.0.0.1"}
-    answer = choose(host("h1", ca=ca("west"), **dict(alone)), host("x1", ca=ca("east"), **dict(alone)))
+    answer = choose(host("h1", ca=["west"], **dict(alone)), host("x1", ca=["east"], **dict(alone)))
     assert hosts_of_clusters(answer) == [["h1"], ["x1"]] and [found["candidates"] for found in answer["clusters"]] == [["h1"], ["x1"]]
     assert answer["refused"] == {} and answer["rounds"] == 1
     # where it cannot be read, the id has to do
     alone = {"etcd": {"names": ["n1"]}, "address": "10.0.0.1"}
-    assert hosts_of_clusters(choose(host("h1", **dict(alone)), host("x1", ca=ca("east"), **dict(alone)))) == [["h1", "x1"]]
-    assert hosts_of_clusters(choose(host("h1", ca="no base64"), host("h2", ca=ca("west")), host("h3", ca=ca("west")))) == [["h1", "h2", "h3"]]
+    assert hosts_of_clusters(choose(host("h1", **dict(alone)), host("x1", ca=["east"], **dict(alone)))) == [["h1", "x1"]]
+    assert hosts_of_clusters(choose(host("h1", ca=[]), host("h2", ca=["west"]), host("h3", ca=["west"]))) == [["h1", "h2", "h3"]]
 
 
 def test_cluster_whose_ca_is_being_replaced_is_one():
-    answer = choose(host("h1", ca=ca("old")), host("h2", ca=ca("new")), host("h3", ca=ca("old", "new")))
+    answer = choose(host("h1", ca=["old"]), host("h2", ca=["new"]), host("h3", ca=["old", "new"]))
     assert hosts_of_clusters(answer) == [["h1", "h2", "h3"]]
 
 
@@ -225,7 +218,7 @@ def test_two_hosts_are_not_one_member():
     answer = choose(host("h1", address="10.0.0.1", etcd={"names": ["n1"]}), host("x1", address="10.9.0.1", etcd={"names": ["n1"]}))
     assert hosts_of_clusters(answer) == [["h1"], ["x1"]] and [found["candidates"] for found in answer["clusters"]] == [["h1"], ["x1"]]
     # nor with the same CA, as of a copy of the machine
-    answer = choose(host("h1", ca=ca("west"), etcd={"names": ["n1"]}), host("x1", ca=ca("west"), etcd={"names": ["n1"]}))
+    answer = choose(host("h1", ca=["west"], etcd={"names": ["n1"]}), host("x1", ca=["west"], etcd={"names": ["n1"]}))
     assert hosts_of_clusters(answer) == [["h1"], ["x1"]]
     # one that the inventory has twice is one
     answer = choose(host("h1", address="10.0.0.1", etcd={"names": ["n1"]}), host("x1", address="10.0.0.1", etcd={"names": ["n1"]}))

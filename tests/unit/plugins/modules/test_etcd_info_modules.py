@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 
 import pytest
@@ -123,7 +125,7 @@ MEMBERS = [{"id": "1", "name": "cp1", "peer_urls": [], "client_urls": [], "is_le
 class FakeClient:
     """A member that answers so; an exception stands for a question that is not answered."""
 
-    endpoint, binary = "https://127.0.0.1:2379", "/opt/etcdctl"
+    endpoint, binary, tls = "https://127.0.0.1:2379", "/opt/etcdctl", {"cacert": "/nonexistent/ca.crt"}
 
     def __init__(self, status=None, members=None, alarms=None, health=None, hashed=(3, -1, 9)):
         self.answers = {
@@ -191,6 +193,15 @@ def test_cluster(monkeypatch, run, client, reachable, healthy, error, fails):
     assert result["etcd"] == etcd
     if fails:
         assert result["msg"] == error
+
+
+def test_authorities_of_a_file_with_two_while_a_ca_is_replaced(tmp_path):
+    path = tmp_path / "ca.crt"
+    block = "-----BEGIN CERTIFICATE-----\n%s\n-----END CERTIFICATE-----\n"
+    path.write_text("".join(block % base64.b64encode(one).decode() for one in (b"old", b"new")))
+    assert etcd_cluster_info.authorities(path) == sorted(hashlib.sha256(one).hexdigest() for one in (b"old", b"new"))
+    path.write_text("none")
+    assert etcd_cluster_info.authorities(path) == etcd_cluster_info.authorities(tmp_path / "missing") == []
 
 
 def hash_of(monkeypatch, run, client, **params):
