@@ -51,7 +51,7 @@ NODE = {
     "certificates": [dict(CERTIFICATE, days_left=300)],
     "fingerprints": {},
 }
-LIVE = {"reachable": True, "members": [], "alarms": [], "cluster_id": "aa", "is_learner": False, "error": None}
+LIVE = {"reachable": True, "revision": 600, "members": [], "alarms": [], "cluster_id": "aa", "is_learner": False, "error": None}
 SEEN = {"permitted": True, "identity": "/etc/kubernetes/admin.conf", "lasting": "a certificate made with ca.key", "layers": {}}
 MANIFEST = {"host": "cp1", "cluster_id": "aa", "kubernetes_version": "v1.30.0"}
 
@@ -118,7 +118,7 @@ def test_checks_that_find_nothing(tmp_path):
     made = task_of("snapshot.yml", "Make the plan")
     show = {"name": "Show", "ansible.builtin.debug": {"msg": "raised by {{ __etcd_restore_bump }}, members {{ __etcd_restore_initial_cluster }}"}}
     said = play_of(tmp_path, {host: facts(host) for host in ("cp1", "cp2")}, [*CHECKS, made, show])
-    assert "raised by 1000000000, members cp1=https://192.0.2.11:2380,cp2=https://192.0.2.12:2380" in said and "failed=0" in said, said
+    assert "raised by 1000018, members cp1=https://192.0.2.11:2380,cp2=https://192.0.2.12:2380" in said and "failed=0" in said, said
 
 
 def test_all_findings_of_all_nodes_are_said_at_once(tmp_path):

@@ -504,7 +504,7 @@ def host(name, **others):
         "node": {"host": "node-1", "etcd": {"version": "3.5.16"}, "kubernetes_version": "1.32.2", "transactions_dir": "/var/lib/etcd.restore"},
         "live": {"revision": 1200},
         "id": "20261122T170009Z-4f1c",
-        "begun": True,
+        "touched": True,
         "committed": True,
         "clock": {"begun": at(0), "committed": at(40.4), "ended": at(44)},
         "watch": {"urls": [URL], "directory": "/tmp/x"},

@@ -322,7 +322,7 @@ def validate(monkeypatch, refusals, **params):
     monkeypatch.setattr(kube_validation.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(kube_validation, "missing_roles", lambda api: [])
     asked = Asked(refusals)
-    params = {"names": None, "baseline": None, "scope": "all", "settle_time": 0, "wait_timeout": 0, **params}
+    params = {"names": None, "baseline": None, "scope": "all", "settle_time": 0, "since_revision": 0, "wait_timeout": 0, **params}
     return kube_validation.wait(asked, params, {}), asked
 
 

@@ -24,6 +24,8 @@ def test_the_directory_around_discarded_snapshots_is_one_of_snapshots(tmp_path):
 
 
 def test_the_mode_of_an_existing_directory_around_discarded_snapshots_stays(tmp_path):
-    (tmp_path / "etcd").mkdir(mode=0o750)
+    (tmp_path / "etcd").mkdir()
+    # whatever the umask is
+    (tmp_path / "etcd").chmod(0o750)
     make_directory(str(tmp_path / "etcd" / "discarded"), None)
     assert modes(tmp_path) == {"etcd": 0o750, "discarded": 0o700}

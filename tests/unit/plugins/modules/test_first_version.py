@@ -12,7 +12,7 @@ import pathlib
 import re
 
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.filter.restore_resume import restore_resume
+from ansible_collections.k8s_dr.etcd.plugins.filter.unfinished_restore import unfinished_restore
 from ansible_collections.k8s_dr.etcd.plugins.module_utils import _fingerprints, _retention, _snapshot_manifest
 from ansible_collections.k8s_dr.etcd.plugins.modules import etcd_snapshot_metrics as metrics
 
@@ -57,8 +57,10 @@ def test_its_fingerprints_of_whole_files_are_compared():
 def test_its_restore_is_finished_with_what_its_record_says():
     about = json.loads((FIRST / "plan.json").read_text())["about"]
     left = {"id": "20261129T192715Z-4cd0", "state": "swapped", "kind": "restore", "hosts": about["hosts"], "about": about}
-    found = restore_resume([("cp1", left, {"etcd": {"name": "cp1"}, "retired": {}})], {"snapshot": about["label"]})
-    assert found["possible"] and found["about"] == about and found["conflicts"] == []
+    node = {"etcd": {"name": "cp1"}, "retired": {}, "unfinished": [left], "transactions": [left]}
+    given = {"unfinished": "resume", "snapshot": about["label"], "members": [], "lost_members": [], "off_site": "", "bump_revision": True}
+    found = unfinished_restore([("cp1", node)], "cp1", given)
+    assert found["resumed"] and found["about"] == about and not found["refusal"]
 
 
 def test_its_metrics_are_counted_on_under_their_names(tmp_path):
