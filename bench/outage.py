@@ -30,7 +30,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "tools"))
 
 from cluster import Probe, SandboxError, wait_for  # noqa: E402
-from story import Cluster  # noqa: E402
+from restore_sandbox import Cluster  # noqa: E402
 
 REPORT = ROOT / "reports" / "bench-outage.json"
 LOG = REPORT.with_suffix(".log")

@@ -28,7 +28,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "
 
 from cluster import ROOT, SandboxError, wait_for
 from outage import REST, Bench, table
-from story import Cluster
+from restore_sandbox import Cluster
 
 REPORT = ROOT / "reports" / "bench-playbooks.json"
 NAMESPACE = "bench-playbooks"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a snapshot costs with snapshot.yml, beside `etcdctl snapshot save` and `sha256sum` alone, what sealing it costs, and many clusters in one run.
+"""What a snapshot costs with snapshot.yml, beside `etcdctl snapshot save` and `sha256sum` alone, what encrypting it costs, and many clusters in one run.
 
     make bench-snapshot [RUNS=5] [SIZES="3 1024"] [FLEET=20] [FORKS="1 5 20"]
 
@@ -38,15 +38,15 @@ FLEET = int(os.environ.get("FLEET") or 20)
 FORKS = [int(forks) for forks in (os.environ.get("FORKS") or "1 5 20").split()]
 REPORTS = ROOT / "reports"
 # What the project wants: seconds more than by hand with a small database, times as long with a large one, MB of one process of ours.
-WANTED_FIXED, WANTED_RATIO, WANTED_MEMORY, WANTED_SEAL = 6.0, 1.15, 64, 1.1
-SEAL = """
+WANTED_FIXED, WANTED_RATIO, WANTED_MEMORY, WANTED_ENCRYPTION = 6.0, 1.15, 64, 1.1
+ENCRYPT = """
 import sys, time
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _seal
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import encryption
 start = time.monotonic()
-_seal.seal(sys.argv[1], sys.argv[2], "zstd", [sys.argv[3]])
+encryption.encrypt(sys.argv[1], sys.argv[2], "zstd", [sys.argv[3]])
 print(time.monotonic() - start)
 """
-SEAL_BY_HAND = 'set -e; zstd -T0 -q -c "$1" | age -r "$3" >"$2"; sync "$2"'
+ENCRYPT_BY_HAND = 'set -e; zstd -T0 -q -c "$1" | age -r "$3" >"$2"; sync "$2"'
 
 
 class Memory(threading.Thread):
@@ -131,35 +131,35 @@ def by_hand(member, place):
     return middle - start, end - middle, end - start
 
 
-def sealing(member, place):
-    """Seconds of sealing one snapshot, ours and by hand in turns: what both read is in memory, and both end when what they wrote is on the disk."""
-    plain, sealed, identity = place / "plain.db", place / "sealed", place / "identity.txt"
+def encrypting(member, place):
+    """Seconds of encrypting one snapshot, ours and by hand in turns: what both read is in memory, and both end when what they wrote is on the disk."""
+    plain, encrypted, identity = place / "plain.db", place / "encrypted", place / "identity.txt"
     member.etcdctl("snapshot", "save", plain, timeout=600)
     subprocess.run([servers.program("age-keygen"), "-o", str(identity)], check=True, capture_output=True)
     recipient = next(line.split()[-1] for line in identity.read_text().splitlines() if "public key" in line)
     environment = dict(os.environ, PATH=os.path.dirname(servers.program("age")) + os.pathsep + os.environ["PATH"], PYTHONPATH=str(harness.COLLECTIONS))
-    arguments = [str(plain), str(sealed), recipient]
+    arguments = [str(plain), str(encrypted), recipient]
 
     def run_ours():
-        ended = subprocess.run([sys.executable, "-c", SEAL, *arguments], env=environment, check=True, capture_output=True, text=True)
+        ended = subprocess.run([sys.executable, "-c", ENCRYPT, *arguments], env=environment, check=True, capture_output=True, text=True)
         return float(ended.stdout)
 
     def run_by_hand():
         start = time.monotonic()
-        subprocess.run(["nice", "-n", "10", "bash", "-o", "pipefail", "-c", SEAL_BY_HAND, "seal", *arguments], env=environment, check=True)
+        subprocess.run(["nice", "-n", "10", "bash", "-o", "pipefail", "-c", ENCRYPT_BY_HAND, "encrypt", *arguments], env=environment, check=True)
         return time.monotonic() - start
 
     found = {run_ours: [], run_by_hand: []}
     for number in range(-1, RUNS):
         for variant in (run_ours, run_by_hand) if number % 2 == 0 else (run_by_hand, run_ours):
-            sealed.unlink(missing_ok=True)
+            encrypted.unlink(missing_ok=True)
             settle()
             seconds = variant()
             if number >= 0:
                 found[variant].append(seconds)
     plain.unlink()
-    sealed.unlink()
-    return {"seal": found[run_ours], "seal_by_hand": found[run_by_hand]}
+    encrypted.unlink()
+    return {"encrypt": found[run_ours], "encrypt_by_hand": found[run_by_hand]}
 
 
 def settle():
@@ -205,7 +205,7 @@ def one_size(megabytes, place, log):
             for variant in (run_ours, run_by_hand) if number % 2 == 0 else (run_by_hand, run_ours):
                 variant()
         found["size"] = member.db.stat().st_size
-        found.update(sealing(member, place))
+        found.update(encrypting(member, place))
     print_size(found)
     return found
 
@@ -215,7 +215,7 @@ def print_size(found):
     for name, what in (
         ("ours", "snapshot.yml, all of it"), ("module", "  of which taking and proving"),
         ("by_hand", "etcdctl snapshot save + sha256sum"), ("save", "  of which save"), ("sha256sum", "  of which sha256sum"),
-        ("seal", "sealing it with zstd and age"), ("seal_by_hand", "zstd -T0 | age"),
+        ("encrypt", "encrypting it with zstd and age"), ("encrypt_by_hand", "zstd -T0 | age"),
     ):
         print("  %-36s %8s  (%s)" % (what, median(found[name]), " ".join("%.2f" % value for value in sorted(found[name]))))
     print("  peak memory of our own code on the host: %.1f MB%s" % (found["peak_mb"], ", %d runs FAILED" % found["failed"] if found["failed"] else ""))
@@ -255,9 +255,9 @@ def judge(sizes):
         for large in [one for one in sizes[1:] if one["megabytes"] >= 900 and one["ours"] and one["by_hand"]]:
             ratio = (median(large["ours"]) - more) / median(large["by_hand"])
             lines.append(("%d MB without that, times by hand" % large["megabytes"], "%.2f" % ratio, "<= %.2f" % WANTED_RATIO, ratio <= WANTED_RATIO))
-    for large in [one for one in sizes if one["megabytes"] >= 900 and one.get("seal")]:
-        ratio = median(large["seal"]) / median(large["seal_by_hand"])
-        lines.append(("sealing %d MB, times by hand" % large["megabytes"], "%.2f" % ratio, "<= %.2f" % WANTED_SEAL, ratio <= WANTED_SEAL))
+    for large in [one for one in sizes if one["megabytes"] >= 900 and one.get("encrypt")]:
+        ratio = median(large["encrypt"]) / median(large["encrypt_by_hand"])
+        lines.append(("encrypting %d MB, times by hand" % large["megabytes"], "%.2f" % ratio, "<= %.2f" % WANTED_ENCRYPTION, ratio <= WANTED_ENCRYPTION))
     for one in sizes:
         lines.append(("peak memory, %d MB" % one["megabytes"], "%.1f MB" % one["peak_mb"], "<= %d MB" % WANTED_MEMORY, one["peak_mb"] <= WANTED_MEMORY))
     return lines

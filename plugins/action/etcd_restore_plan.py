@@ -13,7 +13,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
 MODULE = "k8s_dr.etcd.etcd_restore_plan"
-TRANSFER = "k8s_dr.etcd.etcd_snapshot_carry"
+TRANSFER = "k8s_dr.etcd.etcd_snapshot_transfer"
 
 
 def write(path, text):

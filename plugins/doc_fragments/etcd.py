@@ -6,7 +6,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    # How to reach one etcd member.  Mirrors CONNECTION_SPEC in module_utils/_etcd.py.
+    # How to reach one etcd member.  Mirrors CONNECTION_SPEC in module_utils/_etcd/client.py.
     DOCUMENTATION = r"""
 options:
   endpoint:

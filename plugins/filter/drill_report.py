@@ -37,7 +37,7 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description: >-
-    V(snapshots), with V(host), V(path), V(ok), V(rung), V(failed), V(problem), V(seconds) and V(rungs) of each; V(lines), one of text for each;
+    V(snapshots), with V(host), V(path), V(ok), V(level), V(failed), V(problem), V(seconds) and V(levels) of each; V(lines), one of text for each;
     V(problem), one text about those that were not verified, empty when all were.
   type: dict
 """
@@ -59,7 +59,7 @@ def line_of(one, notes):
         return "%s %s: %s" % ("DAMAGED" if one["failed"] else "NOT PROVEN", one["path"], one["problem"])
     if one["gone"]:
         return "%s was removed meanwhile." % one["path"]
-    drill, restore = mapping(one["rungs"].get("drill")), mapping(one["rungs"].get("restore"))
+    drill, restore = mapping(one["levels"].get("drill")), mapping(one["levels"].get("restore"))
     if drill:
         text = "restored by %s in %s s, served by etcd %s and read back in %s s: revision %s, %s keys, %s objects of %s kinds, %s Secrets" % (
             restore.get("tool"),
@@ -69,7 +69,7 @@ def line_of(one, notes):
             *(drill.get(name) for name in ("revision", "keys", "objects", "resources", "secrets")),
         )
     else:
-        text = "%s in %s s" % (one["rung"], one["seconds"])
+        text = "%s in %s s" % (one["level"], one["seconds"])
     return "%s: %s.%s" % (one["path"], text, "".join(" (%s.)" % note for note in notes))
 
 
@@ -83,12 +83,12 @@ def drill_report(results, host):
             "host": host,
             "path": text_of(found.get("path") or result.get("item")),
             "ok": not problem,
-            "rung": found.get("rung"),
+            "level": found.get("level"),
             "failed": found.get("failed"),
             "problem": problem or None,
             "gone": bool(found.get("gone")),
             "seconds": found.get("seconds"),
-            "rungs": found.get("rungs") or {},
+            "levels": found.get("levels") or {},
         }
         snapshots.append(one)
         lines.append(line_of(one, [text_of(note) for note in found.get("notes") or []]))

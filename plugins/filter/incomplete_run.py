@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _whole_run
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import whole_run
 
 DOCUMENTATION = r"""
 name: incomplete_run
@@ -36,7 +36,7 @@ _value:
 
 
 def incomplete_run(run):
-    return _whole_run.incomplete(run)
+    return whole_run.incomplete(run)
 
 
 class FilterModule:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._membership import voters_needed
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.members_on_disk import voters_needed
 
 DOCUMENTATION = r"""
 name: rejoin_plan

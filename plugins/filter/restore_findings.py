@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _preflight
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import preflight
 
 DOCUMENTATION = r"""
 name: restore_findings
@@ -49,7 +49,7 @@ _value:
 
 
 def restore_findings(known, moment):
-    return _preflight.refusal(_preflight.MOMENTS[moment](known))
+    return preflight.refusal(preflight.MOMENTS[moment](known))
 
 
 class FilterModule:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _plan
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import plan as planning
 
 DOCUMENTATION = r"""
 name: restore_objects
@@ -46,7 +46,7 @@ _value:
 
 
 def restore_objects(comparison, wanted, host):
-    return _plan.objects(comparison, wanted, host)
+    return planning.objects(comparison, wanted, host)
 
 
 class FilterModule:

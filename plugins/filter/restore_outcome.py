@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore_states import in_words
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.states import in_words
 
 DOCUMENTATION = r"""
 name: restore_outcome
@@ -25,7 +25,7 @@ options:
       V(host), and V(hosts), all of the run; for each of these in V(failures) what P(k8s_dr.etcd.failed_task#filter) says, and in V(present) whether it can
       still be reached; V(restored), the hosts that get the snapshot, and V(retired), those that are stopped; V(begun), whether the host has anything to
       roll back; V(kept), whether it has committed; V(before), whether an earlier restore stopped it; V(back), what its rollback said; V(again), the
-      validation after that; V(deadman), seconds of the rollback timer; V(path), where the attempt is kept.
+      validation after that; V(rollback_after), seconds of the rollback timer; V(path), where the attempt is kept.
     type: dict
     required: true
 """
@@ -90,7 +90,7 @@ def restore_outcome(known):
     if silent and not own.get("here"):
         what = "a task for which %s became unreachable" % ", ".join(silent)
     text = "The restore failed on %s at %s. " % (known["host"], what)
-    seconds = int(known.get("deadman") or 0)
+    seconds = int(known.get("rollback_after") or 0)
     if silent and known.get("begun") and seconds:
         text += "The rollback timer of %s decides there, %d s after it was armed. " % (", ".join(silent), seconds)
     # what looks like a template must not become one

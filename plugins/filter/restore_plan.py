@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _plan, _preflight
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import plan as planning, preflight
 
 DOCUMENTATION = r"""
 name: restore_plan
@@ -39,13 +39,13 @@ _value:
 
 
 def restore_plan(known):
-    bump = _plan.bump_revision(known)
+    bump = planning.bump_revision(known)
     return {
         "bump": bump,
-        "initial_cluster": _plan.initial_cluster(known),
-        "warnings": _preflight.warnings(known),
-        "lines": _plan.lines(dict(known, bump=bump)),
-        "survivors": _plan.survivors(known),
+        "initial_cluster": planning.initial_cluster(known),
+        "warnings": preflight.warnings(known),
+        "lines": planning.lines(dict(known, bump=bump)),
+        "survivors": planning.survivors(known),
     }
 
 

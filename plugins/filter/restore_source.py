@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _plan
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import plan as planning
 
 DOCUMENTATION = r"""
 name: restore_source
@@ -39,7 +39,7 @@ _value:
 
 
 def restore_source(known):
-    return _plan.choose_source(known)
+    return planning.choose_source(known)
 
 
 class FilterModule:

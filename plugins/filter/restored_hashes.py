@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _restored
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import restored
 
 DOCUMENTATION = r"""
 name: restored_hashes
@@ -36,7 +36,7 @@ _value:
 
 
 def restored_hashes(hashes):
-    return _restored.hash_differences(hashes)
+    return restored.hash_differences(hashes)
 
 
 class FilterModule:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _restored
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import restored
 
 DOCUMENTATION = r"""
 name: restored_members
@@ -41,7 +41,7 @@ _value:
 
 
 def restored_members(known, host):
-    return _restored.member_differences(known, host)
+    return restored.member_differences(known, host)
 
 
 class FilterModule:

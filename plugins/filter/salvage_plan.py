@@ -20,7 +20,7 @@ options:
   _input:
     description: >-
       V(host); V(hosts), all of the run; V(membership), what P(k8s_dr.etcd.restore_members#filter) says; V(answering), members that answer and are not in
-      the run; V(manifests_dir); V(snapshot_dir); V(deadman), seconds of the timer that starts the node again.
+      the run; V(manifests_dir); V(snapshot_dir); V(rollback_after), seconds of the timer that starts the node again.
     type: dict
     required: true
   node:
@@ -68,9 +68,9 @@ def _node(known, node, stop):
             )
         if not node["runtime"]["running"]:
             found.append("On %s the container runtime does not answer: start it" % host)
-        if not node["systemd"] and int(known.get("deadman") or 0) > 0:
+        if not node["systemd"] and int(known.get("rollback_after") or 0) > 0:
             found.append(
-                "On %s there is no systemd, and so no timer that starts etcd again when the controller does not: add -e etcd_restore_deadman=0 to go without"
+                "On %s there is no systemd, and so no timer that starts etcd again when the controller does not: add -e etcd_restore_rollback_after=0 to go without"
                 % host
             )
     # as much as the data, another database, and the logs of the etcd that serves the copy

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from ansible.module_utils.common.text.formatters import bytes_to_human
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot_choice import mapping, text_of
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.member_selection import mapping, text_of
 
 DOCUMENTATION = r"""
 name: snapshot_outcome
@@ -20,12 +20,12 @@ positional: _input, choice, taken, tried
 options:
   _input:
     description: >-
-      Results of one host, as the role's C(vars/main.yml) puts them together: C(host), C(directory), C(predicted), C(check_mode), C(off_site), C(shipped),
+      Results of one host, as the role's C(vars/main.yml) puts them together: C(host), C(directory), C(predicted), C(check_mode), C(off_site), C(uploaded),
       C(pruned), C(fetch), C(is_fetched), C(fetch_problem) and C(metrics).
     type: dict
     required: true
   choice:
-    description: What the filter P(k8s_dr.etcd.snapshot_choice#filter) chose.
+    description: What the filter P(k8s_dr.etcd.member_selection#filter) chose.
     type: dict
     required: true
   taken:
@@ -69,12 +69,12 @@ def refusal(host, choice, cluster, taken, failures):
 
 def missing_copies(result, is_off_site):
     """What was taken and is not where it should be, and what else failed after it."""
-    shipped, pruned = mapping(result.get("shipped")), mapping(result.get("pruned"))
+    uploaded, pruned = mapping(result.get("uploaded")), mapping(result.get("pruned"))
     was_taken = bool(result.get("snapshot")) and not result.get("check_mode")
     found = [text_of(mapping(result.get("metrics")).get("msg"))]
     if result.get("off_site") and was_taken and not is_off_site:
         lost = "the snapshot is not at %s, since this host was lost in the middle; it is whole on it" % result["off_site"]
-        found.append(text_of(shipped.get("msg")) or lost)
+        found.append(text_of(uploaded.get("msg")) or lost)
     if pruned.get("msg") is not None:
         found.append("the snapshot is off-site, and those that are surplus there could not be removed: " + text_of(pruned["msg"]))
     if result.get("fetch") and was_taken and not result.get("is_fetched"):
@@ -92,7 +92,7 @@ def copies(result, is_off_site):
         return "It would be sent to %s." % off_site if off_site else ""
     found = []
     if off_site and is_off_site:
-        earlier = len(mapping(result.get("shipped")).get("shipped") or []) - 1
+        earlier = len(mapping(result.get("uploaded")).get("uploaded") or []) - 1
         removed = len(mapping(result.get("pruned")).get("removed") or [])
         text = "It is off-site at %s, and was verified there" % off_site
         text += ", as %d of earlier runs" % earlier if earlier > 0 else ""
@@ -122,7 +122,7 @@ def snapshot_line(result, own):
         snapshot.get("total_keys") or "?",
         bytes_to_human(int(snapshot["size"])),
         str(snapshot["sha256"])[:12],
-        ", proven and sealed" if "seal" in snapshot else " and proven",
+        ", verified and packed" if "packing" in snapshot else " and proven",
         sum(mapping(own.get("seconds")).values()),
         removed,
     )
@@ -136,14 +136,14 @@ def snapshot_outcome(result, choice, taken, tried):
     cluster = next((one for one in choice["clusters"] if host in one["hosts"]), {})
     candidates = cluster.get("candidates") or []
     failures = ["%s: %s" % (cluster["labels"][one], sentence(text_of(tried[one]))) for one in candidates if tried.get(one)]
-    shipped = mapping(result.get("shipped"))
+    uploaded = mapping(result.get("uploaded"))
     # a host that is lost in the middle says nothing
-    is_off_site = shipped.get("shipped") is not None and shipped.get("msg") is None
+    is_off_site = uploaded.get("uploaded") is not None and uploaded.get("msg") is None
     refused, missing = refusal(host, choice, cluster, taken, failures), missing_copies(result, is_off_site)
     warnings = [text_of(text) for text in cluster.get("warnings") or []] + ["No snapshot was taken on " + text for text in failures]
     why = "%s takes the snapshot: %s." % (cluster["labels"][host], cluster["why"]) if candidates[:1] == [host] else ""
     lines = [line for line in (why, snapshot_line(result, own), copies(result, is_off_site)) if line]
-    seconds = sum(mapping(own.get("seconds")).values()) + sum(one.get("seconds") or 0 for one in shipped.get("shipped") or [])
+    seconds = sum(mapping(own.get("seconds")).values()) + sum(one.get("seconds") or 0 for one in uploaded.get("uploaded") or [])
     return {
         "problem": " ".join(text for text in (refused, sentence(missing)) if text),
         "lines": lines + (["WARNING: " + text for text in warnings] if result["snapshot"] else []),

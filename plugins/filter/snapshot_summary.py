@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot_choice import mapping, text_of
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.member_selection import mapping, text_of
 
 DOCUMENTATION = r"""
 name: snapshot_summary
@@ -19,7 +19,7 @@ description:
 positional: _input, taken, problems, groups
 options:
   _input:
-    description: What the filter P(k8s_dr.etcd.snapshot_choice#filter) chose.
+    description: What the filter P(k8s_dr.etcd.member_selection#filter) chose.
     type: dict
     required: true
   taken:

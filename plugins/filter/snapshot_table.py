@@ -39,12 +39,12 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description: >-
-    V(snapshots), with V(where), V(file), V(path), V(created), V(age) in seconds, V(host), V(revision), V(size) in bytes, V(rung), V(sealed), V(verified)
+    V(snapshots), with V(where), V(file), V(path), V(created), V(age) in seconds, V(host), V(revision), V(size) in bytes, V(level), V(packing), V(verified)
     and V(problem) of each, V(null) where it is not known; V(lines), the same as a table.
   type: dict
 """
 
-COLUMNS = ("age", "revision", "size", "proven", "sealed", "where", "snapshot")
+COLUMNS = ("age", "revision", "size", "proven", "packing", "where", "snapshot")
 
 
 def age_of(seconds):
@@ -59,10 +59,10 @@ def age_of(seconds):
     return "%d s" % seconds
 
 
-def seal_of(snapshot):
-    """What a file is sealed with, or an empty text."""
-    seal = snapshot.get("seal") if isinstance(snapshot.get("seal"), dict) else {}
-    return "+".join(str(seal[part]) for part in ("compression", "encryption") if seal.get(part) not in (None, "none"))
+def packing_of(snapshot):
+    """What a file is packed with, or an empty text."""
+    packing = snapshot.get("packing") if isinstance(snapshot.get("packing"), dict) else {}
+    return "+".join(str(packing[part]) for part in ("compression", "encryption") if packing.get(part) not in (None, "none"))
 
 
 def snapshot_table(found, now=None):
@@ -72,16 +72,16 @@ def snapshot_table(found, now=None):
     for where, snapshots in found.items():
         for snapshot in snapshots:
             created = snapshot.get("created")
-            row = {name: snapshot.get(name) for name in ("file", "path", "created", "host", "revision", "size", "rung", "problem")}
+            row = {name: snapshot.get(name) for name in ("file", "path", "created", "host", "revision", "size", "level", "problem")}
             row["age"] = int(now - calendar.timegm(time.strptime(created, "%Y-%m-%dT%H:%M:%SZ"))) if created else None
-            rows.append(dict(row, where=where, verified=snapshot.get("verified") is True, sealed=seal_of(snapshot)))
+            rows.append(dict(row, where=where, verified=snapshot.get("verified") is True, packing=packing_of(snapshot)))
     rows.sort(key=lambda row: (row["created"] or "", row["file"] or ""), reverse=True)
     cells = [COLUMNS]
     for row in rows:
         size = size_of(row["size"]) if row["size"] is not None else "?"
-        proven = (row["rung"] or "yes") if row["verified"] else "NO"
+        proven = (row["level"] or "yes") if row["verified"] else "NO"
         revision = "?" if row["revision"] is None else str(row["revision"])
-        cells.append((age_of(row["age"]), revision, size, proven, row["sealed"] or "-", row["where"], row["file"]))
+        cells.append((age_of(row["age"]), revision, size, proven, row["packing"] or "-", row["where"], row["file"]))
     widths = [max(len(line[number]) for line in cells) for number in range(len(COLUMNS))]
     lines = ["  ".join("%-*s" % pair for pair in zip(widths, line)).rstrip() for line in cells]
     lines += ["%s: %s" % (row["where"], row["problem"]) for row in rows if row["problem"]]

@@ -8,7 +8,7 @@ import json
 import os
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore_states import in_words
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.states import in_words
 
 DOCUMENTATION = r"""
 name: unfinished_restore

@@ -48,8 +48,7 @@ import re
 import tempfile
 import zipfile
 
-from ansible import constants
-from ansible import module_utils as core_utils
+from ansible import constants, module_utils as core_utils
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 from ansible.release import __version__ as core_version
@@ -57,9 +56,9 @@ from ansible.release import __version__ as core_version
 COLLECTION = "ansible_collections.k8s_dr.etcd.plugins."
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 MAIN = """\
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _schedule
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import scheduler
 
-raise SystemExit(_schedule.main())
+raise SystemExit(scheduler.main())
 """
 # What ansible.module_utils imports by names that it makes up.
 MADE_UP = {"ansible.module_utils._internal._json": "ansible.module_utils._internal._json._profiles"}
@@ -100,7 +99,7 @@ def contents(modules):
     """{name in the archive: bytes} of the modules and of all that they import."""
     found = {"__main__.py": MAIN.encode(), "ansible/__init__.py": ("__version__ = %r\n__author__ = ''\n" % core_version).encode()}
     found["ansible/module_utils/__init__.py"] = b""
-    wanted = [COLLECTION + "modules." + name for name in modules] + [COLLECTION + "module_utils._schedule"]
+    wanted = [COLLECTION + "modules." + name for name in modules] + [COLLECTION + "module_utils._snapshot.scheduler"]
     for name in wanted:
         if not file_of(name):
             raise AnsibleLookupError("this collection has no module %s" % name.rpartition(".")[2])

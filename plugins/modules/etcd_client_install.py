@@ -157,7 +157,9 @@ import tempfile
 import zipfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _etcd, _procs, _signals, _static_pod
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import client as etcd_client
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import static_pods
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs, signals
 
 NAMES = ("etcdctl", "etcdutl")
 # Where images have them: upstream's and kubeadm's, distributions', Bitnami's, and an archive's that was laid flat.
@@ -204,7 +206,7 @@ def find_below(root):
 def running_etcd(data_dir):
     """The root of the running etcd's container, the same on every runtime; never that of an etcd that serves other data."""
     own_root = os.stat("/")
-    for process in _procs.processes():
+    for process in procs.processes():
         root = "/proc/%d/root" % process.pid
         if process.name != "etcd" or process.serves_other(data_dir):
             continue
@@ -223,7 +225,7 @@ def runtime(name, *args, **kwargs):
     path = shutil.which(name, path=RUNTIME_DIRS)
     if not path:
         raise Unavailable("there is no %s here" % name)
-    result = _etcd.run_tool([path] + list(args), kwargs["timeout"])
+    result = etcd_client.run_tool([path] + list(args), kwargs["timeout"])
     if result.rc != 0:
         raise Unavailable("%s %s: %s" % (name, result.how(), result.last_words()))
     return result.stdout.strip()
@@ -233,7 +235,7 @@ def unmount(target, timeout):
     for argv in (["ctr", "-n", "k8s.io", "images", "unmount", "--rm", target], ["umount", "-l", target]):
         if not os.path.ismount(target):
             break
-        with contextlib.suppress(Unavailable, _etcd.EtcdError):
+        with contextlib.suppress(Unavailable, etcd_client.EtcdError):
             runtime(*argv, timeout=timeout)
     with contextlib.suppress(OSError):
         os.rmdir(target)
@@ -300,7 +302,7 @@ def image_root(wanted, image, data_dir, timeout):
             try:
                 found = stack.enter_context(running_etcd(data_dir) if way is running_etcd else way(image, timeout))
                 break
-            except (Unavailable, _etcd.EtcdError, OSError) as exc:
+            except (Unavailable, etcd_client.EtcdError, OSError) as exc:
                 reasons.append(str(exc))
         if not found:
             raise Unavailable("etcd's tools cannot be copied out of its image: %s" % "; ".join(reasons))
@@ -360,8 +362,8 @@ def fitting(bin_dir, server_version):
     reason = None
     for etcdctl, etcdutl in candidates:
         try:
-            tools = _etcd.find_tools(etcdctl, etcdutl)
-        except _etcd.EtcdError as exc:
+            tools = etcd_client.find_tools(etcdctl, etcdutl)
+        except etcd_client.EtcdError as exc:
             reason = reason or exc.message
             continue
         misfit = why_not(tools, server_version)
@@ -379,22 +381,22 @@ def why_not(tools, server_version):
     if not (tools[0] and tools[0].can_save):
         return "%s cannot take snapshots" % found
     for ability in ("status", "restore"):
-        if not _etcd.offline_tool(ability, *tools):
+        if not etcd_client.offline_tool(ability, *tools):
             return "%s cannot %s snapshots" % (found, {"status": "read the status of"}.get(ability, ability))
-    restore = _etcd.offline_tool("restore", *tools)
-    misfit = _etcd.restore_misfit(restore.version, server_version)
+    restore = etcd_client.offline_tool("restore", *tools)
+    misfit = etcd_client.restore_misfit(restore.version, server_version)
     if misfit:
         return misfit
     # A tool that cannot move the revision forward will do only where the server's own could not either.
-    if not restore.can_bump and server_version and _etcd.version_tuple(restore.version) != _etcd.version_tuple(server_version):
+    if not restore.can_bump and server_version and etcd_client.version_tuple(restore.version) != etcd_client.version_tuple(server_version):
         return "%s %s cannot move the revision of a restored cluster forward" % (restore.path, restore.version)
     return None
 
 
 def version_of(path):
     try:
-        return _etcd.Tool(path).version
-    except _etcd.EtcdError:
+        return etcd_client.Tool(path).version
+    except etcd_client.EtcdError:
         return "old"
 
 
@@ -425,8 +427,8 @@ def stage(stream, path, origin):
             copy.flush()
             os.fsync(copy.fileno())
         try:
-            tool = _etcd.Tool(copy.name)
-        except _etcd.EtcdError as exc:
+            tool = etcd_client.Tool(copy.name)
+        except etcd_client.EtcdError as exc:
             words = exc.result.last_words() if exc.result else exc.message
             raise Unavailable(
                 "%s from %s does not run on this host (%s); install it from a package or an archive" % (os.path.basename(path), origin, words)
@@ -460,7 +462,7 @@ def install(module, root, origin):
         digest = sha256_of(stream)
         before = installed(path)
         tools.append({"name": name, "path": path, "sha256": digest, "changed": before != (digest, 0o755), "backup": None, "before": before[0]})
-        tools[-1]["version"] = None if tools[-1]["changed"] else _etcd.Tool(path).version
+        tools[-1]["version"] = None if tools[-1]["changed"] else etcd_client.Tool(path).version
     if module.check_mode or not any(tool["changed"] for tool in tools):
         return tools
     os.makedirs(bin_dir, mode=0o755, exist_ok=True)
@@ -493,7 +495,7 @@ def main():
             "archive": {"type": "path"},
             "checksum": {"type": "str"},
             "manifests_dir": {"type": "path", "default": "/etc/kubernetes/manifests"},
-            "bin_dir": {"type": "path", "default": _etcd.BIN_DIR},
+            "bin_dir": {"type": "path", "default": etcd_client.BIN_DIR},
             "keep_fitting": {"type": "bool", "default": False},
             "backup": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 120},
@@ -501,21 +503,21 @@ def main():
         required_if=[("source", "archive", ["archive"])],
         supports_check_mode=True,
     )
-    _signals.raise_when_ended()
+    signals.raise_when_ended()
     params = module.params
-    params["bin_dir"] = _etcd.bin_dir(params["bin_dir"])
+    params["bin_dir"] = etcd_client.bin_dir(params["bin_dir"])
     try:
-        etcd = _static_pod.read_static_pods(params["manifests_dir"]).get("etcd")
+        etcd = static_pods.read_static_pods(params["manifests_dir"]).get("etcd")
     except (OSError, ValueError):
         # a host without manifests may still get its tools
         etcd = None
-    server_version = _etcd.server_version(etcd) if etcd else ""
+    server_version = etcd_client.server_version(etcd) if etcd else ""
     try:
         result = run(module, etcd, server_version)
-    except (Unavailable, _etcd.EtcdError) as exc:
+    except (Unavailable, etcd_client.EtcdError) as exc:
         there = {"client": survey_of([], server_version, predicted=True)} if params["source"] == "host" else {}
         module.fail_json(msg=str(exc), server_version=server_version, **there)
-    except _signals.Ended as exc:
+    except signals.Ended as exc:
         module.fail_json(msg="etcd's tools were not installed: %s" % exc, server_version=server_version)
     except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile) as exc:
         module.fail_json(msg="etcd's tools could not be installed: %s" % exc, server_version=server_version)
@@ -529,7 +531,7 @@ def main():
 def survey_of(tools, server_version, predicted):
     """What the installed tools can do; where they are only predicted, what those can do that the host has."""
     paths = {} if predicted else {tool["name"]: tool["path"] for tool in tools}
-    return _etcd.survey(*_etcd.find_tools(paths.get("etcdctl"), paths.get("etcdutl")), server_version=server_version)
+    return etcd_client.survey(*etcd_client.find_tools(paths.get("etcdctl"), paths.get("etcdutl")), server_version=server_version)
 
 
 def run(module, etcd, server_version):
@@ -549,7 +551,7 @@ def run(module, etcd, server_version):
                 for tool in found
                 if tool
             ]
-            client = _etcd.survey(*found, server_version=server_version)
+            client = etcd_client.survey(*found, server_version=server_version)
             return {"changed": False, "tools": tools, "client": client, "kept": True, "origin": "this host"}
         except Unavailable:
             if params["source"] == "host":

@@ -210,8 +210,9 @@ import json
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _certificates, _etcd
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._tls import tls_context
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import client as etcd_client
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import certificates as kube_certificates
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.tls import tls_context
 
 UNKNOWN = {
     "reachable": False,
@@ -244,7 +245,7 @@ def remembered_members(client):
     etcdctl asks for what the cluster agrees on, and has a flag for less from 3.6 on only (ctlv3/command/member_command.go of 3.5.35, 3.6.16, 3.7.3).
     Before that its JSON gateway is asked, which --enable-grpc-gateway=false and --listen-client-http-urls take away.
     """
-    with contextlib.suppress(_etcd.EtcdError):
+    with contextlib.suppress(etcd_client.EtcdError):
         return client.members("--consistency=s")
     url = urlsplit(client.endpoint)
     try:
@@ -277,7 +278,7 @@ def hash_at(client, revision):
     answer = {"revision": revision, "hash": None, "compact_revision": None, "reason": None}
     try:
         answer["hash"], answer["compact_revision"] = client.hash_kv(revision)[:2]
-    except _etcd.EtcdError as exc:
+    except etcd_client.EtcdError as exc:
         said = exc.result.stderr + exc.result.stdout if exc.result else ""
         answer["reason"] = exc.message
         for words, what in (("has been compacted", "was compacted"), ("future revision", "lies in its future")):
@@ -290,8 +291,8 @@ def authorities(path):
     """Of each certificate alone, since a file has two while a CA is replaced."""
     try:
         with open(path, "rb") as stream:
-            return sorted({hashlib.sha256(der).hexdigest() for der in _certificates.ders(stream.read())})
-    except (OSError, _certificates.CertificateError):
+            return sorted({hashlib.sha256(der).hexdigest() for der in kube_certificates.ders(stream.read())})
+    except (OSError, kube_certificates.CertificateError):
         return []
 
 
@@ -314,9 +315,9 @@ def ask(client):
                 client.run("get", "health", "--keys-only")
                 etcd["permitted"] = True
             etcd["healthy"] = True
-    except _etcd.EtcdError as exc:
+    except etcd_client.EtcdError as exc:
         etcd["error"] = exc.message
-        if exc.result and _etcd.is_denied(exc.result.stderr):
+        if exc.result and etcd_client.is_denied(exc.result.stderr):
             etcd["permitted"] = False
         if etcd["reachable"] and not etcd["members"]:
             etcd["members"] = remembered_members(client)
@@ -326,14 +327,14 @@ def ask(client):
 
 def main():
     module = AnsibleModule(
-        argument_spec=dict(_etcd.CONNECTION_SPEC, required={"type": "bool", "default": True}, hash_revision={"type": "int", "default": 0}),
+        argument_spec=dict(etcd_client.CONNECTION_SPEC, required={"type": "bool", "default": True}, hash_revision={"type": "int", "default": 0}),
         supports_check_mode=True,
     )
     try:
-        client = _etcd.EtcdClient(module.params)
+        client = etcd_client.EtcdClient(module.params)
         client.argv()
-        _etcd.Tool(client.binary, module.params["timeout"])
-    except _etcd.EtcdError as exc:
+        etcd_client.Tool(client.binary, module.params["timeout"])
+    except etcd_client.EtcdError as exc:
         module.fail_json(msg=exc.message, **exc.details())
     etcd, error = ask(client)
     etcd["authorities"] = authorities(client.tls["cacert"])

@@ -166,8 +166,8 @@ hashes:
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import CONNECTION_SPEC, EtcdClient, EtcdError, version_tuple
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._membership import voters_needed
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import CONNECTION_SPEC, EtcdClient, EtcdError, version_tuple
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.members_on_disk import voters_needed
 
 # What etcd says when a little later it may say something else.
 _PASSES = ("unhealthy cluster", "in sync with leader", "timed out", "timeout", "deadline exceeded", "leader changed", "no leader", "too many requests")

@@ -264,18 +264,15 @@ import time
 from urllib.parse import quote
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _startup
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import server_version
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._fingerprints import fingerprints
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeApi, KubeError, url_of
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._kubeadm import kept_manifests, running
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._kubelet import Kubelet, runtime_answers
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._membership import on_disk
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._obstacles import certificates, existing, obstacles
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import database_is_locked, kubelet_backs_off, kubelet_is_running
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot_manifest import foreign_owner, list_snapshots, manifest_path, name_of
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import COMPONENTS, other_static_pods, read_static_pods
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import (
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import server_version
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.members_on_disk import on_disk
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeApi, KubeError, url_of
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.kubeadm import kept_manifests, running
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.kubelet import Kubelet, runtime_answers
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods import COMPONENTS, other_static_pods, read_static_pods
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import startup
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.obstacles import certificates, existing, obstacles
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import (
     held_directory,
     held_static_pods,
     known_cluster_ids,
@@ -284,6 +281,9 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import (
     transactions_directory,
     tree_bytes,
 )
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.fingerprints import fingerprints
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.manifest import foreign_owner, list_snapshots, manifest_path, name_of
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.procs import database_is_locked, kubelet_backs_off, kubelet_is_running
 
 
 def size_of(path):
@@ -368,7 +368,7 @@ def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None, snapshot=No
     kubelet = Kubelet()
     runtime_socket = kubelet.runtime_socket
     runtime_running = runtime_answers(runtime_socket)
-    cannot_start, warnings = _startup.look(known, kubelet, _startup.Runtime(runtime_socket if runtime_running else ""))
+    cannot_start, warnings = startup.look(known, kubelet, startup.Runtime(runtime_socket if runtime_running else ""))
     members, revision = on_disk(data_dir)
     return {
         "host": socket.gethostname(),

@@ -174,16 +174,11 @@ import tempfile
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import (
-    _census,
-    _comparison,
-    _etcd,
-    _signals,
-    _snapshot_file,
-    _snapshot_status,
-    _static_pod,
-    _throwaway,
-)
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import boltdb, client as etcd_client, isolated_server
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import static_pods
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import comparison as restore_comparison
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import inventory as object_inventory, status as snapshot_status
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
 
 # The logs of a restored and started etcd, in bytes.
 OWN_SPACE = 160 * 1024 * 1024
@@ -204,7 +199,7 @@ class NotCompared(Exception):
 def read_manifests(directory):
     """(prefix of the keys of objects, version of etcd's image or '')"""
     try:
-        pods = _static_pod.read_static_pods(directory)
+        pods = static_pods.read_static_pods(directory)
     except (OSError, ValueError):
         return "/registry", ""
     apiserver, etcd = pods.get("kube-apiserver"), pods.get("etcd")
@@ -221,13 +216,13 @@ def check_space(work_dir, snapshot):
 def restore(params, tool, target, deadline):
     left = deadline - time.monotonic()
     if left <= 0:
-        raise _comparison.OutOfTime
-    result = _etcd.run_tool([tool.path, "snapshot", "restore", os.path.abspath(params["snapshot"]), "--data-dir", target], left)
+        raise restore_comparison.OutOfTime
+    result = etcd_client.run_tool([tool.path, "snapshot", "restore", os.path.abspath(params["snapshot"]), "--data-dir", target], left)
     if result.rc == 0:
         return
     if result.timed_out:
-        raise _comparison.OutOfTime
-    if result.rc in _snapshot_status.ENDED_FROM_OUTSIDE or _snapshot_status.HOST_TROUBLE.search(result.stderr):
+        raise restore_comparison.OutOfTime
+    if result.rc in snapshot_status.ENDED_FROM_OUTSIDE or snapshot_status.HOST_TROUBLE.search(result.stderr):
         raise NotCompared("`%s snapshot restore` %s: %s" % (tool.name, result.how(), result.last_words()))
     raise Unusable(
         "%s cannot be restored, so nothing was done: `%s snapshot restore` %s: %s" % (params["snapshot"], tool.name, result.how(), result.last_words())
@@ -237,34 +232,34 @@ def restore(params, tool, target, deadline):
 def prepare(params, live, deadline, stack, found):
     """The keys of the snapshot, served; and with the throw-away etcd on the stack, everything that must be put away."""
     server = found["server"]
-    work = stack(_throwaway.WorkDir(params["work_dir"]))
+    work = stack(isolated_server.WorkDir(params["work_dir"]))
     data = os.path.join(work.path, "data")
-    tool = _etcd.offline_tool("restore", *_etcd.find_tools(params["etcdctl"], params["etcdutl"], params["timeout"]))
+    tool = etcd_client.offline_tool("restore", *etcd_client.find_tools(params["etcdctl"], params["etcdutl"], params["timeout"]))
     if tool is None:
         raise NotCompared("neither etcdctl nor etcdutl on this host can restore a snapshot")
-    misfit = _etcd.restore_misfit(tool.version, server.version)
+    misfit = etcd_client.restore_misfit(tool.version, server.version)
     if misfit:
         raise NotCompared(misfit)
     check_space(params["work_dir"], params["snapshot"])
-    _throwaway.check_memory(os.path.getsize(params["snapshot"]))
+    isolated_server.check_memory(os.path.getsize(params["snapshot"]))
     restore(params, tool, data, deadline)
     try:
-        served = stack(_throwaway.Throwaway(server, work.path, data, live.binary, deadline, STATUS_SECONDS))
-    except _throwaway.Unservable as exc:
+        served = stack(isolated_server.Throwaway(server, work.path, data, live.binary, deadline, STATUS_SECONDS))
+    except isolated_server.Unservable as exc:
         image = found["image"]
-        if server.whose in ("given", "found") and image and _etcd.version_tuple(image)[:2] != _etcd.version_tuple(server.version)[:2]:
+        if server.whose in ("given", "found") and image and etcd_client.version_tuple(image)[:2] != etcd_client.version_tuple(server.version)[:2]:
             raise NotCompared("this host's etcd is %s, and %s" % (image, exc)) from exc
         raise Unusable("%s does not start: %s. Nothing was done; choose another snapshot" % (params["snapshot"], exc)) from exc
-    return _comparison.Keys(served.client, deadline)
+    return restore_comparison.Keys(served.client, deadline)
 
 
 def walk(snapshot, live, prefix, names, kinds, write):
     """{state: Groups} of all differences; counts the snapshot's kinds on the way."""
-    groups = {state: _comparison.Groups(names) for state in _comparison.STATES}
+    groups = {state: restore_comparison.Groups(names) for state in restore_comparison.STATES}
 
     def counted():
         for entry in snapshot:
-            kind = _comparison.describe(entry[0], prefix)[0]
+            kind = restore_comparison.describe(entry[0], prefix)[0]
             if kind in kinds or len(kinds) < 1000:
                 kinds[kind] = kinds.get(kind, 0) + 1
             yield entry
@@ -273,8 +268,8 @@ def walk(snapshot, live, prefix, names, kinds, write):
         for dummy in counted():
             pass
         return None
-    for state, key in _comparison.merge(counted(), live):
-        kind, namespace, name = _comparison.describe(key, prefix)
+    for state, key in restore_comparison.merge(counted(), live):
+        kind, namespace, name = restore_comparison.describe(key, prefix)
         groups[state].add(kind, namespace, name)
         write("%s\t%s\t%s\t%s\n" % (state, kind, namespace or "-", name))
     return groups
@@ -311,7 +306,7 @@ def compare(params, check_mode):
     started = time.monotonic()
     deadline = started + params["compare_timeout"]
     image_prefix, image = read_manifests(params["manifests_dir"])
-    prefix = _census.prefix_of(image_prefix)
+    prefix = object_inventory.prefix_of(image_prefix)
     comparison = dict.fromkeys(("reason", "vanish", "reappear", "change", "snapshot", "live", "server", "dest"), None)
     comparison.update(compared=False, lines=[])
     opened = []
@@ -322,13 +317,13 @@ def compare(params, check_mode):
         return entered
 
     try:
-        client = _etcd.EtcdClient(params)
-        server = stack(_throwaway.find_server(params["etcd"], params["endpoint"], client.binary, image))
+        client = etcd_client.EtcdClient(params)
+        server = stack(isolated_server.find_server(params["etcd"], params["endpoint"], client.binary, image))
         comparison["server"] = {"path": server.path, "version": server.version}
         snapshot = prepare(params, client, deadline, stack, {"server": server, "image": image})
         try:
-            live = _comparison.Keys(client, deadline)
-        except _etcd.EtcdError as exc:
+            live = restore_comparison.Keys(client, deadline)
+        except etcd_client.EtcdError as exc:
             live, comparison["reason"] = None, "the live etcd does not answer (%s)" % exc.message
         kinds = {}
         with Report(params["dest"] if live and not check_mode else None) as report:
@@ -339,12 +334,12 @@ def compare(params, check_mode):
             listed = {state: found.as_list() for state, found in groups.items()}
             for state, found in groups.items():
                 comparison[state] = {"count": found.count, "objects": found.objects, "kinds": listed[state]}
-            comparison["lines"] = _comparison.table(listed, params["lines"])
-    except (_comparison.OutOfTime, _throwaway.TimeIsUp):
+            comparison["lines"] = restore_comparison.table(listed, params["lines"])
+    except (restore_comparison.OutOfTime, isolated_server.TimeIsUp):
         comparison["reason"] = "it was not finished within %d s" % params["compare_timeout"]
-    except (NotCompared, _throwaway.ThrowawayError) as exc:
+    except (NotCompared, isolated_server.ThrowawayError) as exc:
         comparison["reason"] = str(exc)
-    except _etcd.EtcdError as exc:
+    except etcd_client.EtcdError as exc:
         comparison["reason"] = exc.message
     except OSError as exc:
         comparison["reason"] = "%s%s" % (exc.filename + ": " if isinstance(exc.filename, str) else "", exc.strerror or exc)
@@ -358,7 +353,7 @@ def compare(params, check_mode):
 def main():
     module = AnsibleModule(
         argument_spec=dict(
-            _etcd.CONNECTION_SPEC,
+            etcd_client.CONNECTION_SPEC,
             snapshot={"type": "path", "required": True},
             work_dir={"type": "path", "default": "/var/lib"},
             names={"type": "int", "default": 3},
@@ -383,10 +378,10 @@ def main():
             module.fail_json(msg="%s is no regular file" % params["snapshot"])
     except OSError as exc:
         module.fail_json(msg="%s cannot be read: %s" % (params["snapshot"], exc.strerror))
-    packed = _snapshot_file.packed_file(os.path.abspath(params["snapshot"]))
+    packed = boltdb.packed_file(os.path.abspath(params["snapshot"]))
     if packed:
         module.fail_json(msg=packed)
-    _signals.raise_when_ended()
+    signals.raise_when_ended()
     os.umask(0o077)
     # The live etcd and the API server come first, in all that follows.
     os.nice(10)
@@ -402,7 +397,7 @@ def main():
             comparison["dest"] = None
     except Unusable as exc:
         module.fail_json(msg=str(exc))
-    except _signals.Ended as exc:
+    except signals.Ended as exc:
         module.fail_json(msg="nothing was compared: %s" % exc)
     finally:
         if place and not (sys.exc_info()[0] is None and comparison["dest"]):

@@ -38,7 +38,7 @@ options:
       - V(begun) makes the directory with the plan and the C(rollback) script.
       - V(staged) restores O(snapshot) into C(staged/) while the cluster serves. Where there is no such directory yet, it takes V(begun) first.
       - >-
-        V(armed) has systemd run the C(rollback) script in O(deadman) seconds, and at once after a reboot, unless the restore was committed by then.
+        V(armed) has systemd run the C(rollback) script in O(rollback_after) seconds, and at once after a reboot, unless the restore was committed by then.
         It is no state of its own; arming again begins the time anew.
       - V(stopped) takes the control plane's own manifests away from kubelet and waits for proof that etcd is gone.
       - The following ones take the steps before them as well, as far as these were not taken.
@@ -118,7 +118,7 @@ options:
       held them was stopped, and their successors would wait 15 s for them to expire. V(0) leaves them.
     type: int
     default: 0
-  deadman:
+  rollback_after:
     description: Seconds until the node goes back by itself. Used with O(state=armed).
     type: int
     default: 900
@@ -231,13 +231,12 @@ import socket
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import CONNECTION_SPEC, EtcdClient, EtcdError, find_tools, offline_tool, version_tuple
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeError
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._membership import in_words, without_leftovers
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._procs import mount_of
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot_file import packed_file
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import COMPONENTS
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import (
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.boltdb import packed_file
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import CONNECTION_SPEC, EtcdClient, EtcdError, find_tools, offline_tool, version_tuple
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.members_on_disk import in_words, without_leftovers
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods import COMPONENTS
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import (
     Busy,
     Transaction,
     TransactionError,
@@ -248,6 +247,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import (
     remember_cluster_id,
     transactions_directory,
 )
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.procs import mount_of
 
 ARGUMENTS = dict(
     CONNECTION_SPEC,
@@ -288,7 +288,7 @@ ARGUMENTS = dict(
     cluster_id={"type": "str", "default": ""},
     api_addresses={"type": "list", "elements": "str", "default": []},
     snapshot_revision={"type": "int", "default": 0},
-    deadman={"type": "int", "default": 900},
+    rollback_after={"type": "int", "default": 900},
     step_timeout={"type": "int", "default": 300},
     stop_timeout={"type": "int", "default": 120},
 )
@@ -406,7 +406,7 @@ def take(module, transaction):
     if state == "staged":
         stage(module, transaction)
     elif state == "armed":
-        transaction.arm(params["deadman"])
+        transaction.arm(params["rollback_after"])
     elif state == "voted":
         if not params["cluster_id"]:
             raise TransactionError("cluster_id is empty, without which the restored etcd cannot be told from others")
@@ -416,11 +416,11 @@ def take(module, transaction):
         remember_cluster_id(transaction.plan["data_dir"], params["cluster_id"])
         return {"removed": removed}
     elif state == "rejoining":
-        patiently(transaction, state, lambda: transaction.rejoin_etcd(params["initial_cluster"], timeout), timeout)
+        retry_while_locked(transaction, state, lambda: transaction.rejoin_etcd(params["initial_cluster"], timeout), timeout)
     elif state == "rejoined":
-        patiently(transaction, state, lambda: transaction.rejoin(timeout), timeout)
+        retry_while_locked(transaction, state, lambda: transaction.rejoin(timeout), timeout)
     elif state == "retired":
-        patiently(transaction, state, lambda: transaction.retire_again(params["stop_timeout"]), timeout)
+        retry_while_locked(transaction, state, lambda: transaction.retire_again(params["stop_timeout"]), timeout)
     elif state == "rolled_back":
         return {"output": transaction.roll_back(params["undo"], timeout)}
     else:
@@ -433,14 +433,14 @@ def take(module, transaction):
 def forward(transaction, state, params):
     """From staged data to `state`, step by step."""
     tls = {name: params[name] for name in ("cacert", "cert", "key")}
-    clients = (lambda: make_room(EtcdClient(params)), lambda: client_says_healthy(params))
+    clients = (lambda: clear_nospace_alarm(EtcdClient(params)), lambda: client_says_healthy(params))
     for step, act in (
         ("stopped", lambda: transaction.stop(params["stop_timeout"])),
         ("swapped", transaction.swap),
         ("etcd_started", lambda: transaction.start_etcd(tls, params["step_timeout"], *clients)),
         ("started", lambda: transaction.start(params["step_timeout"], params["snapshot_revision"])),
     ):
-        patiently(transaction, step, act, params["step_timeout"])
+        retry_while_locked(transaction, step, act, params["step_timeout"])
         if step == state:
             return
 
@@ -454,7 +454,7 @@ def client_says_healthy(params):
     return True
 
 
-def make_room(client):
+def clear_nospace_alarm(client):
     """Have an etcd take writes again that came up with the alarm NOSPACE of its snapshot.
 
     What is not the newest of each key was marked compacted by the restore, and goes in the background; then its pages can be given back. Where that does
@@ -474,7 +474,7 @@ def make_room(client):
         client.run("alarm", "disarm")
 
 
-def patiently(transaction, state, act, timeout):
+def retry_while_locked(transaction, state, act, timeout):
     """Take a step, once nobody else takes one: what a run that was killed began, it never saw the end of."""
     end = time.monotonic() + timeout
     while not is_done(transaction, state):

@@ -98,7 +98,7 @@ options:
   host:
     description: The name of this host in the file's name and the manifest. Its host name by default.
     type: str
-  census:
+  inventory:
     description:
       - Whether to count the cluster's objects in the manifest, by resource and namespace, so that a restore can report which objects it will re-create.
       - Only keys are read, no values. If that fails, the manifest says why; the snapshot is valid without the inventory.
@@ -191,7 +191,7 @@ snapshot:
       description: If it is compressed or encrypted, C(size) and C(sha256) of the snapshot itself.
       type: dict
       sample: {size: 938016, sha256: 9f1c4a8f6f8f6f0f9f3c1a1d0b2f4a3d5e6c7b8a9d0e1f2a3b4c5d6e7f8091a2}
-    seal:
+    packing:
       description: >-
         If it is compressed or encrypted, C(compression), C(encryption) (V(age) or V(none)) and C(recipients), the public keys. For O(bundle) also
         C(bundle), the
@@ -233,13 +233,13 @@ snapshot:
       description: Whether the file was verified as restorable. Always true for a snapshot that was taken.
       type: bool
       sample: true
-    rung:
+    level:
       description: >-
         Verification level. V(status): the checksum, the structure, and C(snapshot status) of etcd's own tool. V(structure): all but
         the last, since there was no tool that could, and RV(snapshot.hash) is V(null).
       type: str
       sample: status
-    rungs:
+    levels:
       description: Time and result of each verification level that was reached, C(checksum) and C(status).
       type: dict
       sample: {checksum: {at: "2026-01-02T03:04:05Z", ok: true, seconds: 0.1, problem: null}}
@@ -281,11 +281,11 @@ snapshot:
         worthless. V(null) for one that does not exist. C(contents) has, of each, hashes of the certificates and keys in it, so that a file which was only
         written anew is no other one; V(null) where they could not be read.
       type: dict
-    census:
+    inventory:
       description: >-
         In C(objects) the number of objects by resource and namespace, in C(names) the names of some. V(null) when the keys could not be read.
       type: dict
-    census_problem:
+    inventory_problem:
       description: Why there is no object inventory, or V(null).
       type: str
 removed:
@@ -298,7 +298,7 @@ seconds:
   description: Seconds that saving, verifying, counting and encrypting took, and C(serve), which is copying and serving O(data_dir).
   returned: success, not in check mode
   type: dict
-  sample: {serve: 0.0, save: 0.2, prove: 0.4, census: 0.1, seal: 0.0}
+  sample: {serve: 0.0, save: 0.2, prove: 0.4, inventory: 0.1, encrypt: 0.0}
 """
 
 import base64
@@ -314,22 +314,18 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.formatters import human_to_bytes
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import (
-    _census,
-    _drill,
-    _etcd,
-    _fingerprints,
-    _membership,
-    _procs,
-    _retention,
-    _seal,
-    _signals,
-    _snapshot_manifest,
-    _snapshot_status,
-    _static_pod,
-    _throwaway,
-    _wal,
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import client as etcd_client, isolated_server, members_on_disk, wal
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import static_pods
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import (
+    encryption,
+    fingerprints as snapshot_fingerprints,
+    inventory as object_inventory,
+    manifest as snapshot_manifest,
+    retention,
+    status as snapshot_status,
+    verify as snapshot_verify,
 )
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs, signals
 
 # A snapshot is as large as the database, which goes on growing while it is sent.
 HEADROOM = 1.1
@@ -337,11 +333,11 @@ HEADROOM = 1.1
 LOG_SPACE = 130 * 1024 * 1024
 # Keys per question: neither etcd nor this module ever holds more.
 PAGE = 5000
-# A census is worth this many seconds and no more.
-CENSUS_SECONDS = 120
-OWN = (*_snapshot_manifest.SUFFIXES, ".json", ".partial", ".new")
+# An object inventory is worth this many seconds and no more.
+INVENTORY_SECONDS = 120
+OWN = (*snapshot_manifest.SUFFIXES, ".json", ".partial", ".new")
 # Where the role etcd_restore keeps the snapshots of what a restore discarded.
-OWN_NAMES = (_snapshot_manifest.LOCK, "discarded")
+OWN_NAMES = (snapshot_manifest.LOCK, "discarded")
 
 
 class Refused(Exception):
@@ -354,7 +350,7 @@ def human(size):
 
 def look_at_cluster(client):
     """What the manifest says of the member; Refused when a snapshot of it would be none to rely on."""
-    tool = _etcd.Tool(client.binary, client.timeout)
+    tool = etcd_client.Tool(client.binary, client.timeout)
     if not tool.can_save:
         raise Refused("%s is %s %s, which takes no snapshots; give the path of an etcdctl as `etcdctl`" % (tool.path, tool.name, tool.version))
     status = client.status()
@@ -371,7 +367,7 @@ def look_at_cluster(client):
 
 def read_pods(manifests_dir):
     try:
-        return _static_pod.read_static_pods(manifests_dir)
+        return static_pods.read_static_pods(manifests_dir)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         # No control plane, or a stray copy of a manifest: the data are worth a snapshot all the same.
         return {}
@@ -383,12 +379,12 @@ def look_at_host(manifests_dir, pki_dir):
     apiserver = pods.get("kube-apiserver")
     version = apiserver.image_version if apiserver else None
     prefix = apiserver.flags.get("etcd-prefix", "/registry") if apiserver else "/registry"
-    return version or None, prefix, _fingerprints.fingerprints(manifests_dir, pki_dir)
+    return version or None, prefix, snapshot_fingerprints.fingerprints(manifests_dir, pki_dir)
 
 
 def plan_directory(directory, probe=True):
     """(mode or None when there is none, whether to set it to 0700, warnings)"""
-    replaceable = _snapshot_manifest.replaceable(directory)
+    replaceable = snapshot_manifest.replaceable(directory)
     warnings = [replaceable] if replaceable else []
     try:
         found = os.stat(directory)
@@ -396,11 +392,11 @@ def plan_directory(directory, probe=True):
         return None, True, warnings
     if not stat.S_ISDIR(found.st_mode):
         raise Refused("%s is not a directory" % directory)
-    owner = _snapshot_manifest.foreign_owner(directory, probe)
+    owner = snapshot_manifest.foreign_owner(directory, probe)
     if owner is not None:
         raise Refused(
             "%s belongs to %s, who can read and replace every snapshot in it; nothing was taken. Run: chown %s: %s"
-            % (directory, _snapshot_manifest.name_of(owner), _snapshot_manifest.name_of(os.geteuid()), shlex.quote(directory))
+            % (directory, snapshot_manifest.name_of(owner), snapshot_manifest.name_of(os.geteuid()), shlex.quote(directory))
         )
     mode = stat.S_IMODE(found.st_mode)
     if not mode & 0o077:
@@ -419,7 +415,7 @@ def check_space(directory, db_size, what="a snapshot", more=0):
     """What interrupted runs left counts as free: it goes before anything is written, and must not keep this from being done."""
     where = existing(directory)
     found = os.statvfs(where)
-    free, needed = found.f_bavail * found.f_frsize + _snapshot_manifest.unfinished_bytes(directory), int(db_size * HEADROOM) + more
+    free, needed = found.f_bavail * found.f_frsize + snapshot_manifest.unfinished_bytes(directory), int(db_size * HEADROOM) + more
     if free < needed:
         raise Refused("%s has %s free and %s needs %s; nothing was taken and nothing removed" % (directory, human(free), what, human(needed)))
 
@@ -441,51 +437,51 @@ class DataDirectory:
 
     def check(self, directory, check_mode):
         """Refused when it cannot be served, as far as that is to be seen from outside; the version of the server program otherwise."""
-        database = _throwaway.database_of(self.path)
-        if _procs.database_is_locked(database):
+        database = isolated_server.database_of(self.path)
+        if procs.database_is_locked(database):
             raise Refused("an etcd uses %s right now; nothing was taken" % self.path)
         if not os.path.isdir(self.work_dir):
             raise Refused("%s is not a directory" % self.work_dir)
         if not check_mode:
             # the room that a killed run took is needed again
-            with _throwaway.WorkDir(self.work_dir):
+            with isolated_server.WorkDir(self.work_dir):
                 pass
         size = os.path.getsize(database)
-        copied = sum(os.path.getsize(path) for path in _throwaway.files_of(self.path))
+        copied = sum(os.path.getsize(path) for path in isolated_server.files_of(self.path))
         shared = os.stat(existing(directory)).st_dev == os.stat(self.work_dir).st_dev
         check_space(self.work_dir, size if shared else 0, "a copy of %s" % self.path + (" with a snapshot of it" if shared else ""), copied + LOG_SPACE)
         if not shared:
             check_space(directory, size)
-        _throwaway.check_memory(size)
+        isolated_server.check_memory(size)
         with self.server() as server:
             return server.version
 
     def server(self):
         pods = read_pods(self.params["manifests_dir"])
         version = pods["etcd"].image_version if "etcd" in pods else ""
-        return _throwaway.find_server(self.params["etcd"], self.params["endpoint"], _etcd.find_tool("etcdctl", self.params["etcdctl"]), version)
+        return isolated_server.find_server(self.params["etcd"], self.params["endpoint"], etcd_client.find_tool("etcdctl", self.params["etcdctl"]), version)
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
-            work = stack.enter_context(_throwaway.WorkDir(self.work_dir))
+            work = stack.enter_context(isolated_server.WorkDir(self.work_dir))
             server = stack.enter_context(self.server())
-            etcdctl = _etcd.find_tool("etcdctl", self.params["etcdctl"])
+            etcdctl = etcd_client.find_tool("etcdctl", self.params["etcdctl"])
             copy = os.path.join(work.path, "data")
-            _throwaway.copy_data(self.path, copy)
+            isolated_server.copy_data(self.path, copy)
 
             def serve(**more):
                 deadline = time.monotonic() + self.params["save_timeout"]
-                return stack.enter_context(_throwaway.Throwaway(server, work.path, copy, etcdctl, deadline, self.params["timeout"], election=1000, **more))
+                return stack.enter_context(isolated_server.Throwaway(server, work.path, copy, etcdctl, deadline, self.params["timeout"], election=1000, **more))
 
             try:
                 served = serve()
                 members = served.members
-            except _throwaway.NotAlone as exc:
+            except isolated_server.NotAlone as exc:
                 members = exc.members
                 try:
-                    _wal.commit_all(os.path.join(copy, "member", "wal"))
-                except (_wal.WalError, OSError) as problem:
-                    raise _throwaway.Unservable("its write-ahead log cannot be read: %s" % problem) from problem
+                    wal.commit_all(os.path.join(copy, "member", "wal"))
+                except (wal.WalError, OSError) as problem:
+                    raise isolated_server.Unservable("its write-ahead log cannot be read: %s" % problem) from problem
                 served = serve(force_new_cluster=True)
             self.stack = stack.pop_all()
         return served.client, members
@@ -507,7 +503,7 @@ def make_directory(directory, mode):
         finally:
             os.umask(before)
         os.mkdir(directory, 0o700)
-        _snapshot_manifest.fsync_dir(parent)
+        snapshot_manifest.fsync_dir(parent)
     else:
         os.chmod(directory, 0o700)
 
@@ -548,68 +544,68 @@ class Pace:
 
 def save(client, target, timeout, limit=None):
     pace = Pace(target, limit) if limit else None
-    result = _etcd.run_tool(client.argv("snapshot", "save", target, command_timeout=timeout), timeout + 10, cwd=client.cwd, watch=pace)
+    result = etcd_client.run_tool(client.argv("snapshot", "save", target, command_timeout=timeout), timeout + 10, cwd=client.cwd, watch=pace)
     if result.rc != 0 or not os.path.isfile(target):
-        raise _etcd.EtcdError("no snapshot was taken: `etcdctl snapshot save` %s: %s" % (result.how(), client.words(result)), result)
+        raise etcd_client.EtcdError("no snapshot was taken: `etcdctl snapshot save` %s: %s" % (result.how(), client.words(result)), result)
 
 
 def prove(target, path, params):
     """What the file that etcd sent holds, in a manifest's words; nothing but a proven one gets past here."""
-    etcdctl, etcdutl = _etcd.find_tools(params["etcdctl"], params["etcdutl"], params["timeout"])
+    etcdctl, etcdutl = etcd_client.find_tools(params["etcdctl"], params["etcdutl"], params["timeout"])
     started = time.monotonic()
-    found = _snapshot_status.examine(target, etcdctl, etcdutl)
+    found = snapshot_status.examine(target, etcdctl, etcdutl)
     if found["problems"]:
         raise Refused("what etcd sent is no snapshot to rely on, so it was not kept: %s" % found["problems"][0].replace(target, os.path.basename(path)))
     proven = {name: found[name] for name in ("size", "sha256", "hash", "revision", "total_keys", "total_size", "storage_version", "integrity")}
     # The path of the tool is nobody's business but this host's.
     proven["tool"] = {name: found["tool"][name] for name in ("name", "version")} if found["tool"] else None
-    proven["rungs"] = _snapshot_status.rungs(found, time.monotonic() - started)
-    proven["rung"] = _snapshot_manifest.highest_rung(proven["rungs"])
+    proven["levels"] = snapshot_status.levels(found, time.monotonic() - started)
+    proven["level"] = snapshot_manifest.highest_level(proven["levels"])
     return proven, found["undetermined"]
 
 
-def take_census(client, revision, prefix):
-    """(census, None) or (None, why there is none): the keys of exactly this revision, page by page."""
-    census = _census.Census(prefix)
-    start = census.prefix
+def take_inventory(client, revision, prefix):
+    """(inventory, None) or (None, why there is none): the keys of exactly this revision, page by page."""
+    inventory = object_inventory.Inventory(prefix)
+    start = inventory.prefix
     # the first key behind everything that has the prefix
     stop = start[:-1] + chr(ord(start[-1]) + 1)
-    end = time.monotonic() + CENSUS_SECONDS
+    end = time.monotonic() + INVENTORY_SECONDS
     seen = None
     while True:
         if time.monotonic() > end:
-            return None, "counting the objects took longer than %d seconds" % CENSUS_SECONDS
+            return None, "counting the objects took longer than %d seconds" % INVENTORY_SECONDS
         # A page begins at the last key of the one before, since no command line can hold the key behind it (a NUL).
         page = ["get", start, stop, "--keys-only", "--rev=%d" % max(revision, 1), "--limit=%d" % (PAGE + 1), "--write-out=json"]
         try:
             answer = json.loads(client.run(*page).stdout)
-        except _etcd.EtcdError as exc:
+        except etcd_client.EtcdError as exc:
             return None, exc.message
         except ValueError:
             return None, "`etcdctl get` printed something that is not JSON"
         keys = [base64.b64decode(kv["key"]).decode("utf-8", "replace") for kv in answer.get("kvs", [])]
         for key in keys:
             if key != seen:
-                census.add(key)
+                inventory.add(key)
         if not answer.get("more") or not keys or keys[-1] == seen:
-            return census.as_dict(), None
+            return inventory.as_dict(), None
         start = seen = keys[-1]
 
 
 def main():
     module = AnsibleModule(
         argument_spec=dict(
-            _etcd.CONNECTION_SPEC,
+            etcd_client.CONNECTION_SPEC,
             directory={"type": "path", "default": "/var/backups/etcd"},
             keep={"type": "raw", "default": 0},
-            compression={"type": "str", "choices": list(_seal.COMPRESSIONS), "default": "none"},
+            compression={"type": "str", "choices": list(encryption.COMPRESSIONS), "default": "none"},
             recipients={"type": "list", "elements": "str", "default": []},
             bundle={"type": "bool", "default": False},
             save_timeout={"type": "int", "default": 600},
             bwlimit={"type": "str"},
             lock_timeout={"type": "int", "default": 0},
             host={"type": "str"},
-            census={"type": "bool", "default": True},
+            inventory={"type": "bool", "default": True},
             manifests_dir={"type": "path", "default": "/etc/kubernetes/manifests"},
             pki_dir={"type": "path", "default": "/etc/kubernetes/pki"},
             data_dir={"type": "path"},
@@ -619,10 +615,10 @@ def main():
         supports_check_mode=True,
     )
     try:
-        _retention.rules(module.params["keep"])
-        _seal.check(module.params["compression"], module.params["recipients"])
+        retention.rules(module.params["keep"])
+        encryption.check(module.params["compression"], module.params["recipients"])
         module.params["bwlimit"] = bytes_of(module.params["bwlimit"])
-    except (ValueError, _seal.SealError) as exc:
+    except (ValueError, encryption.EncryptionError) as exc:
         module.fail_json(msg="%s. No snapshot was taken" % exc)
     if module.params["bundle"] and not module.params["recipients"]:
         module.fail_json(msg="a bundle holds the private keys of the cluster, so it is only made encrypted: give `recipients`. No snapshot was taken")
@@ -630,19 +626,19 @@ def main():
         module.fail_json(msg="`lock_timeout` must not be negative")
     if module.params["save_timeout"] < 1:
         module.fail_json(msg="`save_timeout` must be at least 1")
-    _signals.raise_when_ended()
+    signals.raise_when_ended()
     os.umask(0o077)
     try:
         result = run(module)
-    except _etcd.EtcdError as exc:
+    except etcd_client.EtcdError as exc:
         module.fail_json(msg=exc.message, **exc.details())
-    except (Refused, _snapshot_manifest.Busy, _snapshot_manifest.ManifestError) as exc:
+    except (Refused, snapshot_manifest.Busy, snapshot_manifest.ManifestError) as exc:
         module.fail_json(msg=str(exc))
-    except _seal.SealError as exc:
-        module.fail_json(msg="no snapshot was kept, since it could not be sealed: %s" % exc)
-    except _throwaway.ThrowawayError as exc:
+    except encryption.EncryptionError as exc:
+        module.fail_json(msg="no snapshot was kept, since it could not be compressed or encrypted: %s" % exc)
+    except isolated_server.ThrowawayError as exc:
         module.fail_json(msg="no snapshot of %s was taken, which is as it was: %s" % (module.params["data_dir"], exc))
-    except _signals.Ended as exc:
+    except signals.Ended as exc:
         module.fail_json(msg="no snapshot was taken: %s" % exc)
     except OSError as exc:
         module.fail_json(msg="no snapshot was taken: %s%s" % (exc.filename + ": " if isinstance(exc.filename, str) else "", exc.strerror or exc))
@@ -653,7 +649,7 @@ def run(module):
     params = module.params
     directory = os.path.realpath(params["directory"])
     if params["data_dir"] is None:
-        return of_member(module, directory, _etcd.EtcdClient(params), 0.0)
+        return of_member(module, directory, etcd_client.EtcdClient(params), 0.0)
     # The cluster that serves comes first.
     os.nice(10)
     source = DataDirectory(params)
@@ -688,12 +684,12 @@ def go(module, directory, client, status, members, served):
         module.warn(warning)
     limit = params["bwlimit"] if params["data_dir"] is None else None
     params["save_timeout"] += int(status["db_size"] / 1e7) + (int(status["db_size"] / limit) if limit else 0)
-    seal = _seal.description(params["compression"], params["recipients"])
+    packing = encryption.description(params["compression"], params["recipients"])
     # for a moment both are there
-    room = {"db_size": status["db_size"], "more": int(status["db_size"] * HEADROOM) if seal else 0}
+    room = {"db_size": status["db_size"], "more": int(status["db_size"] * HEADROOM) if packing else 0}
     check_space(directory, **room)
     known = {
-        "format": _snapshot_manifest.FORMAT,
+        "format": snapshot_manifest.FORMAT,
         "source": "member" if params["data_dir"] is None else "data directory",
         "etcd_version": status["version"],
         "kubernetes_version": kubernetes_version,
@@ -707,34 +703,34 @@ def go(module, directory, client, status, members, served):
         "host": params["host"] or socket.gethostname(),
         "fingerprints": fingerprints,
     }
-    if seal:
-        known["seal"] = seal
-    suffix = _seal.suffix(params["compression"], params["recipients"], params["bundle"])
+    if packing:
+        known["packing"] = packing
+    suffix = encryption.suffix(params["compression"], params["recipients"], params["bundle"])
     # what is not there is told of before anything is done
     files = bundle_files(params, client) if params["bundle"] else None
     if module.check_mode:
         snapshot = predict(directory, known, suffix)
-        before = _snapshot_manifest.list_snapshots(directory)
-        removed = _retention.to_remove(before, params["keep"], snapshot)
+        before = snapshot_manifest.list_snapshots(directory)
+        removed = retention.to_remove(before, params["keep"], snapshot)
         return {"snapshot": snapshot, "removed": removed, "diff": make_diff(directory, mode, set_mode, before, snapshot, removed)}
 
     if set_mode:
         make_directory(directory, mode)
-    with _snapshot_manifest.DirectoryLock(directory, params["lock_timeout"]):
-        _snapshot_manifest.tidy(directory)
+    with snapshot_manifest.DirectoryLock(directory, params["lock_timeout"]):
+        snapshot_manifest.tidy(directory)
         # what seemed to be left by a run that was killed may have been another one's that was waited for
         check_space(directory, **room)
-        before = _snapshot_manifest.list_snapshots(directory)
+        before = snapshot_manifest.list_snapshots(directory)
         try:
             snapshot, seconds, undetermined, left = take(client, directory, known, params, prefix, suffix, files)
         finally:
             # After a success there is nothing to tidy.
-            _snapshot_manifest.tidy(directory)
+            snapshot_manifest.tidy(directory)
         removed = remove_surplus(module, before, snapshot)
     for sentence in undetermined:
         module.warn("%s is proven, but its %s" % (snapshot["file"], sentence))
     if left:
-        module.warn(_membership.warning(left, "at %s" % client.endpoint))
+        module.warn(members_on_disk.warning(left, "at %s" % client.endpoint))
     diff = make_diff(directory, mode, set_mode, before, snapshot, removed)
     return {"snapshot": snapshot, "removed": removed, "seconds": dict(seconds, serve=round(served, 2)), "diff": diff}
 
@@ -742,13 +738,13 @@ def go(module, directory, client, status, members, served):
 def remove_surplus(module, before, snapshot):
     """Remove what is not to be kept; the new snapshot is in place, so nothing that goes wrong here makes it a failure."""
     removed = []
-    for path in _retention.to_remove(before, module.params["keep"], snapshot):
+    for path in retention.to_remove(before, module.params["keep"], snapshot):
         try:
-            _snapshot_manifest.remove(path)
+            snapshot_manifest.remove(path)
             removed.append(path)
         except OSError as exc:
             module.warn("%s is in place, but %s could not be removed: %s" % (snapshot["path"], path, exc.strerror))
-        except _signals.Ended as exc:
+        except signals.Ended as exc:
             module.warn("%s is in place, but not all older snapshots were removed: %s" % (snapshot["path"], exc))
             break
     return removed
@@ -757,22 +753,22 @@ def remove_surplus(module, before, snapshot):
 def free_name(directory, host, suffix):
     """(seconds since the epoch, name): the first second from now on whose name is free."""
     began = time.time()
-    while os.path.lexists(os.path.join(directory, _snapshot_manifest.snapshot_name(host, began, suffix))):
+    while os.path.lexists(os.path.join(directory, snapshot_manifest.snapshot_name(host, began, suffix))):
         began += 1
-    return began, _snapshot_manifest.snapshot_name(host, began, suffix)
+    return began, snapshot_manifest.snapshot_name(host, began, suffix)
 
 
 def predict(directory, known, suffix):
     began, name = free_name(directory, known["host"], suffix)
-    unknown = dict.fromkeys(("size", "sha256", "hash", "revision", "total_keys", "total_size", "storage_version", "tool", "integrity", "census", "rungs"))
+    unknown = dict.fromkeys(("size", "sha256", "hash", "revision", "total_keys", "total_size", "storage_version", "tool", "integrity", "inventory", "levels"))
     return dict(
         unknown,
         path=os.path.join(directory, name),
         file=name,
         verified=True,
-        rung="status",
-        created=_snapshot_manifest.utc(began),
-        census_problem=None,
+        level="status",
+        created=snapshot_manifest.utc(began),
+        inventory_problem=None,
         **known,
     )
 
@@ -794,14 +790,14 @@ def bundle_files(params, client):
         for parent, _directories, names in os.walk(directory):
             inner = os.path.relpath(parent, directory)
             found.update({os.path.normpath(os.path.join(prefix, inner, name)): os.path.join(parent, name) for name in names})
-    found = {name: path for name, path in found.items() if os.path.isfile(path) and _seal.NAME.match(name)}
+    found = {name: path for name, path in found.items() if os.path.isfile(path) and encryption.NAME.match(name)}
     if not any(name.startswith("pki/") and name.endswith(".key") for name in found):
         raise Refused("there are no private keys in %s, and without them a bundle is of no use; give `pki_dir`. No snapshot was taken" % params["pki_dir"])
     pods = read_pods(params["manifests_dir"])
     apiserver = pods.get("kube-apiserver")
     flags = apiserver.flags if apiserver else {}
     if flags.get("encryption-provider-config"):
-        path = _fingerprints.encryption_configuration_file(apiserver)
+        path = snapshot_fingerprints.encryption_configuration_file(apiserver)
         if not path:
             raise Refused(
                 "the EncryptionConfiguration %s cannot be read on this host, and without it nobody could read the Secrets of the bundle. No snapshot was taken"
@@ -818,54 +814,54 @@ def cluster_configuration(client, prefix):
     """kubeadm's ClusterConfiguration as the cluster has it, or None: not every cluster is one of kubeadm's, and it may be encrypted."""
     try:
         answer = json.loads(client.run("get", prefix.rstrip("/") + "/configmaps/kube-system/kubeadm-config", "--write-out=json").stdout)
-        return _drill.data_of_configmap(base64.b64decode(answer["kvs"][0]["value"])).get("ClusterConfiguration")
-    except (_etcd.EtcdError, ValueError, LookupError):
+        return snapshot_verify.data_of_configmap(base64.b64decode(answer["kvs"][0]["value"])).get("ClusterConfiguration")
+    except (etcd_client.EtcdError, ValueError, LookupError):
         return None
 
 
 def left_members(client, path, members):
     """Members in a snapshot that the cluster it is of does not have, neither before nor after."""
-    left = _membership.leftovers(_membership.in_database(path), members)
+    left = members_on_disk.leftovers(members_on_disk.in_database(path), members)
     try:
-        return _membership.leftovers(left, client.members()) if left else []
-    except _etcd.EtcdError:
+        return members_on_disk.leftovers(left, client.members()) if left else []
+    except etcd_client.EtcdError:
         return []
 
 
-def seal_file(target, proven, census, params, files=None):
-    """Seal what was proven: (the sealed file, what the manifest says of both, the census as it may be read by anybody)."""
-    sealed = target + ".sealed"
-    seal = _seal.description(params["compression"], params["recipients"])
+def encrypt_file(target, proven, inventory, params, files=None):
+    """Compress and encrypt what was verified: (the new file, what the manifest says of both, the object inventory as it may be read by anybody)."""
+    encrypted = target + ".encrypted"
+    packing = encryption.description(params["compression"], params["recipients"])
     try:
         if files is not None:
-            seal.update(_seal.pack(target, target + ".tar", files))
+            packing.update(encryption.pack(target, target + ".tar", files))
             os.unlink(target)
             target += ".tar"
-        stored = _seal.seal(target, sealed, params["compression"], params["recipients"], params["save_timeout"])
+        stored = encryption.encrypt(target, encrypted, params["compression"], params["recipients"], params["save_timeout"])
     except OSError as exc:
-        raise _seal.SealError("%s%s" % (exc.filename + ": " if isinstance(exc.filename, str) else "", exc.strerror or exc)) from exc
+        raise encryption.EncryptionError("%s%s" % (exc.filename + ": " if isinstance(exc.filename, str) else "", exc.strerror or exc)) from exc
     # from here on no copy is left that anybody could read
     os.unlink(target)
     plain = {"size": proven["size"], "sha256": proven["sha256"]}
-    if census and params["recipients"]:
-        census = dict(census, names={})
-    return sealed, dict(proven, plain=plain, seal=seal, **stored), census
+    if inventory and params["recipients"]:
+        inventory = dict(inventory, names={})
+    return encrypted, dict(proven, plain=plain, packing=packing, **stored), inventory
 
 
 def take(client, directory, known, params, prefix, suffix, files=None):
-    """Save, prove, describe, seal, publish: (the manifest with its path, seconds of each, what could not be determined, members of no cluster in it)."""
+    """Save, verify, describe, encrypt, publish: (the manifest with its path, seconds of each, what could not be determined, members of no cluster in it)."""
     began, name = free_name(directory, known["host"], suffix)
     # A manifest must not say that the snapshot is of a time to come.
     time.sleep(max(0, began - time.time()))
     path = os.path.join(directory, name)
-    partial = _snapshot_manifest.partial_dir(path)
+    partial = snapshot_manifest.partial_dir(path)
     os.mkdir(partial, 0o700)
     # The tool puts its own temporary file beside its target, and this directory goes as a whole.
     target = os.path.join(partial, "snapshot.db")
     start = time.monotonic()
     try:
         save(client, target, params["save_timeout"], params["bwlimit"] if params["data_dir"] is None else None)
-    except _etcd.EtcdError:
+    except etcd_client.EtcdError:
         if shutil.disk_usage(directory).free < 1024 * 1024:
             raise Refused("no snapshot was taken: the disk of %s is full" % directory) from None
         raise
@@ -873,16 +869,16 @@ def take(client, directory, known, params, prefix, suffix, files=None):
     proven, undetermined = prove(target, path, params)
     left = left_members(client, target, known["members"]) if params["data_dir"] is None else []
     proved = time.monotonic()
-    census, problem = take_census(client, proven["revision"], prefix) if params["census"] else (None, "it was not wanted")
+    inventory, problem = take_inventory(client, proven["revision"], prefix) if params["inventory"] else (None, "it was not wanted")
     counted = time.monotonic()
-    if "seal" in known:
-        target, proven, census = seal_file(target, proven, census, params, files)
-    sealed = time.monotonic()
-    manifest = dict(known, file=name, verified=True, created=_snapshot_manifest.utc(began), census=census, census_problem=problem)
+    if "packing" in known:
+        target, proven, inventory = encrypt_file(target, proven, inventory, params, files)
+    encrypted = time.monotonic()
+    manifest = dict(known, file=name, verified=True, created=snapshot_manifest.utc(began), inventory=inventory, inventory_problem=problem)
     manifest.update(proven)
-    _snapshot_manifest.publish(path, target, manifest)
-    seconds = {"save": round(saved - start, 2), "prove": round(proved - saved, 2), "census": round(counted - proved, 2)}
-    seconds["seal"] = round(sealed - counted, 2)
+    snapshot_manifest.publish(path, target, manifest)
+    seconds = {"save": round(saved - start, 2), "prove": round(proved - saved, 2), "inventory": round(counted - proved, 2)}
+    seconds["encrypt"] = round(encrypted - counted, 2)
     return dict(manifest, path=path), seconds, undetermined, left
 
 

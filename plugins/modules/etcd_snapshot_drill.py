@@ -10,7 +10,7 @@ module: etcd_snapshot_drill
 short_description: Verifies a stored snapshot, up to a trial restore that is served and read back
 version_added: 0.1.0
 description:
-  - Verifies a stored snapshot level by level up to O(rung), each more thorough than the previous one, and records time and result of each in the manifest.
+  - Verifies a stored snapshot level by level up to O(level), each more thorough than the previous one, and records time and result of each in the manifest.
   - V(checksum) is that the file is the one that was taken, V(status) that the database in it is whole and etcd's own tool reads hash and
     revision of the manifest from it, V(restore) that etcd's own tool restores it.
   - >-
@@ -42,12 +42,12 @@ options:
     description: The snapshot as it is stored. Its manifest is looked for beside it. With O(remote) its name there.
     type: path
     required: true
-  rung:
+  level:
     description: Verification level to reach.
     type: str
     choices: [checksum, status, restore, drill]
     default: drill
-  opened:
+  decrypted_path:
     description:
       - Where O(path) is compressed or encrypted, the path of the decrypted or decompressed snapshot. It is only read.
       - Not looked at when O(path) is the snapshot itself.
@@ -60,7 +60,7 @@ options:
     type: path
   remote:
     description:
-      - Where the snapshot is off-site, as M(k8s_dr.etcd.etcd_snapshot_ship) has it. Up to O(rung=checksum) it is read where it is, for more it is
+      - Where the snapshot is off-site, as M(k8s_dr.etcd.etcd_snapshot_upload) has it. Up to O(level=checksum) it is read where it is, for more it is
         downloaded into O(work_dir) and removed at the end.
       - The manifest there is noted in, too. Where rclone writes over what is there (SFTP before rclone 1.63) it is left alone with a warning, since
         a connection that breaks off then would leave the snapshot with no manifest.
@@ -131,12 +131,12 @@ EXAMPLES = r"""
 
 - name: Say how long a restore would take at least
   ansible.builtin.debug:
-    msg: "{{ drilled.snapshot.rungs.restore.seconds }} s"
+    msg: "{{ drilled.snapshot.levels.restore.seconds }} s"
 
 - name: Look whether the file is still the one that was taken
   k8s_dr.etcd.etcd_snapshot_drill:
     path: /var/backups/etcd/etcd-cp1-20260102T030405Z.db.zst.age
-    rung: checksum
+    level: checksum
 """
 
 RETURN = r"""
@@ -149,7 +149,7 @@ snapshot:
       description: Absolute path of the file, or how rclone names it.
       type: str
       sample: /var/backups/etcd/etcd-cp1-20260102T030405Z.db
-    rung:
+    level:
       description: The highest level that was reached now, V(structure) for V(status) where there was no tool; V(null) for none.
       type: str
       sample: drill
@@ -157,9 +157,9 @@ snapshot:
       description: The level that failed because of damage, or V(null).
       type: str
     problem:
-      description: One sentence that says why O(rung) was not reached, or V(null).
+      description: One sentence that says why O(level) was not reached, or V(null).
       type: str
-    rungs:
+    levels:
       description: Time and result of every level that was run now, as the manifest has them.
       type: dict
       contains:
@@ -204,7 +204,10 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _drill, _etcd, _rclone, _signals, _snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import client as etcd_client
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import store as remote_store
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest, verify as snapshot_verify
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
 
 # A snapshot that is being taken in the same directory holds its lock.
 LOCK_SECONDS = 900
@@ -218,20 +221,20 @@ def read_manifest(path, required, remote):
             # without one there is nothing to compare what is got with
             return manifest, None if manifest else "%s has no manifest" % remote.path(path)
         # a copy that has another name now is as good; its checksum tells
-        return _snapshot_manifest.read_manifest(path, renamed=not required), None
-    except _snapshot_manifest.ManifestError as exc:
-        there = remote or os.path.lexists(_snapshot_manifest.manifest_path(path))
+        return snapshot_manifest.read_manifest(path, renamed=not required), None
+    except snapshot_manifest.ManifestError as exc:
+        there = remote or os.path.lexists(snapshot_manifest.manifest_path(path))
         return None, str(exc) if required or there else None
 
 
 def is_gone(path, remote):
     """Whether neither the snapshot nor its manifest is there any more."""
-    manifest = _snapshot_manifest.manifest_path(path)
+    manifest = snapshot_manifest.manifest_path(path)
     if not remote:
         return not os.path.lexists(path) and not os.path.lexists(manifest)
     try:
         return remote.size(path) is None and remote.size(manifest) is None
-    except _rclone.RcloneError:
+    except remote_store.RcloneError:
         return False
 
 
@@ -239,58 +242,58 @@ def was_renamed(path, manifest):
     return manifest is not None and manifest["file"] != os.path.basename(path)
 
 
-def record(module, path, manifest, rungs, remote):
+def record(module, path, manifest, levels, remote):
     """(whether the manifest says it now, or would but for check mode; a diff)"""
-    if not rungs or not module.params["record"] or manifest is None or was_renamed(path, manifest):
+    if not levels or not module.params["record"] or manifest is None or was_renamed(path, manifest):
         return False, {}
-    before = manifest.get("rungs") if isinstance(manifest.get("rungs"), dict) else {}
+    before = manifest.get("levels") if isinstance(manifest.get("levels"), dict) else {}
     try:
         if remote:
-            remote.note(path, manifest["sha256"], rungs, module.check_mode)
+            remote.note(path, manifest["sha256"], levels, module.check_mode)
         elif not module.check_mode:
-            _snapshot_manifest.update_manifest(path, LOCK_SECONDS, manifest["sha256"], rungs=rungs)
-    except (_rclone.RcloneError, _snapshot_manifest.ManifestError, _snapshot_manifest.Busy, OSError) as exc:
+            snapshot_manifest.update_manifest(path, LOCK_SECONDS, manifest["sha256"], levels=levels)
+    except (remote_store.RcloneError, snapshot_manifest.ManifestError, snapshot_manifest.Busy, OSError) as exc:
         # what was found stands all the same
         module.warn("what was found of %s is not noted in its manifest: %s" % (remote.path(path) if remote else path, getattr(exc, "strerror", None) or exc))
         return False, {}
-    after = dict(before, **rungs)
-    header = _snapshot_manifest.manifest_path(remote.path(path) if remote else path)
+    after = dict(before, **levels)
+    header = snapshot_manifest.manifest_path(remote.path(path) if remote else path)
     diff = {"before_header": header, "after_header": header}
     for side, found in (("before", before), ("after", after)):
-        diff[side] = json.dumps({"rung": _snapshot_manifest.highest_rung(found), "rungs": found}, indent=1, sort_keys=True) + "\n"
+        diff[side] = json.dumps({"level": snapshot_manifest.highest_level(found), "levels": found}, indent=1, sort_keys=True) + "\n"
     return True, diff
 
 
 def run(module):
     started = time.monotonic()
     params = module.params
-    remote = _rclone.Remote(params["remote"], params["rclone_config"], params["rclone"]) if params["remote"] else None
+    remote = remote_store.Remote(params["remote"], params["rclone_config"], params["rclone"]) if params["remote"] else None
     stored = params["path"] if remote else os.path.abspath(params["path"])
     path = remote.path(stored) if remote else stored
-    found = {"path": path, "rung": None, "failed": None, "problem": None, "rungs": {}, "notes": [], "recorded": False, "gone": False}
+    found = {"path": path, "level": None, "failed": None, "problem": None, "levels": {}, "notes": [], "recorded": False, "gone": False}
     manifest, found["problem"] = read_manifest(stored, params["manifest"], remote)
-    rungs = {}
+    levels = {}
     if found["problem"] is None:
-        climb = _drill.Climb(stored, manifest, params, params["opened"], identity_file=params["identity_file"], remote=remote)
-        rungs = climb.rungs
+        verification = snapshot_verify.Verification(stored, manifest, params, params["decrypted_path"], identity_file=params["identity_file"], remote=remote)
+        levels = verification.levels
         try:
-            climb.to(params["rung"])
-        except _drill.Damaged as exc:
+            verification.to(params["level"])
+        except snapshot_verify.Damaged as exc:
             found["problem"] = str(exc)
-            found["failed"] = next(name for name in _drill.RUNGS if rungs.get(name, {}).get("ok") is False)
-        except _drill.Unproven as exc:
-            found["problem"] = "%s was not proven up to the rung %s: %s" % (path, params["rung"], exc)
-        found["notes"] = climb.notes
+            found["failed"] = next(name for name in snapshot_verify.LEVELS if levels.get(name, {}).get("ok") is False)
+        except snapshot_verify.Unproven as exc:
+            found["problem"] = "%s was not proven up to the verification level %s: %s" % (path, params["level"], exc)
+        found["notes"] = verification.notes
         if was_renamed(stored, manifest):
             found["notes"].append("it was %s when it was taken, and nothing is noted of it under another name" % manifest["file"])
     else:
-        found["failed"] = _drill.RUNGS[0]
-    found.update(rungs=rungs, rung=_snapshot_manifest.highest_rung(rungs))
+        found["failed"] = snapshot_verify.LEVELS[0]
+    found.update(levels=levels, level=snapshot_manifest.highest_level(levels))
     diff = {}
     if found["problem"] and manifest is not None and is_gone(stored, remote):
         found.update(gone=True, failed=None, problem=None)
     else:
-        found["recorded"], diff = record(module, stored, manifest, rungs, remote)
+        found["recorded"], diff = record(module, stored, manifest, levels, remote)
     found["seconds"] = round(time.monotonic() - started, 2)
     return found, diff
 
@@ -299,8 +302,8 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "required": True},
-            "rung": {"type": "str", "choices": list(_drill.RUNGS), "default": "drill"},
-            "opened": {"type": "path"},
+            "level": {"type": "str", "choices": list(snapshot_verify.LEVELS), "default": "drill"},
+            "decrypted_path": {"type": "path"},
             "identity_file": {"type": "path"},
             "remote": {"type": "str"},
             "rclone_config": {"type": "path"},
@@ -323,17 +326,17 @@ def main():
         there = os.path.join(module.params["bin_dir"] or "", name)
         if module.params["bin_dir"] and module.params[name] is None and os.access(there, os.X_OK):
             module.params[name] = there
-    _signals.raise_when_ended()
+    signals.raise_when_ended()
     os.umask(0o077)
     # Whatever else this host does comes first.
     os.nice(10)
     try:
         found, diff = run(module)
-    except _signals.Ended as exc:
+    except signals.Ended as exc:
         module.fail_json(msg="%s was not proven: %s" % (module.params["path"], exc))
-    except _rclone.RcloneError as exc:
+    except remote_store.RcloneError as exc:
         module.fail_json(msg="%s was not proven: %s" % (module.params["path"], exc.message))
-    except _etcd.EtcdError as exc:
+    except etcd_client.EtcdError as exc:
         module.fail_json(msg=exc.message, **exc.details())
     except OSError as exc:
         where = exc.filename + ": " if isinstance(exc.filename, str) else ""

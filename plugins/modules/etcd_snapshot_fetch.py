@@ -52,7 +52,7 @@ options:
     type: int
     default: 60
 seealso:
-  - module: k8s_dr.etcd.etcd_snapshot_ship
+  - module: k8s_dr.etcd.etcd_snapshot_upload
 """
 
 EXAMPLES = r"""
@@ -116,7 +116,9 @@ import os
 import shutil
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _rclone, _signals, _snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import store as remote_store
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
 
 # Room that is left besides what is got.
 HEADROOM = 16 * 1024 * 1024
@@ -168,7 +170,7 @@ def here(path, manifest):
     if not os.path.lexists(path):
         return False
     if not os.path.islink(path) and os.path.isfile(path):
-        size, digests = _rclone.file_digests(path)
+        size, digests = remote_store.file_digests(path)
         if (size, digests["sha256"]) == (manifest["size"], manifest["sha256"]):
             return True
     raise Refused("%s is there already, and is not the snapshot that is off-site; move it away" % path)
@@ -185,11 +187,11 @@ def check_space(directory, needed):
 def get(remote, manifest, path, lock_timeout):
     """Get what is not here; the seconds that took."""
     directory = os.path.dirname(path)
-    partial = _snapshot_manifest.partial_dir(path)
-    with _snapshot_manifest.DirectoryLock(directory, lock_timeout):
+    partial = snapshot_manifest.partial_dir(path)
+    with snapshot_manifest.DirectoryLock(directory, lock_timeout):
         if here(path, manifest):
             if not has_manifest(path, manifest):
-                _snapshot_manifest.write_manifest(path, manifest)
+                snapshot_manifest.write_manifest(path, manifest)
             return 0.0
         # what an interrupted run left in it is gone on with
         os.makedirs(partial, mode=0o700, exist_ok=True)
@@ -197,14 +199,14 @@ def get(remote, manifest, path, lock_timeout):
         have = os.path.getsize(target) if os.path.isfile(target) else 0
         check_space(directory, max(0, manifest["size"] - have))
         seconds = remote.get(manifest["file"], target, manifest["size"], manifest["sha256"])
-        _snapshot_manifest.publish(path, target, manifest)
+        snapshot_manifest.publish(path, target, manifest)
     return seconds
 
 
 def has_manifest(path, manifest):
     try:
-        return _snapshot_manifest.read_manifest(path)["sha256"] == manifest["sha256"]
-    except _snapshot_manifest.ManifestError:
+        return snapshot_manifest.read_manifest(path)["sha256"] == manifest["sha256"]
+    except snapshot_manifest.ManifestError:
         return False
 
 
@@ -215,7 +217,7 @@ def own(manifest):
 
 def run(module):
     params = module.params
-    remote = _rclone.Remote(
+    remote = remote_store.Remote(
         params["remote"], params["rclone_config"], params["rclone"], timeout=params["timeout"], retries=params["retries"], bwlimit=params["bwlimit"]
     )
     if remote.config_warning():
@@ -254,13 +256,13 @@ def main():
     )
     if module.params["timeout"] is not None and module.params["timeout"] < 1:
         module.fail_json(msg="`timeout` must be at least 1 second")
-    _signals.raise_when_ended()
+    signals.raise_when_ended()
     os.umask(0o077)
     try:
         result = run(module)
-    except (Refused, _rclone.RcloneError, _snapshot_manifest.ManifestError, _snapshot_manifest.Busy) as exc:
+    except (Refused, remote_store.RcloneError, snapshot_manifest.ManifestError, snapshot_manifest.Busy) as exc:
         module.fail_json(msg=str(exc))
-    except _signals.Ended as exc:
+    except signals.Ended as exc:
         module.fail_json(msg="the snapshot was not got: %s; what came so far is gone on with by the next run" % exc)
     except OSError as exc:
         module.fail_json(msg="the snapshot was not got: %s%s" % (exc.filename + ": " if isinstance(exc.filename, str) else "", exc.strerror or exc))

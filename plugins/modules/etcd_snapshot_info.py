@@ -182,17 +182,18 @@ manifest_problem:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _etcd, _snapshot_manifest, _snapshot_status
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import client as etcd_client
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest, status as snapshot_status
 
 
 def manifest_beside(snapshot):
     """(manifest, problem) of a snapshot that was examined; (None, None) when it has no manifest."""
-    path = _snapshot_manifest.manifest_path(snapshot["path"])
+    path = snapshot_manifest.manifest_path(snapshot["path"])
     if not os.path.lexists(path):
         return None, None
     try:
-        manifest = _snapshot_manifest.read_manifest(snapshot["path"], renamed=True)
-    except _snapshot_manifest.ManifestError as exc:
+        manifest = snapshot_manifest.read_manifest(snapshot["path"], renamed=True)
+    except snapshot_manifest.ManifestError as exc:
         return None, str(exc)
     if snapshot["sha256"] and manifest["sha256"] != snapshot["sha256"]:
         return None, "%s describes another file than %s, so the one or the other was replaced" % (path, snapshot["path"])
@@ -214,13 +215,13 @@ def main():
     if params["timeout"] is not None and params["timeout"] < 1:
         module.fail_json(msg="`timeout` must be at least 1 second")
     # what others compressed has no manifest of ours
-    if params["path"].endswith((".zst", ".age")) and os.path.lexists(_snapshot_manifest.manifest_path(params["path"])):
-        module.fail_json(msg="%s is sealed, so nothing can be said of the snapshot in it; the module k8s_dr.etcd.etcd_snapshot_open opens it" % params["path"])
+    if params["path"].endswith((".zst", ".age")) and os.path.lexists(snapshot_manifest.manifest_path(params["path"])):
+        module.fail_json(msg="%s is encrypted or compressed: first decrypt it with the module k8s_dr.etcd.etcd_snapshot_decrypt" % params["path"])
     try:
-        etcdctl, etcdutl = _etcd.find_tools(params["etcdctl"], params["etcdutl"])
-    except _etcd.EtcdError as exc:
+        etcdctl, etcdutl = etcd_client.find_tools(params["etcdctl"], params["etcdutl"])
+    except etcd_client.EtcdError as exc:
         module.fail_json(msg=exc.message, **exc.details())
-    snapshot = _snapshot_status.examine(params["path"], etcdctl, etcdutl, params["timeout"], everything=not params["verify"])
+    snapshot = snapshot_status.examine(params["path"], etcdctl, etcdutl, params["timeout"], everything=not params["verify"])
     if params["verify"] and snapshot["problems"]:
         module.fail_json(msg=snapshot["problems"][0], snapshot=snapshot)
     manifest, problem = manifest_beside(snapshot)

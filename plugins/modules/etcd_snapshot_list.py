@@ -36,7 +36,7 @@ options:
     type: bool
     default: false
   remote:
-    description: A place off-site to be listed instead of O(directory), as M(k8s_dr.etcd.etcd_snapshot_ship) has it.
+    description: A place off-site to be listed instead of O(directory), as M(k8s_dr.etcd.etcd_snapshot_upload) has it.
     type: str
   rclone_config:
     description: Path of the configuration of C(rclone), which holds the credentials. That of the user who runs the module by default.
@@ -108,7 +108,8 @@ latest:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _fingerprints, _rclone, _snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import store as remote_store
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import fingerprints, manifest as snapshot_manifest
 
 
 def main():
@@ -126,19 +127,19 @@ def main():
     directory = os.path.realpath(params["directory"])
     try:
         if params["remote"]:
-            snapshots = _rclone.Remote(params["remote"], params["rclone_config"], params["rclone"]).snapshots(missing_ok=False)
+            snapshots = remote_store.Remote(params["remote"], params["rclone_config"], params["rclone"]).snapshots(missing_ok=False)
         else:
             if os.path.isdir(directory):
                 # what is restored is chosen from it
-                owner = _snapshot_manifest.foreign_owner(directory, False)
+                owner = snapshot_manifest.foreign_owner(directory, False)
                 if owner is not None:
-                    module.warn("%s belongs to %s, who can replace every snapshot in it" % (directory, _snapshot_manifest.name_of(owner)))
-            snapshots = _snapshot_manifest.list_snapshots(directory, _fingerprints.sha256_of_file if params["checksum"] else None)
-    except _rclone.RcloneError as exc:
+                    module.warn("%s belongs to %s, who can replace every snapshot in it" % (directory, snapshot_manifest.name_of(owner)))
+            snapshots = snapshot_manifest.list_snapshots(directory, fingerprints.sha256_of_file if params["checksum"] else None)
+    except remote_store.RcloneError as exc:
         module.fail_json(msg=exc.message)
     except OSError as exc:
         module.fail_json(msg="%s cannot be read: %s" % (exc.filename or directory, exc.strerror))
-    module.exit_json(changed=False, snapshots=snapshots, latest=_snapshot_manifest.latest_verified(snapshots))
+    module.exit_json(changed=False, snapshots=snapshots, latest=snapshot_manifest.latest_verified(snapshots))
 
 
 if __name__ == "__main__":

@@ -72,10 +72,10 @@ path:
   sample: /var/lib/node_exporter/textfile_collector/k8s_dr_etcd_snapshot.prom
 metrics:
   description: >-
-    Values by name without the prefix C(k8s_dr_etcd_snapshot_). C(newest_rung) is a name, and C(stored) the number of verified ones and of others.
+    Values by name without the prefix C(k8s_dr_etcd_snapshot_). C(newest_level) is a name, and C(stored) the number of verified ones and of others.
   returned: success
   type: dict
-  sample: {runs_total: 12, failures_total: 1, newest_revision: 582, newest_rung: status, stored: {"true": 7, "false": 0}}
+  sample: {runs_total: 12, failures_total: 1, newest_revision: 582, newest_level: status, stored: {"true": 7, "false": 0}}
 """
 
 import calendar
@@ -84,7 +84,7 @@ import re
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest
 
 FILE = "k8s_dr_etcd_snapshot.prom"
 PREFIX = "k8s_dr_etcd_snapshot_"
@@ -101,10 +101,10 @@ METRICS = (
     ("newest_timestamp_seconds", "gauge", "When the newest verified snapshot was taken."),
     ("newest_size_bytes", "gauge", "Its size."),
     ("newest_revision", "gauge", "Its revision."),
-    ("newest_rung", "gauge", "How far it is proven."),
+    ("newest_level", "gauge", "How far it is proven."),
     ("stored", "gauge", "Snapshots on this host, by whether they can be relied on."),
 )
-RUNGS = ("checksum", "structure", "status", "restore", "drill")
+LEVELS = ("checksum", "structure", "status", "restore", "drill")
 # What is carried over from the file that is there.
 KEPT = ("runs_total", "failures_total", "last_success_timestamp_seconds", "last_off_site_timestamp_seconds", "last_drill_timestamp_seconds")
 LABEL = re.compile(r"^[a-zA-Z_][a-zA-Z0-9_]*$")
@@ -155,8 +155,8 @@ def collect(params, before, snapshots, now):
         found["newest_timestamp_seconds"] = seconds_of(newest["created"])
         found["newest_size_bytes"] = newest["size"]
         found["newest_revision"] = newest["revision"]
-        found["newest_rung"] = newest.get("rung") if newest.get("rung") in RUNGS else None
-    drills = [(one.get("rungs") or {}).get("drill") for one in snapshots if isinstance(one.get("rungs"), dict)]
+        found["newest_level"] = newest.get("level") if newest.get("level") in LEVELS else None
+    drills = [(one.get("levels") or {}).get("drill") for one in snapshots if isinstance(one.get("levels"), dict)]
     passed = [seconds_of(one.get("at")) or 0 for one in drills if isinstance(one, dict) and one.get("ok") is True]
     # the one that was drilled may not be kept as long as it matters when that was
     found["last_drill_timestamp_seconds"] = max(passed + [before.get("last_drill_timestamp_seconds", 0)]) or None
@@ -180,8 +180,8 @@ def expose(metrics, labels):
             continue
         lines += ["# HELP %s%s %s" % (PREFIX, name, words), "# TYPE %s%s %s" % (PREFIX, name, kind)]
         value = metrics[name]
-        if name == "newest_rung":
-            rows = [(common + [("rung", rung)], 1 if rung == value else 0) for rung in RUNGS]
+        if name == "newest_level":
+            rows = [(common + [("level", level)], 1 if level == value else 0) for level in LEVELS]
         elif isinstance(value, dict):
             rows = [(common + [("verified", state)], count) for state, count in sorted(value.items())]
         else:
@@ -194,7 +194,7 @@ def check_labels(labels):
     for name in labels:
         if not LABEL.match(str(name)) or str(name).startswith("__"):
             raise Refused("`labels` has the name %s, which Prometheus does not allow: letters, digits and underscores" % name)
-        if name in ("rung", "verified"):
+        if name in ("level", "verified"):
             raise Refused("`labels` has the name %s, which some of the metrics have themselves" % name)
 
 
@@ -235,7 +235,7 @@ def main():
         if not os.path.isdir(params["textfile_dir"]):
             raise Refused("%s is not a directory; give that of node_exporter's option --collector.textfile.directory" % params["textfile_dir"])
         before, kept = read_before(path)
-        snapshots = _snapshot_manifest.list_snapshots(os.path.realpath(params["directory"]))
+        snapshots = snapshot_manifest.list_snapshots(os.path.realpath(params["directory"]))
         metrics = collect(params, kept, snapshots, int(time.time()))
         text = expose(metrics, params["labels"])
         if not module.check_mode:

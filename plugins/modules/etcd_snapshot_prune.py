@@ -48,7 +48,7 @@ options:
     required: true
   remote:
     description:
-      - A place off-site to be looked at instead of O(directory), as M(k8s_dr.etcd.etcd_snapshot_ship) has it.
+      - A place off-site to be looked at instead of O(directory), as M(k8s_dr.etcd.etcd_snapshot_upload) has it.
     type: str
   etcd_ca:
     description:
@@ -152,7 +152,9 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _fingerprints, _rclone, _retention, _signals, _snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import store as remote_store
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import fingerprints, manifest as snapshot_manifest, retention
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
 
 ANY = "any"
 
@@ -170,22 +172,22 @@ class Directory:
         """A context in which nobody else changes what is there."""
         if check_mode or not os.path.isdir(self.path):
             return contextlib.nullcontext()
-        return _snapshot_manifest.DirectoryLock(self.path, self.lock_timeout)
+        return snapshot_manifest.DirectoryLock(self.path, self.lock_timeout)
 
     def tidy(self):
         """Finish what interrupted runs left."""
         if os.path.isdir(self.path):
-            _snapshot_manifest.tidy(self.path)
+            snapshot_manifest.tidy(self.path)
 
     def snapshots(self):
-        return _snapshot_manifest.list_snapshots(self.path)
+        return snapshot_manifest.list_snapshots(self.path)
 
     def lost(self, dummy):
         """An interrupted removal leaves no manifest here without its partial directory."""
         return []
 
     def remove(self, snapshot):
-        _snapshot_manifest.remove(snapshot["path"])
+        snapshot_manifest.remove(snapshot["path"])
 
 
 class OffSite:
@@ -194,7 +196,7 @@ class OffSite:
     shared = True
 
     def __init__(self, params):
-        self.remote = _rclone.Remote(params["remote"], params["rclone_config"], params["rclone"])
+        self.remote = remote_store.Remote(params["remote"], params["rclone_config"], params["rclone"])
         self.path = self.remote.where
 
     def held(self, check_mode):
@@ -223,7 +225,7 @@ def describe_diff(place, before, removed):
 
 def whose(params):
     """The cluster that is judged, as RETURN has it."""
-    own = params["etcd_ca"] or _fingerprints.fingerprints(params["manifests_dir"])["etcd_ca"]
+    own = params["etcd_ca"] or fingerprints.fingerprints(params["manifests_dir"])["etcd_ca"]
     # a directory on a host that is of no cluster is somebody's collection, and one off-site may be anybody's
     return own or (None if params["remote"] else ANY)
 
@@ -231,10 +233,10 @@ def whose(params):
 def prune(module, place, keep, result):
     snapshots = place.snapshots()
     now = time.time()
-    own = [one for one in snapshots if result["etcd_ca"] in (ANY, _retention.authority(one))]
-    verdicts = _retention.judge(own, keep, now, place.shared)
+    own = [one for one in snapshots if result["etcd_ca"] in (ANY, retention.authority(one))]
+    verdicts = retention.judge(own, keep, now, place.shared)
     surplus = [snapshot for snapshot, reasons in verdicts if not reasons]
-    surplus += _retention.left_over(place.lost(own), own, keep, now, place.shared)
+    surplus += retention.left_over(place.lost(own), own, keep, now, place.shared)
     judged = {snapshot["path"] for snapshot in surplus} | {snapshot["path"] for snapshot, dummy in verdicts}
     result["kept"] = [{"path": snapshot["path"], "by": reasons} for snapshot, reasons in verdicts if reasons]
     result["untouched"] = [
@@ -251,7 +253,7 @@ def prune(module, place, keep, result):
             try:
                 if not module.check_mode:
                     place.remove(snapshot)
-            except _rclone.RcloneError as exc:
+            except remote_store.RcloneError as exc:
                 if exc.kind not in ("undeletable", "immutable"):
                     raise
                 refused = exc
@@ -282,17 +284,17 @@ def main():
     )
     params = module.params
     result = {"changed": False, "removed": [], "freed": 0, "kept": [], "undeletable": [], "untouched": [], "etcd_ca": None}
-    _signals.raise_when_ended()
+    signals.raise_when_ended()
     os.umask(0o077)
     try:
-        keep = _retention.rules(params["keep"])
+        keep = retention.rules(params["keep"])
         result["etcd_ca"] = whose(params)
         place = OffSite(params) if params["remote"] else Directory(params)
         with place.held(module.check_mode):
             if not module.check_mode:
                 place.tidy()
             prune(module, place, keep, result)
-    except (ValueError, _rclone.RcloneError, _snapshot_manifest.Busy, _signals.Ended) as exc:
+    except (ValueError, remote_store.RcloneError, snapshot_manifest.Busy, signals.Ended) as exc:
         module.fail_json(msg=with_count(str(exc), result["removed"]), **result)
     except OSError as exc:
         where = exc.filename if isinstance(exc.filename, str) else place.path

@@ -181,7 +181,7 @@ import time
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._tls import tls_context
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.tls import tls_context
 
 _GAPS = 200
 _POLL = 0.05

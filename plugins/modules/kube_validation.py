@@ -41,7 +41,7 @@ options:
     type: path
     default: /etc/kubernetes/manifests
   names:
-    description: V(census.names) of a snapshot's manifest.
+    description: V(inventory.names) of a snapshot's manifest.
     type: dict
   baseline:
     description: RV(validation.observed) of an earlier look at the same cluster.
@@ -158,11 +158,9 @@ import contextlib
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import EtcdError
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import REFUSAL_IS_FINAL, KubeApi, KubeError, Refused, leader_lease
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._kubelet import restart
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import read_static_pods
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._validation import (
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import EtcdError
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import REFUSAL_IS_FINAL, KubeApi, KubeError, Refused, leader_lease
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.health import (
     CONTROLLERS,
     LAYERS,
     SCOPES,
@@ -171,6 +169,8 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._validation import (
     missing_roles,
     observe,
 )
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.kubelet import restart
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods import read_static_pods
 
 _FRESH = 60
 # a leader renews its lease every 2 s (component-base's config/v1alpha1/defaults.go, RetryPeriod, of 1.34.4 and 1.37.2)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import harness
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import EtcdClient
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._transaction import etcd_health
-from ansible_collections.k8s_dr.etcd.plugins.modules.etcd_restore_transaction import make_room
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import EtcdClient
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import etcd_health
+from ansible_collections.k8s_dr.etcd.plugins.modules.etcd_restore_transaction import clear_nospace_alarm
 
 QUOTA = 3 * 1024 * 1024
 
@@ -40,7 +40,7 @@ def test_what_is_restored_takes_writes_again(version, tmp_path):
         assert etcd_health(again.endpoint, tls, "?exclude=NOSPACE") == "true"
         with pytest.raises(ValueError, match="space"):
             again.put("/registry/configmaps/default/after", "yes")
-        make_room(EtcdClient(again.connection))
+        clear_nospace_alarm(EtcdClient(again.connection))
         assert etcd_health(again.endpoint, tls) == "true"
         for number in range(20):
             again.put("/registry/configmaps/default/after", bytes([number]) * 50 * 1024)

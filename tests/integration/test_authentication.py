@@ -62,6 +62,6 @@ def test_drill_of_its_snapshot_says_so_at_once(guarded, version):
     rc, result = harness.run_module(
         "etcd_snapshot_drill", path=snapshot, manifest=False, record=False, etcd=harness.bin_dir(version) / "etcd", timeout=60, **harness.tools(version)
     )
-    assert rc == 1 and result["snapshot"]["rung"] == "restore", result
+    assert rc == 1 and result["snapshot"]["level"] == "restore", result
     assert "it is of an etcd with authentication enabled" in result["msg"] and "`etcdctl auth disable`" in result["msg"]
     assert result["snapshot"]["seconds"] < 20

@@ -52,10 +52,10 @@ def controller(**settings):
     return render(found, {**{name: value for name, value in found.items() if name.startswith("k8s_dr_")}, **settings})
 
 
-SEALED = {"k8s_dr_recipients": ["age1a"], "k8s_dr_off_site": "s3:b", "k8s_dr_rclone_credential": "r", "k8s_dr_age_credential": "a"}
+ENCRYPTED = {"k8s_dr_recipients": ["age1a"], "k8s_dr_off_site": "s3:b", "k8s_dr_rclone_credential": "r", "k8s_dr_age_credential": "a"}
 
 
-@pytest.fixture(scope="module", params=[{}, SEALED])
+@pytest.fixture(scope="module", params=[{}, ENCRYPTED])
 def defined(request):
     return controller(**request.param)
 
@@ -169,12 +169,12 @@ def test_credentials_are_where_they_are_needed_and_nowhere_else():
 
 
 def test_the_nightly_proof_needs_no_private_key():
-    """A drill of a sealed snapshot would fail every night."""
-    for recipients, job, rung in (([], "etcd: drill", "status"), (["age1a"], "etcd: verify", "checksum")):
+    """A drill of an encrypted snapshot would fail every night."""
+    for recipients, job, level in (([], "etcd: drill", "status"), (["age1a"], "etcd: verify", "checksum")):
         found = controller(k8s_dr_recipients=recipients)
         assert found["controller_workflows"][0]["simplified_workflow_nodes"][1]["unified_job_template"] == job
         [verify] = [one for one in found["controller_templates"] if one["name"] == "etcd: verify"]
-        assert verify["survey_spec"]["spec"][0]["default"] == rung
+        assert verify["survey_spec"]["spec"][0]["default"] == level
 
 
 def test_the_answers_of_surveys_are_of_the_right_type(defined):

@@ -13,7 +13,7 @@ import subprocess
 
 import harness
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._decision import decide_script
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.commit_vote import decide_script
 
 NODES = ("cp1", "cp2", "cp3")
 

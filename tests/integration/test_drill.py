@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Stored snapshots of real etcds are proven, rung by rung: every good one passes, and no damage does."""
+"""Stored snapshots of real etcds are proven, level by level: every good one passes, and no damage does."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def fill(etcd):
     for name in ("blue", "green"):
         etcd.put("/registry/secrets/shop/" + name, harness.stored("Secret", "shop", name, SECRET + name.encode()))
         etcd.put("/registry/configmaps/shop/" + name, harness.stored("ConfigMap", "shop", name, b"x" * 70000))
-    etcd.put("/registry/secrets/shop/sealed", b"k8s:enc:aescbc:v1:key1:" + os.urandom(64))
+    etcd.put("/registry/secrets/shop/encrypted", b"k8s:enc:aescbc:v1:key1:" + os.urandom(64))
     etcd.put("/registry/example.com/widgets/shop/crd", json.dumps({"kind": "Widget", "metadata": {"name": "crd", "namespace": "shop"}}))
     etcd.put("compact_rev_key", b"1")
     lease = etcd.call("/v3/lease/grant", TTL=60)["ID"]
@@ -56,8 +56,8 @@ def store_of(version, directory):
 def master(tmp_path_factory):
     """A good snapshot with its manifest, to be copied: nothing is noted of it yet."""
     path = store_of(VERSION, tmp_path_factory.mktemp("drill"))
-    assert sorted(read(path)["rungs"]) == ["checksum", "status"]
-    change(path, rung=None, rungs={})
+    assert sorted(read(path)["levels"]) == ["checksum", "status"]
+    change(path, level=None, levels={})
     return path
 
 
@@ -131,45 +131,45 @@ def test_a_good_snapshot_gets_to_the_top(version, tmp_path):
     before = read(path)
     code, result = drill(path, tmp_path / "work", version, check_mode=True, diff=True)
     assert code == 0, result
-    assert result["changed"] and result["snapshot"]["recorded"] and '"rung": "drill"' in result["diff"]["after"]
+    assert result["changed"] and result["snapshot"]["recorded"] and '"level": "drill"' in result["diff"]["after"]
     assert read(path) == before
 
     code, result = drill(path, tmp_path / "work", version)
     assert code == 0, result
     found = result["snapshot"]
-    assert (found["rung"], found["failed"], found["problem"], found["gone"]) == ("drill", None, None, False)
-    assert list(found["rungs"]) == ["checksum", "status", "restore", "drill"]
-    for rung in found["rungs"].values():
-        assert rung["ok"] is True and rung["problem"] is None and rung["seconds"] >= 0
-        time.strptime(rung["at"], "%Y-%m-%dT%H:%M:%SZ")
-    top = found["rungs"]["drill"]
+    assert (found["level"], found["failed"], found["problem"], found["gone"]) == ("drill", None, None, False)
+    assert list(found["levels"]) == ["checksum", "status", "restore", "drill"]
+    for level in found["levels"].values():
+        assert level["ok"] is True and level["problem"] is None and level["seconds"] >= 0
+        time.strptime(level["at"], "%Y-%m-%dT%H:%M:%SZ")
+    top = found["levels"]["drill"]
     # 40 Pods of which 4 are gone, 2 ConfigMaps, 4 Secrets, a Namespace, a Widget and an address of an API server
     assert (top["revision"], top["keys"], top["objects"], top["resources"], top["secrets"]) == (before["revision"], 46, 45, 6, 4)
     assert top["encrypted"] == {"aescbc": 1}
     assert top["etcd_version"].startswith(version)
     assert 0 < top["start"] <= top["seconds"]
     manifest = read(path)
-    assert (manifest["rung"], manifest["rungs"]) == ("drill", found["rungs"])
-    assert {name: value for name, value in manifest.items() if name not in ("rung", "rungs")} == {
-        name: value for name, value in before.items() if name not in ("rung", "rungs")
+    assert (manifest["level"], manifest["levels"]) == ("drill", found["levels"])
+    assert {name: value for name, value in manifest.items() if name not in ("level", "levels")} == {
+        name: value for name, value in before.items() if name not in ("level", "levels")
     }
     for output in (json.dumps(result), manifest_of(path).read_text()):
         assert SECRET.decode() not in output
 
     # the same again, and the hash is what it was
     code, result = drill(path, tmp_path / "work", version)
-    assert (code, result["snapshot"]["rungs"]["drill"]["hash_kv"]) == (0, top["hash_kv"])
-    change(path, rungs=dict(manifest["rungs"], drill=dict(top, hash_kv=top["hash_kv"] + 1)))
+    assert (code, result["snapshot"]["levels"]["drill"]["hash_kv"]) == (0, top["hash_kv"])
+    change(path, levels=dict(manifest["levels"], drill=dict(top, hash_kv=top["hash_kv"] + 1)))
     code, result = drill(path, tmp_path / "work", version)
     assert code == 1 and "is served, but with the hash" in result["msg"]
 
 
-def test_the_lower_rungs_need_no_etcd(master, tmp_path):
+def test_the_lower_levels_need_no_etcd(master, tmp_path):
     path = copy(master, tmp_path / "backups")
     for wanted, reached in (("checksum", "checksum"), ("status", "status"), ("restore", "restore")):
-        code, result = drill(path, tmp_path / "work", rung=wanted, etcd="/nonexistent")
-        assert (code, result["snapshot"]["rung"], read(path)["rung"]) == (0, reached, reached)
-    code, result = drill(path, tmp_path / "work", rung="checksum", record=False)
+        code, result = drill(path, tmp_path / "work", level=wanted, etcd="/nonexistent")
+        assert (code, result["snapshot"]["level"], read(path)["level"]) == (0, reached, reached)
+    code, result = drill(path, tmp_path / "work", level="checksum", record=False)
     assert (code, result["changed"], result["snapshot"]["recorded"]) == (0, False, False)
 
 
@@ -178,7 +178,7 @@ def test_a_snapshot_of_a_fresh_cluster(tmp_path):
         path = take(etcd, tmp_path / "backups")
     code, result = drill(path, tmp_path / "work")
     assert code == 0, result
-    assert result["snapshot"]["rungs"]["drill"]["keys"] == 0
+    assert result["snapshot"]["levels"]["drill"]["keys"] == 0
 
 
 def test_a_file_of_somebody_else(master, tmp_path):
@@ -187,7 +187,7 @@ def test_a_file_of_somebody_else(master, tmp_path):
     code, result = drill(path, tmp_path / "work")
     assert code == 1 and "has no manifest" in result["msg"] and result["snapshot"]["failed"] == "checksum"
     code, result = drill(path, tmp_path / "work", manifest=False)
-    assert (code, result["changed"], result["snapshot"]["rung"]) == (0, False, "drill"), result
+    assert (code, result["changed"], result["snapshot"]["level"]) == (0, False, "drill"), result
     assert result["snapshot"]["notes"] == ["its objects were only counted: it has no manifest to compare them with"]
     assert os.listdir(path.parent) == [path.name]
 
@@ -197,40 +197,40 @@ def test_a_copy_under_another_name(master, tmp_path):
     shutil.copyfile(master, path)
     shutil.copyfile(manifest_of(master), manifest_of(path))
     # where a directory is gone through, a manifest is that of the file that it names
-    code, result = drill(path, tmp_path / "work", rung="checksum")
+    code, result = drill(path, tmp_path / "work", level="checksum")
     assert code == 1 and "belongs to" in result["msg"]
     code, result = drill(path, tmp_path / "work", manifest=False)
-    assert (code, result["changed"], result["snapshot"]["rung"], result["snapshot"]["problem"]) == (0, False, "drill", None), result
+    assert (code, result["changed"], result["snapshot"]["level"], result["snapshot"]["problem"]) == (0, False, "drill", None), result
     assert result["snapshot"]["notes"][-1] == "it was %s when it was taken, and nothing is noted of it under another name" % master.name
     assert manifest_of(path).read_bytes() == manifest_of(master).read_bytes()
     # that of another file is found out
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    code, result = drill(path, tmp_path / "work", manifest=False, rung="checksum")
+    code, result = drill(path, tmp_path / "work", manifest=False, level="checksum")
     assert code == 1 and "its sha256 has changed" in result["msg"] and result["snapshot"]["failed"] == "checksum"
     assert manifest_of(path).read_bytes() == manifest_of(master).read_bytes()
 
 
-def test_a_sealed_one_that_somebody_has_opened(master, tmp_path):
-    """What seals it does not matter to the proof, so it is sealed by turning it around here."""
+def test_an_encrypted_one_that_was_decrypted(master, tmp_path):
+    """What encrypts it does not matter to the verification, so it is encrypted by turning it around here."""
     path = copy(master, tmp_path / "backups")
     plain = {"size": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    opened = tmp_path / "opened.db"
-    shutil.copyfile(path, opened)
+    decrypted_path = tmp_path / "decrypted.db"
+    shutil.copyfile(path, decrypted_path)
     path.write_bytes(path.read_bytes()[:0:-1])
     data = path.read_bytes()
-    change(path, size=len(data), sha256=hashlib.sha256(data).hexdigest(), plain=plain, seal={"compression": "none", "encryption": "age"})
+    change(path, size=len(data), sha256=hashlib.sha256(data).hexdigest(), plain=plain, packing={"compression": "none", "encryption": "age"})
     code, result = drill(path, tmp_path / "work")
-    assert code == 1 and "no more than its checksum can be proven without opening it" in result["msg"], result
-    assert (result["snapshot"]["rung"], result["snapshot"]["failed"], read(path)["rung"]) == ("checksum", None, "checksum")
-    before = opened.read_bytes()
-    code, result = drill(path, tmp_path / "work", opened=opened)
-    assert (code, result["snapshot"]["rung"], read(path)["rung"]) == (0, "drill", "drill"), result
-    assert opened.read_bytes() == before
-    # another one was sealed
-    hide(opened, SECRET, SECRET.upper(), manifest=False)
-    code, result = drill(path, tmp_path / "work", opened=opened)
+    assert code == 1 and "no more than its checksum can be proven without decrypting it" in result["msg"], result
+    assert (result["snapshot"]["level"], result["snapshot"]["failed"], read(path)["level"]) == ("checksum", None, "checksum")
+    before = decrypted_path.read_bytes()
+    code, result = drill(path, tmp_path / "work", decrypted_path=decrypted_path)
+    assert (code, result["snapshot"]["level"], read(path)["level"]) == (0, "drill", "drill"), result
+    assert decrypted_path.read_bytes() == before
+    # another one was encrypted
+    hide(decrypted_path, SECRET, SECRET.upper(), manifest=False)
+    code, result = drill(path, tmp_path / "work", decrypted_path=decrypted_path)
     assert code == 1 and result["snapshot"]["failed"] == "status" and "its sha256 is " in result["msg"], result
-    assert str(opened) not in json.dumps(result["snapshot"])
+    assert str(decrypted_path) not in json.dumps(result["snapshot"])
 
 
 # ---- damage that checksums hide
@@ -246,20 +246,20 @@ def test_a_sealed_one_that_somebody_has_opened(master, tmp_path):
         (b"/registry/secrets/shop/blue", b"/registry/secrets/shop/blux", "1 of 4 secrets cannot be read (shop/blux)"),
         # an object that is of another kind, or nowhere
         (b"/registry/configmaps/shop/blue", b"/registry/configmapt/shop/blue", "it holds 1 configmaps instead of 2, 1 configmapt instead of 0"),
-        (b"/registry/secrets/shop/sealed", b"/regi\0try/secrets/shop/sealed", "it holds 3 secrets instead of 4"),
+        (b"/registry/secrets/shop/encrypted", b"/regi\0try/secrets/shop/encrypted", "it holds 3 secrets instead of 4"),
     ],
 )
 def test_the_drill_finds_what_recomputed_checksums_hide(master, tmp_path, old, new, words):
     path = copy(master, tmp_path / "backups")
     hide(path, old, new)
-    code, result = drill(path, tmp_path / "work", rung="restore")
-    assert (code, result["snapshot"]["rung"]) == (0, "restore"), result
+    code, result = drill(path, tmp_path / "work", level="restore")
+    assert (code, result["snapshot"]["level"]) == (0, "restore"), result
     code, result = drill(path, tmp_path / "work")
     assert code == 1, result
     assert words in result["msg"] and result["snapshot"]["failed"] == "drill"
     manifest = read(path)
-    assert (manifest["rung"], manifest["rungs"]["drill"]["ok"]) == ("restore", False)
-    assert words in manifest["rungs"]["drill"]["problem"]
+    assert (manifest["level"], manifest["levels"]["drill"]["ok"]) == ("restore", False)
+    assert words in manifest["levels"]["drill"]["problem"]
     # and nobody relies on it from now on
     code, result = harness.run_module("etcd_snapshot_list", directory=path.parent)
     assert (result["latest"], result["snapshots"][0]["verified"]) == (None, False)
@@ -272,13 +272,13 @@ def test_what_no_etcd_can_read(master, tmp_path):
     hide(path, b"\n\x1b/registry/secrets/shop/blue", b"\x0b\x1b/registry/secrets/shop/blue")
     code, result = drill(path, tmp_path / "work")
     # who reads the records first: `restore` up to 3.4, only the server of 3.5, and `status` from 3.6 on, which quotes them
-    failed, rung, words = {
+    failed, level, words = {
         "3.4": ("restore", "status", "cannot be restored"),
         "3.5": ("drill", "restore", "cannot be served: etcd "),
     }.get(VERSION, ("status", "checksum", "value: (left out)"))
     assert code == 1 and result["snapshot"]["failed"] == failed, result
     assert words in result["msg"]
-    assert read(path)["rung"] == rung
+    assert read(path)["level"] == level
     assert b"correct-horse" not in json.dumps(result).encode() + path.with_name(path.name + ".json").read_bytes()
 
 
@@ -286,16 +286,16 @@ def test_status_finds_what_the_checksums_of_file_and_manifest_hide(master, tmp_p
     path = copy(master, tmp_path / "backups")
     hide(path, SECRET, SECRET.upper(), manifest=False)
     change(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
-    code, result = drill(path, tmp_path / "work", rung="status")
+    code, result = drill(path, tmp_path / "work", level="status")
     assert code == 1 and "its hash is " in result["msg"] and result["snapshot"]["failed"] == "status"
 
 
-def test_a_census_that_is_none(master, tmp_path):
+def test_an_inventory_that_is_damaged(master, tmp_path):
     path = copy(master, tmp_path / "backups")
-    for census in ({"objects": {"pods": 3}}, {"objects": []}):
-        change(path, census=census)
+    for inventory in ({"objects": {"pods": 3}}, {"objects": []}):
+        change(path, inventory=inventory)
         code, result = drill(path, tmp_path / "work")
-        assert code == 1 and "its census is none" in result["msg"], result
+        assert code == 1 and "its object inventory is invalid" in result["msg"], result
 
 
 # ---- what is no damage
@@ -306,13 +306,13 @@ def test_a_host_that_cannot_do_it_says_so_and_blames_nobody(master, tmp_path):
     for more, words in (
         ({"etcd": "/bin/true"}, "there is nobody to serve it: /bin/true is no etcd server"),
         ({"etcdutl": "/bin/true"}, "/bin/true is not an etcdctl or etcdutl"),
-        ({"timeout": 4, "etcdutl": at_restore(tmp_path, "sleep 6")}, "the rung restore was not finished in time"),
+        ({"timeout": 4, "etcdutl": at_restore(tmp_path, "sleep 6")}, "the verification level restore was not finished in time"),
     ):
         code, result = drill(path, tmp_path / "work", **more)
         assert code == 1 and words in result["msg"], result
-        assert "was not proven up to the rung drill" in result["msg"]
+        assert "was not proven up to the verification level drill" in result["msg"]
         assert result["snapshot"]["failed"] is None
-        assert all(rung["ok"] for rung in read(path).get("rungs", {}).values())
+        assert all(level["ok"] for level in read(path).get("levels", {}).values())
     code, result = harness.run_module("etcd_snapshot_list", directory=path.parent)
     assert result["latest"] == str(path)
 
@@ -322,10 +322,10 @@ def test_a_store_that_cannot_be_written_to(master, tmp_path):
     subprocess.run(["mount", "--bind", str(path.parent), str(path.parent)], check=True)
     try:
         subprocess.run(["mount", "-o", "remount,bind,ro", str(path.parent)], check=True)
-        code, result = drill(path, tmp_path / "work", rung="status")
+        code, result = drill(path, tmp_path / "work", level="status")
     finally:
         subprocess.run(["umount", str(path.parent)], check=True)
-    assert (code, result["changed"], result["snapshot"]["rung"]) == (0, False, "status"), result
+    assert (code, result["changed"], result["snapshot"]["level"]) == (0, False, "status"), result
     assert "is not noted in its manifest: Read-only file system" in json.dumps(result["warnings"])
 
 
@@ -339,7 +339,7 @@ def test_no_room_for_a_trial(master, tmp_path):
     finally:
         subprocess.run(["umount", str(small)], check=True)
     assert code == 1 and "MB for it" in result["msg"]
-    assert result["snapshot"]["rung"] == "status"
+    assert result["snapshot"]["level"] == "status"
 
 
 def test_a_snapshot_that_retention_removes_meanwhile(master, tmp_path):
@@ -449,14 +449,14 @@ def broken_ways(master, directory):
 def test_verify_finds_every_kind_of_damage_and_no_other(master, tmp_path):
     said = broken_ways(master, tmp_path / "backups")
     good = copy(master, tmp_path / "backups")
-    hosts = hosts_with(tmp_path, etcd_drill_rung="drill")
+    hosts = hosts_with(tmp_path, etcd_drill_level="drill")
     rc, output, recap = play("playbooks/verify.yml", tmp_path, hosts)
     assert rc == 2 and recap["cp1"]["failed"] == 1, output
     assert "13 of 14 snapshots on cp1 were not proven" in output
     lines = [line for line in output.splitlines() if '"msg": "' in line]
     for name, words in said.items():
         assert any("DAMAGED" in line and name in line and words in line for line in lines), (name, words, output)
-    assert read(good)["rung"] == "drill"
+    assert read(good)["level"] == "drill"
     assert list((tmp_path / "work").iterdir()) == []
     # what is damaged is not what a restore would take
     _code, result = harness.run_module("etcd_snapshot_list", directory=tmp_path / "backups")
@@ -482,10 +482,10 @@ def test_a_drill_of_the_newest_and_of_a_random_older_one(master, tmp_path):
         assert rc == 0, output
         assert output.count("read back in") == 1 and '"etcd_drill"' in output.partition("CUSTOM STATS")[2]
         assert "%s: restored by %s" % (paths[2], os.path.basename(harness.offline_tool(VERSION))) in output
-    assert [read(path).get("rung") for path in paths] == [None, None, "drill"]
+    assert [read(path).get("level") for path in paths] == [None, None, "drill"]
     rc, output, _recap = play("playbooks/drill.yml", tmp_path, hosts, "-e", "etcd_drill_pick=random")
     assert rc == 0, output
-    assert {read(path).get("rung") for path in paths[:2]} == {"drill", None}
+    assert {read(path).get("level") for path in paths[:2]} == {"drill", None}
 
     # check mode proves it, and writes nothing
     before = {path: manifest_of(path).read_bytes() for path in paths}
@@ -533,13 +533,13 @@ def test_what_is_off_site_is_proven_where_it_is_or_after_it_was_got(master, tmp_
     for record in (False, True):
         assert before == {path: path.read_bytes() for path in (tmp_path / "remote").iterdir()}
         for wanted in ("checksum", "drill"):
-            code, result = drill(good.name, tmp_path / "work", rung=wanted, record=record, **off_site)
-            assert (code, result["changed"], result["snapshot"]["rung"]) == (0, record, wanted), result
+            code, result = drill(good.name, tmp_path / "work", level=wanted, record=record, **off_site)
+            assert (code, result["changed"], result["snapshot"]["level"]) == (0, record, wanted), result
             assert result["snapshot"]["path"] == str(good)
-            code, result = drill(bad.name, tmp_path / "work", rung=wanted, record=record, **off_site)
+            code, result = drill(bad.name, tmp_path / "work", level=wanted, record=record, **off_site)
             assert (code, result["changed"], result["snapshot"]["failed"]) == (1, record, "checksum"), result
             assert str(tmp_path / "work") not in json.dumps(result["snapshot"])
-    assert read(good)["rung"] == "drill" and read(bad)["rungs"]["checksum"]["ok"] is False
+    assert read(good)["level"] == "drill" and read(bad)["levels"]["checksum"]["ok"] is False
     assert {path.name for path in before} | {".lock"} == {path.name for path in (tmp_path / "remote").iterdir()}
     # who cannot get there has learned nothing
     code, result = drill(good.name, tmp_path / "work", **dict(off_site, remote="nowhere:backups"))
@@ -551,7 +551,7 @@ def test_the_playbooks_find_all_damage_off_site(master, tmp_path, rclone):
     (tmp_path / "bin" / "rclone").symlink_to(rclone)
     said = broken_ways(master, tmp_path / "remote")
     good = copy(master, tmp_path / "remote")
-    hosts = hosts_with(tmp_path, etcd_drill_rung="drill", etcd_drill_off_site=str(tmp_path / "remote"))
+    hosts = hosts_with(tmp_path, etcd_drill_level="drill", etcd_drill_off_site=str(tmp_path / "remote"))
     hosts["cp2"] = dict(hosts["cp1"])
     for host in hosts.values():
         host.update(ansible_remote_tmp=str(tmp_path / "ansible"), etcd_drill_rclone_config="/dev/null")

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 import harness
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _decision, _etcd, _transaction
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import client as etcd_client
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import commit_vote, transaction as restore_transaction
 
 
 def has_ipv6():
@@ -66,10 +67,10 @@ def test_snapshot_and_restore_of_all_members(cluster, version, tmp_path):
         assert all(member.ready() for member in restored)
         assert restored[2].get_keys() == cluster[0].get_keys()
         # what a restore waits for, and what it waits for the end of
-        assert all(_transaction.etcd_health(member.endpoint, tls(member)) == "true" for member in restored)
-        assert all(_transaction._listens(urlsplit(url)) for member in restored for url in (member.endpoint, member.peer_url))
-    assert not any(_transaction._listens(urlsplit(url)) for member in restored for url in (member.endpoint, member.peer_url))
-    assert _transaction.etcd_health(restored[0].endpoint, tls(restored[0])) != "true"
+        assert all(restore_transaction.etcd_health(member.endpoint, tls(member)) == "true" for member in restored)
+        assert all(restore_transaction._listens(urlsplit(url)) for member in restored for url in (member.endpoint, member.peer_url))
+    assert not any(restore_transaction._listens(urlsplit(url)) for member in restored for url in (member.endpoint, member.peer_url))
+    assert restore_transaction.etcd_health(restored[0].endpoint, tls(restored[0])) != "true"
 
 
 def test_votes_and_decision(cluster, version, tmp_path, monkeypatch):
@@ -85,7 +86,7 @@ def test_votes_and_decision(cluster, version, tmp_path, monkeypatch):
         if not path.exists():
             path.mkdir()
             values = {"id": "r-" + version, "path": str(path), "voter": voter, "voters": ["m0", "m1"], "endpoints": endpoints, "tls": tls(cluster[0])}
-            (path / "decide").write_text(_decision.decide_script(dict(values, etcdctl=harness.tools(version)["etcdctl"])))
+            (path / "decide").write_text(commit_vote.decide_script(dict(values, etcdctl=harness.tools(version)["etcdctl"])))
             (path / "restored-cluster").write_text("%d\n" % cluster_id)
         done = subprocess.run(["sh", str(path / "decide"), *how], capture_output=True, text=True, timeout=120, check=False)
         return done.returncode, done.stdout.strip()
@@ -111,7 +112,7 @@ def test_who_is_remembered_without_a_quorum(version, tmp_path):
 
 def test_default_endpoint_is_found(version, tmp_path):
     """kubeadm has etcd listen on [::1]:2379 where the cluster is one of IPv6."""
-    if _etcd.listens(_etcd.LOCAL) or _etcd.listens(_etcd.LOCAL_IPV6):
+    if etcd_client.listens(etcd_client.LOCAL) or etcd_client.listens(etcd_client.LOCAL_IPV6):
         pytest.skip("somebody listens on port 2379 here")
     with harness.Etcd(version, tmp_path, client_port=2379, peer_port=harness.free_ports(1)[0], host="::1") as etcd:
         connection = {name: value for name, value in etcd.connection.items() if name != "endpoint"}

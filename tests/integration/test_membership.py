@@ -12,7 +12,7 @@ import time
 
 import harness
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._membership import on_disk
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.members_on_disk import on_disk
 
 
 def three(version, tmp_path):

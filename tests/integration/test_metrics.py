@@ -11,8 +11,8 @@ import subprocess
 
 import harness
 import servers
-from test_ship import make
 from test_snapshot_role import VERSION, play, with_tools
+from test_upload import make
 
 ALERTS = harness.ROOT / "docs" / "alerts.yml"
 ALERTS_TEST = pathlib.Path(__file__).parent / "alerts_test.yml"

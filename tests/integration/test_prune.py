@@ -14,8 +14,8 @@ import os
 import harness
 import pytest
 import servers
-from test_ship import far, kind, make, place, ship  # noqa: F401
 from test_snapshot_role import play
+from test_upload import far, kind, make, place, upload  # noqa: F401
 
 PRUNED = {"changed", "removed", "freed", "kept", "undeletable", "untouched", "etcd_ca", "diff", "invocation"}
 
@@ -134,8 +134,8 @@ def test_off_site(far, place):  # noqa: F811
     for day, host in ((1, "cp1"), (2, "cp2"), (3, "cp1"), (4, "cp3")):
         make(local, day, host=host)
     other = make(local, 1, host="cp9", fingerprints={"etcd_ca": "b" * 64})
-    rc, result = ship(far, place, directory=local)
-    assert rc == 0 and len(result["shipped"]) == 5, result
+    rc, result = upload(far, place, directory=local)
+    assert rc == 0 and len(result["uploaded"]) == 5, result
     options = {"remote": far.where, "rclone_config": far.config(place / "rclone.conf"), "rclone": servers.program("rclone"), "keep": {"last": 2}}
     # a host that is of neither cluster
     rc, result = prune(manifests_dir=place / "nothing", **options)
@@ -153,7 +153,7 @@ def test_off_site(far, place):  # noqa: F811
     assert left == sorted(name + suffix for name in stay for suffix in ("", ".json"))
     # what is here is not its business, and is not sent again
     assert len(names(local)) == 10
-    rc, result = ship(far, place, directory=local)
+    rc, result = upload(far, place, directory=local)
     assert rc == 0 and not result["changed"], result
     rc, result = prune(**options)
     assert rc == 0 and not result["changed"], result
@@ -172,7 +172,7 @@ def test_list_yml_and_prune_yml(kind, place, tmp_path, monkeypatch):  # noqa: F8
             directory = tmp_path / host
             for day in (number, number + 2, number + 4):
                 make(directory, day, host=host, fingerprints={"etcd_ca": of_cluster(tmp_path / "pki", b"one CA")[1]})
-            rc, result = ship(far, place, directory=directory)
+            rc, result = upload(far, place, directory=directory)
             assert rc == 0, result
             manifests, dummy = of_cluster(tmp_path / (host + "-pki"), b"one CA")
             hosts[host] = {
@@ -187,8 +187,8 @@ def test_list_yml_and_prune_yml(kind, place, tmp_path, monkeypatch):  # noqa: F8
         stranger = {"etcd_ca": of_cluster(tmp_path / "other-pki", b"another CA")[1]}
         for day in range(10, 16):
             make(tmp_path / "other", day, host="cp7", fingerprints=stranger)
-        rc, result = ship(far, place, directory=tmp_path / "other")
-        assert rc == 0 and len(result["shipped"]) == 6, result
+        rc, result = upload(far, place, directory=tmp_path / "other")
+        assert rc == 0 and len(result["uploaded"]) == 6, result
         damaged = tmp_path / "cp1" / "etcd-cp1-20260105T030405Z.db"
         damaged.write_bytes(b"short")
 

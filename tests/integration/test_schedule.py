@@ -145,7 +145,7 @@ def scheduled(member, tmp_path_factory):
 def test_check_mode_says_what_would_be_done_and_does_nothing(scheduled):
     rc, output = scheduled.run("run", "--check")
     assert rc == 0 and "This node takes the snapshot: its etcd is the only member." in output, output
-    assert "take: done" in output and "ship: would be done" in output, output
+    assert "take: done" in output and "upload: would be done" in output, output
     assert not scheduled.backups.exists() and not (scheduled.place / "state" / "last-run.json").exists()
 
 
@@ -195,8 +195,8 @@ def test_what_could_not_be_sent_is_sent_by_the_next_run(scheduled):
     away.rename(scheduled.place / "not-mounted")
     rc, output = scheduled.run()
     last = output.strip().splitlines()[-1]
-    assert rc == 1 and "take: done" in output and last.startswith("FAILED: ship: ") and "The snapshot is whole at" in last, output
-    assert "prune: left out, since ship did not end well" in output, output
+    assert rc == 1 and "take: done" in output and last.startswith("FAILED: upload: ") and "The snapshot is whole at" in last, output
+    assert "prune: left out, since upload did not end well" in output, output
     assert "k8s_dr_etcd_snapshot_last_run_success 0\n" in (scheduled.place / "textfile" / "k8s_dr_etcd_snapshot.prom").read_text()
     missed = scheduled.last()["snapshot"]
     assert os.path.exists(missed) and not away.exists()

@@ -135,7 +135,7 @@ def test_a_snapshot_is_taken_proven_and_described(member, version, tmp_path):
     assert listed["snapshots"][0]["revision"] == snapshot["revision"]
 
 
-def test_the_census_is_of_the_snapshots_own_revision(version, tmp_path):
+def test_the_inventory_is_of_the_snapshots_own_revision(version, tmp_path):
     with harness.Etcd(version, tmp_path) as etcd:
         # more than two pages
         keys = ["/registry/pods/ns-%02d/pod-%05d" % (number % 7, number) for number in range(11000)]
@@ -149,19 +149,19 @@ def test_the_census_is_of_the_snapshots_own_revision(version, tmp_path):
         rc, result = take(etcd, tmp_path / "backups", etcdctl=fake(etcd, tmp_path / "etcdctl", later))
         assert rc == 0, result
         assert etcd.get("/registry/minions/cp1") is None
-        census = result["snapshot"]["census"]
-        assert result["snapshot"]["census_problem"] is None
-        assert sum(census["objects"]["pods"].values()) == 11000
-        assert census["objects"]["pods"]["ns-00"] == len(range(0, 11000, 7))
-        assert census["names"] == {"nodes": ["cp1"], "deployments": ["shop/web"], "daemonsets": [], "statefulsets": []}
+        inventory = result["snapshot"]["inventory"]
+        assert result["snapshot"]["inventory_problem"] is None
+        assert sum(inventory["objects"]["pods"].values()) == 11000
+        assert inventory["objects"]["pods"]["ns-00"] == len(range(0, 11000, 7))
+        assert inventory["names"] == {"nodes": ["cp1"], "deployments": ["shop/web"], "daemonsets": [], "statefulsets": []}
 
-        # a compaction behind the snapshot costs the census, not the snapshot
+        # a compaction behind the snapshot costs the object inventory, not the snapshot
         compact = '$real "$@" >/dev/null && c=("${@:1:$#-3}"); $real "${c[@]}" put x y >/dev/null; $real "${c[@]}" put x z >/dev/null; '
         compact += '$real "${c[@]}" compaction $($real "${c[@]}" get x -w json | grep -o \'"revision":[0-9]*\' | cut -d: -f2) >/dev/null; exit 0'
         rc, result = take(etcd, tmp_path / "backups", etcdctl=fake(etcd, tmp_path / "etcdctl", compact))
         assert rc == 0, result
-        assert result["snapshot"]["census"] is None
-        assert "compacted" in result["snapshot"]["census_problem"]
+        assert result["snapshot"]["inventory"] is None
+        assert "compacted" in result["snapshot"]["inventory_problem"]
         only_good(tmp_path / "backups", 2)
 
 
@@ -440,7 +440,7 @@ def test_a_host_without_a_tool_for_status(member, version, tmp_path):
     environment = {"PATH": "%s:%s" % (tmp_path, os.environ["PATH"])}
     rc, result = harness.run_module("etcd_snapshot", environment=environment, directory=tmp_path / "backups", manifests_dir="/nonexistent", **options)
     assert rc == 0, result
-    assert result["snapshot"]["rung"] == "structure" and result["snapshot"]["hash"] is None and result["snapshot"]["revision"] > 0
+    assert result["snapshot"]["level"] == "structure" and result["snapshot"]["hash"] is None and result["snapshot"]["revision"] > 0
     assert "hash" in json.dumps(result["warnings"])
     only_good(tmp_path / "backups", 1)
 

@@ -20,8 +20,9 @@ import zipfile
 
 import harness
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _etcd, _snapshot_status
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot_file import SnapshotFile
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import client as etcd_client
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.boltdb import SnapshotFile
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import status as snapshot_status
 
 NEWEST_DEFAULT = "3.5"
 PAGE = 4096
@@ -31,15 +32,15 @@ PAGE = 4096
 def tools_of(version):
     """(etcdctl, etcdutl) as Tool or None, and nothing that is installed on this host."""
     paths = harness.tools(version)
-    return tuple(_etcd.Tool(paths[name]) if name in paths else None for name in ("etcdctl", "etcdutl"))
+    return tuple(etcd_client.Tool(paths[name]) if name in paths else None for name in ("etcdctl", "etcdutl"))
 
 
 def examine(path, version=NEWEST_DEFAULT, **more):
     etcdctl, etcdutl = tools_of(version) if version else (None, None)
-    return _snapshot_status.examine(str(path), etcdctl, etcdutl, **more)
+    return snapshot_status.examine(str(path), etcdctl, etcdutl, **more)
 
 
-def seal(data):
+def with_checksum(data):
     """The contents with a SHA-256 that fits them, as nobody but an attacker or a damaged server makes it."""
     return data[:-32] + hashlib.sha256(data[:-32]).digest()
 
@@ -59,7 +60,7 @@ def test_good_snapshot_by_tools_of_every_version(snapshot, etcd, tool_version):
     assert found["problems"] == []
     assert found["integrity"] == "ok"
     assert found["undetermined"] == []
-    said = _snapshot_status.run_status(_etcd.offline_tool("status", *tools_of(tool_version)), str(snapshot), 10)
+    said = snapshot_status.run_status(etcd_client.offline_tool("status", *tools_of(tool_version)), str(snapshot), 10)
     # Only tools from 3.6 on read the storage version; the file tells it to all.
     assert said["storage_version"] in (None, found["storage_version"])
     assert bool(found["storage_version"]) is not etcd.version.startswith(("3.4", "3.5"))
@@ -225,7 +226,7 @@ DAMAGE = {
     "a_byte_of_a_value": ("mismatch", lambda good: flip(good, good.rindex(b"k8s\0") + 1)),
     "a_leaf_counts_less": ("mismatch", lambda good: lower_count(good, 2)),
     "key_bucket_renamed": ("mismatch", rename_key_bucket),
-    "key_bucket_renamed_and_sealed": ("no_key_bucket", lambda good: seal(rename_key_bucket(good))),
+    "key_bucket_renamed_with_valid_checksum": ("no_key_bucket", lambda good: with_checksum(rename_key_bucket(good))),
     "cut_to_two_pages": ("truncated", lambda good: good[: 2 * PAGE]),
     "cut_to_10_pages_and_a_trailer": ("truncated", lambda good: good[: 10 * PAGE + 32]),
     "cut_to_half_a_page": ("truncated", lambda good: good[:2000]),
@@ -270,7 +271,7 @@ def test_restore_refuses_no_less_than_the_table_expects(snapshot, etcd, tmp_path
         if harness.restore(etcd.version, path, tmp_path / name).returncode == 0:
             accepted.append(name)
     # A restore believes in the checksum alone; these it takes, and we do not.
-    assert set(accepted) <= {"key_bucket_renamed_and_sealed"}
+    assert set(accepted) <= {"key_bucket_renamed_with_valid_checksum"}
 
 
 def test_restore_accepts_the_good_one(snapshot, etcd, tmp_path):
@@ -283,8 +284,8 @@ def test_structure_is_proven_behind_a_right_checksum(snapshot, etcd, tmp_path):
     # The root of all buckets, as the two meta pages name it.
     at = struct.unpack_from("=Q", good, 32)[0] * PAGE
     for bad in (good[:at] + bytes(PAGE) + good[at + PAGE :], random_page(good, at), good[:at] + good[:PAGE] + good[at + PAGE :]):
-        path = tmp_path / "sealed.db"
-        path.write_bytes(seal(bad))
+        path = tmp_path / "with-checksum.db"
+        path.write_bytes(with_checksum(bad))
         assert examine(path, None)["integrity"] == "corrupt"
         assert examine(path, etcd.version)["integrity"] == "corrupt"
 
@@ -339,9 +340,9 @@ def test_locked_snapshot_is_proven_without_the_tool(snapshot, etcd, tmp_path):
         assert (found["integrity"], found["hash"]) == ("ok", None)
         assert "lock" in found["undetermined"][0]
         # Should the lock come after the look at it: the tool waits for ever, and is ended.
-        tool = _etcd.offline_tool("status", *tools_of(etcd.version))
-        with pytest.raises(_snapshot_status.ToolTrouble, match="did not finish in time"):
-            _snapshot_status.run_status(tool, str(path), 1)
+        tool = etcd_client.offline_tool("status", *tools_of(etcd.version))
+        with pytest.raises(snapshot_status.ToolTrouble, match="did not finish in time"):
+            snapshot_status.run_status(tool, str(path), 1)
 
 
 def test_what_is_no_file(tmp_path):
@@ -385,12 +386,12 @@ def test_etcdctl_that_only_prints_its_help_is_not_asked(snapshot):
     except harness.Unavailable as exc:
         pytest.skip("there is no etcdctl 3.6 to try it with: %s" % exc)
     assert not etcdctl.can_status
-    found = _snapshot_status.examine(str(snapshot), etcdctl, None)
+    found = snapshot_status.examine(str(snapshot), etcdctl, None)
     assert (found["integrity"], found["hash"], found["tool"]) == ("ok", None, None)
     assert "has no `snapshot status`" in found["undetermined"][0]
-    with pytest.raises(_snapshot_status.ToolTrouble):
-        _snapshot_status.run_status(etcdctl, str(snapshot), 10)
-    assert _snapshot_status.examine(str(snapshot), etcdctl, etcdutl)["tool"]["name"] == "etcdutl"
+    with pytest.raises(snapshot_status.ToolTrouble):
+        snapshot_status.run_status(etcdctl, str(snapshot), 10)
+    assert snapshot_status.examine(str(snapshot), etcdctl, etcdutl)["tool"]["name"] == "etcdutl"
 
 
 def test_broken_tool_is_no_damage(snapshot, tmp_path):
@@ -455,9 +456,9 @@ def test_random_damage_is_refused(snapshot, tmp_path):
 
 def test_random_damage_behind_a_right_checksum_is_no_surprise(snapshot, tmp_path):
     """The walk ends and raises nothing, whatever the pages say."""
-    path = tmp_path / "sealed.db"
+    path = tmp_path / "with-checksum.db"
     for what, bad in fuzz(snapshot.read_bytes(), 200):
-        path.write_bytes(seal(bad))
+        path.write_bytes(with_checksum(bad))
         with SnapshotFile(str(path)) as opened:
             assert opened.prove(everything=True).integrity, what
 
@@ -499,7 +500,7 @@ def test_every_reader_says_what_a_packed_snapshot_is(snapshot, etcd, tmp_path, k
     for module, more in (
         ("etcd_snapshot_info", dict(tools, path=path)),
         ("etcd_snapshot_drill", dict(tools, path=path, manifest=False, record=False, work_dir=tmp_path)),
-        ("etcd_snapshot_open", {"path": path, "dest": tmp_path}),
+        ("etcd_snapshot_decrypt", {"path": path, "dest": tmp_path}),
         ("etcd_restore_plan", dict(tools, snapshot=path, work_dir=tmp_path)),
     ):
         code, result = harness.run_module(module, **more)

@@ -85,7 +85,7 @@ def test_the_last_acknowledged_write_is_in_it_and_the_data_is_only_read(version,
     assert only_that(home, "old")
     assert (snapshot["source"], snapshot["verified"], snapshot["cluster_id"]) == ("data directory", True, cluster_id)
     assert snapshot["revision"] == last
-    assert snapshot["census"]["objects"]["configmaps"] == {"shop": 1}
+    assert snapshot["inventory"]["objects"]["configmaps"] == {"shop": 1}
     assert [(member["name"], member["peer_urls"], member["client_urls"]) for member in snapshot["members"]] == [("m1", [etcd.peer_url], [etcd.endpoint])]
     assert snapshot["member"] == {"id": snapshot["members"][0]["id"], "name": "m1", "leader": None}
     assert stat.S_IMODE(backups.stat().st_mode) == 0o700
@@ -146,7 +146,7 @@ def test_writes_that_are_cut_off_in_the_middle(version, tmp_path):
     assert min(acknowledged) > 3
     code, result = take(etcd, etcd.data_dir, tmp_path / "backups")
     assert code == 0, result
-    counts = result["snapshot"]["census"]["objects"]["pods"]
+    counts = result["snapshot"]["inventory"]["objects"]["pods"]
     for number, count in enumerate(acknowledged):
         # one may have been written whose writer never heard of it
         assert counts["w%d" % number] - count in (0, 1)

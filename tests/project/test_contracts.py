@@ -8,7 +8,7 @@ import re
 import pytest
 import yaml
 from ansible_collections.k8s_dr.etcd.plugins.doc_fragments.etcd import ModuleDocFragment
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import CONNECTION_SPEC
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import CONNECTION_SPEC
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())

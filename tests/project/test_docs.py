@@ -30,12 +30,12 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = sorted(path for pattern in ("*.md", "docs/*.md", "roles/*/README.md", "tests/sandbox/*.md", "bench/*.md") for path in ROOT.glob(pattern))
 # Where a test runs what is below a heading of a page; it names both.
 EXECUTED = {
-    ("docs/worst-day.md", "E: nothing is left"): "tests/tools/elsewhere.py",
+    ("docs/worst-day.md", "E: nothing is left"): "tests/tools/remote_cluster.py",
     ("docs/worst-day.md", "By hand"): "molecule/default/tests/test_7_by_hand.py",
     ("docs/restore.md", "Failed and unfinished restores"): "molecule/default/tests/test_5_failures.py",
-    ("docs/sealing.md", "Keys"): "tests/integration/test_seal.py",
-    ("docs/sealing.md", "What a new cluster would need"): "tests/integration/test_seal.py",
-    ("docs/sealing.md", "Restoring"): "tests/integration/test_seal.py",
+    ("docs/encryption.md", "Keys"): "tests/integration/test_encryption.py",
+    ("docs/encryption.md", "What a new cluster would need"): "tests/integration/test_encryption.py",
+    ("docs/encryption.md", "Restoring"): "tests/integration/test_encryption.py",
 }
 PROGRAMS = {
     *("ansible-playbook", "ansible-galaxy", "ansible-builder", "make", "pre-commit", "git"),
@@ -213,7 +213,7 @@ def test_variables_are_those_of_the_roles(block):
 LEFT_OUT = yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))["build_ignore"]
 
 
-def is_shipped(path):
+def is_in_artifact(path):
     """Is that file in the artifact, or does galaxy.yml keep it, or a directory that it is in, out?"""
     path = path.relative_to(ROOT)
     return not any(fnmatch.fnmatch(str(part), pattern) for part in (path, *path.parents) for pattern in LEFT_OUT)
@@ -230,7 +230,7 @@ def test_links_lead_somewhere(page):
         path, _hash, anchor = target.partition("#")
         other = (page.parent / path).resolve() if path else page
         assert other.exists(), target
-        assert is_shipped(other) or not is_shipped(page), "%s is not where this page is, in the artifact: link to the repository" % target
+        assert is_in_artifact(other) or not is_in_artifact(page), "%s is not where this page is, in the artifact: link to the repository" % target
         if anchor and other.suffix == ".md":
             headings = re.findall(r"^#+ (.+)$", other.read_text(encoding="utf-8"), re.MULTILINE)
             anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}

@@ -32,7 +32,7 @@ import threading
 import time
 
 from cluster import ROOT, SandboxError, administrator, wait_for
-from story import DATA, Cluster, Transaction
+from restore_sandbox import DATA, Cluster, Transaction
 
 # `begun` counts from plan.json on: without it, nobody takes the directory for a restore.
 PYTHON = r"""
@@ -418,7 +418,7 @@ class Writers:
         for thread in self._threads:
             thread.join()
 
-    def story(self):
+    def report(self):
         """[(side, writes, hosts)] in the order of time."""
         told = []
         for write in sorted(self.writes, key=lambda write: write.ended):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The cluster and its first node; tests/tools/story.py and cluster.py have what every test uses."""
+"""The cluster and its first node; tests/tools/restore_sandbox.py and cluster.py have what every test uses."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import testinfra
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "tests" / "tools"))
 
-from elsewhere import far, key  # noqa: F401
-from story import Cluster
+from remote_cluster import far, key  # noqa: F401
+from restore_sandbox import Cluster
 
 
 @pytest.fixture(scope="session")

@@ -58,12 +58,12 @@ def test_the_manifest_describes_this_cluster(cluster, manifest):
     assert all(manifest["fingerprints"][name] for name in ("ca", "etcd_ca", "service_account"))
 
 
-def test_the_census_counts_what_is_there(cluster, manifest):
-    objects = manifest["census"]["objects"]
+def test_the_inventory_counts_what_is_there(cluster, manifest):
+    objects = manifest["inventory"]["objects"]
     assert objects["configmaps"][cluster.namespace] >= 1
     assert objects["secrets"]["shop"] >= 1
-    assert "shop/web" in manifest["census"]["names"]["deployments"]
-    assert manifest["census"]["names"]["nodes"] == [node["metadata"]["name"] for node in cluster.get("nodes")["items"]]
+    assert "shop/web" in manifest["inventory"]["names"]["deployments"]
+    assert manifest["inventory"]["names"]["nodes"] == [node["metadata"]["name"] for node in cluster.get("nodes")["items"]]
 
 
 def test_etcds_own_tool_agrees(cp1, snapshot, manifest):

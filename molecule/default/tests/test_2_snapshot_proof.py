@@ -30,9 +30,9 @@ def test_a_drill_beside_the_live_etcd(cluster, cp1, core):
     assert "%s: restored by etc" % snapshot in output
     # nothing of it is stored in a way that the drill does not know
     assert "only counted" not in output
-    rungs = json.loads(cp1.file(snapshot + ".json").content_string)["rungs"]
-    assert all(rungs[name]["ok"] for name in ("checksum", "status", "restore", "drill"))
-    assert rungs["drill"]["secrets"] > 0 and rungs["drill"]["keys"] >= rungs["drill"]["objects"] > 100
+    levels = json.loads(cp1.file(snapshot + ".json").content_string)["levels"]
+    assert all(levels[name]["ok"] for name in ("checksum", "status", "restore", "drill"))
+    assert levels["drill"]["secrets"] > 0 and levels["drill"]["keys"] >= levels["drill"]["objects"] > 100
     assert (etcds(cp1), term_of(cluster)) == before
     assert cp1.check_output("find /var/lib -maxdepth 1 -name '.k8s-dr-*'") == ""
 

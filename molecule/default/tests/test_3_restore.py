@@ -28,14 +28,14 @@ if [ $0 = del ]; then $e del $gone; else $e get --print-value-only $own | head -
 @pytest.fixture(scope="module")
 def restored(cluster):
     """A cluster after the accident and the restore; what it was like before."""
-    story = types.SimpleNamespace()
+    report = types.SimpleNamespace()
     cluster.note("kept")
     cluster.note("changed", "as it was")
     cluster.note("deleted")
     cluster.apply(cluster.workload("lost", cluster.namespace, "marker-lost"))
     cluster.wait_running("lost", "marker-lost")
     cluster.run("cp1", "sh", "-c", STALE_API_SERVER, "put")
-    story.snapshot = cluster.snapshot()
+    report.snapshot = cluster.snapshot()
     cluster.run("cp1", "sh", "-c", STALE_API_SERVER, "del")
 
     cluster.note("changed", "by accident")
@@ -46,16 +46,16 @@ def restored(cluster):
     cluster.wait_running("late", "marker-late")
     cluster.wait_gone("marker-lost")
 
-    story.before = len(cluster.transactions())
-    story.revision = cluster.revision()
-    story.live = cluster.live()
+    report.before = len(cluster.transactions())
+    report.revision = cluster.revision()
+    report.live = cluster.live()
     with cluster.probe("/api/v1/namespaces/shop/configmaps/prices") as probe:
-        story.output = cluster.restore().stdout
+        report.output = cluster.restore().stdout
         cluster.wait_ready()
-    story.gaps = probe.gaps()
-    story.id = cluster.transactions()[-1].id
-    print(story.gaps)
-    return story
+    report.gaps = probe.gaps()
+    report.id = cluster.transactions()[-1].id
+    print(report.gaps)
+    return report
 
 
 def test_what_was_deleted_is_back(cluster, restored):

@@ -293,7 +293,7 @@ def test_no_room_for_the_snapshot_of_what_is_discarded(cp1, refused, on_the_node
 def test_a_node_without_systemd(refused, on_the_node):
     """As everybody who looks for systemd sees it, sd_booted(3)."""
     on_the_node("mv /run/systemd/system /run/systemd/system.away", "mv /run/systemd/system.away /run/systemd/system")
-    assert "-e etcd_restore_deadman=0" in refused()
+    assert "-e etcd_restore_rollback_after=0" in refused()
 
 
 def test_a_clock_that_is_an_hour_ahead(cluster, refused, on_the_node):

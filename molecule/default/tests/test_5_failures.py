@@ -17,7 +17,7 @@ import signal
 
 import pytest
 from cluster import wait_for
-from story import blocks_of
+from restore_sandbox import blocks_of
 
 # $t is the directory of the restore that is running: the one that was not there before
 WATCH = """

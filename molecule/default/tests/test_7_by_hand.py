@@ -10,7 +10,7 @@ import re
 
 import pytest
 from cluster import wait_for
-from story import blocks_of
+from restore_sandbox import blocks_of
 
 ASIDE = "/var/lib/etcd.by-hand"
 STOPPED = "/etc/kubernetes/manifests.by-hand"

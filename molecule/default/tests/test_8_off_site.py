@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Everything on the node is lost, the data and its snapshots, and then the node itself with its certificates: restores straight from an S3 server, where the
-snapshots were sealed, with the private key that only the controller has."""
+snapshots were encrypted, with the private key that only the controller has."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import json
 import pathlib
 
 from cluster import wait_for
-from elsewhere import begin_anew, handed_out, is_accepted, known_elsewhere, lose_machines
+from remote_cluster import begin_anew, handed_out, is_accepted, kubeadm_documents, lose_machines
 
 
 def test_everything_on_the_node_is_lost(cluster, far, key, tmp_path, monkeypatch):
@@ -22,10 +22,10 @@ def test_everything_on_the_node_is_lost(cluster, far, key, tmp_path, monkeypatch
     cluster.wait_ready()
     cluster.note("survivor", "off-site")
     identity, recipient = key
-    sealing = {"etcd_snapshot_compression": "zstd", "etcd_snapshot_encryption_recipients": [recipient]}
+    packing = {"etcd_snapshot_compression": "zstd", "etcd_snapshot_encryption_recipients": [recipient]}
     away = {"etcd_snapshot_off_site": far.where, "etcd_snapshot_rclone_config_source": config}
     cluster.run("cp1", "rm", "-rf", "/var/backups/etcd")
-    cluster.playbook("snapshot.yml", "-e", json.dumps(dict(sealing, **away)))
+    cluster.playbook("snapshot.yml", "-e", json.dumps(dict(packing, **away)))
     [name] = [path.name for path in far.stored("").iterdir() if path.suffix == ".age"]
     assert name.endswith(".db.zst.age") and b"survivor" not in far.stored(name).read_bytes()
     # no copy that anybody could read is left
@@ -49,17 +49,17 @@ def test_everything_on_the_node_is_lost(cluster, far, key, tmp_path, monkeypatch
     assert process.returncode != 0 and "has no snapshot absent.db" in process.stdout and "Nothing was done" in process.stdout
     process = cluster.playbook("restore.yml", "-l", "cp1", *off_site, "-e", "etcd_restore_confirm=true", check=False)
     assert process.returncode != 0 and "etcd_restore_identity_file=PATH" in process.stdout and "Nothing was done" in process.stdout
-    opening = ["-e", "etcd_restore_confirm=true", "-e", "etcd_restore_identity_file=%s" % identity]
-    output = cluster.playbook("restore.yml", "-l", "cp1", *off_site, *opening).stdout
+    decryption = ["-e", "etcd_restore_confirm=true", "-e", "etcd_restore_identity_file=%s" % identity]
+    output = cluster.playbook("restore.yml", "-l", "cp1", *off_site, *decryption).stdout
     assert "from      %s/%s" % (far.where, name) in output
     assert cluster.run("cp1", "sh", "-c", "grep -rl AGE-SECRET-KEY /etc /root /tmp /run /var/lib/etcd.restore 2>/dev/null || true").strip() == ""
     cluster.wait_ready()
     assert cluster.noted("survivor") == "off-site" and cluster.noted("latecomer") is None
     assert cluster.transactions()[-1].state == "committed"
-    # with a sealed one on the node it is the same
-    cluster.playbook("snapshot.yml", "-e", json.dumps(sealing))
+    # with an encrypted one on the node it is the same
+    cluster.playbook("snapshot.yml", "-e", json.dumps(packing))
     cluster.note("latecomer")
-    output = cluster.playbook("restore.yml", "-l", "cp1", *opening).stdout
+    output = cluster.playbook("restore.yml", "-l", "cp1", *decryption).stdout
     assert ".db.zst.age on cp1" in output
     cluster.wait_ready()
     assert cluster.noted("survivor") == "off-site" and cluster.noted("latecomer") is None
@@ -73,12 +73,12 @@ def test_nothing_is_left(cluster, far, key, tmp_path):
     config = far.config(tmp_path / "rclone.conf")
     cluster.wait_ready()
     cluster.note("survivor", "off-site")
-    sealing = {"etcd_snapshot_compression": "zstd", "etcd_snapshot_encryption_recipients": [recipient], "etcd_snapshot_bundle": True}
-    cluster.playbook("snapshot.yml", "-e", json.dumps(dict(sealing, etcd_snapshot_off_site=far.where, etcd_snapshot_rclone_config_source=config)))
+    packing = {"etcd_snapshot_compression": "zstd", "etcd_snapshot_encryption_recipients": [recipient], "etcd_snapshot_bundle": True}
+    cluster.playbook("snapshot.yml", "-e", json.dumps(dict(packing, etcd_snapshot_off_site=far.where, etcd_snapshot_rclone_config_source=config)))
     [name] = [path.name for path in far.stored("").iterdir() if path.name.endswith(".tar.zst.age")]
     cluster.note("latecomer")
     token = handed_out(cluster)
-    machine = known_elsewhere(cluster, "cp1")
+    machine = kubeadm_documents(cluster, "cp1")
 
     lose_machines(cluster, "cp1")
     identity = begin_anew(cluster, "cp1", far.where + "/" + name, config, identity, machine, tmp_path)

@@ -13,14 +13,14 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "tests" / "tools"))
 
-from elsewhere import far, key  # noqa: F401
 from faults import FaultyCluster, print_matrix
+from remote_cluster import far, key  # noqa: F401
 
 TABLE = pytest.StashKey()
 LEGEND = """\
 What the cluster serves in the end, what brought it there, and seconds from the fault until it served.
   self      the restore, which went on or took itself back; +kubelet: somebody had to start kubelet; +rollback: rollback.yml noted it
-  timer     the dead-man timer; boot: the same, at the start of the node
+  timer     the rollback timer; boot: the same, at the start of the node
   console   the script `rollback`, by two people at once
   rollback  rollback.yml; resume, again: restore.yml with etcd_restore_unfinished=resume, =rollback
 """.splitlines()

@@ -154,11 +154,11 @@ def test_old_or_new(cluster, snapshot, old, runs, table, state, fault, way):
     inode = old
 
     def start(name, *args, vain=False):
-        deadman = 12 if way == "timer" else 240  # armed a moment before the state that is meant
+        rollback_after = 12 if way == "timer" else 240  # armed a moment before the state that is meant
         for variable in (
             "confirm=true",
             "snapshot=" + snapshot[0],
-            "deadman=%d" % deadman,
+            "rollback_after=%d" % rollback_after,
             "compare=false",
             "safety_snapshot=false",
             "report_dir=",

@@ -109,13 +109,13 @@ def test_a_night(cluster, launch):
     job = launch("etcd: snapshot")
     assert job.status == "successful" and job.artifacts["etcd_snapshot_warnings"] == [], job.artifacts
     taken = job.artifacts["etcd_snapshot"]
-    assert taken["path"].startswith("/var/backups/etcd/") and int(taken["revision"]) > 0 and taken["rung"], taken
+    assert taken["path"].startswith("/var/backups/etcd/") and int(taken["revision"]) > 0 and taken["level"], taken
     job = launch("etcd: list")
     assert job.status == "successful" and taken["path"] in str(job.artifacts["etcd_snapshot_list"])
-    job = launch("etcd: verify", etcd_drill_rung="restore", etcd_drill_last=1)
+    job = launch("etcd: verify", etcd_drill_level="restore", etcd_drill_last=1)
     assert job.status == "successful" and len(job.artifacts["etcd_drill"]) == 1, job.artifacts
     job = launch("etcd: drill")
-    assert job.status == "successful" and job.artifacts["etcd_drill"][0]["rung"] == "drill", job.artifacts
+    assert job.status == "successful" and job.artifacts["etcd_drill"][0]["level"] == "drill", job.artifacts
     assert launch("etcd: prune").status == "successful"
     assert launch("etcd: validate the cluster").status == "successful"
     assert launch("etcd: schedule on the nodes").status == "successful"
@@ -200,7 +200,7 @@ def test_a_job_that_has_to_begin_anew_restores_the_same_snapshot(cluster, launch
     assert cluster.noted("seen") == "in the snapshot"
 
 
-def test_a_restore_of_what_is_sealed_and_elsewhere(cluster, launch, far, key, tmp_path):
+def test_a_restore_of_what_is_encrypted_and_off_site(cluster, launch, far, key, tmp_path):
     """With both of AWX's credentials, which are files for as long as a job runs."""
     identity, recipient = key
     place = {"k8s_dr_off_site": far.where, "k8s_dr_recipients": [recipient]}
@@ -211,9 +211,9 @@ def test_a_restore_of_what_is_sealed_and_elsewhere(cluster, launch, far, key, tm
     job = launch("etcd: snapshot", settings=place, credentials=rclone)
     assert job.status == "successful", job.failures
     taken = job.artifacts["etcd_snapshot"]
-    # what the workflow does next, with nothing that could open it
+    # what the workflow does next, without the private key
     job = launch("etcd: verify", settings=place, etcd_drill_last=1)
-    assert job.status == "successful" and [one["rung"] for one in job.artifacts["etcd_drill"]] == ["checksum"], (job.failures, job.artifacts)
+    assert job.status == "successful" and [one["level"] for one in job.artifacts["etcd_drill"]] == ["checksum"], (job.failures, job.artifacts)
     cluster.note("seen", "after")
     live = cluster.live()
     choice = {"etcd_restore_snapshot": os.path.basename(taken["path"]), "etcd_restore_off_site": far.where, "etcd_restore_confirm": "true"}
@@ -226,7 +226,7 @@ def test_a_restore_of_what_is_sealed_and_elsewhere(cluster, launch, far, key, tm
     result = job.artifacts["etcd_restore"]
     assert os.path.basename(taken["path"]) in result["snapshot"] and result["revision"] == taken["revision"] and result["outage"], result
     assert result["report"] and all(os.path.exists(path) for path in result["report"].values()), result
-    # sealed as all others are
+    # encrypted as all others are
     [discarded] = json.loads(pathlib.Path(result["report"]["json"]).read_text())["safety"]
     assert discarded["path"].endswith(".zst.age"), discarded
     cluster.wait_ready()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The cluster, and the table that the matrix of faults ends with; tests/tools/story.py and cluster.py have what every test uses."""
+"""The cluster, and the table that the matrix of faults ends with; tests/tools/restore_sandbox.py and cluster.py have what every test uses."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "tests" / "tools"))
 
-from elsewhere import far, key  # noqa: F401
 from faults import print_matrix
-from story import Cluster
+from remote_cluster import far, key  # noqa: F401
+from restore_sandbox import Cluster
 
 TABLE = pytest.StashKey()
 LEGEND = """\
 What all three serve in the end, what brought them there, and seconds from the fault until nothing was left to happen.
   self       the restore, which went on or took itself back
-  timer      the dead-man timer of a node, or the same at its start, brought at least this one there
+  timer      the rollback timer of a node, or the same at its start, brought at least this one there
   +rollback  nothing had been stopped, and rollback.yml noted it; +resume: all kept the data, and restore.yml noted it
 """.splitlines()
 

@@ -156,14 +156,14 @@ def test_all_or_none(faulty, old, runs, table, state, fault):
     hosts = list(faulty.nodes)
     victim = faulty.on(hosts[(STATES.index(state) + FAULTS.index(fault)) % len(hosts)])
     # armed before the state that is meant, and after it whoever waits for it should not wait long
-    deadman = 150 if state in FORWARD[FORWARD.index("starting") :] else 75
+    rollback_after = 150 if state in FORWARD[FORWARD.index("starting") :] else 75
     start_of_cell = time.monotonic()
 
     def clock(what):
         print("%5.1f s  %s" % (time.monotonic() - start_of_cell, what), flush=True)
 
     def start(name, *args):
-        for variable in ("confirm=true", "deadman=%d" % deadman, "compare=false", "safety_snapshot=false", "report_dir=", "keep=1"):
+        for variable in ("confirm=true", "rollback_after=%d" % rollback_after, "compare=false", "safety_snapshot=false", "report_dir=", "keep=1"):
             args = (*args, "-e", "etcd_restore_" + variable)
         # what waits for a member that is cut off waits for nothing
         for step, seconds in (("stop", 60), ("start", 40 if fault == "peers" else 90), ("validate", 60)):
@@ -204,7 +204,7 @@ def test_all_or_none(faulty, old, runs, table, state, fault):
         elif fault == "peers":
             victim.heal_peers()
 
-        wait_for(lambda: not any(faulty.on(host).is_armed() for host in hosts), deadman + 150, "every timer was disarmed or has gone off")
+        wait_for(lambda: not any(faulty.on(host).is_armed() for host in hosts), rollback_after + 150, "every timer was disarmed or has gone off")
         seconds = time.monotonic() - begun
         clock("all have come to an end")
         side, facts = assert_all_on_one_side(faulty, old)
@@ -231,7 +231,7 @@ def test_all_or_none(faulty, old, runs, table, state, fault):
         clock("written down by " + by)
     assert set(words(facts).values()) == {done}
 
-    print(writers.story())
+    print(writers.report())
     assert not writers.split(), "both sides took writes at once"
     counters = faulty.counters()
     assert all(counters[host] >= writers.last(host, side) for host in hosts), "a write is lost that was acknowledged: %s" % counters

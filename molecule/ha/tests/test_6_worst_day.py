@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 
 from cluster import wait_for
-from elsewhere import begin_anew, handed_out, is_accepted, known_elsewhere, lose_machines
+from remote_cluster import begin_anew, handed_out, is_accepted, kubeadm_documents, lose_machines
 
 
 def test_nothing_is_left_of_three(cluster, far, key, tmp_path):
@@ -17,13 +17,13 @@ def test_nothing_is_left_of_three(cluster, far, key, tmp_path):
     config = far.config(tmp_path / "rclone.conf")
     cluster.wait_ready(300)
     cluster.note("survivor", "off-site")
-    sealing = {"etcd_snapshot_compression": "zstd", "etcd_snapshot_encryption_recipients": [recipient], "etcd_snapshot_bundle": True}
+    packing = {"etcd_snapshot_compression": "zstd", "etcd_snapshot_encryption_recipients": [recipient], "etcd_snapshot_bundle": True}
     away = {"etcd_snapshot_off_site": far.where, "etcd_snapshot_rclone_config_source": config, "etcd_snapshot_from": "cp1"}
-    cluster.playbook("snapshot.yml", "-e", json.dumps(dict(sealing, **away)))
+    cluster.playbook("snapshot.yml", "-e", json.dumps(dict(packing, **away)))
     [name] = [path.name for path in far.stored("").iterdir() if path.name.endswith(".tar.zst.age")]
     cluster.note("latecomer")
     token = handed_out(cluster)
-    machine = known_elsewhere(cluster, "cp1")
+    machine = kubeadm_documents(cluster, "cp1")
     others = [cluster.run(host, "hostname").strip() for host in ("cp2", "cp3")]
 
     lose_machines(cluster, *cluster.nodes)

@@ -11,7 +11,7 @@ import signal
 
 import pytest
 from cluster import wait_for
-from story import NO_CONTAINERS
+from restore_sandbox import NO_CONTAINERS
 
 CONFIRMED = ("-e", "etcd_restore_confirm=true")
 VANISH = """

@@ -40,13 +40,13 @@ def test_a_random_one_is_older_and_the_same_for_all_who_ask():
 
 
 def test_a_report():
-    rungs = {
+    levels = {
         "restore": {"tool": "etcdutl 3.5.16", "seconds": 0.4},
         "drill": {"etcd_version": "3.5.16", "seconds": 0.9, "revision": 7, "keys": 6, "objects": 5, "resources": 4, "secrets": 3},
     }
-    good = {"item": "/b/1.db", "snapshot": {"path": "/b/1.db", "rung": "drill", "rungs": rungs, "notes": ["by the way"], "seconds": 1.5}}
-    lower = {"item": "/b/2.db", "snapshot": {"path": "/b/2.db", "rung": "status", "rungs": {}, "seconds": 0.2}}
-    gone = {"item": "/b/3.db", "snapshot": {"path": "/b/3.db", "rung": None, "rungs": {}, "gone": True}}
+    good = {"item": "/b/1.db", "snapshot": {"path": "/b/1.db", "level": "drill", "levels": levels, "notes": ["by the way"], "seconds": 1.5}}
+    lower = {"item": "/b/2.db", "snapshot": {"path": "/b/2.db", "level": "status", "levels": {}, "seconds": 0.2}}
+    gone = {"item": "/b/3.db", "snapshot": {"path": "/b/3.db", "level": None, "levels": {}, "gone": True}}
     found = drill_report([good, lower, gone], "cp1")
     assert found["problem"] == ""
     assert [one["ok"] for one in found["snapshots"]] == [True] * 3
@@ -56,7 +56,7 @@ def test_a_report():
         "/b/2.db: status in 0.2 s.",
         "/b/3.db was removed meanwhile.",
     ]
-    damaged = {"item": "/b/4.db", "snapshot": {"path": "/b/4.db", "rung": None, "failed": "checksum", "problem": "/b/4.db has {{ 3 }} bytes", "rungs": {}}}
+    damaged = {"item": "/b/4.db", "snapshot": {"path": "/b/4.db", "level": None, "failed": "checksum", "problem": "/b/4.db has {{ 3 }} bytes", "levels": {}}}
     crashed = {"item": "/b/5.db", "msg": "Task failed: Module failed: no space"}
     found = drill_report([good, damaged, crashed], "cp1")
     assert found["problem"] == "2 of 3 snapshots on cp1 were not proven. /b/4.db has { { 3 }} bytes. Module failed: no space."

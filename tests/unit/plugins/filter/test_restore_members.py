@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.k8s_dr.etcd.plugins.filter.restore_members import FilterModule
-from ansible_collections.k8s_dr.etcd.plugins.filter.restore_members import restore_members as members_of
+from ansible_collections.k8s_dr.etcd.plugins.filter.restore_members import FilterModule, restore_members as members_of
 
 
 def restore_members(hosts, lost=(), addresses=None):

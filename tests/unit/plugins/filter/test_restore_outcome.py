@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.k8s_dr.etcd.plugins.filter.failed_task import FilterModule as FailedTask
-from ansible_collections.k8s_dr.etcd.plugins.filter.failed_task import failed_task
+from ansible_collections.k8s_dr.etcd.plugins.filter.failed_task import FilterModule as FailedTask, failed_task
 from ansible_collections.k8s_dr.etcd.plugins.filter.restore_outcome import FilterModule, restore_outcome
 
 HERE = {"here": True, "task": "Start", "msg": "it did not start"}
@@ -21,7 +20,7 @@ ROLLBACK = "Try again with: ansible-playbook k8s_dr.etcd.rollback -l cp1,cp2"
 
 def known(**more):
     found = {"host": "cp1", "hosts": ["cp1", "cp2"], "failures": [HERE, ELSEWHERE], "present": [True, True], "restored": ["cp1", "cp2"], "retired": []}
-    return dict(found, **dict({"begun": True, "kept": False, "before": False, "back": BACK, "again": AGAIN, "deadman": "900", "path": "/r/1"}, **more))
+    return dict(found, **dict({"begun": True, "kept": False, "before": False, "back": BACK, "again": AGAIN, "rollback_after": "900", "path": "/r/1"}, **more))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +73,7 @@ def test_a_host_that_became_unreachable():
         "The restore failed on cp1 at a task for which cp2 became unreachable. The rollback timer of cp2 decides there, 900 s after it was armed. The restore"
     )
     assert found["error"] == "a node became unreachable"
-    assert "timer" not in restore_outcome(known(**gone, deadman=0))["message"]
+    assert "timer" not in restore_outcome(known(**gone, rollback_after=0))["message"]
     assert "timer" not in restore_outcome(known(**gone, begun=False))["message"]
     # its own failure says more
     assert '"Start"' in restore_outcome(known(failures=[HERE, {}], present=[True, False]))["message"]

@@ -19,7 +19,7 @@ LOST = {"quorum": False, "labels": ["cp1", "cp2", "cp3"]}
 
 
 def plan(node=None, **known):
-    base = {"host": "cp1", "hosts": ["cp1", "cp2"], "manifests_dir": "/m", "snapshot_dir": "/b", "deadman": "900", "membership": LOST, "answering": []}
+    base = {"host": "cp1", "hosts": ["cp1", "cp2"], "manifests_dir": "/m", "snapshot_dir": "/b", "rollback_after": "900", "membership": LOST, "answering": []}
     return salvage_plan(dict(base, **known), dict(NODE, **(node or {})))
 
 
@@ -36,8 +36,8 @@ def plan(node=None, **known):
         ({"kubelet_running": False, "data_in_use": False, "systemd": False, "obstacles": ["x"]}, {}, []),
         ({"missing": ["kube-scheduler"], "complete": False}, {}, ["no manifest of kube-scheduler in /m"]),
         ({"obstacles": ["/a is full.", "/b is immutable"], "runtime": {"running": False}}, {}, ["On cp1 /a is full", "/b is", "runtime does not answer"]),
-        ({"systemd": False}, {}, ["add -e etcd_restore_deadman=0 to go without"]),
-        ({"systemd": False}, {"deadman": "0"}, []),
+        ({"systemd": False}, {}, ["add -e etcd_restore_rollback_after=0 to go without"]),
+        ({"systemd": False}, {"rollback_after": "0"}, []),
         ({"free_bytes": 491 * MB}, {}, ["cp1 has 491.00 MB free in the file system of /d, and needs 492.00 MB there"]),
         ({}, {"answering": ["cp3", "cp3"]}, ["cp3 answers cp1 and is not in this run"]),
         # with a quorum nothing else matters

@@ -23,7 +23,7 @@ CHOICE = {"clusters": [CLUSTER], "refused": {"cp9": "cp9 was left out {{ x }}."}
 WHY = "cp2 (etcd member two) takes the snapshot: it is caught up."
 # as where nothing is configured besides the node
 NOTHING = {
-    "directory": "/b", "predicted": False, "check_mode": False, "off_site": "", "shipped": {}, "pruned": {}, "fetch": "", "is_fetched": False,
+    "directory": "/b", "predicted": False, "check_mode": False, "off_site": "", "uploaded": {}, "pruned": {}, "fetch": "", "is_fetched": False,
     "fetch_problem": "", "metrics": {},
 }
 
@@ -40,8 +40,8 @@ def test_a_snapshot_on_the_node():
 
 
 def test_an_encrypted_snapshot_without_a_count_of_keys():
-    line = outcome(taken={"cp2": dict(TAKEN, snapshot=dict(SNAPSHOT, seal={}, total_keys=None))})["lines"][1]
-    assert ", ? keys," in line and "taken, proven and sealed in 0.3 s" in line
+    line = outcome(taken={"cp2": dict(TAKEN, snapshot=dict(SNAPSHOT, packing={}, total_keys=None))})["lines"][1]
+    assert ", ? keys," in line and "taken, verified and packed in 0.3 s" in line
 
 
 def test_a_host_that_is_refused():
@@ -70,20 +70,20 @@ def test_warnings_are_shown_where_the_snapshot_was_taken():
     assert outcome("cp1", choice=choice)["lines"] == []
 
 
-SHIPPED = {"shipped": [{"seconds": 1.5}]}
+SHIPPED = {"uploaded": [{"seconds": 1.5}]}
 
 
 @pytest.mark.parametrize(
     ("more", "line"),
     [
-        ({"off_site": "far:x", "shipped": SHIPPED}, "It is off-site at far:x, and was verified there."),
+        ({"off_site": "far:x", "uploaded": SHIPPED}, "It is off-site at far:x, and was verified there."),
         (
-            {"off_site": "far:x", "shipped": {"shipped": [{"seconds": 1}] * 3}, "pruned": {"removed": ["a", "b"]}},
+            {"off_site": "far:x", "uploaded": {"uploaded": [{"seconds": 1}] * 3}, "pruned": {"removed": ["a", "b"]}},
             "It is off-site at far:x, and was verified there, as 2 of earlier runs; 2 older were removed there.",
         ),
         ({"fetch": "/here", "is_fetched": True}, "It is in /here on the controller."),
         (
-            {"off_site": "far:x", "shipped": SHIPPED, "fetch": "/here", "is_fetched": True},
+            {"off_site": "far:x", "uploaded": SHIPPED, "fetch": "/here", "is_fetched": True},
             "It is off-site at far:x, and was verified there. It is in /here on the controller.",
         ),
     ],
@@ -94,18 +94,18 @@ def test_each_place_is_reported(more, line):
 
 
 def test_the_time_of_the_upload_counts():
-    assert outcome(off_site="far:x", shipped=SHIPPED)["seconds"] == pytest.approx(1.84)
+    assert outcome(off_site="far:x", uploaded=SHIPPED)["seconds"] == pytest.approx(1.84)
 
 
 @pytest.mark.parametrize(
     ("more", "problem"),
     [
         ({"metrics": {"msg": "no such directory."}}, "no such directory."),
-        ({"off_site": "far:x", "shipped": {"msg": "wrong credentials {{ x }}"}}, "wrong credentials { { x }}."),
+        ({"off_site": "far:x", "uploaded": {"msg": "wrong credentials {{ x }}"}}, "wrong credentials { { x }}."),
         ({"off_site": "far:x"}, "the snapshot is not at far:x, since this host was lost in the middle; it is whole on it."),
-        ({"off_site": "far:x", "shipped": {"shipped": [], "msg": "lost"}}, "lost."),
+        ({"off_site": "far:x", "uploaded": {"uploaded": [], "msg": "lost"}}, "lost."),
         (
-            {"off_site": "far:x", "shipped": SHIPPED, "pruned": {"msg": "denied"}},
+            {"off_site": "far:x", "uploaded": SHIPPED, "pruned": {"msg": "denied"}},
             "the snapshot is off-site, and those that are surplus there could not be removed: denied.",
         ),
         (
@@ -113,7 +113,7 @@ def test_the_time_of_the_upload_counts():
             "the snapshot could not be fetched to /here on the controller: the host was lost; it is whole on the host that took it.",
         ),
         (
-            {"fetch": "/here", "fetch_problem": "no room", "off_site": "far:x", "shipped": {"msg": "denied."}},
+            {"fetch": "/here", "fetch_problem": "no room", "off_site": "far:x", "uploaded": {"msg": "denied."}},
             "denied. the snapshot could not be fetched to /here on the controller: no room; it is whole on the host that took it.",
         ),
     ],

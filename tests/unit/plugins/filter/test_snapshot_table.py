@@ -13,18 +13,20 @@ GOOD = {
     "created": "2026-01-02T03:04:05Z",
     "revision": 582,
     "size": 938016,
-    "rung": "drill",
+    "level": "drill",
     "verified": True,
     "problem": None,
 }
 
 
 def test_a_table():
-    sealed = dict(GOOD, file="etcd-cp1-20260103T020405Z.db", created="2026-01-03T02:04:05Z", seal={"compression": "zstd", "encryption": "age"}, rung="status")
+    encrypted = dict(
+        GOOD, file="etcd-cp1-20260103T020405Z.db", created="2026-01-03T02:04:05Z", packing={"compression": "zstd", "encryption": "age"}, level="status"
+    )
     stranger = {"file": "etcd-x.db", "path": "/b/etcd-x.db", "size": None, "verified": False, "problem": "/b/etcd-x.db has no manifest"}
-    found = snapshot_table({"cp1": [GOOD, stranger], "s3:backups": [sealed, dict(GOOD, verified=False, problem="it is damaged")]}, NOW)
+    found = snapshot_table({"cp1": [GOOD, stranger], "s3:backups": [encrypted, dict(GOOD, verified=False, problem="it is damaged")]}, NOW)
     assert found["lines"] == [
-        "age     revision  size     proven  sealed    where       snapshot",
+        "age     revision  size     proven  packing   where       snapshot",
         "60 min  582       0.94 MB  status  zstd+age  s3:backups  etcd-cp1-20260103T020405Z.db",
         "24 h    582       0.94 MB  drill   -         cp1         etcd-cp1-20260102T030405Z.db",
         "24 h    582       0.94 MB  NO      -         s3:backups  etcd-cp1-20260102T030405Z.db",

@@ -24,8 +24,8 @@ def scheduled_modules():
 def test_equal_modules_make_equal_bytes_and_know_what_they_import():
     files = schedule_program.contents(["etcd_snapshot"])
     assert schedule_program.archive(files) == schedule_program.archive(schedule_program.contents(["etcd_snapshot"]))
-    for name in ("etcd", "schedule", "snapshot_manifest", "throwaway"):
-        assert "ansible_collections/k8s_dr/etcd/plugins/module_utils/_%s.py" % name in files
+    for name in ("_etcd/client", "_snapshot/scheduler", "_snapshot/manifest", "_etcd/isolated_server"):
+        assert "ansible_collections/k8s_dr/etcd/plugins/module_utils/%s.py" % name in files
     assert "ansible/module_utils/basic.py" in files and "ansible/module_utils/urls.py" not in files
     assert not any("kube_" in name or "/filter/" in name for name in files)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import types
 
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import EtcdError
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import EtcdError
 from ansible_collections.k8s_dr.etcd.plugins.modules import etcd_member
 
 

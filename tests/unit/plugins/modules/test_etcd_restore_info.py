@@ -11,7 +11,7 @@ import time
 
 import pytest
 import yaml
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import KubeError
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
 from ansible_collections.k8s_dr.etcd.plugins.modules import etcd_restore_info
 
 ETCD = """

@@ -13,11 +13,11 @@ NEWEST = {
     "created": "2026-01-02T03:04:05Z",
     "size": 938016,
     "revision": 582,
-    "rung": "status",
-    "rungs": {"status": {"ok": True, "at": "2026-01-02T03:04:06Z"}},
+    "level": "status",
+    "levels": {"status": {"ok": True, "at": "2026-01-02T03:04:06Z"}},
 }
-DRILLED = dict(NEWEST, path="/b/1.db", created="2026-01-01T03:04:05Z", rung="drill", rungs={"drill": {"ok": True, "at": "2026-01-01T04:00:00Z"}})
-FAILED = dict(DRILLED, path="/b/0.db", verified=False, rungs={"drill": {"ok": False, "at": "2026-01-03T04:00:00Z"}})
+DRILLED = dict(NEWEST, path="/b/1.db", created="2026-01-01T03:04:05Z", level="drill", levels={"drill": {"ok": True, "at": "2026-01-01T04:00:00Z"}})
+FAILED = dict(DRILLED, path="/b/0.db", verified=False, levels={"drill": {"ok": False, "at": "2026-01-03T04:00:00Z"}})
 
 
 def params(**more):
@@ -37,7 +37,7 @@ def test_what_is_known_of_the_newest():
         "newest_timestamp_seconds": 1767323045,
         "newest_size_bytes": 938016,
         "newest_revision": 582,
-        "newest_rung": "status",
+        "newest_level": "status",
         "stored": {"true": 2, "false": 1},
     }
 
@@ -66,8 +66,8 @@ def test_what_is_carried_over_is_what_was_written(tmp_path):
         assert kept == {name: metrics[name] for name in module.KEPT}
         assert text.endswith("\n") and path.stat().st_mode & 0o777 == 0o644
         assert [one.name for one in tmp_path.iterdir()] == [module.FILE]
-    assert 'k8s_dr_etcd_snapshot_newest_rung{cluster="the \\"big\\" one\\\\n",rung="status"} 1\n' in text
-    assert 'k8s_dr_etcd_snapshot_newest_rung{cluster="the \\"big\\" one\\\\n",rung="drill"} 0\n' in text
+    assert 'k8s_dr_etcd_snapshot_newest_level{cluster="the \\"big\\" one\\\\n",level="status"} 1\n' in text
+    assert 'k8s_dr_etcd_snapshot_newest_level{cluster="the \\"big\\" one\\\\n",level="drill"} 0\n' in text
 
 
 @pytest.mark.parametrize("text", ["", "\0\0\0", "k8s_dr_etcd_snapshot_runs_total many\n", "runs_total 7\n"])
@@ -77,7 +77,7 @@ def test_a_damaged_file_is_begun_anew(tmp_path, text):
     assert module.read_before(str(path))[1] == {}
 
 
-@pytest.mark.parametrize("name", ["my-cluster", "1st", "", "__name__", "rung", "verified"])
+@pytest.mark.parametrize("name", ["my-cluster", "1st", "", "__name__", "level", "verified"])
 def test_labels_that_prometheus_does_not_take(name):
     with pytest.raises(module.Refused, match="`labels` has the name"):
         module.check_labels({name: "x"})

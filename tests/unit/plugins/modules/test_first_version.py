@@ -13,7 +13,7 @@ import re
 
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.filter.unfinished_restore import unfinished_restore
-from ansible_collections.k8s_dr.etcd.plugins.module_utils import _fingerprints, _retention, _snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import fingerprints, manifest as snapshot_manifest, retention
 from ansible_collections.k8s_dr.etcd.plugins.modules import etcd_snapshot_metrics as metrics
 
 FIRST = pathlib.Path(__file__).parents[2] / "fixtures" / "first"
@@ -31,17 +31,17 @@ def directory(tmp_path):
 
 
 def test_its_snapshot_is_listed_as_verified_and_kept(directory):
-    [found] = _snapshot_manifest.list_snapshots(str(directory))
+    [found] = snapshot_manifest.list_snapshots(str(directory))
     assert found["verified"] and found["problem"] is None
     assert (found["revision"], found["total_keys"], found["host"], found["etcd_version"]) == (6005764, 446, "cp1", "3.7.3")
-    assert _snapshot_manifest.latest_verified([found]) == found["path"]
-    manifest = _snapshot_manifest.read_manifest(found["path"])
-    assert _snapshot_manifest.highest_rung(manifest["rungs"]) == "status" and _snapshot_manifest.failed_rung(manifest) is None
+    assert snapshot_manifest.latest_verified([found]) == found["path"]
+    manifest = snapshot_manifest.read_manifest(found["path"])
+    assert snapshot_manifest.highest_level(manifest["levels"]) == "status" and snapshot_manifest.failed_level(manifest) is None
     # beside one of today, of the same cluster and host, it counts as older
     newer = dict(found, path=found["path"] + "2", created="2026-11-30T00:00:00Z", fingerprints=dict(found["fingerprints"], contents={}))
-    assert _retention.lineage(found) == _retention.lineage(newer)
-    assert _retention.to_remove([newer, found], 1, newer) == [found["path"]]
-    assert _retention.to_remove([newer, found], 2, newer) == []
+    assert retention.lineage(found) == retention.lineage(newer)
+    assert retention.to_remove([newer, found], 1, newer) == [found["path"]]
+    assert retention.to_remove([newer, found], 2, newer) == []
 
 
 def test_its_fingerprints_of_whole_files_are_compared():
@@ -49,8 +49,8 @@ def test_its_fingerprints_of_whole_files_are_compared():
     then = json.loads((FIRST / "snapshot-manifest.json").read_text())["fingerprints"]
     assert "contents" not in then
     now = dict(then, contents={"ca": ["a1"], "etcd_ca": ["b1"], "service_account": ["c1"], "encryption_configuration": []})
-    assert _fingerprints.differences(then, now) == {"foreign": [], "lost": [], "unknown": []}
-    found = _fingerprints.differences(then, dict(now, ca="0" * 64))
+    assert fingerprints.differences(then, now) == {"foreign": [], "lost": [], "unknown": []}
+    found = fingerprints.differences(then, dict(now, ca="0" * 64))
     assert any(found.values()) and not found["lost"]
 
 

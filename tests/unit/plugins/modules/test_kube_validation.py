@@ -9,7 +9,7 @@ from __future__ import annotations
 import types
 
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._static_pod import StaticPod
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods import StaticPod
 from ansible_collections.k8s_dr.etcd.plugins.modules import kube_validation
 
 SHOP = "deployments shop/web"

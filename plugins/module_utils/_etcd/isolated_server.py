@@ -1,0 +1,503 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""An etcd that serves a copy of some data to this process alone, for as long as this process wants it.
+
+    with WorkDir("/var/lib") as work, find_server(None, endpoint) as server:
+        ... put a data directory into work.path ...
+        with Throwaway(server, work.path, data_dir, etcdctl, deadline) as etcd:
+            etcd.client.status()
+
+Nobody else can reach it and it can reach nobody: it listens on Unix sockets in a directory of mode 0700, and has a network
+namespace with nothing in it.  It needs no certificate and no port, and old members that its data names are never called.
+It ends with this process, even one that is killed.  Private to this collection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import glob
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import client as etcd_client
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs, signals
+
+# Names of directories that hold a copy of data while something looks at it; beside the data, so hidden.
+WORK_PREFIX = ".k8s-dr-"
+_LOCK = "lock"
+# What has no lock was made by somebody else than a module; nobody needs it this long.
+_ABANDONED = 24 * 3600
+# etcd takes a Unix socket's path from where an URL has host and port, in all versions from 3.4 on, and relative to where it runs.
+_CLIENT, _PEER = "c:1", "p:1"
+# Where container runtimes unpack the image of an etcd that does not run: containerd (2.4.2: plugins/snapshots/overlay/overlay.go), CRI-O, Docker.
+_UNPACKED = (
+    "/var/lib/containerd/io.containerd.snapshotter.v1.*/snapshots/*/fs/usr/local/bin/etcd",
+    "/var/lib/containers/storage/overlay/*/diff/usr/local/bin/etcd",
+    "/var/lib/docker/overlay2/*/diff/usr/local/bin/etcd",
+)
+# The copy must not look as if it were a member that is somewhere.
+_NAME = "k8s-dr-throwaway"
+_CLIENT_URL = "http://throwaway.invalid:1"
+# Members that do not find each other within this time never will: there is no network.
+_ALONE_AFTER = 5.0
+_DIRECTORIES = ("snap", "wal")
+_PR_SET_PDEATHSIG, _CLONE_NEWNET = 1, 0x40000000
+
+
+class ThrowawayError(Exception):
+    """Why nothing can be served: one sentence, without a capital and a full stop."""
+
+
+class Unservable(ThrowawayError):
+    """It is the data's fault."""
+
+
+class TimeIsUp(ThrowawayError):
+    """The time that was given is over."""
+
+
+class TooMuch(ThrowawayError):
+    """An answer is longer than was allowed."""
+
+
+class WorkDir:
+    """A directory of mode 0700 below `parent` that is removed whatever happens; what a killed process left goes at the next start."""
+
+    def __init__(self, parent):
+        self.parent = parent
+        self.path = None
+        self._lock = None
+
+    def __enter__(self):
+        with self._exclusively():
+            _tidy(self.parent)
+            self.path = tempfile.mkdtemp(prefix=WORK_PREFIX, dir=self.parent)
+            self._lock = os.open(os.path.join(self.path, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        return self
+
+    def __exit__(self, *_exc):
+        # What cannot be removed now is found again at the next start.
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+
+    @contextlib.contextmanager
+    def _exclusively(self):
+        """A directory without its lock is never seen by another one that tidies."""
+        descriptor = os.open(self.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _tidy(parent):
+    for name in os.listdir(parent):
+        path = os.path.join(parent, name)
+        if not name.startswith(WORK_PREFIX) or os.path.islink(path) or not os.path.isdir(path):
+            continue
+        try:
+            descriptor = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_NOFOLLOW)
+        except OSError:
+            if time.time() - os.lstat(path).st_mtime > _ABANDONED:
+                shutil.rmtree(path, ignore_errors=True)
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path, ignore_errors=True)
+        except OSError:
+            # somebody works in there
+            pass
+        finally:
+            os.close(descriptor)
+
+
+class Server:
+    """etcd's server program.  It is held open, so that it stays the same and there even when its container goes."""
+
+    def __init__(self, path, whose, timeout=10):
+        self.path = path
+        # "running": what serves the live data right now; "unpacked": out of its image; "given" or "found" otherwise
+        self.whose = whose
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as exc:
+            raise ThrowawayError("%s cannot be run: %s" % (path, exc.strerror)) from exc
+        # Children reach it through this process's table.
+        self.program = "/proc/%d/fd/%d" % (os.getpid(), self._descriptor)
+        try:
+            result = etcd_client.run_tool([self.program, "--version"], timeout)
+        except etcd_client.EtcdError as exc:
+            os.close(self._descriptor)
+            raise ThrowawayError(exc.message.replace(self.program, path)) from exc
+        match = re.search(r"^etcd Version:\s*(\S+)", result.stdout, re.MULTILINE)
+        if result.rc != 0 or not match:
+            os.close(self._descriptor)
+            raise ThrowawayError("%s is no etcd server: `%s --version` %s" % (path, path, result.how()))
+        self.version = match.group(1)
+
+    def close(self):
+        os.close(self._descriptor)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_exc):
+        self.close()
+
+
+def find_server(explicit=None, endpoint="", etcdctl=None, image_version="", proc="/proc"):
+    """A Server: the given one; else the program of the etcd that runs on this host, which fits its data; else the one in its image, where that
+    is of `image_version`; else one beside etcdctl or in PATH.
+    """
+    if explicit:
+        return Server(explicit, "given")
+    tried = []
+    for pid in _running(endpoint, proc):
+        try:
+            return Server("%s/%d/exe" % (proc, pid), "running")
+        except ThrowawayError as exc:
+            tried.append(str(exc))
+    for path in sorted(path for pattern in _UNPACKED for path in glob.glob(pattern)) if image_version else []:
+        try:
+            server = Server(path, "unpacked")
+        except ThrowawayError as exc:
+            tried.append(str(exc))
+            continue
+        if etcd_client.version_tuple(server.version) == etcd_client.version_tuple(image_version):
+            return server
+        server.close()
+    beside = os.path.join(os.path.dirname(etcdctl), "etcd") if etcdctl else ""
+    path = beside if beside and os.access(beside, os.X_OK) else etcd_client.find_tool("etcd")
+    if path:
+        return Server(path, "found")
+    raise ThrowawayError(tried[0] if tried else "no etcd runs on this host and there is no etcd server program on it either")
+
+
+def _running(endpoint, proc):
+    """Process ids of etcd servers of this host, first the one that listens at `endpoint`, then those of Pods."""
+    port = endpoint.rpartition(":")[2]
+    candidates = []
+    for process in procs.processes(proc):
+        if process.name != "etcd":
+            continue
+        try:
+            with open("%s/%d/cmdline" % (proc, process.pid), "rb") as stream:
+                command = stream.read().decode("utf-8", "replace")
+        except OSError:
+            continue
+        listens = port.isdigit() and re.search(r"--?listen-client-urls[=\0][^\0]*:%s(?=[,/\0]|$)" % port, command)
+        if listens or process.pod:
+            candidates.append((not listens, process.pid))
+    return [pid for _order, pid in sorted(candidates)]
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path, timeout):
+        super().__init__("throwaway", timeout=timeout)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        # An address of this kind has 108 bytes at most, a directory any number.
+        directory = os.open(os.path.dirname(self.path), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self.sock.connect("/proc/self/fd/%d/%s" % (directory, os.path.basename(self.path)))
+        finally:
+            os.close(directory)
+
+
+class Throwaway:
+    """etcd over a data directory below `work`, which it may change.
+
+    deadline: in time.monotonic(), by which it must serve.
+    force_new_cluster: make it the only member of its cluster, whatever its data says.  Left out where it is the only one: what etcd
+    did not know to be committed when it was killed is thrown away by that, and kept by an election.
+    election: milliseconds before it elects itself and writes its own name over the one that the data has.
+    """
+
+    def __init__(self, server, work, data_dir, etcdctl, deadline, timeout=10, force_new_cluster=False, election=100):
+        self.server = server
+        self.work = work
+        self.data_dir = data_dir
+        self.deadline = deadline
+        self.force_new_cluster = force_new_cluster
+        self.election = election
+        self.client = etcd_client.EtcdClient(
+            {"endpoint": "unix://" + _CLIENT, "timeout": timeout, "cacert": None, "cert": None, "key": None, "etcdctl": etcdctl}, cwd=work
+        )
+        # The members that the data names, read before this one has changed them.
+        self.members = []
+        self.log = os.path.join(work, "etcd.log")
+        self._process = None
+        self._denied = False
+
+    def __enter__(self):
+        try:
+            self._start()
+            self._wait()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, *_exc):
+        self._end()
+
+    def _argv(self):
+        argv = [_NAME, "--name", _NAME, "--data-dir", self.data_dir]
+        argv += ["--listen-client-urls", "unix://" + _CLIENT, "--advertise-client-urls", _CLIENT_URL, "--listen-peer-urls", "unix://" + _PEER]
+        argv += ["--heartbeat-interval", "%d" % (self.election // 10), "--election-timeout", "%d" % self.election]
+        argv.append("--initial-election-tick-advance=false")
+        argv += ["--logger", "zap", "--log-level", "warn"]
+        if etcd_client.version_tuple(self.server.version) >= (3, 5):
+            argv.append("--unsafe-no-fsync")
+        return argv + (["--force-new-cluster"] if self.force_new_cluster else [])
+
+    def _start(self):
+        for name in (_CLIENT, _PEER):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(self.work, name))
+        libc = ctypes.CDLL(None, use_errno=True)
+        parent = os.getpid()
+
+        def before_exec():
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            # Whatever ends this process ends etcd, so that nobody is left with a copy of all Secrets.
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            if os.getppid() != parent:
+                os._exit(1)
+            os.nice(10)
+            # when memory runs out this one goes, and not the etcd that the cluster needs
+            with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as stream:
+                stream.write("1000")
+            if libc.unshare(_CLONE_NEWNET) != 0:
+                # what cannot be kept apart is not started
+                os._exit(126)
+
+        environment = dict(etcd_client.clean_environment(), GOMAXPROCS="2")
+        # One that runs and is not known yet would write on while its directory is removed.
+        with open(self.log, "ab") as log, signals.held() as mask:
+            try:
+                # AnsibleModule.run_command waits for the end
+                self._process = subprocess.Popen(  # pylint: disable=ansible-bad-function,subprocess-popen-preexec-fn
+                    self._argv(),
+                    executable=self.server.program,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=environment,
+                    cwd=self.work,
+                    start_new_session=True,
+                    preexec_fn=before_exec,  # noqa: PLW1509 - modules have one thread
+                )
+            except (OSError, subprocess.SubprocessError) as exc:
+                raise ThrowawayError("%s cannot be run: %s" % (self.server.path, getattr(exc, "strerror", None) or exc)) from exc
+
+    def _wait(self):
+        """Until it serves a read that needs a leader."""
+        # since when it has known its members
+        lonely = None
+        while True:
+            ended = self._process.poll()
+            if ended is not None:
+                raise self._ended(ended)
+            members = self._ask_members()
+            if members and lonely is None:
+                lonely = time.monotonic()
+            # Until the log is applied it may know fewer; once it is elected what the data said of it is gone.
+            if not self.members or len(members) > len(self.members) or not any(member["name"] == "" for member in members):
+                self.members = members or self.members
+            # before that it cannot, and asking would take the time in which the members are to be seen
+            if lonely is not None and time.monotonic() - lonely >= self.election / 1000.0 and self._serves():
+                return
+            if self._denied:
+                raise ThrowawayError(
+                    "it is of an etcd with authentication enabled, which serves nothing to who is no user of it, so what it holds cannot be read back; "
+                    "a snapshot that is taken after `etcdctl auth disable` can be"
+                )
+            if len(self.members) > 1 and not self.force_new_cluster and time.monotonic() - lonely > _ALONE_AFTER:
+                raise NotAlone("it is one of %d members" % len(self.members), self.members)
+            if time.monotonic() > self.deadline:
+                raise TimeIsUp("etcd %s did not serve it in time" % self.server.version)
+            time.sleep(0.02)
+
+    def _ended(self, code):
+        if code == 126:
+            return ThrowawayError("this process may not make a network namespace, without which nothing is served")
+        words = self.last_words()
+        trouble = re.search("no space left|too many open files|cannot allocate memory|out of memory|create new OS thread|flag", words, re.IGNORECASE)
+        # A signal other than its own abort comes from outside.
+        kind = ThrowawayError if trouble or code in (-signal.SIGKILL, -signal.SIGTERM) else Unservable
+        return kind("etcd %s does not start with it: %s" % (self.server.version, words or "it ended with code %d" % code))
+
+    def last_words(self):
+        with open(self.log, "rb") as stream:
+            stream.seek(max(0, os.path.getsize(self.log) - 64 * 1024))
+            text = stream.read().decode("utf-8", "replace")
+        return etcd_client.ToolResult([], 1, "", text).last_words().replace(self.work + "/", "")
+
+    def _request(self, name, method, url, body=None, timeout=1.0):
+        """The JSON that it answers, or None while it does not."""
+        connection = _UnixConnection(os.path.join(self.work, name), timeout)
+        try:
+            connection.request(method, url, body)
+            response = connection.getresponse()
+            text = response.read()
+            self._denied = etcd_client.is_denied(text.decode("utf-8", "replace"))
+            return json.loads(text) if response.status == 200 else None
+        except (OSError, ValueError, http.client.HTTPException):
+            return None
+        finally:
+            connection.close()
+
+    def range(self, question, timeout, most):
+        """What it answers to a question for keys and values, as its JSON gateway has both; TooMuch when that has more than `most` bytes."""
+        connection = _UnixConnection(os.path.join(self.work, _CLIENT), timeout)
+        try:
+            connection.request("POST", "/v3/kv/range", json.dumps(question))
+            response = connection.getresponse()
+            text = response.read(most + 1)
+        except (OSError, http.client.HTTPException) as exc:
+            if isinstance(exc, socket.timeout):
+                raise TimeIsUp("etcd %s did not answer in time" % self.server.version) from exc
+            # one that ends is not to be asked for its code before it has
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                raise self._ended(self._process.wait(3)) from exc
+            raise ThrowawayError("etcd %s does not answer: %s" % (self.server.version, exc)) from exc
+        finally:
+            connection.close()
+        if len(text) > most:
+            raise TooMuch("an answer of etcd %s has more than %d bytes" % (self.server.version, most))
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            answer = None
+        if response.status != 200 or not isinstance(answer, dict):
+            words = text[:300].decode("utf-8", "replace").strip()
+            raise ThrowawayError("etcd %s does not answer: %s" % (self.server.version, words))
+        return answer
+
+    def _serves(self):
+        # etcd's lowest key is one NUL
+        return self._request(_CLIENT, "POST", "/v3/kv/range", json.dumps({"key": "AA==", "range_end": "AA==", "count_only": True, "limit": 1})) is not None
+
+    def _ask_members(self):
+        return [
+            {
+                "id": "%x" % int(member["id"]),
+                "name": member.get("name", "") if member.get("name") != _NAME else "",
+                "peer_urls": member.get("peerURLs") or [],
+                "client_urls": [url for url in member.get("clientURLs") or [] if url != _CLIENT_URL],
+                "is_learner": bool(member.get("isLearner", False)),
+            }
+            for member in self._request(_PEER, "GET", "/members") or []
+        ]
+
+    def _end(self):
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for number, patience in ((signal.SIGTERM, 3), (signal.SIGKILL, 10)):
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, number)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(patience)
+
+
+class NotAlone(ThrowawayError):
+    """Its data names other members, which are not to be had: force_new_cluster is needed."""
+
+    def __init__(self, message, members):
+        super().__init__(message)
+        self.members = members
+
+
+def check_memory(database_size, meminfo="/proc/meminfo"):
+    """Raise ThrowawayError when this host has not the memory for one more etcd: measured, 0.6 GB over a million keys in 1.4 GB."""
+    needed = database_size // 2 + 200 * 1000 * 1000
+    try:
+        with open(meminfo, encoding="ascii") as stream:
+            found = re.search(r"^MemAvailable:\s+([0-9]+) kB", stream.read(), re.MULTILINE)
+    except OSError:
+        found = None
+    if found and int(found.group(1)) * 1024 < needed:
+        raise ThrowawayError(
+            "this host has %d MB of memory available, and one more etcd needs %d MB" % (int(found.group(1)) * 1024 // 1000000, needed // 1000000)
+        )
+
+
+def copy_data(source, target):
+    """Copy an etcd data directory, or what its `member` holds, to target/member; `source` is only read.
+
+    The database is locked meanwhile against an etcd that would be started on it; raises ThrowawayError when one uses it.
+    """
+    database = database_of(source)
+    root = os.path.dirname(os.path.dirname(database))
+    try:
+        lock = os.open(database, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as exc:
+        raise Unservable("%s cannot be read: %s" % (database, exc.strerror)) from exc
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as exc:
+            if exc.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            raise ThrowawayError("an etcd uses %s right now" % source) from None
+        for directory in _DIRECTORIES:
+            os.makedirs(os.path.join(target, "member", directory), 0o700)
+        for path in files_of(source):
+            _copy_file(path, os.path.join(target, "member", os.path.relpath(path, root)))
+    finally:
+        os.close(lock)
+
+
+def database_of(data_dir):
+    """The database of a data directory, or of one that is what is called `member` inside it."""
+    for inside in ("member", ""):
+        path = os.path.join(data_dir, inside, "snap", "db")
+        if os.path.lexists(path):
+            return path
+    raise Unservable("there is no etcd database in %s" % data_dir)
+
+
+def files_of(data_dir):
+    """Paths of the files in a data directory that etcd needs to serve it."""
+    root = os.path.dirname(os.path.dirname(database_of(data_dir)))
+    found = []
+    for directory in _DIRECTORIES:
+        there = os.path.join(root, directory)
+        for name in sorted(os.listdir(there)) if os.path.isdir(there) else []:
+            path = os.path.join(there, name)
+            # *.tmp are segments of the log made in advance
+            if not name.endswith(".tmp") and os.path.isfile(path) and not os.path.islink(path):
+                found.append(path)
+    return found
+
+
+def _copy_file(source, target):
+    with open(source, "rb") as old, open(target, "xb") as new:
+        try:
+            # FICLONE: no byte is copied where the file system can share them
+            fcntl.ioctl(new.fileno(), 0x40049409, old.fileno())
+            return
+        except OSError:
+            pass
+        shutil.copyfileobj(old, new, 1024 * 1024)

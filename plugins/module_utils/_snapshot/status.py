@@ -1,0 +1,151 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Everything that can be known of a snapshot file: the proof of it, and what `snapshot status` says.  Private to this collection."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import client as etcd_client
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.boltdb import SnapshotFile
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest
+
+# A tool that fails for one of these says something about the host and nothing about the file.
+HOST_TROUBLE = re.compile(
+    "cannot allocate memory|out of memory|too many open files|resource temporarily unavailable|no space left"
+    "|operation not permitted|permission denied|failed to create new OS thread",
+    re.IGNORECASE,
+)
+# Signals that come from outside: the kernel short of memory, or somebody who ends processes.
+ENDED_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
+
+
+class ToolTrouble(Exception):
+    """The tool could not do its work; the file may be sound."""
+
+
+class BadFile(Exception):
+    """The tool did its work and refused the file."""
+
+
+def default_timeout(size):
+    """Ten minutes, and more for what a slow disk needs for a large file: 5 MB/s.  Two hours at most, since a sparse file may have any size."""
+    return min(7200, 600 + (size or 0) // (5 * 1000 * 1000))
+
+
+def parse_status(stdout):
+    """The values of `snapshot status --write-out=json`, of any version; raises ValueError for whatever else a tool printed.
+
+    totalKey is counted in another way from 3.6 on, so it must not be compared across tools.
+    """
+    status = json.loads(stdout)
+    values = {}
+    for ours, theirs in (("hash", "hash"), ("revision", "revision"), ("total_keys", "totalKey"), ("total_size", "totalSize")):
+        value = status.get(theirs) if isinstance(status, dict) else None
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise ValueError("no %s in the status of the snapshot" % theirs)
+        values[ours] = value
+    if values["hash"] > 0xFFFFFFFF:
+        raise ValueError("the hash is no CRC-32")
+    # Decimal in json, and unpadded where the tools print it in hexadecimal.
+    values["hash"] = "%08x" % values["hash"]
+    version = status.get("version")
+    values["storage_version"] = version if isinstance(version, str) and version else None
+    return values
+
+
+def run_status(tool, path, timeout):
+    """What this tool says of the file; raises ToolTrouble or BadFile.  path: absolute, since one that starts with - is taken for a flag."""
+    try:
+        result = etcd_client.run_tool([tool.path, "--write-out=json", "snapshot", "status", path], timeout, max_output=1024 * 1024)
+    except etcd_client.EtcdError as exc:
+        raise ToolTrouble(exc.message) from exc
+    what = "`%s snapshot status` of %s" % (tool.path, tool.version)
+    words = result.last_words()
+    if result.timed_out or result.rc in ENDED_FROM_OUTSIDE or (result.rc != 0 and HOST_TROUBLE.search(result.stderr)):
+        raise ToolTrouble("%s %s%s" % (what, result.how(), ": " + words if words else ""))
+    if result.rc != 0:
+        raise BadFile("%s %s: %s" % (what, result.how(), words))
+    try:
+        return parse_status(result.stdout)
+    except ValueError as exc:
+        raise ToolTrouble("%s ended with code 0 and printed something else than a status" % what) from exc
+
+
+def examine(path, etcdctl=None, etcdutl=None, timeout=None, everything=False):
+    """All about the snapshot file at `path`, as etcd_snapshot_info returns it.
+
+    etcdctl, etcdutl: Tool or None, as find_tools() gives them.  timeout: seconds for all of it.
+    everything: go on after the first problem, for somebody who wants to know what a damaged file holds.
+    """
+    path = os.path.abspath(path)
+    started = time.monotonic()
+    with SnapshotFile(path) as opened:
+        limit = timeout or default_timeout(opened.proof.size)
+        opened.deadline = started + limit
+        proof = opened.prove(everything)
+        snapshot = {
+            "path": path,
+            "hash": None,
+            "revision": proof.revision,
+            "total_keys": None,
+            "total_size": proof.database_size,
+            "storage_version": proof.storage_version,
+            "sha256": proof.sha256,
+            "size": proof.size,
+            "tool": None,
+            "undetermined": [],
+        }
+        if proof.size and (everything or not proof.findings):
+            _add_status(snapshot, proof, [tool for tool in (etcdutl, etcdctl) if tool is not None], opened.deadline)
+            opened.check_unchanged()
+        snapshot["integrity"] = proof.integrity
+        snapshot["problems"] = proof.problems
+        return snapshot
+
+
+def levels(snapshot, seconds):
+    """What a manifest says of a file that was examined and has no problems: both levels in one go."""
+    tool = snapshot["tool"]
+    return {
+        "checksum": snapshot_manifest.level(True, seconds),
+        "status": snapshot_manifest.level(True, seconds, tool="%s %s" % (tool["name"], tool["version"]) if tool else None),
+    }
+
+
+def _add_status(snapshot, proof, tools, deadline):
+    """Ask the tools, best first, until one gives an answer."""
+    undetermined = snapshot["undetermined"]
+    able = [tool for tool in tools if tool.can_status]
+    if proof.locked:
+        undetermined.append("hash and number of keys: another process holds the lock of %s, and `snapshot status` would wait for it" % proof.path)
+        return
+    if not able:
+        found = ", ".join("%s is %s %s, which has no `snapshot status`" % (tool.path, tool.name, tool.version) for tool in tools)
+        undetermined.append("hash and number of keys: %s; install etcdutl" % (found or "there is neither etcdutl nor etcdctl on this host"))
+        return
+    for tool in able:
+        try:
+            values = run_status(tool, proof.path, max(1.0, deadline - time.monotonic()))
+        except ToolTrouble as exc:
+            undetermined.append("hash and number of keys: %s" % exc)
+            continue
+        except BadFile as exc:
+            proof.found("status_failed", "was refused by etcd's own tool (%s); use another snapshot" % exc)
+            return
+        del undetermined[:]
+        snapshot["tool"] = {"name": tool.name, "version": tool.version, "path": tool.path}
+        for name, said in (("revision", values["revision"]), ("total_size", values["total_size"])):
+            if snapshot[name] is not None and snapshot[name] != said:
+                proof.found("status_differs", "holds %s %d, but %s %s reads %d; use another snapshot" % (name, snapshot[name], tool.name, tool.version, said))
+        if not snapshot["storage_version"]:
+            snapshot["storage_version"] = values["storage_version"]
+        for name in ("hash", "revision", "total_keys", "total_size"):
+            snapshot[name] = values[name]
+        return

@@ -1,0 +1,196 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: etcd_snapshot_decrypt
+short_description: Decrypts and decompresses a stored snapshot
+version_added: 0.1.0
+description:
+  - Decrypts and decompresses a snapshot that M(k8s_dr.etcd.etcd_snapshot) has encrypted into O(dest), with a manifest beside it. It gets its final name
+    only after its checksum matches the original snapshot's.
+  - The stored file is only read. A plain snapshot is copied.
+  - Run it where the private key may be, which is the controller or a host for drills, and never on the cluster.
+author:
+  - The k8s_dr founders (@k8s-dr)
+extends_documentation_fragment:
+  - k8s_dr.etcd.attributes
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Reads the stored file and its manifest, and at the private key's file, and says where the snapshot would be.
+  diff_mode:
+    support: none
+    details:
+      - What it writes is binary.
+  idempotent:
+    description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
+    support: full
+options:
+  path:
+    description: The snapshot as it is stored, with its manifest beside it.
+    type: path
+    required: true
+  dest:
+    description: An existing directory for the snapshot. Give one of mode 0700, and remove it when it is not needed any more.
+    type: path
+    required: true
+  identity_file:
+    description: A file with the private key, as C(age-keygen) writes it, or a private key of SSH. Not needed for what is only compressed.
+    type: path
+  files:
+    description:
+      - Whether to put what else is in a bundle beside the snapshot, into a directory named as it with C(.files), mode 0700. Private keys are among that.
+    type: bool
+    default: false
+  timeout:
+    description: Seconds that decryption may take.
+    type: int
+    default: 3600
+seealso:
+  - module: k8s_dr.etcd.etcd_snapshot
+"""
+
+EXAMPLES = r"""
+- name: Decrypt a snapshot on the controller
+  k8s_dr.etcd.etcd_snapshot_decrypt:
+    path: /srv/backups/etcd-cp1-20260102T030405Z.db.zst.age
+    dest: "{{ place.path }}"
+    identity_file: ~/.config/etcd-backups.txt
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+files:
+  description: Where what else was in a bundle is now, or would be; V(null) when there is none, or O(files=false).
+  returned: success
+  type: str
+  sample: /root/place/etcd-cp1-20260102T030405Z.db.files
+path:
+  description: Where the snapshot is now.
+  returned: success
+  type: str
+  sample: /root/place/etcd-cp1-20260102T030405Z.db
+snapshot:
+  description: The manifest beside it, which describes the plain snapshot.
+  returned: success
+  type: dict
+seconds:
+  description: Duration in seconds.
+  returned: success
+  type: float
+  sample: 1.2
+"""
+
+import os
+import shutil
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import boltdb
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import encryption, fingerprints, manifest as snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
+
+
+class Refused(Exception):
+    """One sentence for the operator."""
+
+
+def decrypted_manifest(manifest, name):
+    """What is said of the snapshot itself: nothing of how it was stored."""
+    found = {key: value for key, value in manifest.items() if key not in ("packing", "plain", "off_site")}
+    return dict(found, file=name, **(manifest.get("plain") or {}))
+
+
+def is_there(target, wanted):
+    """Whether an earlier run has decrypted it."""
+    try:
+        there = snapshot_manifest.read_manifest(target)
+    except snapshot_manifest.ManifestError:
+        return False
+    return there["sha256"] == wanted["sha256"] and os.path.isfile(target) and fingerprints.sha256_of_file(target) == wanted["sha256"]
+
+
+def check_space(directory, size):
+    found = os.statvfs(directory)
+    free = found.f_bavail * found.f_frsize
+    if free < size * 1.01 + 1024 * 1024:
+        raise Refused("%s has %.1f MB free, and the snapshot needs %.1f MB" % (directory, free / 1e6, size / 1e6))
+
+
+def run(module):
+    params = module.params
+    start = time.monotonic()
+    path, directory = os.path.abspath(params["path"]), os.path.realpath(params["dest"])
+    if not os.path.isdir(directory):
+        raise Refused("%s is not a directory" % params["dest"])
+    stored = snapshot_manifest.describe(path, fingerprints.sha256_of_file)
+    if not stored["verified"]:
+        # one that others packed has no manifest of ours
+        packed = None if os.path.lexists(snapshot_manifest.manifest_path(path)) else boltdb.packed_file(path)
+        raise Refused(stored["problem"] + (". %s" % packed if packed else ""))
+    manifest = snapshot_manifest.read_manifest(path)
+    target = os.path.join(directory, snapshot_manifest.plain_name(os.path.basename(path)))
+    if target == path:
+        raise Refused("%s is neither compressed nor encrypted, and it is in that directory already" % path)
+    wanted = decrypted_manifest(manifest, os.path.basename(target))
+    files = target + ".files" if params["files"] and (manifest.get("packing") or {}).get("bundle") else None
+    if is_there(target, wanted) and (files is None or os.path.isdir(files)):
+        return False, target, wanted, files, start
+    identity = params["identity_file"]
+    if (manifest.get("packing") or {}).get("encryption") == "age" and identity and not os.access(identity, os.R_OK):
+        raise Refused("the file with the private key, %s, cannot be read" % identity)
+    packed = ((manifest.get("packing") or {}).get("packed") or {}).get("size") or 0
+    check_space(directory, wanted["size"] + packed)
+    if module.check_mode:
+        return True, target, wanted, files, start
+    partial = snapshot_manifest.partial_dir(target)
+    with snapshot_manifest.DirectoryLock(directory, 60):
+        snapshot_manifest.tidy(directory)
+        os.mkdir(partial, 0o700)
+        try:
+            decrypted = os.path.join(partial, "snapshot.db")
+            plain = {"size": wanted["size"], "sha256": wanted["sha256"]}
+            inner = os.path.join(partial, "files") if files else None
+            encryption.decrypt(path, decrypted, dict(manifest, plain=plain), identity, params["timeout"], inner)
+            if files:
+                shutil.rmtree(files, ignore_errors=True)
+                os.rename(inner, files)
+            for one in (target, snapshot_manifest.manifest_path(target)):
+                if os.path.lexists(one):
+                    os.unlink(one)
+            snapshot_manifest.publish(target, decrypted, wanted)
+        finally:
+            snapshot_manifest.discard_partial(partial)
+    return True, target, wanted, files, start
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "dest": {"type": "path", "required": True},
+            "identity_file": {"type": "path"},
+            "files": {"type": "bool", "default": False},
+            "timeout": {"type": "int", "default": 3600},
+        },
+        supports_check_mode=True,
+    )
+    signals.raise_when_ended()
+    os.umask(0o077)
+    try:
+        changed, path, manifest, files, start = run(module)
+    except (Refused, encryption.EncryptionError, snapshot_manifest.ManifestError, snapshot_manifest.Busy, signals.Ended) as exc:
+        module.fail_json(msg="%s was not decrypted: %s" % (os.path.basename(module.params["path"]), exc))
+    except OSError as exc:
+        where = exc.filename + ": " if isinstance(exc.filename, str) else ""
+        module.fail_json(msg="%s was not decrypted: %s%s" % (os.path.basename(module.params["path"]), where, exc.strerror or exc))
+    module.exit_json(changed=changed, path=path, snapshot=manifest, files=files, seconds=round(time.monotonic() - start, 2))
+
+
+if __name__ == "__main__":
+    main()

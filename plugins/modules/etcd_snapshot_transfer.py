@@ -1,0 +1,253 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: etcd_snapshot_transfer
+short_description: Copies a snapshot between a host and the controller, piece by piece
+version_added: 0.1.0
+description:
+  - Copies a file of the host into a file of the controller, or with O(to=host) the other way, of mode 0600, which gets its name when it is whole.
+  - M(ansible.builtin.fetch) reads a file as a whole wherever privileges are escalated, and needs five times its size of memory for that, on the control
+    plane and on the controller. Here neither side ever holds more than one piece, which is compressed on the way, and the progress is shown every 15
+    seconds.
+  - M(ansible.builtin.copy) first puts the whole file into the home of the user who logs in (C(~/.ansible/tmp)), which may have less room than a snapshot
+    needs. Here only one piece is there at a time, of at most 32 MiB, and room is checked where the file goes.
+  - The copy equals its source; M(k8s_dr.etcd.etcd_snapshot_info) verifies that it is a valid snapshot. A file that changes meanwhile is refused.
+author:
+  - The k8s_dr founders (@k8s-dr)
+extends_documentation_fragment:
+  - k8s_dr.etcd.attributes
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Compares both files when there are two, and says whether it would be copied.
+  diff_mode:
+    support: none
+    details:
+      - What it copies is binary.
+  idempotent:
+    description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
+    support: full
+options:
+  path:
+    description: The file to copy, on the host; with O(to=host) on the controller.
+    type: path
+    required: true
+  dest:
+    description:
+      - What it is called on the controller, with O(to=host) on the host, in a directory that is there. What has that name is replaced.
+    type: path
+    required: true
+  to:
+    description: Where it is copied to.
+    type: str
+    choices: [controller, host]
+    default: controller
+  timeout:
+    description: Seconds that all of it may take.
+    type: int
+    default: 3600
+  offset:
+    description: Byte from which on a piece is read. Internal, set by the controller, not for tasks.
+    type: int
+  checksum:
+    description: Whether to compute the checksum. Internal, set by the controller, not for tasks.
+    type: bool
+    default: false
+  piece:
+    description: File on the host that holds the next piece, from O(offset) on. Internal, set by the controller with O(to=host), not for tasks.
+    type: path
+  sha256:
+    description: Checksum that all of it has to have before it gets its name. Internal, set by the controller with O(to=host), not for tasks.
+    type: str
+  discard:
+    description: Whether to remove what has no name yet. Internal, set by the controller with O(to=host), not for tasks.
+    type: bool
+    default: false
+notes:
+  - Over SSH a piece takes about a second, and holds 4 MiB of what does not compress, or up to 64 MiB of what does, as most databases of Kubernetes.
+seealso:
+  - module: ansible.builtin.fetch
+  - module: k8s_dr.etcd.etcd_snapshot
+"""
+
+EXAMPLES = r"""
+- name: Fetch the snapshot to the controller
+  k8s_dr.etcd.etcd_snapshot_transfer:
+    path: /var/backups/etcd/etcd-cp1-20260102T030405Z.db
+    dest: /srv/backups/etcd-cp1-20260102T030405Z.db
+
+- name: Copy a snapshot of the controller to the host
+  k8s_dr.etcd.etcd_snapshot_transfer:
+    to: host
+    path: /srv/backups/etcd-cp1-20260102T030405Z.db
+    dest: /var/backups/etcd/etcd-cp1-20260102T030405Z.db
+"""
+
+RETURN = r"""
+dest:
+  description: Where it is now.
+  returned: success
+  type: str
+  sample: /srv/backups/etcd-cp1-20260102T030405Z.db
+size:
+  description: Its bytes.
+  returned: success
+  type: int
+  sample: 938016
+sha256:
+  description: Their checksum; V(null) in check mode where there is nothing to compare it with.
+  returned: success
+  type: str
+  sample: 2e99758548972a8e8822ad47fa1017ff72f06f3ff6a016851f45c398732bc50c
+seconds:
+  description: Duration in seconds.
+  returned: success
+  type: float
+  sample: 1.4
+"""
+
+import base64
+import hashlib
+import os
+import stat
+import zlib
+
+from ansible.module_utils.basic import AnsibleModule
+
+# A piece has so many bytes as it is sent, or as it is read, whichever comes first.
+PACKED = 4 * 1024 * 1024
+PLAIN = 64 * 1024 * 1024
+# What is sent to a host lies there as a file of its own until it is taken over.
+SENT = 32 * 1024 * 1024
+_CHUNK = 256 * 1024
+
+
+def read_piece(stream, offset, limit=PACKED):
+    """(bytes that were read, what they are compressed)"""
+    stream.seek(offset)
+    packer, parts, packed, plain = zlib.compressobj(1), [], 0, 0
+    while packed < limit and plain < PLAIN:
+        chunk = stream.read(_CHUNK)
+        if not chunk:
+            break
+        plain += len(chunk)
+        parts.append(packer.compress(chunk))
+        packed += len(parts[-1])
+    return plain, b"".join([*parts, packer.flush()])
+
+
+def digest(stream):
+    found = hashlib.sha256()
+    for chunk in iter(lambda: stream.read(_CHUNK), b""):
+        found.update(chunk)
+    return found.hexdigest()
+
+
+def unfinished(dest):
+    return dest + ".partial"
+
+
+def take_piece(dest, piece, offset):
+    """Append what a piece holds, so that it goes on from `offset`; the bytes that are there then."""
+    flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT | os.O_TRUNC if offset == 0 else 0)
+    unpacker = zlib.decompressobj()
+    with os.fdopen(os.open(unfinished(dest), flags, 0o600), "wb") as target, open(piece, "rb") as stream:
+        if offset == 0:
+            os.fchmod(target.fileno(), 0o600)
+        if os.fstat(target.fileno()).st_size != offset:
+            raise ValueError("%s does not end where the next piece begins: somebody else writes it" % unfinished(dest))
+        target.seek(offset)
+        for chunk in iter(lambda: stream.read(_CHUNK), b""):
+            while chunk:
+                target.write(unpacker.decompress(chunk, _CHUNK))
+                chunk = unpacker.unconsumed_tail
+        target.write(unpacker.flush())
+        size = target.tell()
+    os.unlink(piece)
+    return size
+
+
+def finish(dest, sha256):
+    with open(unfinished(dest), "rb") as stream:
+        if digest(stream) != sha256:
+            raise ValueError("what came for %s is not what was sent: its checksum differs" % dest)
+        os.fsync(stream.fileno())
+    os.rename(unfinished(dest), dest)
+    descriptor = os.open(os.path.dirname(dest), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def receive(params):
+    """The host's side of `to: host`."""
+    dest = os.path.abspath(params["dest"])
+    if params["discard"]:
+        if os.path.lexists(unfinished(dest)):
+            os.unlink(unfinished(dest))
+        return {"version": ""}
+    if params["piece"]:
+        return {"version": "", "size": take_piece(dest, params["piece"], params["offset"])}
+    if params["sha256"]:
+        finish(dest, params["sha256"])
+        return {"version": ""}
+    room = os.statvfs(os.path.dirname(dest))
+    found = {"version": "", "free": room.f_bavail * room.f_frsize, "sha256": None}
+    if os.path.isfile(dest):
+        with open(dest, "rb") as stream:
+            found["sha256"] = digest(stream)
+    return found
+
+
+def main():
+    # The action plugin of the same name writes dest, and asks for one piece after the other.
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "dest": {"type": "path", "required": True},
+            "to": {"type": "str", "choices": ["controller", "host"], "default": "controller"},
+            "timeout": {"type": "int", "default": 3600},
+            "offset": {"type": "int"},
+            "checksum": {"type": "bool", "default": False},
+            "piece": {"type": "path"},
+            "sha256": {"type": "str"},
+            "discard": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    path, offset = module.params["path"], module.params["offset"]
+    if module.params["to"] == "host":
+        try:
+            result = receive(module.params)
+        except (OSError, ValueError, zlib.error) as exc:
+            words = exc.strerror if isinstance(exc, OSError) else str(exc)
+            module.fail_json(msg="%s cannot be written on the host: %s" % (module.params["dest"], words))
+        module.exit_json(changed=False, **result)
+    try:
+        # opening a FIFO would wait for ever
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb", buffering=0) as stream:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                module.fail_json(msg="%s is not a regular file" % path)
+            # another one with every change
+            result = {"size": found.st_size, "version": "%d %d %d" % (found.st_ino, found.st_size, found.st_mtime_ns)}
+            if offset is not None:
+                plain, packed = read_piece(stream, offset)
+                result.update(plain=plain, packed=base64.b64encode(packed).decode("ascii"))
+            elif module.params["checksum"]:
+                result["sha256"] = digest(stream)
+    except OSError as exc:
+        module.fail_json(msg="%s cannot be read: %s" % (path, exc.strerror))
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,408 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: etcd_snapshot_upload
+short_description: Uploads snapshots to off-site storage and verifies them there
+version_added: 0.1.0
+description:
+  - Uploads a snapshot through rclone to S3, SFTP, or any other storage that rclone supports, verifies it there, and then uploads its manifest.
+    A snapshot that has its manifest there is therefore complete.
+  - The local snapshot is only read, and never removed. What is not verified, or is not what its manifest says, is not sent.
+  - With O(directory) it also uploads the snapshots that earlier runs could not.
+  - What is there already is not sent again. What is there and is not what it should be, or failed a verification by
+    M(k8s_dr.etcd.etcd_snapshot_drill) there, is replaced.
+  - The copy is noted in C(off_site) of the local manifest. A copy that is noted and gone is sent again, unless a newer snapshot is there, as where
+    retention removed it.
+  - Of a directory such as a mounted share it is also noted where it is mounted. Nothing is written to it while nothing is mounted there.
+author:
+  - The k8s_dr founders (@k8s-dr)
+extends_documentation_fragment:
+  - k8s_dr.etcd.rclone
+  - k8s_dr.etcd.attributes
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Reads the off-site storage, and reports what would be uploaded.
+  diff_mode:
+    support: full
+  idempotent:
+    description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
+    support: full
+options:
+  path:
+    description: A snapshot to send, with its manifest beside it.
+    type: path
+  directory:
+    description:
+      - A directory of which every verified snapshot is sent that is not at O(remote) as it should be, the newest first, after O(path).
+      - Of a copy that its manifest knows of only the size is looked at, and what the manifest there says of it; nothing is read back.
+    type: path
+  verify:
+    description:
+      - How to verify the uploaded copy.
+      - V(auto) believes a checksum that the server computed of what it stores, which is so for SFTP, and for S3 up to 200 MiB. Everything else is
+        read back.
+      - V(hash) believes any checksum that rclone can get, and reads back only where there is none.
+      - V(read) reads everything back, also what was sent by an earlier run.
+    type: str
+    choices: [auto, hash, read]
+    default: auto
+  lock_timeout:
+    description: Seconds to wait for another run in the snapshot's directory before its manifest is changed.
+    type: int
+    default: 60
+  progress:
+    description:
+      - A file that shows the progress. During an upload it holds, as JSON, its name as C(file), its C(size), and how many
+        bytes were C(sent) and C(read) back. It is removed at the end.
+    type: path
+seealso:
+  - module: k8s_dr.etcd.etcd_snapshot
+  - module: k8s_dr.etcd.etcd_snapshot_fetch
+"""
+
+EXAMPLES = r"""
+- name: Send the snapshot that was just taken, and whatever earlier runs could not send
+  k8s_dr.etcd.etcd_snapshot_upload:
+    path: "{{ taken.snapshot.path }}"
+    directory: /var/backups/etcd
+    remote: s3:backups/prod
+    rclone_config: /etc/k8s-dr/rclone.conf
+
+- name: Read back what was sent, and replace what is damaged
+  k8s_dr.etcd.etcd_snapshot_upload:
+    path: /var/backups/etcd/etcd-cp1-20260102T030405Z.db
+    remote: sftp:etcd
+    verify: read
+"""
+
+RETURN = r"""
+uploaded:
+  description: What was sent, or would be.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    file:
+      description: Name of the snapshot.
+      type: str
+      sample: etcd-cp1-20260102T030405Z.db
+    path:
+      description: Where it is on this host.
+      type: str
+      sample: /var/backups/etcd/etcd-cp1-20260102T030405Z.db
+    off_site:
+      description: Where it is off-site.
+      type: str
+      sample: s3:backups/prod/etcd-cp1-20260102T030405Z.db
+    size:
+      description: Its size in bytes.
+      type: int
+      sample: 938016
+    seconds:
+      description: What sending and verifying took; V(null) in check mode.
+      type: float
+      sample: 1.4
+    verified_by:
+      description: V(md5), V(sha1) or V(sha256) that the server computed, or V(read) when it was read back; V(null) in check mode.
+      type: str
+      sample: md5
+present:
+  description: Names of those that were there already.
+  returned: always
+  type: list
+  elements: str
+  sample: []
+waiting:
+  description: Paths of those that could not be sent. They are whole on this host.
+  returned: always
+  type: list
+  elements: str
+  sample: []
+"""
+
+import contextlib
+import json
+import os
+import re
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import store as remote_store
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
+
+# When a snapshot was taken, in its name.
+TAKEN = re.compile(r"-(\d{8}T\d{6}Z)\.(?:db|tar)(?:\.zst)?(?:\.age)?$")
+
+
+class Refused(Exception):
+    """One sentence for the operator."""
+
+
+def stored_here(params):
+    """(the snapshot that is named or None, all others of the directory that can be relied on), described."""
+    named = None
+    if params["path"]:
+        named = snapshot_manifest.describe(os.path.realpath(params["path"]))
+        if not named["verified"]:
+            raise Refused("%s was not sent: %s" % (params["path"], named["problem"]))
+    others = snapshot_manifest.list_snapshots(os.path.realpath(params["directory"])) if params["directory"] else []
+    return named, [entry for entry in others if entry["verified"] and not (named and entry["path"] == named["path"])]
+
+
+def copies(entry, remote):
+    """What its manifest notes of copies there."""
+    return [copy for copy in entry.get("off_site") or [] if copy.get("remote") == remote and copy.get("file") == entry["file"]]
+
+
+def noted(entry, remote):
+    return bool(copies(entry, remote))
+
+
+def failed_there(remote, sizes, entries):
+    """Names of those of which a drill found there that they are damaged; none where that cannot be read now, for it must not keep others here."""
+    if not any(entry["file"] in sizes and noted(entry, remote.where) for entry in entries):
+        return set()
+    try:
+        return {one["file"] for one in remote.snapshots(sizes=sizes) if snapshot_manifest.failed_level(one)}
+    except remote_store.RcloneError:
+        return set()
+
+
+def stays_away(entry, remote, sizes, failed):
+    """Whether it need not be sent: it was, and is there still as it should be, or was removed since there are newer ones."""
+    if not noted(entry, remote.where):
+        return False
+    name = entry["file"]
+    if name in sizes:
+        return sizes[name] == entry["size"] and snapshot_manifest.manifest_path(name) in sizes and name not in failed
+    taken = re.sub(r"[-:]", "", entry["created"])
+    return any(match.group(1) > taken for match in map(TAKEN.search, sizes) if match)
+
+
+def refuse_what_is_not_mounted(entries, remote):
+    """Below a mount point there is an ordinary directory, which would take everything and be off-site nowhere."""
+    now = remote.mount()
+    for entry in entries:
+        for copy in copies(entry, remote.where):
+            if now and copy.get("mount") and len(copy["mount"]) > len(now):
+                raise Refused("%s was mounted when snapshots were sent to %s, and is not now, so nothing was written there" % (copy["mount"], remote.where))
+
+
+def proven_higher(ours, theirs):
+    order = list(snapshot_manifest.LEVELS)
+    rank = {"structure": order.index("status")}
+    rank.update((name, order.index(name)) for name in order)
+    return rank.get(ours.get("level"), -1) > rank.get(theirs.get("level"), -1)
+
+
+def find(remote, entry, sizes):
+    """(what has to be done: all, manifest, note or nothing; the manifest there).  Another snapshot of the name is never replaced."""
+    name = entry["file"]
+    manifest = None
+    if snapshot_manifest.manifest_path(name) in sizes:
+        try:
+            manifest = remote.manifest(name)
+        except snapshot_manifest.ManifestError:
+            # half of one, or a damaged one: it is replaced
+            manifest = None
+    if manifest is not None and manifest["sha256"] != entry["sha256"]:
+        raise Refused(
+            "%s is another snapshot of the same name (of the host %s, taken at %s); give each cluster a path of its own"
+            % (remote.path(name), manifest["host"], manifest["created"])
+        )
+    if sizes.get(name) != entry["size"] or (manifest and snapshot_manifest.failed_level(manifest)):
+        return "all"
+    if manifest is None or proven_higher(entry, manifest):
+        return "manifest"
+    return "nothing" if noted(entry, remote.where) else "note"
+
+
+class Teller:
+    """Writes how far it is, not more than once a second; that this fails is nobody's problem."""
+
+    def __init__(self, path, entry):
+        self.path = path
+        self.known = {"file": entry["file"], "size": entry["size"], "sent": 0, "read": 0}
+        self.last = 0
+
+    def sent(self, count):
+        self._tell(sent=count)
+
+    def read(self, count):
+        self._tell(sent=self.known["size"], read=count)
+
+    def _tell(self, **found):
+        self.known.update(found)
+        if not self.path or time.monotonic() - self.last < 1:
+            return
+        self.last = time.monotonic()
+        with contextlib.suppress(OSError):
+            temporary = "%s.%d.new" % (self.path, os.getpid())
+            with open(temporary, "w", encoding="utf-8") as stream:
+                json.dump(self.known, stream)
+            os.rename(temporary, self.path)
+
+
+def upload(module, remote, entry, step):
+    """Do what is to be done for one snapshot; what is returned of it, or None when nothing had to be sent."""
+    start = time.monotonic()
+    path, how = entry["path"], None
+    known = noted(entry, remote.where)
+    if step in ("manifest", "note") or (step == "nothing" and module.params["verify"] == "read"):
+        size, digests = remote_store.file_digests(path, ("sha256", "sha1", "md5"))
+        if (size, digests["sha256"]) != (entry["size"], entry["sha256"]):
+            raise Refused("%s is not the file that was taken (its size or its sha256 has changed), so it was not sent" % path)
+        problem, how = remote.check(entry["file"], size, digests, module.params["verify"])
+        step = "all" if problem else step
+    if step == "all":
+        tell = Teller(module.params["progress"], entry)
+        how = remote.put(path, entry["size"], entry["sha256"], module.params["verify"], tell.sent, back=tell.read)["verified_by"]
+    if step in ("all", "manifest"):
+        with open(snapshot_manifest.manifest_path(path), "rb") as stream:
+            text = stream.read()
+        try:
+            remote.put_manifest(entry["file"], text)
+        except remote_store.RcloneError as exc:
+            if exc.kind != "immutable" or step == "all":
+                raise
+            # the snapshot is there, with the manifest that it was sent with
+            module.warn("what was proven of %s since it was sent is not noted there: %s" % (path, exc))
+            step = "note" if not known else "nothing"
+    if step in ("all", "note") or not known:
+        note(module, remote, entry, how)
+    if step not in ("all", "manifest"):
+        return None
+    return describe(remote, entry, round(time.monotonic() - start, 2), how)
+
+
+def note(module, remote, entry, how):
+    copy = {"remote": remote.where, "file": entry["file"], "at": snapshot_manifest.utc(), "verified_by": how}
+    if remote.mount():
+        copy["mount"] = remote.mount()
+    try:
+        snapshot_manifest.update_manifest(entry["path"], module.params["lock_timeout"], entry["sha256"], off_site=[copy])
+    except (snapshot_manifest.ManifestError, snapshot_manifest.Busy, OSError) as exc:
+        module.warn("%s is off-site, but that could not be noted in its manifest: %s" % (entry["path"], exc))
+
+
+def describe(remote, entry, seconds=None, how=None):
+    found = {"file": entry["file"], "path": entry["path"], "off_site": remote.path(entry["file"]), "size": entry["size"]}
+    return dict(found, seconds=seconds, verified_by=how)
+
+
+def make_diff(remote, sizes, uploaded):
+    def text(names):
+        return "".join(name + "\n" for name in sorted(names))
+
+    after = set(sizes)
+    for entry in uploaded:
+        after.update((entry["file"], snapshot_manifest.manifest_path(entry["file"])))
+    return {"before": text(sizes), "after": text(after), "before_header": remote.where, "after_header": remote.where}
+
+
+def run(module, result):
+    params = module.params
+    named, others = stored_here(params)
+    first = [named] if named else []
+    # as far as can be said before anybody was asked
+    result["waiting"] = [entry["path"] for entry in first + [one for one in others if not noted(one, params["remote"])]]
+    remote = remote_store.Remote(
+        params["remote"], params["rclone_config"], params["rclone"], timeout=params["timeout"], retries=params["retries"], bwlimit=params["bwlimit"]
+    )
+    if remote.config_warning():
+        module.warn(remote.config_warning())
+    refuse_what_is_not_mounted(first + others, remote)
+    if not first + others:
+        return
+    sizes = remote.names(missing_ok=True)
+    failed = failed_there(remote, sizes, others)
+    entries = first + [entry for entry in others if not stays_away(entry, remote, sizes, failed)]
+    result["waiting"] = [entry["path"] for entry in entries]
+    refused = []
+    changed = False
+    for entry in entries:
+        try:
+            step = find(remote, entry, sizes)
+            if module.check_mode:
+                done = describe(remote, entry) if step in ("all", "manifest") else None
+            else:
+                done = upload(module, remote, entry, step)
+        except (Refused, remote_store.RcloneError) as exc:
+            # The others would fare the same, unless it is this very file.
+            kind = getattr(exc, "kind", "local")
+            if kind not in ("corrupt", "local"):
+                raise
+            refused.append(str(exc))
+            if kind == "local":
+                # another try would end the same
+                result["waiting"].remove(entry["path"])
+            continue
+        if done:
+            result["uploaded"].append(done)
+        else:
+            result["present"].append(entry["file"])
+        changed = changed or done is not None or step == "note"
+        result["changed"] = changed
+        result["waiting"].remove(entry["path"])
+    result["diff"] = make_diff(remote, sizes, result["uploaded"])
+    if refused:
+        raise Refused("; ".join(refused))
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path"},
+            "directory": {"type": "path"},
+            "remote": {"type": "str", "required": True},
+            "rclone_config": {"type": "path"},
+            "rclone": {"type": "path"},
+            "timeout": {"type": "int"},
+            "retries": {"type": "int", "default": 3},
+            "bwlimit": {"type": "str"},
+            "verify": {"type": "str", "default": "auto", "choices": ["auto", "hash", "read"]},
+            "lock_timeout": {"type": "int", "default": 60},
+            "progress": {"type": "path"},
+        },
+        required_one_of=[["path", "directory"]],
+        supports_check_mode=True,
+    )
+    result = {"changed": False, "uploaded": [], "present": [], "waiting": []}
+    if module.params["timeout"] is not None and module.params["timeout"] < 1:
+        module.fail_json(msg="`timeout` must be at least 1 second", **result)
+    signals.raise_when_ended()
+    os.umask(0o077)
+    try:
+        run(module, result)
+    except (Refused, remote_store.RcloneError, signals.Ended) as exc:
+        module.fail_json(msg=with_whereabouts(str(exc), result["waiting"]), **result)
+    except OSError as exc:
+        problem = "%s%s" % (exc.filename + ": " if isinstance(exc.filename, str) else "", exc.strerror or exc)
+        module.fail_json(msg=with_whereabouts("nothing more was sent: %s" % problem, result["waiting"]), **result)
+    finally:
+        if module.params["progress"]:
+            with contextlib.suppress(OSError):
+                os.unlink(module.params["progress"])
+    module.exit_json(**result)
+
+
+def with_whereabouts(problem, waiting):
+    """What went wrong, and where everything is that is not off-site."""
+    sentence = problem.rstrip(".")
+    if not waiting:
+        return sentence
+    if len(waiting) == 1:
+        return "%s. Nothing is lost: %s is whole on this host, and the next run sends it" % (sentence, waiting[0])
+    return "%s. Nothing is lost: %s and %d more are whole on this host, and the next run sends them" % (sentence, waiting[0], len(waiting) - 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Snapshots on their way from a host to the controller, with the real `ansible` in between."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+import zlib
+
+import harness
+import pytest
+from ansible_collections.k8s_dr.etcd.plugins.modules import etcd_snapshot_transfer as module
+
+MB = 1024 * 1024
+
+
+def transfer(path, dest, *more, **args):
+    return harness.ansible("etcd_snapshot_transfer", *more, path=path, dest=dest, **args)
+
+
+def test_it_comes_whole_once(tmp_path):
+    path, dest = tmp_path / "there", tmp_path / "here"
+    # both ends of a piece: what does not compress, and what does
+    path.write_bytes(os.urandom(9 * MB) + bytes(80 * MB) + os.urandom(5))
+    rc, result = transfer(path, dest, "--check")
+    assert rc == 0 and result["changed"] and result["size"] == path.stat().st_size and result["sha256"] is None and not dest.exists(), result
+    rc, result = transfer(path, dest)
+    assert rc == 0 and result["changed"] and result["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest(), result
+    assert dest.read_bytes() == path.read_bytes() and dest.stat().st_mode & 0o777 == 0o600 and result["dest"] == str(dest)
+    for more in ([], ["--check"]):
+        rc, result = transfer(path, dest, *more)
+        assert rc == 0 and not result["changed"] and result["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest(), result
+    # another one of the same size
+    path.write_bytes(bytes(path.stat().st_size))
+    rc, result = transfer(path, dest)
+    assert rc == 0 and result["changed"] and dest.read_bytes() == path.read_bytes(), result
+    assert sorted(os.listdir(tmp_path)) == ["here", "there"]
+
+
+@pytest.fixture
+def small_home(tmp_path):
+    """Where Ansible puts files first has room for one piece, and not for a snapshot."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount")
+    (tmp_path / "home").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(tmp_path / "home")], check=True)
+    yield {"ANSIBLE_REMOTE_TMP": str(tmp_path / "home")}
+    subprocess.run(["umount", "-l", str(tmp_path / "home")], check=True)
+
+
+def test_it_goes_to_the_host_whose_home_is_small(tmp_path, small_home):
+    path, dest = tmp_path / "here", tmp_path / "there"
+    path.write_bytes(os.urandom(45 * MB) + bytes(80 * MB) + os.urandom(5))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    rc, result = transfer(path, dest, "--check", to="host", environment=small_home)
+    assert rc == 0 and result["changed"] and not dest.exists(), result
+    rc, result = transfer(path, dest, to="host", environment=small_home)
+    assert rc == 0 and result["changed"] and result["sha256"] == sha256 and result["dest"] == str(dest), result
+    assert dest.read_bytes() == path.read_bytes() and dest.stat().st_mode & 0o777 == 0o600
+    rc, result = transfer(path, dest, to="host", environment=small_home)
+    assert rc == 0 and not result["changed"], result
+    assert sorted(os.listdir(tmp_path)) == ["here", "home", "there"] and os.listdir(tmp_path / "home") == []
+
+
+def test_room_is_looked_for_where_it_goes(tmp_path, small_home):
+    path = tmp_path / "here"
+    path.write_bytes(bytes(60 * MB))
+    rc, result = transfer(path, tmp_path / "home" / "there", to="host")
+    assert rc != 0 and "needs 63 MB, and its file system has 41 MB free: make room there" in result["msg"], result
+    (tmp_path / "empty").touch()
+    rc, result = transfer(tmp_path / "empty", tmp_path / "home" / "there", to="host")
+    assert rc == 0 and (tmp_path / "home" / "there").read_bytes() == b"", result
+    rc, result = harness.run_module("etcd_snapshot_transfer", path=path, dest=tmp_path / "no" / "where", to="host")
+    assert rc != 0 and "cannot be written on the host: No such file" in result["msg"], result
+
+
+def test_a_piece_is_appended_where_the_one_before_ended(tmp_path):
+    dest, piece = tmp_path / "there", tmp_path / "piece"
+    for offset, plain in ((0, b"a" * 3 * MB), (3 * MB, b"b")):
+        piece.write_bytes(zlib.compress(plain))
+        assert module.take_piece(str(dest), str(piece), offset) == offset + len(plain) and not piece.exists()
+    piece.write_bytes(zlib.compress(b"c"))
+    with pytest.raises(ValueError, match="somebody else writes it"):
+        module.take_piece(str(dest), str(piece), 3 * MB)
+    with pytest.raises(ValueError, match="its checksum differs"):
+        module.finish(str(dest), "0" * 64)
+    assert not dest.exists()
+    module.finish(str(dest), hashlib.sha256(b"a" * 3 * MB + b"b").hexdigest())
+    assert dest.read_bytes() == b"a" * 3 * MB + b"b"
+
+
+def test_an_empty_file(tmp_path):
+    (tmp_path / "there").touch()
+    rc, result = transfer(tmp_path / "there", tmp_path / "here")
+    assert rc == 0 and result["changed"] and (tmp_path / "here").read_bytes() == b"", result
+
+
+def test_what_cannot_be_transferred(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "there").write_bytes(b"1")
+    for path, dest, words in (
+        (tmp_path / "nowhere", tmp_path / "here", "%s cannot be read: No such file" % (tmp_path / "nowhere")),
+        (tmp_path / "fifo", tmp_path / "here", "is not a regular file"),
+        (tmp_path / "there", tmp_path / "no" / "where", "%s cannot be written on the controller: No such file" % (tmp_path / "no" / "where")),
+    ):
+        rc, result = transfer(path, dest)
+        assert rc != 0 and words in result["msg"], result
+    assert sorted(os.listdir(tmp_path)) == ["fifo", "there"]
+
+
+def test_nothing_is_kept_of_a_file_that_changes(tmp_path):
+    path, dest = tmp_path / "there", tmp_path / "here"
+    path.write_bytes(os.urandom(80 * MB))
+    dest.write_bytes(b"the one before")
+
+    def change():
+        end = time.monotonic() + 60
+        while time.monotonic() < end and not any(name.endswith(".partial") for name in os.listdir(tmp_path)):
+            time.sleep(0.01)
+        with open(path, "ab") as stream:
+            stream.write(b"x")
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    rc, result = transfer(path, dest)
+    thread.join()
+    assert rc != 0 and "changed while it was read" in result["msg"], result
+    assert dest.read_bytes() == b"the one before" and sorted(os.listdir(tmp_path)) == ["here", "there"]
+
+
+def test_it_takes_no_longer_than_it_may(tmp_path):
+    path = tmp_path / "there"
+    path.write_bytes(os.urandom(20 * MB))
+    rc, result = transfer(path, tmp_path / "here", timeout=0)
+    assert rc != 0 and "did not come within 0 seconds" in result["msg"] and os.listdir(tmp_path) == ["there"], result
+
+
+@pytest.mark.parametrize("content", [lambda: os.urandom(70 * MB), lambda: bytes(300 * MB)], ids=["random", "zeros"])
+def test_the_host_needs_little_memory(tmp_path, content):
+    path = tmp_path / "there"
+    path.write_bytes(content())
+    script = (
+        "import re, runpy, sys\n"
+        "try:\n    runpy.run_path(%r, run_name='__main__')\n"
+        "except SystemExit:\n    print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read()).group(1), file=sys.stderr)\n" % module.__file__
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", script],
+        input=json.dumps({"ANSIBLE_MODULE_ARGS": {"path": str(path), "dest": "/nowhere", "offset": 0}}),
+        env=dict(os.environ, PYTHONPATH=harness.module_path()),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(process.stdout)["plain"] >= 4 * MB
+    assert int(re.findall(r"^(\d+)$", process.stderr, re.MULTILINE)[-1]) < 64 * 1024

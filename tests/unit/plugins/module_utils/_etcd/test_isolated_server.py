@@ -1,0 +1,132 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import threading
+import time
+import types
+
+import pytest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import isolated_server
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
+
+
+def test_a_work_directory_is_private_and_goes(tmp_path):
+    with isolated_server.WorkDir(str(tmp_path)) as work:
+        assert stat.S_IMODE(os.stat(work.path).st_mode) == 0o700
+        assert os.path.dirname(work.path) == str(tmp_path)
+        with pytest.raises(ValueError), isolated_server.WorkDir(str(tmp_path)) as other:
+            assert os.path.isdir(work.path)
+            raise ValueError(other.path)
+        assert [str(path) for path in tmp_path.iterdir()] == [work.path]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_run_left_goes_and_nothing_else(tmp_path):
+    left = tmp_path / ".k8s-dr-left"
+    left.mkdir()
+    (left / "lock").touch()
+    (left / "data").mkdir()
+    somebodys = tmp_path / ".k8s-dr-copy-1"
+    somebodys.mkdir()
+    abandoned = tmp_path / ".k8s-dr-copy-2"
+    abandoned.mkdir()
+    os.utime(str(abandoned), (0, 0))
+    (tmp_path / "etcd").mkdir()
+    (tmp_path / ".k8s-dr-file").touch()
+    (tmp_path / ".k8s-dr-link").symlink_to(tmp_path / "etcd")
+    with isolated_server.WorkDir(str(tmp_path)):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".k8s-dr-copy-1", ".k8s-dr-file", ".k8s-dr-link", "etcd"]
+
+
+@pytest.mark.parametrize("inside", ["", "member"])
+def test_data_is_found_in_both_layouts(tmp_path, inside):
+    root = tmp_path / inside
+    for name in ("snap/db", "snap/1.snap", "wal/1.wal", "wal/0.tmp"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    (root / "snap" / "link").symlink_to("/etc/passwd")
+    assert isolated_server.database_of(str(tmp_path)) == str(root / "snap" / "db")
+    target = tmp_path / "target"
+    isolated_server.copy_data(str(tmp_path), str(target))
+    copied = {str(path.relative_to(target)): path.read_text() for path in target.rglob("*") if path.is_file()}
+    assert copied == {"member/" + name: name for name in ("snap/db", "snap/1.snap", "wal/1.wal")}
+
+
+def test_a_directory_without_a_database(tmp_path):
+    with pytest.raises(isolated_server.Unservable, match="there is no etcd database in"):
+        isolated_server.database_of(str(tmp_path))
+
+
+@pytest.mark.parametrize("text, enough", [("MemAvailable:  300000 kB\n", True), ("MemTotal: 9 kB\nMemAvailable:  200000 kB\n", False), ("", True)])
+def test_memory_for_one_more_etcd(tmp_path, text, enough):
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text(text)
+    if enough:
+        isolated_server.check_memory(100 * 1000 * 1000, str(meminfo))
+    else:
+        with pytest.raises(isolated_server.ThrowawayError, match="this host has 204 MB of memory available, and one more etcd needs 250 MB"):
+            isolated_server.check_memory(100 * 1000 * 1000, str(meminfo))
+
+
+def program(path, version):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/sh\necho etcd Version: %s\n" % version)
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture
+def no_etcd_runs(monkeypatch):
+    monkeypatch.setattr(isolated_server, "_running", lambda endpoint, proc: [])
+
+
+def test_the_program_of_the_image_is_taken_where_no_etcd_runs(tmp_path, monkeypatch, no_etcd_runs):
+    program(tmp_path / "1" / "etcd", "3.4.3")
+    wanted = program(tmp_path / "2" / "etcd", "3.5.16")
+    program(tmp_path / "3" / "etcd", "nothing")
+    found = program(tmp_path / "bin" / "etcd", "3.5.9")
+    monkeypatch.setattr(isolated_server, "_UNPACKED", (str(tmp_path / "[0-9]" / "etcd"),))
+    with isolated_server.find_server(None, "", str(tmp_path / "bin" / "etcdctl"), "3.5.16-0") as server:
+        assert (server.path, server.whose, server.version) == (wanted, "unpacked", "3.5.16")
+    for other in ("3.5.17", ""):
+        with isolated_server.find_server(None, "", str(tmp_path / "bin" / "etcdctl"), other) as server:
+            assert (server.path, server.whose) == (found, "found")
+
+
+def test_no_program_at_all(monkeypatch, no_etcd_runs):
+    monkeypatch.setattr(isolated_server.etcd_client, "find_tool", lambda name: None)
+    with pytest.raises(isolated_server.ThrowawayError, match="no etcd runs on this host and there is no etcd server program on it either"):
+        isolated_server.find_server()
+
+
+def test_who_is_ended_while_etcd_starts_ends_that_as_well(monkeypatch, tmp_path):
+    """Or it would write on into a directory that is being removed."""
+    started = []
+    real = subprocess.Popen
+
+    def popen(_argv, preexec_fn=None, executable=None, **how):
+        started.append(real(["sleep", "60"], **how))
+        # as it comes to a module, which has no other thread
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
+        time.sleep(0.1)
+        return started[0]
+
+    before = {number: signal.getsignal(number) for number in signals._ENDING}
+    monkeypatch.setattr(isolated_server.subprocess, "Popen", popen)
+    server = types.SimpleNamespace(version="3.5.16", path="/etcd", program="/etcd")
+    signals.raise_when_ended()
+    try:
+        with pytest.raises(signals.Ended), isolated_server.Throwaway(server, str(tmp_path), str(tmp_path), "/etcdctl", time.monotonic() + 5):
+            pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert started[0].poll() is not None

@@ -1,0 +1,232 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import datetime
+import re
+
+import pytest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import retention
+from hypothesis import given, strategies as st
+
+HOSTS = ("cp1", "cp2")
+CAS = ("aa", "bb", None)
+
+
+@st.composite
+def listings(draw):
+    """(what list_snapshots may return, the newest of them)"""
+    count = draw(st.integers(1, 12))
+    snapshots = []
+    for number in range(count):
+        snapshot = {
+            "path": "/b/%02d.db" % number,
+            "verified": draw(st.booleans()),
+            "created": draw(st.sampled_from(["2026-01-01T00:00:%02dZ" % second for second in range(6)])),
+            "host": draw(st.sampled_from(HOSTS)),
+            "fingerprints": {"etcd_ca": draw(st.sampled_from(CAS))},
+        }
+        if draw(st.integers(0, 5)) == 0:
+            # a file without a manifest, as it is listed
+            snapshot = {"path": snapshot["path"], "verified": False, "problem": "it has no manifest"}
+        snapshots.append(snapshot)
+    newest = {
+        "path": "/b/new.db",
+        "verified": True,
+        "created": draw(st.sampled_from(["2025-12-31T00:00:00Z", "2026-01-02T00:00:00Z"])),
+        "host": "cp1",
+        "fingerprints": {"etcd_ca": "aa"},
+    }
+    return snapshots, newest
+
+
+def own(snapshots, newest):
+    return [one for one in snapshots if one["verified"] and retention.lineage(one) == retention.lineage(newest)]
+
+
+@given(listings(), st.integers(0, 6), st.booleans())
+def test_only_surplus_verified_ones_of_the_lineage_go(listing, keep, listed):
+    snapshots, newest = listing
+    gone = retention.to_remove(snapshots + ([newest] if listed else []), keep, newest)
+    by_path = {one["path"]: one for one in snapshots}
+    assert newest["path"] not in gone
+    assert len(gone) == len(set(gone))
+    for path in gone:
+        assert by_path[path]["verified"] is True
+        assert retention.lineage(by_path[path]) == retention.lineage(newest)
+    candidates = own(snapshots, newest)
+    assert len(gone) == (max(0, len(candidates) + 1 - keep) if keep else 0)
+    left = [one for one in candidates if one["path"] not in gone]
+    # whatever goes is no younger than whatever stays
+    assert all(by_path[path]["created"] <= one["created"] for path in gone for one in left)
+
+
+@given(listings(), st.integers(1, 6))
+def test_it_has_nothing_to_do_a_second_time(listing, keep):
+    snapshots, newest = listing
+    gone = retention.to_remove(snapshots, keep, newest)
+    assert retention.to_remove([one for one in snapshots if one["path"] not in gone], keep, newest) == []
+
+
+@given(listings(), st.integers(0, 6))
+def test_nothing_goes_for_one_that_is_not_proven(listing, keep):
+    snapshots, newest = listing
+    assert retention.to_remove(snapshots, keep, dict(newest, verified=False)) == []
+
+
+def test_a_clock_that_went_back_does_not_cost_the_new_one():
+    old = [
+        {"path": "/b/%d.db" % year, "verified": True, "created": "%d-01-01T00:00:00Z" % year, "host": "cp1", "fingerprints": {"etcd_ca": "aa"}}
+        for year in (2030, 2031)
+    ]
+    new = {"path": "/b/1970.db", "verified": True, "created": "1970-01-01T00:00:00Z", "host": "cp1", "fingerprints": {"etcd_ca": "aa"}}
+    assert retention.to_remove(old + [new], 2, new) == ["/b/2030.db"]
+    assert retention.to_remove(old + [new], 1, new) == ["/b/2031.db", "/b/2030.db"]
+
+
+NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
+RULES = st.dictionaries(st.sampled_from(retention.RULES), st.integers(0, 5))
+
+
+@st.composite
+def years(draw):
+    """Snapshots of one host over a year, some of them a minute apart, some of no use."""
+    hours = draw(st.lists(st.integers(0, 24 * 400), max_size=40))
+    return [
+        {
+            "path": "/b/%03d.db" % number,
+            "verified": draw(st.integers(0, 4)) > 0,
+            "created": (NOW - datetime.timedelta(hours=hour, minutes=draw(st.integers(0, 59)))).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "host": "cp1",
+            "fingerprints": {"etcd_ca": "aa"},
+        }
+        for number, hour in enumerate(hours)
+    ]
+
+
+def verdicts(snapshots, keep):
+    return {snapshot["path"]: reasons for snapshot, reasons in retention.judge(snapshots, keep, NOW.timestamp())}
+
+
+@given(years(), RULES)
+def test_rules_keep_the_newest_of_each_period_and_the_newest_of_all(snapshots, keep):
+    found = verdicts(snapshots, keep)
+    verified = {one["path"]: one for one in snapshots if one["verified"]}
+    assert set(found) == set(verified)
+    stays = {path for path, reasons in found.items() if reasons}
+    if verified:
+        assert retention.newest_first(verified.values())[0]["path"] in stays
+    if not any(keep.values()):
+        assert stays == set(verified)
+        return
+    for name, number in keep.items():
+        kept = [verified[path] for path, reasons in found.items() if name in reasons]
+        if name == "last":
+            assert len(kept) == min(number, len(verified))
+            continue
+        # written anew: how people read a calendar
+        part = {"hourly": 13, "daily": 10, "monthly": 7, "yearly": 4}
+
+        def period(snapshot, name=name, part=part):
+            if name == "weekly":
+                return datetime.date(*map(int, snapshot["created"][:10].split("-"))).isocalendar()[:2]
+            return snapshot["created"][: part[name]]
+
+        newest = {}
+        for snapshot in retention.newest_first(verified.values()):
+            newest.setdefault(period(snapshot), snapshot["path"])
+        assert [snapshot["path"] for snapshot in retention.newest_first(kept)] == list(newest.values())[:number]
+    for path in set(verified) - stays:
+        assert not found[path]
+
+
+@given(years(), RULES)
+def test_judging_again_what_stays_changes_nothing(snapshots, keep):
+    stays = {path for path, reasons in verdicts(snapshots, keep).items() if reasons}
+    left = [one for one in snapshots if one["path"] in stays or not one["verified"]]
+    assert {path for path, reasons in verdicts(left, keep).items() if reasons} == stays
+
+
+@given(years(), RULES)
+def test_one_rule_more_never_costs_a_snapshot(snapshots, keep):
+    if not any(keep.values()):
+        return
+    stays = {path for path, reasons in verdicts(snapshots, keep).items() if reasons}
+    more = {name: number + 1 for name, number in keep.items()}
+    assert stays <= {path for path, reasons in verdicts(snapshots, dict(more, daily=7)).items() if reasons}
+
+
+@given(years(), RULES)
+def test_the_snapshot_that_was_just_taken_stays_by_the_same_rules(snapshots, keep):
+    newest = taken("2026-01-01T00:00:00Z")
+    gone = set(retention.to_remove([*snapshots, newest], keep, newest))
+    assert gone == {path for path, reasons in verdicts([*snapshots, newest], keep).items() if not reasons}
+
+
+def taken(created, host="cp1", authority="aa", **more):
+    known = {"verified": True, "created": created, "host": host, "fingerprints": {"etcd_ca": authority}}
+    return dict(known, path="/b/%s-%s-%s.db" % (authority, host, created), **more)
+
+
+def test_one_of_a_time_to_come_does_not_cost_the_newest_in_truth():
+    future, newest, older = taken("2027-01-01T00:00:00Z"), taken("2025-12-31T00:00:00Z"), taken("2025-12-30T00:00:00Z")
+    found = verdicts([future, newest, older], 1)
+    assert found[newest["path"]] == ["last"]
+    assert found[older["path"]] == []
+
+
+def test_off_site_all_hosts_of_a_cluster_are_one():
+    snapshots = [taken("2025-12-0%dT00:00:00Z" % day, host) for day, host in enumerate(("cp1", "cp2", "cp1", "cp3"), 1)]
+    snapshots.append(taken("2025-12-01T00:00:00Z", "cp1", "bb"))
+    now = NOW.timestamp()
+    each = [one["path"] for one, reasons in retention.judge(snapshots, 1, now) if reasons]
+    together = [one["path"] for one, reasons in retention.judge(snapshots, 1, now, shared=True) if reasons]
+    assert each == [snapshots[number]["path"] for number in (3, 2, 1, 4)]
+    assert together == [snapshots[number]["path"] for number in (3, 4)]
+
+
+def test_what_an_interrupted_removal_left_goes_and_what_is_lost_stays():
+    now = NOW.timestamp()
+    there = [taken("2025-12-31T00:00:00Z"), taken("2025-12-30T00:00:00Z")]
+    surplus = taken("2025-12-01T00:00:00Z", verified=False)
+    wanted = taken("2025-12-30T12:00:00Z", verified=False)
+    last_of_another = taken("2025-12-01T00:00:00Z", authority="bb", verified=False)
+    lost = [surplus, wanted, last_of_another]
+    assert retention.left_over(lost, [*there, *lost], {"daily": 2}, now, shared=True) == [surplus]
+
+
+@pytest.mark.parametrize(
+    ("keep", "rules"),
+    [
+        (7, {"last": 7}),
+        ("7", {"last": 7}),
+        (0, {}),
+        ({"daily": "14", "weekly": 0}, {"daily": 14}),
+        ('{"hourly": 24}', {"hourly": 24}),
+        ({}, {}),
+    ],
+)
+def test_what_an_operator_may_write(keep, rules):
+    assert retention.rules(keep) == rules
+
+
+@pytest.mark.parametrize(
+    ("keep", "words"),
+    [
+        (-1, "`keep` is -1"),
+        ({"daily": -2}, "`keep.daily` is -2"),
+        ({"dayly": 7}, "`keep` has the rule dayly, which is none of: last, hourly, daily, weekly, monthly, yearly"),
+        ("seven", "`keep` should be a number"),
+        (True, "`keep` should be a number"),
+        (1.5, "`keep` should be a number"),
+        ({"daily": [1]}, "`keep` should be a number"),
+        ([7], "`keep` should be a number"),
+        (None, "`keep` should be a number"),
+        ("{daily: 7}", "`keep` should be a number"),
+    ],
+)
+def test_what_is_no_rule_is_told(keep, words):
+    with pytest.raises(ValueError, match="^" + re.escape(words)):
+        retention.rules(keep)

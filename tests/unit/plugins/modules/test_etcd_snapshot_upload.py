@@ -1,0 +1,53 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which snapshots of a directory need not be sent again."""
+
+from __future__ import annotations
+
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import store as remote_store
+from ansible_collections.k8s_dr.etcd.plugins.modules import etcd_snapshot_upload
+
+NAME = "etcd-cp1-20260102T030405Z.db"
+NEWER = "etcd-cp1-20260103T030405Z.db"
+ENTRY = {"file": NAME, "size": 10, "created": "2026-01-02T03:04:05Z", "off_site": [{"remote": "far:backups", "file": NAME}]}
+WHOLE = {NAME: 10, NAME + ".json": 500}
+
+
+class Far:
+    where = "far:backups"
+
+    def __init__(self, found):
+        self.found = found
+
+    def snapshots(self, sizes):
+        if isinstance(self.found, Exception):
+            raise self.found
+        return self.found
+
+
+def stays(sizes, found=(), entry=ENTRY):
+    far = Far(found)
+    return etcd_snapshot_upload.stays_away(entry, far, sizes, etcd_snapshot_upload.failed_there(far, sizes, [entry]))
+
+
+def test_what_is_there_as_it_should_be():
+    assert stays(WHOLE, [{"file": NAME, "levels": {"checksum": {"ok": True}}}])
+    # what was never noted has to be looked at
+    assert not stays(WHOLE, entry=dict(ENTRY, off_site=[]))
+    # that the manifests cannot be read now keeps nothing here, and sends nothing
+    assert stays(WHOLE, remote_store.RcloneError("no route", "unreachable"))
+
+
+def test_what_is_there_and_is_not_as_it_should_be():
+    assert not stays(dict(WHOLE, **{NAME: 9}))
+    assert not stays({NAME: 10})
+    assert not stays(WHOLE, [{"file": NAME, "levels": {"checksum": {"ok": False, "at": "", "problem": ""}}}])
+
+
+def test_what_is_gone_there():
+    assert not stays({})
+    assert not stays({NAME + ".json": 500})
+    # as retention removes it
+    assert stays({NEWER: 10})
