@@ -42,6 +42,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods impo
 )
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.commit_vote import decide_script
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.rollback_script import rollback_script, timer_units
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import old_manifest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.procs import database_is_locked, mount_of, remaining, static_pods_begun
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.tls import tls_context
 
@@ -195,7 +196,7 @@ def list_transactions(data_dir):
             # a power cut may have taken the end of the log, never the state
             finished = "committed" in [state] + [line.split(" ")[0] for line in transaction.log()]
             ended = state in ENDED
-            about = transaction.plan.get("about", {})
+            about = old_manifest.current_record(transaction.plan.get("about", {}))
             found.append(
                 {
                     "id": name,

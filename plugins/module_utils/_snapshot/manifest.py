@@ -32,6 +32,8 @@ import stat
 import tempfile
 import time
 
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import old_manifest
+
 FORMAT = 1
 SUFFIX = ".db"
 # As it is, compressed, encrypted, or both; and of bundles, which are always encrypted.
@@ -146,7 +148,7 @@ def read_manifest(path, renamed=False):
         raise ManifestError("%s is damaged: its `created` is no time" % target) from None
     if manifest["file"] != os.path.basename(path) and not renamed:
         raise ManifestError("%s belongs to %s" % (target, json.dumps(manifest["file"])[:200]))
-    return manifest
+    return old_manifest.current(manifest)
 
 
 def level(ok, seconds, problem=None, **more):
