@@ -39,6 +39,7 @@ import time
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import client as etcd_client
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError
 
 # Up to this size rclone sends an object to S3 in one piece (its own default, 1.60 to 1.75), of which the server itself computes and checks the MD5.
 # Of an object in parts it only keeps what the sender said.
@@ -132,19 +133,6 @@ _NEEDS = {
 # rclone compares what it sent with the ETag, which where a bucket encrypts with SSE-KMS by default is no MD5 (rclone 1.60.1 and 1.73.1,
 # backend/s3/s3.go: etagIsNotMD5 only where the configuration says so).
 _NO_MD5 = re.compile("corrupted on transfer: md5 hash(es)? differ")
-
-
-class RcloneError(Exception):
-    """One sentence for the operator.
-
-    kind: config, refused (these credentials, this clock), denied (what they may not do), immutable, undeletable, absent, full, unreachable, timeout,
-    corrupt (there), local (corrupt here), tool or other.
-    """
-
-    def __init__(self, message, kind="other"):
-        super().__init__(message)
-        self.message = message
-        self.kind = kind
 
 
 class _Ended:

@@ -22,7 +22,6 @@ import time
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import client as etcd_client, isolated_server
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import static_pods
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import store as remote_store
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import (
     encryption,
     fingerprints,
@@ -30,6 +29,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import (
     manifest as snapshot_manifest,
     status as snapshot_status,
 )
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError
 
 LEVELS = snapshot_manifest.LEVELS
 # The write-ahead log of an etcd that was restored and started.
@@ -288,7 +288,7 @@ def compare_inventory(manifest, found, most=5):
 class Verification:
     """One snapshot and how far it gets.
 
-    path: the file as stored, or its name in `remote`, a remote_store.Remote.
+    path: the file as stored, or its name in `remote`, a Remote of _remote/store.py.
     plain: the snapshot itself where the stored file is packed and was decrypted before, or None.
     manifest: what was written when it was taken, or None.  options: etcd, etcdctl, etcdutl, work_dir, manifests_dir, timeout.
     identity_file: with the private key that decrypts it, or None.
@@ -327,7 +327,7 @@ class Verification:
                 except Damaged as exc:
                     self.levels[name] = snapshot_manifest.level(False, time.monotonic() - started, str(exc))
                     raise
-                except remote_store.RcloneError as exc:
+                except RcloneError as exc:
                     if exc.kind not in ("corrupt", "absent"):
                         raise Unproven("the verification level %s could not be tried: %s" % (name, exc.message)) from exc
                     self.levels[name] = snapshot_manifest.level(False, time.monotonic() - started, exc.message)
