@@ -70,8 +70,8 @@ def _node(known, node, stop):
             found.append("On %s the container runtime does not answer: start it" % host)
         if not node["systemd"] and int(known.get("rollback_after") or 0) > 0:
             found.append(
-                "On %s there is no systemd, and so no timer that starts etcd again when the controller does not: add -e etcd_restore_rollback_after=0 to go without"
-                % host
+                "On %s there is no systemd, and so no timer that starts etcd again when the controller does not: add "
+                "-e etcd_restore_rollback_after=0 to go without" % host
             )
     # as much as the data, another database, and the logs of the etcd that serves the copy
     room = int(node["data_bytes"]) + int(node["database_bytes"]) + 192 * 1048576
