@@ -30,6 +30,7 @@ attributes:
   diff_mode:
     support: none
   idempotent:
+    description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
     support: partial
     details:
       - Changes nothing but what O(restart_kubelet) asks for, which is done each time.

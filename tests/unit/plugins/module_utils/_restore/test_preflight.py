@@ -333,7 +333,7 @@ def known_of(name, changes, hosts):
         "before": before,
         "tools": dict.fromkeys(every, tools),
         "rollback_after": dict.fromkeys(every, options["rollback_after"]),
-        "answering": {every[0]: {"results": changes.get("probed", [])}},
+        "answering": {every[0]: {"results": changes.get("knocked", [])}},
         "membership": restore_members([(host, nodes[host], live[host]) for host in every], restored, options["lost_members"]),
         "proof": {"snapshot": merged("chosen", {"size": 100 * MB, "storage_version": None}, {}), "manifest": manifest},
         "path": "/b/a.db",
