@@ -13,7 +13,7 @@ import re
 
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.filter.unfinished_restore import unfinished_restore
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import fingerprints, manifest as snapshot_manifest, retention
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import fingerprints, manifest as snapshot_manifest, retention, old_manifest
 from ansible_collections.k8s_dr.etcd.plugins.modules import etcd_snapshot_metrics as metrics
 
 FIRST = pathlib.Path(__file__).parents[2] / "fixtures" / "first"
@@ -77,7 +77,7 @@ def test_its_metrics_are_counted_on_under_their_names(tmp_path):
     new = metrics.expose(metrics.collect({"success": False, "seconds": 1.0, "off_site": False}, before, [], 1795990000), {"cluster": "first"})
     assert "runs_total{cluster=\"first\"} 43\n" in new and "failures_total{cluster=\"first\"} 3\n" in new
     # an alert that asks for a name of theirs finds it
-    manifest = dict(json.loads((FIRST / "snapshot-manifest.json").read_text()), verified=True)
+    manifest = dict(old_manifest.current(json.loads((FIRST / "snapshot-manifest.json").read_text())), verified=True)
     new = metrics.expose(metrics.collect({"success": True, "seconds": 1.0, "off_site": True}, before, [manifest], 1795990000), {"cluster": "first"})
     names = re.compile(r"^(\w+)\{", re.MULTILINE)
     # but for the one with another name: the file is replaced by the next run
