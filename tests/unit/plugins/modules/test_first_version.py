@@ -13,7 +13,7 @@ import re
 
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.filter.unfinished_restore import unfinished_restore
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import fingerprints, manifest as snapshot_manifest, retention, old_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import fingerprints, manifest as snapshot_manifest, old_manifest, retention
 from ansible_collections.k8s_dr.etcd.plugins.modules import etcd_snapshot_metrics as metrics
 
 FIRST = pathlib.Path(__file__).parents[2] / "fixtures" / "first"
