@@ -191,7 +191,7 @@ def test_no_secret_was_shown(restored):
 
 def test_the_plan_said_what_would_be_lost_and_come_back(restored):
     said = {}
-    for line in restored.output[: restored.output.index("Begin the restore")].splitlines():
+    for line in restored.output[: restored.output.index("Prepare the restore")].splitlines():
         words = line.strip(' -",').split()
         if len(words) > 4:
             said[words[0], words[2], words[3]] = words[4:]

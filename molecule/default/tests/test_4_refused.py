@@ -132,7 +132,7 @@ def test_check_mode_only_says_what_it_would_do(cluster, snapshot, on_the_node):
     text = cluster.playbook("restore.yml", "-l", "cp1", "--check", *of(snapshot)).stdout
     assert "nothing was stopped" in text
     assert snapshot in text
-    assert "these static Pods stay: kube-vip" in text
+    assert "these static Pods keep running: kube-vip" in text
     assert tree(cluster) == before
 
 

@@ -394,7 +394,8 @@ def _space(host, known, chosen):
 def snapshot(known):
     """What the snapshot that was chosen shows."""
     proof, first = known["proof"], known["first"]
-    if "snapshot" not in proof or proof.get("failed"):
+    # the task that asks does not fail itself, so what failed is known by what it says
+    if proof.get("msg") or "snapshot" not in proof:
         return [(first, proof.get("msg") or "the snapshot could not be examined", "")]
     if proof.get("manifest_problem"):
         return [(first, proof["manifest_problem"], "Copy both again from where they were taken, or move the manifest away to restore without it.")]

@@ -408,6 +408,17 @@ def test_several_findings_are_one_list_and_one_is_a_sentence():
     assert preflight.refusal([]) == ""
 
 
+def test_a_snapshot_that_failed_its_verification_is_refused():
+    """The role does not let the task fail, so the answer has a `msg` beside the snapshot."""
+    known = known_of("proof", {}, {"cp1": {}})
+    known["proof"].update(msg="/b/a.db is damaged.", failed=False)
+    assert preflight.refusal(preflight.snapshot(known)) == "/b/a.db is damaged. Nothing was done."
+    known["proof"] = {"msg": "/b/a.db cannot be read"}
+    assert preflight.refusal(preflight.snapshot(known)) == "/b/a.db cannot be read. Nothing was done."
+    known["proof"] = {"snapshot": {}, "manifest_problem": "the manifest is of another file"}
+    assert "move the manifest away" in preflight.refusal(preflight.snapshot(known))
+
+
 def choose(wanted="", here=None, off_site="", **nodes):
     """What is chosen of these: {node: (newest, given)}."""
     held = {
