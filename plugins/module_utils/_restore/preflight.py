@@ -68,17 +68,18 @@ def clock_differences(known):
 
     An answer is older than it looks by what the question took, so each difference counts from the side that makes it smaller.
     """
-    tolerance = known["clock_tolerance"]
+    tolerance, seen = known["clock_tolerance"], {}
     for host in known["restored"]:
-        mine = known["nodes"][host]
-        asked, answered = mine["controller_time"], mine.get("controller_now", known["now"])
-        if mine["time"] - answered > tolerance:
-            yield host, "the clock of %s is at least %d s ahead of the controller's" % (host, mine["time"] - answered)
-        if asked - mine["time"] > tolerance:
-            yield host, "the clock of %s is at least %d s behind the controller's" % (host, asked - mine["time"])
-        for other in known["restored"]:
-            there = known["nodes"][other]
-            apart = mine["time"] - answered - there["time"] + there["controller_time"]
+        node = known["nodes"][host]
+        # ansible-core before 2.19 makes text of a number that is templated
+        seen[host] = float(node["controller_time"]), float(node["time"]), float(known["now"])
+    for host, (asked, there, answered) in seen.items():
+        if there - answered > tolerance:
+            yield host, "the clock of %s is at least %d s ahead of the controller's" % (host, there - answered)
+        if asked - there > tolerance:
+            yield host, "the clock of %s is at least %d s behind the controller's" % (host, asked - there)
+        for other, (others_asked, others_there, dummy) in seen.items():
+            apart = there - answered - others_there + others_asked
             if apart > tolerance:
                 yield host, "the clock of %s is at least %d s ahead of that of %s" % (host, apart, other)
 
@@ -312,7 +313,7 @@ def _age(known, manifest, path):
     allowed, first = float(known["options"]["max_age"]), known["first"]
     if not allowed or not manifest.get("created"):
         return
-    age = known["now"] - calendar.timegm(time.strptime(manifest["created"], "%Y-%m-%dT%H:%M:%SZ"))
+    age = float(known["now"]) - calendar.timegm(time.strptime(manifest["created"], "%Y-%m-%dT%H:%M:%SZ"))
     if age < -known["clock_tolerance"]:
         yield (
             first,
