@@ -25,7 +25,7 @@ def test_what_a_failed_restore_says(tmp_path):
     facts = {
         "__etcd_restore_node": {"etcd": {"name": "cp"}, "retired": {}, "transactions_dir": "/r"},
         "__etcd_restore_id": "1",
-        "__etcd_restore_begun": True,
+        "__etcd_restore_taken_up": True,
         "__etcd_restore_present": True,
         "__etcd_restore_rolled_back": {"transaction": {"state": "rolled-back"}},
         "__etcd_restore_unretired": {},
