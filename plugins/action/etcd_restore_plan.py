@@ -6,26 +6,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible_collections.k8s_dr.etcd.plugins.action.controller_file import write
 
 MODULE = "k8s_dr.etcd.etcd_restore_plan"
 TRANSFER = "k8s_dr.etcd.etcd_snapshot_transfer"
-
-
-def write(path, text):
-    """A list with names of all objects is for its owner alone, before anything is in it."""
-    directory = os.path.dirname(path)
-    os.makedirs(os.path.dirname(directory), exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        # the rights of one that is there already are its owner's business
-        os.mkdir(directory, 0o700)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w", encoding="utf-8") as stream:
-        os.fchmod(stream.fileno(), 0o600)
-        stream.write(text)
 
 
 class ActionModule(ActionBase):
@@ -86,9 +74,9 @@ class ActionModule(ActionBase):
         text = comparison.pop("text", None)
         try:
             if text is not None:
-                write(path, text)
+                write(path, text, 0o600)
             elif comparison.get("dest"):
-                write(path, "")
+                write(path, "", 0o600)
                 self._transfer(task_vars, path=comparison["dest"], dest=path)
             else:
                 return ""
