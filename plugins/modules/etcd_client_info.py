@@ -125,7 +125,8 @@ tools:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import client as etcd_client
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import find_tools, survey
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
 
 
 def main():
@@ -140,13 +141,13 @@ def main():
     )
     params = module.params
     try:
-        etcdctl, etcdutl = etcd_client.find_tools(params["etcdctl"], params["etcdutl"], params["timeout"])
-    except etcd_client.EtcdError as exc:
+        etcdctl, etcdutl = find_tools(params["etcdctl"], params["etcdutl"], params["timeout"])
+    except ToolError as exc:
         module.fail_json(msg=exc.message, **exc.details())
     for name, tool in (("etcdctl", etcdctl), ("etcdutl", etcdutl)):
         if tool and tool.name != name:
             module.fail_json(msg="%s is an %s, not an %s; give its path as `%s`" % (tool.path, tool.name, name, tool.name))
-    module.exit_json(changed=False, tools=etcd_client.survey(etcdctl, etcdutl, params["server_version"]))
+    module.exit_json(changed=False, tools=survey(etcdctl, etcdutl, params["server_version"]))
 
 
 if __name__ == "__main__":

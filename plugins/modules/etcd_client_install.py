@@ -157,9 +157,18 @@ import tempfile
 import zipfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import client as etcd_client
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import (
+    Tool,
+    find_tools,
+    offline_tool,
+    restore_misfit,
+    server_version,
+    survey,
+    version_tuple,
+)
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs, signals
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import BIN_DIR, ToolError, bin_dir, run_tool
 
 NAMES = ("etcdctl", "etcdutl")
 # Where images have them: upstream's and kubeadm's, distributions', Bitnami's, and an archive's that was laid flat.
@@ -225,7 +234,7 @@ def runtime(name, *args, **kwargs):
     path = shutil.which(name, path=RUNTIME_DIRS)
     if not path:
         raise Unavailable("there is no %s here" % name)
-    result = etcd_client.run_tool([path] + list(args), kwargs["timeout"])
+    result = run_tool([path] + list(args), kwargs["timeout"])
     if result.rc != 0:
         raise Unavailable("%s %s: %s" % (name, result.how(), result.last_words()))
     return result.stdout.strip()
@@ -235,7 +244,7 @@ def unmount(target, timeout):
     for argv in (["ctr", "-n", "k8s.io", "images", "unmount", "--rm", target], ["umount", "-l", target]):
         if not os.path.ismount(target):
             break
-        with contextlib.suppress(Unavailable, etcd_client.EtcdError):
+        with contextlib.suppress(Unavailable, ToolError):
             runtime(*argv, timeout=timeout)
     with contextlib.suppress(OSError):
         os.rmdir(target)
@@ -302,7 +311,7 @@ def image_root(wanted, image, data_dir, timeout):
             try:
                 found = stack.enter_context(running_etcd(data_dir) if way is running_etcd else way(image, timeout))
                 break
-            except (Unavailable, etcd_client.EtcdError, OSError) as exc:
+            except (Unavailable, ToolError, OSError) as exc:
                 reasons.append(str(exc))
         if not found:
             raise Unavailable("etcd's tools cannot be copied out of its image: %s" % "; ".join(reasons))
@@ -362,8 +371,8 @@ def fitting(bin_dir, server_version):
     reason = None
     for etcdctl, etcdutl in candidates:
         try:
-            tools = etcd_client.find_tools(etcdctl, etcdutl)
-        except etcd_client.EtcdError as exc:
+            tools = find_tools(etcdctl, etcdutl)
+        except ToolError as exc:
             reason = reason or exc.message
             continue
         misfit = why_not(tools, server_version)
@@ -381,22 +390,22 @@ def why_not(tools, server_version):
     if not (tools[0] and tools[0].can_save):
         return "%s cannot take snapshots" % found
     for ability in ("status", "restore"):
-        if not etcd_client.offline_tool(ability, *tools):
+        if not offline_tool(ability, *tools):
             return "%s cannot %s snapshots" % (found, {"status": "read the status of"}.get(ability, ability))
-    restore = etcd_client.offline_tool("restore", *tools)
-    misfit = etcd_client.restore_misfit(restore.version, server_version)
+    restore = offline_tool("restore", *tools)
+    misfit = restore_misfit(restore.version, server_version)
     if misfit:
         return misfit
     # A tool that cannot move the revision forward will do only where the server's own could not either.
-    if not restore.can_bump and server_version and etcd_client.version_tuple(restore.version) != etcd_client.version_tuple(server_version):
+    if not restore.can_bump and server_version and version_tuple(restore.version) != version_tuple(server_version):
         return "%s %s cannot move the revision of a restored cluster forward" % (restore.path, restore.version)
     return None
 
 
 def version_of(path):
     try:
-        return etcd_client.Tool(path).version
-    except etcd_client.EtcdError:
+        return Tool(path).version
+    except ToolError:
         return "old"
 
 
@@ -427,8 +436,8 @@ def stage(stream, path, origin):
             copy.flush()
             os.fsync(copy.fileno())
         try:
-            tool = etcd_client.Tool(copy.name)
-        except etcd_client.EtcdError as exc:
+            tool = Tool(copy.name)
+        except ToolError as exc:
             words = exc.result.last_words() if exc.result else exc.message
             raise Unavailable(
                 "%s from %s does not run on this host (%s); install it from a package or an archive" % (os.path.basename(path), origin, words)
@@ -462,7 +471,7 @@ def install(module, root, origin):
         digest = sha256_of(stream)
         before = installed(path)
         tools.append({"name": name, "path": path, "sha256": digest, "changed": before != (digest, 0o755), "backup": None, "before": before[0]})
-        tools[-1]["version"] = None if tools[-1]["changed"] else etcd_client.Tool(path).version
+        tools[-1]["version"] = None if tools[-1]["changed"] else Tool(path).version
     if module.check_mode or not any(tool["changed"] for tool in tools):
         return tools
     os.makedirs(bin_dir, mode=0o755, exist_ok=True)
@@ -495,7 +504,7 @@ def main():
             "archive": {"type": "path"},
             "checksum": {"type": "str"},
             "manifests_dir": {"type": "path", "default": "/etc/kubernetes/manifests"},
-            "bin_dir": {"type": "path", "default": etcd_client.BIN_DIR},
+            "bin_dir": {"type": "path", "default": BIN_DIR},
             "keep_fitting": {"type": "bool", "default": False},
             "backup": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 120},
@@ -505,33 +514,33 @@ def main():
     )
     signals.raise_when_ended()
     params = module.params
-    params["bin_dir"] = etcd_client.bin_dir(params["bin_dir"])
+    params["bin_dir"] = bin_dir(params["bin_dir"])
     try:
         etcd = static_pods.read_static_pods(params["manifests_dir"]).get("etcd")
     except (OSError, ValueError):
         # a host without manifests may still get its tools
         etcd = None
-    server_version = etcd_client.server_version(etcd) if etcd else ""
+    server = server_version(etcd) if etcd else ""
     try:
-        result = run(module, etcd, server_version)
-    except (Unavailable, etcd_client.EtcdError) as exc:
-        there = {"client": survey_of([], server_version, predicted=True)} if params["source"] == "host" else {}
-        module.fail_json(msg=str(exc), server_version=server_version, **there)
+        result = run(module, etcd, server)
+    except (Unavailable, ToolError) as exc:
+        there = {"client": survey_of([], server, predicted=True)} if params["source"] == "host" else {}
+        module.fail_json(msg=str(exc), server_version=server, **there)
     except signals.Ended as exc:
-        module.fail_json(msg="etcd's tools were not installed: %s" % exc, server_version=server_version)
+        module.fail_json(msg="etcd's tools were not installed: %s" % exc, server_version=server)
     except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile) as exc:
-        module.fail_json(msg="etcd's tools could not be installed: %s" % exc, server_version=server_version)
+        module.fail_json(msg="etcd's tools could not be installed: %s" % exc, server_version=server)
     # With tools from elsewhere installed that do not suit, `origin` tells this failure from that of a source that cannot be used.
     problem = None if result["changed"] and module.check_mode else unsuitable(result["client"], result["origin"])
     if problem:
-        module.fail_json(msg=problem, server_version=server_version, **result)
-    module.exit_json(server_version=server_version, **result)
+        module.fail_json(msg=problem, server_version=server, **result)
+    module.exit_json(server_version=server, **result)
 
 
 def survey_of(tools, server_version, predicted):
     """What the installed tools can do; where they are only predicted, what those can do that the host has."""
     paths = {} if predicted else {tool["name"]: tool["path"] for tool in tools}
-    return etcd_client.survey(*etcd_client.find_tools(paths.get("etcdctl"), paths.get("etcdutl")), server_version=server_version)
+    return survey(*find_tools(paths.get("etcdctl"), paths.get("etcdutl")), server_version=server_version)
 
 
 def run(module, etcd, server_version):
@@ -551,7 +560,7 @@ def run(module, etcd, server_version):
                 for tool in found
                 if tool
             ]
-            client = etcd_client.survey(*found, server_version=server_version)
+            client = survey(*found, server_version=server_version)
             return {"changed": False, "tools": tools, "client": client, "kept": True, "origin": "this host"}
         except Unavailable:
             if params["source"] == "host":

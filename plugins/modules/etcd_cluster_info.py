@@ -210,8 +210,10 @@ import json
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import client as etcd_client
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import CONNECTION_SPEC, EtcdClient, is_denied
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import Tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import certificates as kube_certificates
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.tls import tls_context
 
 UNKNOWN = {
@@ -245,7 +247,7 @@ def remembered_members(client):
     etcdctl asks for what the cluster agrees on, and has a flag for less from 3.6 on only (ctlv3/command/member_command.go of 3.5.35, 3.6.16, 3.7.3).
     Before that its JSON gateway is asked, which --enable-grpc-gateway=false and --listen-client-http-urls take away.
     """
-    with contextlib.suppress(etcd_client.EtcdError):
+    with contextlib.suppress(ToolError):
         return client.members("--consistency=s")
     url = urlsplit(client.endpoint)
     try:
@@ -278,7 +280,7 @@ def hash_at(client, revision):
     answer = {"revision": revision, "hash": None, "compact_revision": None, "reason": None}
     try:
         answer["hash"], answer["compact_revision"] = client.hash_kv(revision)[:2]
-    except etcd_client.EtcdError as exc:
+    except ToolError as exc:
         said = exc.result.stderr + exc.result.stdout if exc.result else ""
         answer["reason"] = exc.message
         for words, what in (("has been compacted", "was compacted"), ("future revision", "lies in its future")):
@@ -297,7 +299,7 @@ def authorities(path):
 
 
 def ask(client):
-    """(what is known, the EtcdError that stopped it or None): each question needs more of the cluster than the one before."""
+    """(what is known, the ToolError that stopped it or None): each question needs more of the cluster than the one before."""
     etcd = dict(UNKNOWN)
     try:
         etcd.update(client.status(), reachable=True)
@@ -315,9 +317,9 @@ def ask(client):
                 client.run("get", "health", "--keys-only")
                 etcd["permitted"] = True
             etcd["healthy"] = True
-    except etcd_client.EtcdError as exc:
+    except ToolError as exc:
         etcd["error"] = exc.message
-        if exc.result and etcd_client.is_denied(exc.result.stderr):
+        if exc.result and is_denied(exc.result.stderr):
             etcd["permitted"] = False
         if etcd["reachable"] and not etcd["members"]:
             etcd["members"] = remembered_members(client)
@@ -327,14 +329,14 @@ def ask(client):
 
 def main():
     module = AnsibleModule(
-        argument_spec=dict(etcd_client.CONNECTION_SPEC, required={"type": "bool", "default": True}, hash_revision={"type": "int", "default": 0}),
+        argument_spec=dict(CONNECTION_SPEC, required={"type": "bool", "default": True}, hash_revision={"type": "int", "default": 0}),
         supports_check_mode=True,
     )
     try:
-        client = etcd_client.EtcdClient(module.params)
+        client = EtcdClient(module.params)
         client.argv()
-        etcd_client.Tool(client.binary, module.params["timeout"])
-    except etcd_client.EtcdError as exc:
+        Tool(client.binary, module.params["timeout"])
+    except ToolError as exc:
         module.fail_json(msg=exc.message, **exc.details())
     etcd, error = ask(client)
     etcd["authorities"] = authorities(client.tls["cacert"])

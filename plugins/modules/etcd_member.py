@@ -166,8 +166,10 @@ hashes:
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import CONNECTION_SPEC, EtcdClient, EtcdError, version_tuple
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import CONNECTION_SPEC, EtcdClient
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.members_on_disk import voters_needed
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import version_tuple
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
 
 # What etcd says when a little later it may say something else.
 _PASSES = ("unhealthy cluster", "in sync with leader", "timed out", "timeout", "deadline exceeded", "leader changed", "no leader", "too many requests")
@@ -220,7 +222,7 @@ class Cluster:
             try:
                 client = EtcdClient(dict(self.params, endpoint=url, timeout=min(self.params["timeout"], timeout)))
                 status = client.status()
-            except EtcdError:
+            except ToolError:
                 continue
             # an address as localhost leads to another member
             if (status["member_id"], status["cluster_id"]) == (member["id"], self.status["cluster_id"]):
@@ -291,11 +293,11 @@ def again(act, done, timeout):
         try:
             act()
             return
-        except EtcdError as exc:
+        except ToolError as exc:
             try:
                 if done():
                     return
-            except EtcdError:
+            except ToolError:
                 # why the step was refused says more than why the question was
                 pass
             words = (exc.message + (exc.result.stderr if exc.result else "")).lower()
@@ -382,7 +384,7 @@ def promote(module, cluster, member):
             lambda: not (find(params, cluster.listed()) or member)["is_learner"],
             params["wait_timeout"],
         )
-    except EtcdError as exc:
+    except ToolError as exc:
         if "in sync with leader" not in exc.message + (exc.result.stderr if exc.result else ""):
             raise
         if params["required"]:
@@ -421,7 +423,7 @@ def compare(cluster, member, timeout):
                 if len({compacted for dummy, compacted in answers.values()}) == 1:
                     hashes = {name: hashed for name, (hashed, dummy) in answers.items()}
                     return {"revision": revision, "equal": len(set(hashes.values())) == 1, "members": hashes}
-            except EtcdError:
+            except ToolError:
                 # compacted meanwhile, or not there yet
                 pass
         if time.monotonic() >= end:
@@ -492,7 +494,7 @@ def main():
         answer = take(module, Cluster(module.params))
     except Refused as exc:
         module.fail_json(msg=str(exc))
-    except EtcdError as exc:
+    except ToolError as exc:
         module.fail_json(msg=exc.message, **exc.details())
     module.exit_json(**answer)
 

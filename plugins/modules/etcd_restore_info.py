@@ -264,8 +264,8 @@ import time
 from urllib.parse import quote
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import server_version
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.members_on_disk import on_disk
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import server_version
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeApi, KubeError, url_of
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.kubeadm import kept_manifests, running
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.kubelet import Kubelet, runtime_answers

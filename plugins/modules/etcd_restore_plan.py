@@ -174,11 +174,14 @@ import tempfile
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import boltdb, client as etcd_client, isolated_server
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import boltdb, isolated_server
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import CONNECTION_SPEC, EtcdClient
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import find_tools, offline_tool, restore_misfit, version_tuple
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import comparison as restore_comparison
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import inventory as object_inventory, status as snapshot_status
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, run_tool
 
 # The logs of a restored and started etcd, in bytes.
 OWN_SPACE = 160 * 1024 * 1024
@@ -217,7 +220,7 @@ def restore(params, tool, target, deadline):
     left = deadline - time.monotonic()
     if left <= 0:
         raise restore_comparison.OutOfTime
-    result = etcd_client.run_tool([tool.path, "snapshot", "restore", os.path.abspath(params["snapshot"]), "--data-dir", target], left)
+    result = run_tool([tool.path, "snapshot", "restore", os.path.abspath(params["snapshot"]), "--data-dir", target], left)
     if result.rc == 0:
         return
     if result.timed_out:
@@ -234,10 +237,10 @@ def prepare(params, live, deadline, stack, found):
     server = found["server"]
     work = stack(isolated_server.WorkDir(params["work_dir"]))
     data = os.path.join(work.path, "data")
-    tool = etcd_client.offline_tool("restore", *etcd_client.find_tools(params["etcdctl"], params["etcdutl"], params["timeout"]))
+    tool = offline_tool("restore", *find_tools(params["etcdctl"], params["etcdutl"], params["timeout"]))
     if tool is None:
         raise NotCompared("neither etcdctl nor etcdutl on this host can restore a snapshot")
-    misfit = etcd_client.restore_misfit(tool.version, server.version)
+    misfit = restore_misfit(tool.version, server.version)
     if misfit:
         raise NotCompared(misfit)
     check_space(params["work_dir"], params["snapshot"])
@@ -247,7 +250,7 @@ def prepare(params, live, deadline, stack, found):
         served = stack(isolated_server.Throwaway(server, work.path, data, live.binary, deadline, STATUS_SECONDS))
     except isolated_server.Unservable as exc:
         image = found["image"]
-        if server.whose in ("given", "found") and image and etcd_client.version_tuple(image)[:2] != etcd_client.version_tuple(server.version)[:2]:
+        if server.whose in ("given", "found") and image and version_tuple(image)[:2] != version_tuple(server.version)[:2]:
             raise NotCompared("this host's etcd is %s, and %s" % (image, exc)) from exc
         raise Unusable("%s does not start: %s. Nothing was done; choose another snapshot" % (params["snapshot"], exc)) from exc
     return restore_comparison.Keys(served.client, deadline)
@@ -317,13 +320,13 @@ def compare(params, check_mode):
         return entered
 
     try:
-        client = etcd_client.EtcdClient(params)
+        client = EtcdClient(params)
         server = stack(isolated_server.find_server(params["etcd"], params["endpoint"], client.binary, image))
         comparison["server"] = {"path": server.path, "version": server.version}
         snapshot = prepare(params, client, deadline, stack, {"server": server, "image": image})
         try:
             live = restore_comparison.Keys(client, deadline)
-        except etcd_client.EtcdError as exc:
+        except ToolError as exc:
             live, comparison["reason"] = None, "the live etcd does not answer (%s)" % exc.message
         kinds = {}
         with Report(params["dest"] if live and not check_mode else None) as report:
@@ -339,7 +342,7 @@ def compare(params, check_mode):
         comparison["reason"] = "it was not finished within %d s" % params["compare_timeout"]
     except (NotCompared, isolated_server.ThrowawayError) as exc:
         comparison["reason"] = str(exc)
-    except etcd_client.EtcdError as exc:
+    except ToolError as exc:
         comparison["reason"] = exc.message
     except OSError as exc:
         comparison["reason"] = "%s%s" % (exc.filename + ": " if isinstance(exc.filename, str) else "", exc.strerror or exc)
@@ -353,7 +356,7 @@ def compare(params, check_mode):
 def main():
     module = AnsibleModule(
         argument_spec=dict(
-            etcd_client.CONNECTION_SPEC,
+            CONNECTION_SPEC,
             snapshot={"type": "path", "required": True},
             work_dir={"type": "path", "default": "/var/lib"},
             names={"type": "int", "default": 3},

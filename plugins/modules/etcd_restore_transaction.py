@@ -232,8 +232,9 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.boltdb import packed_file
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import CONNECTION_SPEC, EtcdClient, EtcdError, find_tools, offline_tool, version_tuple
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import CONNECTION_SPEC, EtcdClient
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.members_on_disk import in_words, without_leftovers
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import find_tools, offline_tool, version_tuple
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods import COMPONENTS
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import (
@@ -247,6 +248,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction i
     remember_cluster_id,
     transactions_directory,
 )
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.procs import mount_of
 
 ARGUMENTS = dict(
@@ -449,7 +451,7 @@ def client_says_healthy(params):
     """Whether etcd's own client calls this etcd healthy."""
     try:
         EtcdClient(params).run("endpoint", "health")
-    except EtcdError:
+    except ToolError:
         return False
     return True
 
@@ -463,7 +465,7 @@ def clear_nospace_alarm(client):
     before = None
     end = time.monotonic() + 30
     # whoever waits for etcd tries again, or says in the end that it did not serve
-    with contextlib.suppress(EtcdError):
+    with contextlib.suppress(ToolError):
         while time.monotonic() < end:
             in_use = client.status()["db_size_in_use"]
             if in_use == before:
@@ -508,7 +510,7 @@ def remove_stale_masterleases(module, prefix):
             if one_spelling(key[len(base) :]) not in kept:
                 client.run("del", key)
                 removed.append(key)
-    except EtcdError as exc:
+    except ToolError as exc:
         module.warn("stale masterleases were not removed, they expire by themselves: %s" % exc.message)
     return removed
 
@@ -575,7 +577,7 @@ def main():
         start = time.monotonic()
         try:
             answer.update(take(module, transaction))
-        except (TransactionError, EtcdError, KubeError, OSError) as exc:
+        except (TransactionError, ToolError, KubeError, OSError) as exc:
             module.fail_json(msg=sentence(exc, transaction.path), transaction=describe(transaction), seconds=round(time.monotonic() - start, 2))
         answer.update(transaction=describe(transaction), seconds=round(time.monotonic() - start, 2))
     if module._diff:

@@ -314,7 +314,9 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.formatters import human_to_bytes
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import client as etcd_client, isolated_server, members_on_disk, wal
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import isolated_server, members_on_disk, wal
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import CONNECTION_SPEC, EtcdClient
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import Tool, find_tools
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import (
     encryption,
@@ -326,6 +328,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import (
     verify as snapshot_verify,
 )
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs, signals
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, find_tool, run_tool
 
 # A snapshot is as large as the database, which goes on growing while it is sent.
 HEADROOM = 1.1
@@ -350,7 +353,7 @@ def human(size):
 
 def look_at_cluster(client):
     """What the manifest says of the member; Refused when a snapshot of it would be none to rely on."""
-    tool = etcd_client.Tool(client.binary, client.timeout)
+    tool = Tool(client.binary, client.timeout)
     if not tool.can_save:
         raise Refused("%s is %s %s, which takes no snapshots; give the path of an etcdctl as `etcdctl`" % (tool.path, tool.name, tool.version))
     status = client.status()
@@ -459,13 +462,13 @@ class DataDirectory:
     def server(self):
         pods = read_pods(self.params["manifests_dir"])
         version = pods["etcd"].image_version if "etcd" in pods else ""
-        return isolated_server.find_server(self.params["etcd"], self.params["endpoint"], etcd_client.find_tool("etcdctl", self.params["etcdctl"]), version)
+        return isolated_server.find_server(self.params["etcd"], self.params["endpoint"], find_tool("etcdctl", self.params["etcdctl"]), version)
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
             work = stack.enter_context(isolated_server.WorkDir(self.work_dir))
             server = stack.enter_context(self.server())
-            etcdctl = etcd_client.find_tool("etcdctl", self.params["etcdctl"])
+            etcdctl = find_tool("etcdctl", self.params["etcdctl"])
             copy = os.path.join(work.path, "data")
             isolated_server.copy_data(self.path, copy)
 
@@ -544,14 +547,14 @@ class Pace:
 
 def save(client, target, timeout, limit=None):
     pace = Pace(target, limit) if limit else None
-    result = etcd_client.run_tool(client.argv("snapshot", "save", target, command_timeout=timeout), timeout + 10, cwd=client.cwd, watch=pace)
+    result = run_tool(client.argv("snapshot", "save", target, command_timeout=timeout), timeout + 10, cwd=client.cwd, watch=pace)
     if result.rc != 0 or not os.path.isfile(target):
-        raise etcd_client.EtcdError("no snapshot was taken: `etcdctl snapshot save` %s: %s" % (result.how(), client.words(result)), result)
+        raise ToolError("no snapshot was taken: `etcdctl snapshot save` %s: %s" % (result.how(), client.words(result)), result)
 
 
 def prove(target, path, params):
     """What the file that etcd sent holds, in a manifest's words; nothing but a proven one gets past here."""
-    etcdctl, etcdutl = etcd_client.find_tools(params["etcdctl"], params["etcdutl"], params["timeout"])
+    etcdctl, etcdutl = find_tools(params["etcdctl"], params["etcdutl"], params["timeout"])
     started = time.monotonic()
     found = snapshot_status.examine(target, etcdctl, etcdutl)
     if found["problems"]:
@@ -579,7 +582,7 @@ def take_inventory(client, revision, prefix):
         page = ["get", start, stop, "--keys-only", "--rev=%d" % max(revision, 1), "--limit=%d" % (PAGE + 1), "--write-out=json"]
         try:
             answer = json.loads(client.run(*page).stdout)
-        except etcd_client.EtcdError as exc:
+        except ToolError as exc:
             return None, exc.message
         except ValueError:
             return None, "`etcdctl get` printed something that is not JSON"
@@ -595,7 +598,7 @@ def take_inventory(client, revision, prefix):
 def main():
     module = AnsibleModule(
         argument_spec=dict(
-            etcd_client.CONNECTION_SPEC,
+            CONNECTION_SPEC,
             directory={"type": "path", "default": "/var/backups/etcd"},
             keep={"type": "raw", "default": 0},
             compression={"type": "str", "choices": list(encryption.COMPRESSIONS), "default": "none"},
@@ -630,7 +633,7 @@ def main():
     os.umask(0o077)
     try:
         result = run(module)
-    except etcd_client.EtcdError as exc:
+    except ToolError as exc:
         module.fail_json(msg=exc.message, **exc.details())
     except (Refused, snapshot_manifest.Busy, snapshot_manifest.ManifestError) as exc:
         module.fail_json(msg=str(exc))
@@ -649,7 +652,7 @@ def run(module):
     params = module.params
     directory = os.path.realpath(params["directory"])
     if params["data_dir"] is None:
-        return of_member(module, directory, etcd_client.EtcdClient(params), 0.0)
+        return of_member(module, directory, EtcdClient(params), 0.0)
     # The cluster that serves comes first.
     os.nice(10)
     source = DataDirectory(params)
@@ -815,7 +818,7 @@ def cluster_configuration(client, prefix):
     try:
         answer = json.loads(client.run("get", prefix.rstrip("/") + "/configmaps/kube-system/kubeadm-config", "--write-out=json").stdout)
         return snapshot_verify.data_of_configmap(base64.b64decode(answer["kvs"][0]["value"])).get("ClusterConfiguration")
-    except (etcd_client.EtcdError, ValueError, LookupError):
+    except (ToolError, ValueError, LookupError):
         return None
 
 
@@ -824,7 +827,7 @@ def left_members(client, path, members):
     left = members_on_disk.leftovers(members_on_disk.in_database(path), members)
     try:
         return members_on_disk.leftovers(left, client.members()) if left else []
-    except etcd_client.EtcdError:
+    except ToolError:
         return []
 
 
@@ -861,7 +864,7 @@ def take(client, directory, known, params, prefix, suffix, files=None):
     start = time.monotonic()
     try:
         save(client, target, params["save_timeout"], params["bwlimit"] if params["data_dir"] is None else None)
-    except etcd_client.EtcdError:
+    except ToolError:
         if shutil.disk_usage(directory).free < 1024 * 1024:
             raise Refused("no snapshot was taken: the disk of %s is full" % directory) from None
         raise

@@ -204,10 +204,10 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import client as etcd_client
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import store as remote_store
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest, verify as snapshot_verify
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
 
 # A snapshot that is being taken in the same directory holds its lock.
 LOCK_SECONDS = 900
@@ -336,7 +336,7 @@ def main():
         module.fail_json(msg="%s was not proven: %s" % (module.params["path"], exc))
     except remote_store.RcloneError as exc:
         module.fail_json(msg="%s was not proven: %s" % (module.params["path"], exc.message))
-    except etcd_client.EtcdError as exc:
+    except ToolError as exc:
         module.fail_json(msg=exc.message, **exc.details())
     except OSError as exc:
         where = exc.filename + ": " if isinstance(exc.filename, str) else ""

@@ -182,8 +182,9 @@ manifest_problem:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import client as etcd_client
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import find_tools
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest, status as snapshot_status
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
 
 
 def manifest_beside(snapshot):
@@ -218,8 +219,8 @@ def main():
     if params["path"].endswith((".zst", ".age")) and os.path.lexists(snapshot_manifest.manifest_path(params["path"])):
         module.fail_json(msg="%s is encrypted or compressed: first decrypt it with the module k8s_dr.etcd.etcd_snapshot_decrypt" % params["path"])
     try:
-        etcdctl, etcdutl = etcd_client.find_tools(params["etcdctl"], params["etcdutl"])
-    except etcd_client.EtcdError as exc:
+        etcdctl, etcdutl = find_tools(params["etcdctl"], params["etcdutl"])
+    except ToolError as exc:
         module.fail_json(msg=exc.message, **exc.details())
     snapshot = snapshot_status.examine(params["path"], etcdctl, etcdutl, params["timeout"], everything=not params["verify"])
     if params["verify"] and snapshot["problems"]:

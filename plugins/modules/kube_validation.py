@@ -159,7 +159,6 @@ import contextlib
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import EtcdError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import REFUSAL_IS_FINAL, KubeApi, KubeError, Refused, leader_lease
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.health import (
     CONTROLLERS,
@@ -172,6 +171,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.health import (
 )
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.kubelet import restart
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods import read_static_pods
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
 
 _FRESH = 60
 # a leader renews its lease every 2 s (component-base's config/v1alpha1/defaults.go, RetryPeriod, of 1.34.4 and 1.37.2)
@@ -264,7 +264,7 @@ def main():
         if node and not module.check_mode:
             restarted = {node: restart()}
         validation = wait(KubeApi(pods["kube-apiserver"]), params, {name: lease for name, lease in leases.items() if lease}, restarted)
-    except (KubeError, EtcdError) as exc:
+    except (KubeError, ToolError) as exc:
         module.fail_json(msg=str(exc), changed=bool(restarted))
     problems = [sentence for layer in LAYERS for sentence in validation["layers"][layer]["problems"]]
     if validation["reachable"] and not validation["permitted"]:

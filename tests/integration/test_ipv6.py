@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import harness
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import client as etcd_client
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import LOCAL, LOCAL_IPV6, listens
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import commit_vote, transaction as restore_transaction
 
 
@@ -112,7 +112,7 @@ def test_who_is_remembered_without_a_quorum(version, tmp_path):
 
 def test_default_endpoint_is_found(version, tmp_path):
     """kubeadm has etcd listen on [::1]:2379 where the cluster is one of IPv6."""
-    if etcd_client.listens(etcd_client.LOCAL) or etcd_client.listens(etcd_client.LOCAL_IPV6):
+    if listens(LOCAL) or listens(LOCAL_IPV6):
         pytest.skip("somebody listens on port 2379 here")
     with harness.Etcd(version, tmp_path, client_port=2379, peer_port=harness.free_ports(1)[0], host="::1") as etcd:
         connection = {name: value for name, value in etcd.connection.items() if name != "endpoint"}

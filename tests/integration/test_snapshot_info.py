@@ -20,8 +20,8 @@ import zipfile
 
 import harness
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import client as etcd_client
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.boltdb import SnapshotFile
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import Tool, offline_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import status as snapshot_status
 
 NEWEST_DEFAULT = "3.5"
@@ -32,7 +32,7 @@ PAGE = 4096
 def tools_of(version):
     """(etcdctl, etcdutl) as Tool or None, and nothing that is installed on this host."""
     paths = harness.tools(version)
-    return tuple(etcd_client.Tool(paths[name]) if name in paths else None for name in ("etcdctl", "etcdutl"))
+    return tuple(Tool(paths[name]) if name in paths else None for name in ("etcdctl", "etcdutl"))
 
 
 def examine(path, version=NEWEST_DEFAULT, **more):
@@ -60,7 +60,7 @@ def test_good_snapshot_by_tools_of_every_version(snapshot, etcd, tool_version):
     assert found["problems"] == []
     assert found["integrity"] == "ok"
     assert found["undetermined"] == []
-    said = snapshot_status.run_status(etcd_client.offline_tool("status", *tools_of(tool_version)), str(snapshot), 10)
+    said = snapshot_status.run_status(offline_tool("status", *tools_of(tool_version)), str(snapshot), 10)
     # Only tools from 3.6 on read the storage version; the file tells it to all.
     assert said["storage_version"] in (None, found["storage_version"])
     assert bool(found["storage_version"]) is not etcd.version.startswith(("3.4", "3.5"))
@@ -340,7 +340,7 @@ def test_locked_snapshot_is_proven_without_the_tool(snapshot, etcd, tmp_path):
         assert (found["integrity"], found["hash"]) == ("ok", None)
         assert "lock" in found["undetermined"][0]
         # Should the lock come after the look at it: the tool waits for ever, and is ended.
-        tool = etcd_client.offline_tool("status", *tools_of(etcd.version))
+        tool = offline_tool("status", *tools_of(etcd.version))
         with pytest.raises(snapshot_status.ToolTrouble, match="did not finish in time"):
             snapshot_status.run_status(tool, str(path), 1)
 

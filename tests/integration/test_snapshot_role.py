@@ -15,7 +15,7 @@ import time
 
 import harness
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import find_tool
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import find_tool
 
 # A version whose tools can do everything; what differs between versions is tested at the modules.
 VERSION = harness.VERSIONS[-1]

@@ -32,8 +32,10 @@ import subprocess
 import tempfile
 import time
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import client as etcd_client
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import EtcdClient, is_denied
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import version_tuple
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs, signals
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, ToolResult, clean_environment, find_tool, run_tool
 
 # Names of directories that hold a copy of data while something looks at it; beside the data, so hidden.
 WORK_PREFIX = ".k8s-dr-"
@@ -140,8 +142,8 @@ class Server:
         # Children reach it through this process's table.
         self.program = "/proc/%d/fd/%d" % (os.getpid(), self._descriptor)
         try:
-            result = etcd_client.run_tool([self.program, "--version"], timeout)
-        except etcd_client.EtcdError as exc:
+            result = run_tool([self.program, "--version"], timeout)
+        except ToolError as exc:
             os.close(self._descriptor)
             raise ThrowawayError(exc.message.replace(self.program, path)) from exc
         match = re.search(r"^etcd Version:\s*(\S+)", result.stdout, re.MULTILINE)
@@ -178,11 +180,11 @@ def find_server(explicit=None, endpoint="", etcdctl=None, image_version="", proc
         except ThrowawayError as exc:
             tried.append(str(exc))
             continue
-        if etcd_client.version_tuple(server.version) == etcd_client.version_tuple(image_version):
+        if version_tuple(server.version) == version_tuple(image_version):
             return server
         server.close()
     beside = os.path.join(os.path.dirname(etcdctl), "etcd") if etcdctl else ""
-    path = beside if beside and os.access(beside, os.X_OK) else etcd_client.find_tool("etcd")
+    path = beside if beside and os.access(beside, os.X_OK) else find_tool("etcd")
     if path:
         return Server(path, "found")
     raise ThrowawayError(tried[0] if tried else "no etcd runs on this host and there is no etcd server program on it either")
@@ -238,7 +240,7 @@ class Throwaway:
         self.deadline = deadline
         self.force_new_cluster = force_new_cluster
         self.election = election
-        self.client = etcd_client.EtcdClient(
+        self.client = EtcdClient(
             {"endpoint": "unix://" + _CLIENT, "timeout": timeout, "cacert": None, "cert": None, "key": None, "etcdctl": etcdctl}, cwd=work
         )
         # The members that the data names, read before this one has changed them.
@@ -265,7 +267,7 @@ class Throwaway:
         argv += ["--heartbeat-interval", "%d" % (self.election // 10), "--election-timeout", "%d" % self.election]
         argv.append("--initial-election-tick-advance=false")
         argv += ["--logger", "zap", "--log-level", "warn"]
-        if etcd_client.version_tuple(self.server.version) >= (3, 5):
+        if version_tuple(self.server.version) >= (3, 5):
             argv.append("--unsafe-no-fsync")
         return argv + (["--force-new-cluster"] if self.force_new_cluster else [])
 
@@ -290,7 +292,7 @@ class Throwaway:
                 # what cannot be kept apart is not started
                 os._exit(126)
 
-        environment = dict(etcd_client.clean_environment(), GOMAXPROCS="2")
+        environment = dict(clean_environment(), GOMAXPROCS="2")
         # One that runs and is not known yet would write on while its directory is removed.
         with open(self.log, "ab") as log, signals.held() as mask:
             try:
@@ -350,7 +352,7 @@ class Throwaway:
         with open(self.log, "rb") as stream:
             stream.seek(max(0, os.path.getsize(self.log) - 64 * 1024))
             text = stream.read().decode("utf-8", "replace")
-        return etcd_client.ToolResult([], 1, "", text).last_words().replace(self.work + "/", "")
+        return ToolResult([], 1, "", text).last_words().replace(self.work + "/", "")
 
     def _request(self, name, method, url, body=None, timeout=1.0):
         """The JSON that it answers, or None while it does not."""
@@ -359,7 +361,7 @@ class Throwaway:
             connection.request(method, url, body)
             response = connection.getresponse()
             text = response.read()
-            self._denied = etcd_client.is_denied(text.decode("utf-8", "replace"))
+            self._denied = is_denied(text.decode("utf-8", "replace"))
             return json.loads(text) if response.status == 200 else None
         except (OSError, ValueError, http.client.HTTPException):
             return None

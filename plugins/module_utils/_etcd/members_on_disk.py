@@ -13,7 +13,7 @@ import re
 import struct
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.boltdb import LEAF, PAGE, Corrupt, SnapshotFile
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import version_tuple
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import version_tuple
 
 _MEMBERS, _REMOVED, _KEYS = b"members", b"members_removed", b"key"
 # How a member that started tells its name and client URLs to the others: in the log, and in the state that the log begins with.

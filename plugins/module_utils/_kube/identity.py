@@ -26,8 +26,8 @@ import shutil
 import tempfile
 import time
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import EtcdError, run_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.certificates import CertificateError, client_pair, subject
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, run_tool
 
 KUBERNETES_DIR = "/etc/kubernetes"
 MASTERS = "system:masters"
@@ -63,7 +63,7 @@ class Identity:
         if trust not in self._contexts and not self.problem:
             try:
                 self._contexts[trust] = self._load(trust)
-            except (IdentityError, CertificateError, EtcdError) as exc:
+            except (IdentityError, CertificateError, ToolError) as exc:
                 self.problem = str(exc)
             except FileNotFoundError:
                 self.problem = "does not exist"

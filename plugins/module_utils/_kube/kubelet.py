@@ -13,8 +13,8 @@ import shlex
 import socket
 import time
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import EtcdError, run_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import block_yaml
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, run_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.procs import processes
 
 DEFAULT_ENDPOINT = "unix:///run/containerd/containerd.sock"
@@ -124,14 +124,14 @@ class Kubelet:
 
 
 def restart(timeout=60):
-    """Restart the kubelet of this host; the time at which the new one was started, in seconds since 1970.  Raises EtcdError with what the service manager says.
+    """Restart the kubelet of this host; the time at which the new one was started, in seconds since 1970.  Raises ToolError with what the service manager says.
 
     Static Pods run on meanwhile.
     """
     argv = ["systemctl", "restart", "kubelet"] if os.path.isdir("/run/systemd/system") else ["service", "kubelet", "restart"]
     result = run_tool(argv, timeout)
     if result.rc != 0:
-        raise EtcdError("kubelet was not restarted: `%s` %s: %s" % (" ".join(argv), result.how(), result.last_words()))
+        raise ToolError("kubelet was not restarted: `%s` %s: %s" % (" ".join(argv), result.how(), result.last_words()))
     return time.time()
 
 

@@ -36,10 +36,10 @@ import subprocess
 import tempfile
 import time
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import client as etcd_client
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import find_tool
 
 # Up to this size rclone sends an object to S3 in one piece (its own default, 1.60 to 1.75), of which the server itself computes and checks the MD5.
 # Of an object in parts it only keeps what the sender said.
@@ -220,7 +220,7 @@ class Remote:
         if config and not os.access(config, os.R_OK):
             raise RcloneError("%s (rclone's configuration) cannot be read on this host" % config, "config")
         self.config = config
-        self.binary = etcd_client.find_tool("rclone", binary)
+        self.binary = find_tool("rclone", binary)
         if not self.binary:
             raise RcloneError("there is no rclone on this host: install it (on Debian and Ubuntu: apt-get install rclone)", "tool")
         self.timeout = timeout

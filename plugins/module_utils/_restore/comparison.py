@@ -11,9 +11,9 @@ import json
 import os
 import time
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import client as etcd_client
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import commit_vote
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import inventory as object_inventory
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, run_tool
 
 VANISH, REAPPEAR, CHANGE = "vanish", "reappear", "change"
 STATES = (VANISH, REAPPEAR, CHANGE)
@@ -64,7 +64,7 @@ class Keys:
             try:
                 # No command line can hold a key with a NUL either, but what is before that is not behind it.
                 answer = self._get("--keys-only", "--limit=%d" % limit, last.partition(b"\0")[0])
-            except etcd_client.EtcdError as exc:
+            except ToolError as exc:
                 if exc.result is None or "has been compacted" not in exc.result.stderr:
                     raise
                 self.revision, self.moved = self.client.status()["revision"], True
@@ -91,15 +91,15 @@ class Keys:
             raise OutOfTime
         command = ["--write-out=json", "get", "--from-key", "--rev=%d" % max(self.revision, 1)] + list(args) + ["--", start]
         timeout = max(1, int(min(left, _SLOWEST_PAGE)))
-        result = etcd_client.run_tool(self.client.argv(*command, command_timeout=timeout), timeout + 2, max_output=256 * 1024 * 1024, cwd=self.client.cwd)
+        result = run_tool(self.client.argv(*command, command_timeout=timeout), timeout + 2, max_output=256 * 1024 * 1024, cwd=self.client.cwd)
         if result.rc != 0:
             if time.monotonic() >= self.deadline:
                 raise OutOfTime
-            raise etcd_client.EtcdError("its keys cannot be read: `etcdctl get` %s: %s" % (result.how(), result.last_words()), result)
+            raise ToolError("its keys cannot be read: `etcdctl get` %s: %s" % (result.how(), result.last_words()), result)
         try:
             return json.loads(result.stdout)
         except ValueError as exc:
-            raise etcd_client.EtcdError("its keys cannot be read: `etcdctl get` printed something that is not JSON", result) from exc
+            raise ToolError("its keys cannot be read: `etcdctl get` printed something that is not JSON", result) from exc
 
 
 def merge(snapshot, live):

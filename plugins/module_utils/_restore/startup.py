@@ -18,8 +18,8 @@ import re
 import socket
 from urllib.parse import urlsplit
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import EtcdError, find_tool, run_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.obstacles import existing
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, find_tool, run_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.procs import processes
 
 # Four Pods with their sandboxes, logs and the runtime's own database.
@@ -48,7 +48,7 @@ class Runtime:
         endpoint = "unix://" + self.path
         try:
             result = run_tool([self.crictl, "--runtime-endpoint", endpoint, "--image-endpoint", endpoint] + list(args), _SECONDS)
-        except EtcdError:
+        except ToolError:
             return None
         if result.timed_out:
             # once is enough
@@ -91,7 +91,7 @@ class Runtime:
                     given = re.search(r"\0(?:--config|-c)[=\0]([^\0]+)", stream.read().decode("utf-8", "replace"))
                 argv = ["%s/%d/exe" % (self.proc, process.pid)] + (["--config", given.group(1)] if given else []) + ["config", "dump"]
                 text = run_tool(argv, _SECONDS).stdout
-            except (OSError, EtcdError):
+            except (OSError, ToolError):
                 continue
             # there may be one of Docker's beside it
             addresses = re.findall(r"""^\s*address = ["']([^"']+)["']""", text, re.MULTILINE)

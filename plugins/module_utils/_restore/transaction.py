@@ -30,7 +30,6 @@ import socket
 import time
 from urllib.parse import urlsplit
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import EtcdError, run_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeApi, leader_lease, release_leaders
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.kubelet import Kubelet
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods import (
@@ -43,6 +42,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods impo
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.commit_vote import decide_script
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.rollback_script import rollback_script, timer_units
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import old_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, run_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.procs import database_is_locked, mount_of, remaining, static_pods_begun
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.tls import tls_context
 
@@ -385,12 +385,12 @@ class Transaction:
         paths = [unit + ".timer", unit + ".service"] + glob.glob(os.path.join(glob.escape(os.path.dirname(unit)), "*.wants", glob.escape(name) + ".*"))
         if not any(os.path.lexists(path) for path in paths):
             return
-        with contextlib.suppress(EtcdError):
+        with contextlib.suppress(ToolError):
             run_tool(["systemctl", "stop", name + ".timer"], 60)
         for path in paths:
             with contextlib.suppress(OSError):
                 os.unlink(path)
-        with contextlib.suppress(EtcdError):
+        with contextlib.suppress(ToolError):
             run_tool(["systemctl", "daemon-reload"], 60)
 
     # -- stop -----------------------------------------------------------------------------------------------------

@@ -36,9 +36,9 @@ import tempfile
 import time
 from urllib.parse import urlsplit
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import client as etcd_client
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest, member_selection as snapshot_selection
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import run_tool
 
 CONFIG = "/etc/k8s-dr-etcd/schedule.json"
 MODULES = "ansible_collections.k8s_dr.etcd.plugins.modules."
@@ -398,7 +398,7 @@ def elapses(expression, after):
     Options of systemd 244 and later; an older one only leaves the question open.
     """
     argv = ["env", "LC_ALL=C", "TZ=UTC", "systemd-analyze", "calendar", "--base-time=%s" % after.strftime(MOMENT), "--iterations=1", expression]
-    match = re.search(r"Next elapse: \w+ (\d+-\d+-\d+ \d+:\d+:\d+)", etcd_client.run_tool(argv, 30).stdout)
+    match = re.search(r"Next elapse: \w+ (\d+-\d+-\d+ \d+:\d+:\d+)", run_tool(argv, 30).stdout)
     return datetime.datetime.strptime(match.group(1), MOMENT).replace(tzinfo=datetime.timezone.utc) if match else None
 
 
@@ -424,7 +424,7 @@ def lost_runs(expression, now=None):
 
     (Seen with 252.)  A run that has another one in its place within an hour, as of hourly ones, is not lost.
     """
-    match = re.search(r"Normalized form: (.*)", etcd_client.run_tool(["env", "LC_ALL=C", "systemd-analyze", "calendar", expression], 30).stdout)
+    match = re.search(r"Normalized form: (.*)", run_tool(["env", "LC_ALL=C", "systemd-analyze", "calendar", expression], 30).stdout)
     wall, space, zone = (match.group(1).strip() if match else "").rpartition(" ")
     # a time is the last word of one that names no zone
     if re.match(r"[\d*]", zone):

@@ -12,9 +12,9 @@ import re
 import signal
 import time
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import client as etcd_client
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.boltdb import SnapshotFile
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, run_tool
 
 # A tool that fails for one of these says something about the host and nothing about the file.
 HOST_TROUBLE = re.compile(
@@ -63,8 +63,8 @@ def parse_status(stdout):
 def run_status(tool, path, timeout):
     """What this tool says of the file; raises ToolTrouble or BadFile.  path: absolute, since one that starts with - is taken for a flag."""
     try:
-        result = etcd_client.run_tool([tool.path, "--write-out=json", "snapshot", "status", path], timeout, max_output=1024 * 1024)
-    except etcd_client.EtcdError as exc:
+        result = run_tool([tool.path, "--write-out=json", "snapshot", "status", path], timeout, max_output=1024 * 1024)
+    except ToolError as exc:
         raise ToolTrouble(exc.message) from exc
     what = "`%s snapshot status` of %s" % (tool.path, tool.version)
     words = result.last_words()

@@ -20,7 +20,9 @@ import os
 import re
 import time
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import client as etcd_client, isolated_server
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import isolated_server
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import LOCAL
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import find_tools, offline_tool, restore_misfit, version_tuple
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import (
     encryption,
@@ -30,6 +32,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import (
     status as snapshot_status,
 )
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, find_tool, run_tool
 
 LEVELS = snapshot_manifest.LEVELS
 # The write-ahead log of an etcd that was restored and started.
@@ -336,7 +339,7 @@ class Verification:
                     raise Unproven("the verification level %s was not finished in time; raise `timeout`, or find out why this host is so slow" % name) from None
                 except isolated_server.ThrowawayError as exc:
                     raise Unproven("the verification level %s could not be tried: %s" % (name, exc)) from exc
-                except etcd_client.EtcdError as exc:
+                except ToolError as exc:
                     raise Unproven("the verification level %s could not be tried: %s" % (name, exc.message)) from exc
                 self.levels[name] = snapshot_manifest.level(True, time.monotonic() - started, **more)
         finally:
@@ -444,16 +447,16 @@ class Verification:
             )
 
     def _tools(self):
-        return etcd_client.find_tools(self.options["etcdctl"], self.options["etcdutl"])
+        return find_tools(self.options["etcdctl"], self.options["etcdutl"])
 
     def _restore(self):
-        tool = etcd_client.offline_tool("restore", *self._tools())
+        tool = offline_tool("restore", *self._tools())
         if tool is None:
             raise Unproven("neither etcdctl nor etcdutl on this host can restore a snapshot: install etcdutl, or give its path as `etcdutl`")
         work = self._workplace()
         self._check_space(work, _size(self.plain), _OWN_SPACE)
         self._data = os.path.join(work, "data")
-        result = etcd_client.run_tool([tool.path, "snapshot", "restore", os.path.abspath(self.plain), "--data-dir", self._data], self._left())
+        result = run_tool([tool.path, "snapshot", "restore", os.path.abspath(self.plain), "--data-dir", self._data], self._left())
         if result.timed_out:
             raise _OutOfTime
         words = result.last_words().replace(work + "/", "")
@@ -466,20 +469,20 @@ class Verification:
 
     def _drill(self):
         started = time.monotonic()
-        etcdctl = etcd_client.find_tool("etcdctl", self.options["etcdctl"])
+        etcdctl = find_tool("etcdctl", self.options["etcdctl"])
         prefix, image = read_manifests(self.options["manifests_dir"])
         inventory = _dict(self.manifest.get("inventory"))
         prefix = str(inventory.get("prefix") or prefix)
         try:
-            server = self._enter(isolated_server.find_server(self.options["etcd"], etcd_client.LOCAL, etcdctl, image))
+            server = self._enter(isolated_server.find_server(self.options["etcd"], LOCAL, etcdctl, image))
         except isolated_server.ThrowawayError as exc:
             raise Unproven("there is nobody to serve it: %s; give the path of an etcd as `etcd`" % exc) from exc
         needed = self.facts.get("storage_version") or self.manifest.get("etcd_version") or ""
-        if etcd_client.version_tuple(needed)[:2] > etcd_client.version_tuple(server.version)[:2]:
+        if version_tuple(needed)[:2] > version_tuple(server.version)[:2]:
             raise Unproven(
                 "%s is etcd %s, which is too old for a snapshot of %s; give the path of a newer etcd as `etcd`" % (server.path, server.version, needed)
             )
-        misfit = etcd_client.restore_misfit(self.facts["restored_by"], server.version)
+        misfit = restore_misfit(self.facts["restored_by"], server.version)
         if misfit:
             raise Unproven(misfit)
         isolated_server.check_memory(_size(self.plain))

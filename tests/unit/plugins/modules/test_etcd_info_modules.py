@@ -11,7 +11,7 @@ import hashlib
 import json
 
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import EtcdError, ToolResult
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, ToolResult
 from ansible_collections.k8s_dr.etcd.plugins.modules import etcd_client_info, etcd_cluster_info, etcd_snapshot_info
 
 
@@ -76,7 +76,7 @@ ETCDUTL_3_6 = FakeTool("etcdutl", "3.6.14", "status restore bump")
     ],
 )
 def test_client(monkeypatch, run, tools, save, offline, bump):
-    monkeypatch.setattr(etcd_client_info.etcd_client, "find_tools", lambda *_args: tools)
+    monkeypatch.setattr(etcd_client_info, "find_tools", lambda *_args: tools)
     failed, result = run(etcd_client_info)
     found = result["tools"]
     assert not failed
@@ -96,12 +96,12 @@ def test_client(monkeypatch, run, tools, save, offline, bump):
     ],
 )
 def test_client_for_a_server(monkeypatch, run, tools, server, misfits):
-    monkeypatch.setattr(etcd_client_info.etcd_client, "find_tools", lambda *_args: tools)
+    monkeypatch.setattr(etcd_client_info, "find_tools", lambda *_args: tools)
     assert len(run(etcd_client_info, server_version=server)[1]["tools"]["misfits"]) == misfits
 
 
 def test_client_tools_given_the_wrong_way_round(monkeypatch, run):
-    monkeypatch.setattr(etcd_client_info.etcd_client, "find_tools", lambda *_args: (ETCDUTL_3_6, None))
+    monkeypatch.setattr(etcd_client_info, "find_tools", lambda *_args: (ETCDUTL_3_6, None))
     failed, result = run(etcd_client_info, etcdctl="/opt/etcdutl")
     assert failed
     assert result["msg"] == "/opt/etcdutl is an etcdutl, not an etcdctl; give its path as `etcdutl`"
@@ -110,9 +110,9 @@ def test_client_tools_given_the_wrong_way_round(monkeypatch, run):
 @pytest.mark.parametrize(("module", "params"), [(etcd_client_info, {}), (etcd_snapshot_info, {"path": "/a.db"})])
 def test_broken_tool_fails_with_its_own_sentence(monkeypatch, run, module, params):
     def broken(*_args):
-        raise EtcdError("/opt/etcdctl cannot be run: Exec format error")
+        raise ToolError("/opt/etcdctl cannot be run: Exec format error")
 
-    monkeypatch.setattr(module.etcd_client, "find_tools", broken)
+    monkeypatch.setattr(module, "find_tools", broken)
     failed, result = run(module, **params)
     assert failed
     assert result["msg"] == "/opt/etcdctl cannot be run: Exec format error"
@@ -162,7 +162,7 @@ class FakeClient:
         self._answer("health")
 
 
-NO = EtcdError("etcd at https://127.0.0.1:2379: no")
+NO = ToolError("etcd at https://127.0.0.1:2379: no")
 
 
 @pytest.mark.parametrize(
@@ -178,8 +178,8 @@ NO = EtcdError("etcd at https://127.0.0.1:2379: no")
     ],
 )
 def test_cluster(monkeypatch, run, client, reachable, healthy, error, fails):
-    monkeypatch.setattr(etcd_cluster_info.etcd_client, "EtcdClient", lambda _params: client)
-    monkeypatch.setattr(etcd_cluster_info.etcd_client, "Tool", lambda *_args: None)
+    monkeypatch.setattr(etcd_cluster_info, "EtcdClient", lambda _params: client)
+    monkeypatch.setattr(etcd_cluster_info, "Tool", lambda *_args: None)
     monkeypatch.setattr(etcd_cluster_info, "remembered_members", lambda _client: MEMBERS)
     failed, result = run(etcd_cluster_info, required=False)
     assert not failed
@@ -205,8 +205,8 @@ def test_authorities_of_a_file_with_two_while_a_ca_is_replaced(tmp_path):
 
 
 def hash_of(monkeypatch, run, client, **params):
-    monkeypatch.setattr(etcd_cluster_info.etcd_client, "EtcdClient", lambda _params: client)
-    monkeypatch.setattr(etcd_cluster_info.etcd_client, "Tool", lambda *_args: None)
+    monkeypatch.setattr(etcd_cluster_info, "EtcdClient", lambda _params: client)
+    monkeypatch.setattr(etcd_cluster_info, "Tool", lambda *_args: None)
     monkeypatch.setattr(etcd_cluster_info, "remembered_members", lambda _client: MEMBERS)
     failed, result = run(etcd_cluster_info, required=False, **params)
     assert not failed
@@ -231,7 +231,7 @@ def test_hash_of_a_revision(monkeypatch, run):
     ],
 )
 def test_hash_that_there_is_not(monkeypatch, run, words, reason):
-    client = FakeClient(hashed=EtcdError(NO.message, ToolResult(["etcdctl"], 1, "", words)))
+    client = FakeClient(hashed=ToolError(NO.message, ToolResult(["etcdctl"], 1, "", words)))
     found = hash_of(monkeypatch, run, client, hash_revision=7)
     assert (found["hash"], found["compact_revision"]) == (None, None)
     assert found["reason"].endswith(reason)
@@ -241,9 +241,9 @@ def test_hash_that_there_is_not(monkeypatch, run, words, reason):
 def test_cluster_without_certificates_fails_in_any_case(monkeypatch, run, required):
     class NoKey(FakeClient):
         def argv(self):
-            raise EtcdError("/nonexistent (etcd's key) cannot be read on this host")
+            raise ToolError("/nonexistent (etcd's key) cannot be read on this host")
 
-    monkeypatch.setattr(etcd_cluster_info.etcd_client, "EtcdClient", lambda _params: NoKey())
+    monkeypatch.setattr(etcd_cluster_info, "EtcdClient", lambda _params: NoKey())
     failed, result = run(etcd_cluster_info, required=required)
     assert (failed, result["msg"]) == (True, "/nonexistent (etcd's key) cannot be read on this host")
 
@@ -255,7 +255,7 @@ def snapshot(monkeypatch, **found):
         asked.append((path, timeout, everything))
         return dict({"path": path, "integrity": "ok", "problems": [], "undetermined": []}, **found)
 
-    monkeypatch.setattr(etcd_snapshot_info.etcd_client, "find_tools", lambda *_args: (None, None))
+    monkeypatch.setattr(etcd_snapshot_info, "find_tools", lambda *_args: (None, None))
     monkeypatch.setattr(etcd_snapshot_info.snapshot_status, "examine", examine)
     return asked
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import types
 
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import EtcdError
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
 from ansible_collections.k8s_dr.etcd.plugins.modules import etcd_member
 
 
@@ -122,7 +122,7 @@ class Step:
     def __call__(self):
         self.taken += 1
         if self.taken <= self.left:
-            raise EtcdError("etcd at x: `etcdctl y` ended with code 1: Error: etcdserver: " + self.words)
+            raise ToolError("etcd at x: `etcdctl y` ended with code 1: Error: etcdserver: " + self.words)
 
 
 @pytest.fixture
@@ -135,13 +135,13 @@ def test_what_passes_is_tried_again(hurry, words):
     step = Step(3, words)
     etcd_member.again(step, lambda: False, 30)
     assert step.taken == 4
-    with pytest.raises(EtcdError, match=words):
+    with pytest.raises(ToolError, match=words):
         etcd_member.again(Step(1000, words), lambda: False, 0.05)
 
 
 def test_what_does_not_pass_is_not_tried_again(hurry):
     step = Step(3, "permission denied")
-    with pytest.raises(EtcdError, match="permission denied"):
+    with pytest.raises(ToolError, match="permission denied"):
         etcd_member.again(step, lambda: False, 30)
     assert step.taken == 1
 

@@ -102,7 +102,7 @@ def test_the_program_of_the_image_is_taken_where_no_etcd_runs(tmp_path, monkeypa
 
 
 def test_no_program_at_all(monkeypatch, no_etcd_runs):
-    monkeypatch.setattr(isolated_server.etcd_client, "find_tool", lambda name: None)
+    monkeypatch.setattr(isolated_server, "find_tool", lambda name: None)
     with pytest.raises(isolated_server.ThrowawayError, match="no etcd runs on this host and there is no etcd server program on it either"):
         isolated_server.find_server()
 

@@ -9,8 +9,8 @@ import json
 import time
 
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import client as etcd_client
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import comparison as restore_comparison
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolResult
 from hypothesis import given, strategies as st
 
 # Few bytes, so that keys are often prefixes of each other and equal on both sides.
@@ -63,7 +63,7 @@ class Server:
         answer = {"kvs": kvs, "count": len(keys)}
         if len(keys) > limit:
             answer["more"] = True
-        return etcd_client.ToolResult(argv, 0, json.dumps(answer), "")
+        return ToolResult(argv, 0, json.dumps(answer), "")
 
 
 @given(SIDES, st.integers(1, 4))
@@ -71,7 +71,7 @@ def test_pages_hold_every_key_once_whatever_is_in_it(side, page):
     server = Server(side)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(restore_comparison, "_PAGES", (page, page))
-        patch.setattr(etcd_client, "run_tool", server.run_tool)
+        patch.setattr(restore_comparison, "run_tool", server.run_tool)
         keys = restore_comparison.Keys(server, time.monotonic() + 60)
         assert list(keys) == in_order(side)
     assert (keys.total, keys.seen, keys.revision, keys.moved) == (len(side), len(side), 7, False)

@@ -16,9 +16,9 @@ import time
 import types
 
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import client as etcd_client
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import rollback_script, transaction as restore_transaction
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import ORDER, Transaction, TransactionError
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import run_tool
 from ansible_collections.k8s_dr.etcd.plugins.modules import etcd_restore_transaction as module
 
 FILES = ["etcd.yaml", "kube-apiserver.yaml", "kube-controller-manager.yaml", "kube-scheduler.yaml"]
@@ -232,7 +232,7 @@ def test_what_was_written_since_is_kept_when_a_finished_restore_is_undone(node):
 @pytest.mark.parametrize("end", ["committed", "rolled-back"])
 def test_a_snapshot_that_was_copied_for_the_restore_does_not_stay(node, end, monkeypatch):
     monkeypatch.setattr(
-        restore_transaction, "run_tool", lambda argv, timeout: etcd_client.run_tool(["env", "PATH=" + node.environment["PATH"], *argv], timeout)
+        restore_transaction, "run_tool", lambda argv, timeout: run_tool(["env", "PATH=" + node.environment["PATH"], *argv], timeout)
     )
     bring_to(node, "started")
     (node.path / "snapshot.db").write_text("every Secret")

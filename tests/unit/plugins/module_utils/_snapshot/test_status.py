@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import client as etcd_client
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.boltdb import Proof
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import status as snapshot_status
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, ToolResult
 from hypothesis import given, strategies as st
 
 # One file of 937984 bytes, by the tools of each version.
@@ -109,9 +109,9 @@ def answer(monkeypatch, *answers):
         now = left.pop(0)
         if isinstance(now, Exception):
             raise now
-        return etcd_client.ToolResult(argv, *now)
+        return ToolResult(argv, *now)
 
-    monkeypatch.setattr(snapshot_status.etcd_client, "run_tool", run_tool)
+    monkeypatch.setattr(snapshot_status, "run_tool", run_tool)
     return calls
 
 
@@ -133,7 +133,7 @@ PANIC = "panic: runtime error: slice bounds out of range [:4294967295]\n\ngorout
         ((2, "", "fatal error: runtime: out of memory\n"), snapshot_status.ToolTrouble, "out of memory"),
         ((0, OTHER_FORMATS["help of etcdctl 3.6"], ""), snapshot_status.ToolTrouble, "something else than a status"),
         ((0, OTHER_FORMATS["table"], ""), snapshot_status.ToolTrouble, "something else than a status"),
-        (etcd_client.EtcdError("/opt/etcdutl cannot be run: Exec format error"), snapshot_status.ToolTrouble, "Exec format error"),
+        (ToolError("/opt/etcdutl cannot be run: Exec format error"), snapshot_status.ToolTrouble, "Exec format error"),
     ],
 )
 def test_damage_is_told_from_trouble_of_the_tool(monkeypatch, result, error, words):

@@ -1,0 +1,171 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Running the programs of others: where they are found, bounded in time, and how they ended.  Private to this collection."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+_PR_SET_PDEATHSIG = 1
+# Where etcdctl and etcdutl are looked for when no path is given, besides PATH.
+BIN_DIR = "/usr/local/bin"
+# Where programs of ours go instead on a node whose /usr is read-only: Flatcar has kubeadm and kubelet there, and in PATH.
+WRITABLE_BIN_DIR = "/opt/bin"
+TOOL_DIRS = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/opt/bin", "/opt/etcd/bin")
+
+
+class ToolError(Exception):
+    """One sentence for the operator, and the tool's own words."""
+
+    def __init__(self, message, result=None):
+        super().__init__(message)
+        self.message = message
+        self.result = result
+
+    def details(self):
+        """What a module adds to fail_json."""
+        if self.result is None:
+            return {}
+        return {"cmd": self.result.argv, "rc": self.result.rc, "stderr": self.result.stderr, "stdout": self.result.stdout}
+
+
+# From 3.6 on `snapshot status` quotes a record that it cannot read (etcdutl 3.6.16 and 3.7.3: snapshot/v3_snapshot.go), which may be a Secret's.
+_RECORD = re.compile(r'\bvalue: "(?:[^"\\\n]|\\.)*"?')
+
+
+def _without_records(text):
+    return _RECORD.sub("value: (left out)", text)
+
+
+class ToolResult:
+    """How one run of a tool ended.  `rc` is negative for a signal, None when it had to be killed for its time."""
+
+    def __init__(self, argv, rc, stdout, stderr):
+        self.argv = argv
+        self.rc = rc
+        self.stdout = stdout
+        self.stderr = _without_records(stderr)
+
+    @property
+    def timed_out(self):
+        return self.rc is None
+
+    def last_words(self):
+        """The line that says most: the error of etcd's JSON log, a panic, or the last line."""
+        lines = [line.strip() for line in (self.stderr + "\n" + self.stdout).splitlines() if line.strip()]
+        for line in lines:
+            if line.startswith(("panic:", "Error:", "fatal error:", "unexpected fault")):
+                return line[:300]
+        for line in reversed(lines):
+            if line.startswith("{"):
+                try:
+                    record = json.loads(line)
+                except ValueError:
+                    continue
+                if "msg" in record:
+                    return ("%s %s" % (record["msg"], record.get("error", ""))).strip()[:300]
+        return lines[-1][:300] if lines else ""
+
+    def how(self):
+        """How it ended, in words."""
+        if self.timed_out:
+            return "did not finish in time and was killed"
+        if self.rc < 0:
+            return "was killed by signal %d" % -self.rc
+        return "ended with code %d" % self.rc
+
+
+def clean_environment():
+    """ETCDCTL_* of the caller changes what the tools do, and ETCDCTL_ENDPOINTS with --endpoints is fatal from 3.4 on.
+
+    Through a proxy, as /etc/environment may name one, they would ask etcd at any address that is not loopback (grpc-go 1.72.1 to 1.83.2:
+    internal/resolver/delegatingresolver, http.ProxyFromEnvironment).
+    """
+    env = {k: v for k, v in os.environ.items() if not k.startswith("ETCD") and not k.lower().endswith("_proxy")}
+    env.update(ETCDCTL_API="3", LC_ALL="C", GOTRACEBACK="single")
+    return env
+
+
+def run_tool(argv, timeout, max_output=64 * 1024 * 1024, cwd="/", watch=None):
+    """Run a tool without a shell and without a terminal, bounded in time; the whole process group is killed at the end of it.
+
+    timeout: seconds.  cwd: where it runs.  watch: is called with the id of its process group a hundred times in a second, and may pause it;
+    then it ends with this process, however that ends.  Returns a ToolResult; a tool that cannot be executed raises ToolError.
+    """
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        try:
+            # AnsibleModule.run_command knows no bound in time
+            process = subprocess.Popen(  # pylint: disable=ansible-bad-function,subprocess-popen-preexec-fn
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env=clean_environment(),
+                cwd=cwd,
+                start_new_session=True,
+                preexec_fn=_end_with_parent if watch else None,  # noqa: PLW1509 - modules have one thread
+            )
+        except OSError as exc:
+            raise ToolError("%s cannot be run: %s" % (argv[0], exc.strerror or exc)) from exc
+        try:
+            rc = _wait(process, timeout, watch)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        out.seek(0)
+        err.seek(0)
+        return ToolResult(
+            list(argv), rc, out.read(max_output).decode("utf-8", "replace"), err.read(max_output).decode("utf-8", "replace")
+        )
+
+
+def _end_with_parent():
+    # One that is paused would stay so for good, and etcd would keep for it all that it has not read.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _wait(process, timeout, watch):
+    """The exit code, or None when the time is over."""
+    end = time.monotonic() + timeout
+    while True:
+        left = end - time.monotonic()
+        try:
+            return process.wait(min(left, 0.01) if watch else left)
+        except subprocess.TimeoutExpired:
+            if time.monotonic() >= end:
+                return None
+        watch(process.pid)
+
+
+def bin_dir(wanted):
+    """Where tools are put that are wanted there: /opt/bin instead of /usr/local/bin where that cannot be written."""
+    if os.path.normpath(wanted) != BIN_DIR:
+        return wanted
+    there = wanted
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    # access(2) asks the file system, so that root is told of a read-only one, and check mode writes nothing
+    return wanted if os.access(there, os.W_OK | os.X_OK) else WRITABLE_BIN_DIR
+
+
+def find_tool(name, explicit=None):
+    """The path of etcdctl or etcdutl: `explicit` as given, else from PATH and the usual directories, else None.
+
+    An `explicit` that is a directory is where it is looked for first, and where tools were put instead of there.
+    """
+    directory = explicit if explicit and (os.path.isdir(explicit) or os.path.normpath(explicit) == BIN_DIR) else ""
+    if explicit and not directory:
+        return explicit
+    first = [bin_dir(directory), directory] if directory else []
+    return shutil.which(name, path=os.pathsep.join(first + [os.environ.get("PATH", "")] + list(TOOL_DIRS)))

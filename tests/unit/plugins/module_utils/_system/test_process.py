@@ -1,0 +1,70 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where etcd is asked."""
+
+from __future__ import annotations
+
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import process
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, ToolResult, bin_dir, find_tool, run_tool
+
+
+def test_tools_get_neither_etcds_variables_nor_a_proxy(monkeypatch):
+    for name in ("ETCDCTL_ENDPOINTS", "ETCD_NAME", "HTTPS_PROXY", "https_proxy", "http_proxy", "ALL_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "http://192.0.2.1:3128")
+    said = run_tool(["/usr/bin/env"], 10).stdout
+    assert "192.0.2.1" not in said
+    assert "ETCDCTL_API=3\n" in said
+
+
+def test_a_directory_is_looked_into_before_the_usual_places(monkeypatch, tmp_path):
+    usual, own = tmp_path / "usual", tmp_path / "own"
+    for directory in (usual, own):
+        directory.mkdir()
+        (directory / "etcdctl").write_text("#!/bin/sh\n")
+        (directory / "etcdctl").chmod(0o755)
+    monkeypatch.setenv("PATH", str(usual))
+    monkeypatch.setattr(process, "TOOL_DIRS", ())
+    assert find_tool("etcdctl") == str(usual / "etcdctl")
+    assert find_tool("etcdctl", str(own)) == str(own / "etcdctl")
+    (own / "etcdctl").unlink()
+    assert find_tool("etcdctl", str(own)) == str(usual / "etcdctl")
+    # a file that was named is used or missed
+    assert find_tool("etcdctl", str(own / "etcdctl")) == str(own / "etcdctl")
+    assert find_tool("etcdutl", str(own)) is None
+
+
+def test_where_usr_cannot_be_written_tools_are_below_opt(monkeypatch, tmp_path):
+    usual, own, found = tmp_path / "usr" / "local" / "bin", tmp_path / "opt" / "bin", tmp_path / "found"
+    for directory in (own, found):
+        directory.mkdir(parents=True)
+        (directory / "etcdctl").write_text("#!/bin/sh\n")
+        (directory / "etcdctl").chmod(0o755)
+    monkeypatch.setenv("PATH", str(found))
+    monkeypatch.setattr(process, "BIN_DIR", str(usual))
+    monkeypatch.setattr(process, "WRITABLE_BIN_DIR", str(own))
+    # a directory that has to be made first is asked of its parent
+    assert bin_dir(str(usual)) == str(usual)
+    assert find_tool("etcdctl", str(usual)) == str(found / "etcdctl")
+    monkeypatch.setattr(process.os, "access", lambda path, mode: False)
+    assert bin_dir(str(usual) + "/") == str(own)
+    # what somebody chose is not changed
+    assert bin_dir(str(found)) == str(found)
+    monkeypatch.undo()
+    monkeypatch.setenv("PATH", str(found))
+    monkeypatch.setattr(process, "bin_dir", lambda wanted: str(own) if wanted == str(usual) else wanted)
+    monkeypatch.setattr(process, "BIN_DIR", str(usual))
+    for there in (False, True):
+        if there:
+            usual.mkdir(parents=True)
+        assert find_tool("etcdctl", str(usual)) == str(own / "etcdctl")
+
+
+def test_a_record_that_a_tool_quotes_is_left_out():
+    said = r'Error: error during bucket key iteration, name: "key" err: cannot unmarshal value, key: "\x00_" value: "\v/registry/secrets/a\"pass\x12word"'
+    for stderr in (said + " err: proto: wrong wireType = 3 for field Key\n", said[:-20]):
+        result = ToolResult([], 1, "", stderr)
+        for words in (result.last_words(), ToolError("", result).details()["stderr"]):
+            assert "value: (left out)" in words and "secrets" not in words and "pass" not in words
+    assert "for field Key" in ToolResult([], 1, "", said + " err: for field Key").last_words()
