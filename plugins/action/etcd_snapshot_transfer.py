@@ -17,7 +17,7 @@ import zlib
 from ansible import constants
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.fingerprints import sha256_of_file
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import sha256_of_file
 from ansible_collections.k8s_dr.etcd.plugins.modules.etcd_snapshot_transfer import SENT, read_piece
 
 MODULE = "k8s_dr.etcd.etcd_snapshot_transfer"

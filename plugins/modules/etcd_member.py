@@ -169,6 +169,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import CONNECTION_SPEC, EtcdClient
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.members_on_disk import voters_needed
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import version_tuple
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
 
 # What etcd says when a little later it may say something else.
@@ -178,10 +179,6 @@ _POLL = 0.5
 _DEAD_AFTER = 5
 # Hashing reads all of the database.
 _HASH_TIMEOUT = 120
-
-
-class Refused(Exception):
-    """One sentence that says who is in the way."""
 
 
 def normal(urls):

@@ -271,7 +271,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.kubeadm import k
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.kubelet import Kubelet, runtime_answers
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods import COMPONENTS, other_static_pods, read_static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import startup
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.obstacles import certificates, existing, obstacles
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.obstacles import certificates, obstacles
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import (
     held_directory,
     held_static_pods,
@@ -279,11 +279,11 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction i
     list_transactions,
     live_path,
     transactions_directory,
-    tree_bytes,
 )
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.fingerprints import fingerprints
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.manifest import foreign_owner, list_snapshots, manifest_path, name_of
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.procs import database_is_locked, kubelet_backs_off, kubelet_is_running
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import bytes_below, existing, free_bytes
 
 
 def size_of(path):
@@ -363,8 +363,6 @@ def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None, snapshot=No
     transactions = list_transactions(data_dir)
     missing = [component for component in COMPONENTS if component not in pods]
     parent = data_dir if os.path.isdir(data_dir) else os.path.dirname(data_dir)
-    space = os.statvfs(parent)
-    beside = os.statvfs(existing(snapshot_dir))
     kubelet = Kubelet()
     runtime_socket = kubelet.runtime_socket
     runtime_running = runtime_answers(runtime_socket)
@@ -378,9 +376,9 @@ def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None, snapshot=No
         "kubeadm": running(),
         "data_dir": os.path.realpath(data_dir),
         "mount_point": live_path(data_dir) != os.path.realpath(data_dir),
-        "data_bytes": tree_bytes(live_path(data_dir)),
+        "data_bytes": bytes_below(live_path(data_dir)),
         "database_bytes": size_of(os.path.join(data_dir, "member", "snap", "db")),
-        "free_bytes": space.f_bavail * space.f_frsize,
+        "free_bytes": free_bytes(parent),
         "transactions_dir": transactions_directory(data_dir),
         "transactions": transactions,
         "unfinished": [
@@ -403,7 +401,7 @@ def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None, snapshot=No
         "fingerprints": fingerprints(manifests_dir),
         "snapshot_dir": {
             "path": snapshot_dir,
-            "free_bytes": beside.f_bavail * beside.f_frsize,
+            "free_bytes": free_bytes(snapshot_dir),
             "same_file_system": os.stat(existing(snapshot_dir)).st_dev == os.stat(parent).st_dev,
         },
         "snapshots": snapshot_files(snapshot_dir, snapshot),

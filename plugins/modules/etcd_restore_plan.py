@@ -182,6 +182,8 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import compar
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import inventory as object_inventory, status as snapshot_status
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, run_tool
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import shortage
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.work_dir import WorkDir
 
 # The logs of a restored and started etcd, in bytes.
 OWN_SPACE = 160 * 1024 * 1024
@@ -210,10 +212,9 @@ def read_manifests(directory):
 
 
 def check_space(work_dir, snapshot):
-    space = os.statvfs(work_dir)
-    free, needed = space.f_bavail * space.f_frsize, int(os.path.getsize(snapshot) * 1.1) + OWN_SPACE
-    if free < needed:
-        raise NotCompared("%s has %d MB free and serving the snapshot takes %d MB" % (work_dir, free // 1000000, needed // 1000000))
+    short = shortage(work_dir, int(os.path.getsize(snapshot) * 1.1) + OWN_SPACE, "serving the snapshot")
+    if short:
+        raise NotCompared(short)
 
 
 def restore(params, tool, target, deadline):
@@ -235,7 +236,7 @@ def restore(params, tool, target, deadline):
 def prepare(params, live, deadline, stack, found):
     """The keys of the snapshot, served; and with the throw-away etcd on the stack, everything that must be put away."""
     server = found["server"]
-    work = stack(isolated_server.WorkDir(params["work_dir"]))
+    work = stack(WorkDir(params["work_dir"]))
     data = os.path.join(work.path, "data")
     tool = offline_tool("restore", *find_tools(params["etcdctl"], params["etcdutl"], params["timeout"]))
     if tool is None:

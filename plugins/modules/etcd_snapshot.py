@@ -306,7 +306,6 @@ import contextlib
 import json
 import os
 import shlex
-import shutil
 import signal
 import socket
 import stat
@@ -328,7 +327,12 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import (
     verify as snapshot_verify,
 )
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs, signals
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import sync_directory
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, find_tool, run_tool
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import existing, free_bytes, shortage
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.work_dir import WorkDir
 
 # A snapshot is as large as the database, which goes on growing while it is sent.
 HEADROOM = 1.1
@@ -341,14 +345,6 @@ INVENTORY_SECONDS = 120
 OWN = (*snapshot_manifest.SUFFIXES, ".json", ".partial", ".new")
 # Where the role etcd_restore keeps the snapshots of what a restore discarded.
 OWN_NAMES = (snapshot_manifest.LOCK, "discarded")
-
-
-class Refused(Exception):
-    """One sentence for the operator: nothing was done."""
-
-
-def human(size):
-    return "%.1f GB" % (size / 1e9) if size >= 1e9 else "%.1f MB" % (size / 1e6)
 
 
 def look_at_cluster(client):
@@ -416,17 +412,9 @@ def plan_directory(directory, probe=True):
 
 def check_space(directory, db_size, what="a snapshot", more=0):
     """What interrupted runs left counts as free: it goes before anything is written, and must not keep this from being done."""
-    where = existing(directory)
-    found = os.statvfs(where)
-    free, needed = found.f_bavail * found.f_frsize + snapshot_manifest.unfinished_bytes(directory), int(db_size * HEADROOM) + more
-    if free < needed:
-        raise Refused("%s has %s free and %s needs %s; nothing was taken and nothing removed" % (directory, human(free), what, human(needed)))
-
-
-def existing(path):
-    while not os.path.isdir(path):
-        path = os.path.dirname(path)
-    return path
+    short = shortage(directory, int(db_size * HEADROOM) + more, what, more=snapshot_manifest.unfinished_bytes(directory))
+    if short:
+        raise Refused("%s; nothing was taken and nothing removed" % short)
 
 
 class DataDirectory:
@@ -447,7 +435,7 @@ class DataDirectory:
             raise Refused("%s is not a directory" % self.work_dir)
         if not check_mode:
             # the room that a killed run took is needed again
-            with isolated_server.WorkDir(self.work_dir):
+            with WorkDir(self.work_dir):
                 pass
         size = os.path.getsize(database)
         copied = sum(os.path.getsize(path) for path in isolated_server.files_of(self.path))
@@ -466,7 +454,7 @@ class DataDirectory:
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
-            work = stack.enter_context(isolated_server.WorkDir(self.work_dir))
+            work = stack.enter_context(WorkDir(self.work_dir))
             server = stack.enter_context(self.server())
             etcdctl = find_tool("etcdctl", self.params["etcdctl"])
             copy = os.path.join(work.path, "data")
@@ -506,7 +494,7 @@ def make_directory(directory, mode):
         finally:
             os.umask(before)
         os.mkdir(directory, 0o700)
-        snapshot_manifest.fsync_dir(parent)
+        sync_directory(parent)
     else:
         os.chmod(directory, 0o700)
 
@@ -635,7 +623,7 @@ def main():
         result = run(module)
     except ToolError as exc:
         module.fail_json(msg=exc.message, **exc.details())
-    except (Refused, snapshot_manifest.Busy, snapshot_manifest.ManifestError) as exc:
+    except (Refused, Busy, snapshot_manifest.ManifestError) as exc:
         module.fail_json(msg=str(exc))
     except encryption.EncryptionError as exc:
         module.fail_json(msg="no snapshot was kept, since it could not be compressed or encrypted: %s" % exc)
@@ -719,7 +707,7 @@ def go(module, directory, client, status, members, served):
 
     if set_mode:
         make_directory(directory, mode)
-    with snapshot_manifest.DirectoryLock(directory, params["lock_timeout"]):
+    with snapshot_manifest.directory_lock(directory, params["lock_timeout"]):
         snapshot_manifest.tidy(directory)
         # what seemed to be left by a run that was killed may have been another one's that was waited for
         check_space(directory, **room)
@@ -865,7 +853,7 @@ def take(client, directory, known, params, prefix, suffix, files=None):
     try:
         save(client, target, params["save_timeout"], params["bwlimit"] if params["data_dir"] is None else None)
     except ToolError:
-        if shutil.disk_usage(directory).free < 1024 * 1024:
+        if free_bytes(directory) < 1024 * 1024:
             raise Refused("no snapshot was taken: the disk of %s is full" % directory) from None
         raise
     saved = time.monotonic()

@@ -92,12 +92,12 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import boltdb
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import encryption, fingerprints, manifest as snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import encryption, manifest as snapshot_manifest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
-
-
-class Refused(Exception):
-    """One sentence for the operator."""
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import sha256_of_file
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import shortage
 
 
 def decrypted_manifest(manifest, name):
@@ -112,14 +112,13 @@ def is_there(target, wanted):
         there = snapshot_manifest.read_manifest(target)
     except snapshot_manifest.ManifestError:
         return False
-    return there["sha256"] == wanted["sha256"] and os.path.isfile(target) and fingerprints.sha256_of_file(target) == wanted["sha256"]
+    return there["sha256"] == wanted["sha256"] and os.path.isfile(target) and sha256_of_file(target) == wanted["sha256"]
 
 
 def check_space(directory, size):
-    found = os.statvfs(directory)
-    free = found.f_bavail * found.f_frsize
-    if free < size * 1.01 + 1024 * 1024:
-        raise Refused("%s has %.1f MB free, and the snapshot needs %.1f MB" % (directory, free / 1e6, size / 1e6))
+    short = shortage(directory, int(size * 1.01) + 1024 * 1024, "the snapshot")
+    if short:
+        raise Refused(short)
 
 
 def run(module):
@@ -128,7 +127,7 @@ def run(module):
     path, directory = os.path.abspath(params["path"]), os.path.realpath(params["dest"])
     if not os.path.isdir(directory):
         raise Refused("%s is not a directory" % params["dest"])
-    stored = snapshot_manifest.describe(path, fingerprints.sha256_of_file)
+    stored = snapshot_manifest.describe(path, sha256_of_file)
     if not stored["verified"]:
         # one that others packed has no manifest of ours
         packed = None if os.path.lexists(snapshot_manifest.manifest_path(path)) else boltdb.packed_file(path)
@@ -149,7 +148,7 @@ def run(module):
     if module.check_mode:
         return True, target, wanted, files, start
     partial = snapshot_manifest.partial_dir(target)
-    with snapshot_manifest.DirectoryLock(directory, 60):
+    with snapshot_manifest.directory_lock(directory, 60):
         snapshot_manifest.tidy(directory)
         os.mkdir(partial, 0o700)
         try:
@@ -184,7 +183,7 @@ def main():
     os.umask(0o077)
     try:
         changed, path, manifest, files, start = run(module)
-    except (Refused, encryption.EncryptionError, snapshot_manifest.ManifestError, snapshot_manifest.Busy, signals.Ended) as exc:
+    except (Refused, encryption.EncryptionError, snapshot_manifest.ManifestError, Busy, signals.Ended) as exc:
         module.fail_json(msg="%s was not decrypted: %s" % (os.path.basename(module.params["path"]), exc))
     except OSError as exc:
         where = exc.filename + ": " if isinstance(exc.filename, str) else ""

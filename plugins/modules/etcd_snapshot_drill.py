@@ -207,6 +207,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import store as remote_store
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest, verify as snapshot_verify
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
 
 # A snapshot that is being taken in the same directory holds its lock.
@@ -252,7 +253,7 @@ def record(module, path, manifest, levels, remote):
             remote.note(path, manifest["sha256"], levels, module.check_mode)
         elif not module.check_mode:
             snapshot_manifest.update_manifest(path, LOCK_SECONDS, manifest["sha256"], levels=levels)
-    except (remote_store.RcloneError, snapshot_manifest.ManifestError, snapshot_manifest.Busy, OSError) as exc:
+    except (remote_store.RcloneError, snapshot_manifest.ManifestError, Busy, OSError) as exc:
         # what was found stands all the same
         module.warn("what was found of %s is not noted in its manifest: %s" % (remote.path(path) if remote else path, getattr(exc, "strerror", None) or exc))
         return False, {}

@@ -113,19 +113,18 @@ seconds:
 """
 
 import os
-import shutil
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import store as remote_store
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import file_digests
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import shortage
 
 # Room that is left besides what is got.
 HEADROOM = 16 * 1024 * 1024
-
-
-class Refused(Exception):
-    """One sentence for the operator."""
 
 
 def clusters(entries):
@@ -170,25 +169,23 @@ def here(path, manifest):
     if not os.path.lexists(path):
         return False
     if not os.path.islink(path) and os.path.isfile(path):
-        size, digests = remote_store.file_digests(path)
+        size, digests = file_digests(path)
         if (size, digests["sha256"]) == (manifest["size"], manifest["sha256"]):
             return True
     raise Refused("%s is there already, and is not the snapshot that is off-site; move it away" % path)
 
 
 def check_space(directory, needed):
-    while not os.path.isdir(directory):
-        directory = os.path.dirname(directory)
-    free = shutil.disk_usage(directory).free
-    if free < needed + HEADROOM:
-        raise Refused("%s has %d MB free, and the snapshot needs %d MB; nothing was got" % (directory, free // 1000000, needed // 1000000 + 1))
+    short = shortage(directory, needed + HEADROOM, "the snapshot")
+    if short:
+        raise Refused("%s; nothing was fetched" % short)
 
 
 def get(remote, manifest, path, lock_timeout):
     """Get what is not here; the seconds that took."""
     directory = os.path.dirname(path)
     partial = snapshot_manifest.partial_dir(path)
-    with snapshot_manifest.DirectoryLock(directory, lock_timeout):
+    with snapshot_manifest.directory_lock(directory, lock_timeout):
         if here(path, manifest):
             if not has_manifest(path, manifest):
                 snapshot_manifest.write_manifest(path, manifest)
@@ -260,7 +257,7 @@ def main():
     os.umask(0o077)
     try:
         result = run(module)
-    except (Refused, remote_store.RcloneError, snapshot_manifest.ManifestError, snapshot_manifest.Busy) as exc:
+    except (Refused, remote_store.RcloneError, snapshot_manifest.ManifestError, Busy) as exc:
         module.fail_json(msg=str(exc))
     except signals.Ended as exc:
         module.fail_json(msg="the snapshot was not got: %s; what came so far is gone on with by the next run" % exc)

@@ -109,7 +109,8 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import store as remote_store
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import fingerprints, manifest as snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import sha256_of_file
 
 
 def main():
@@ -134,7 +135,7 @@ def main():
                 owner = snapshot_manifest.foreign_owner(directory, False)
                 if owner is not None:
                     module.warn("%s belongs to %s, who can replace every snapshot in it" % (directory, snapshot_manifest.name_of(owner)))
-            snapshots = snapshot_manifest.list_snapshots(directory, fingerprints.sha256_of_file if params["checksum"] else None)
+            snapshots = snapshot_manifest.list_snapshots(directory, sha256_of_file if params["checksum"] else None)
     except remote_store.RcloneError as exc:
         module.fail_json(msg=exc.message)
     except OSError as exc:

@@ -85,6 +85,8 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import write_durably
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 
 FILE = "k8s_dr_etcd_snapshot.prom"
 PREFIX = "k8s_dr_etcd_snapshot_"
@@ -108,10 +110,6 @@ LEVELS = ("checksum", "structure", "status", "restore", "drill")
 # What is carried over from the file that is there.
 KEPT = ("runs_total", "failures_total", "last_success_timestamp_seconds", "last_off_site_timestamp_seconds", "last_drill_timestamp_seconds")
 LABEL = re.compile(r"^[a-zA-Z_][a-zA-Z0-9_]*$")
-
-
-class Refused(Exception):
-    """One sentence for the operator."""
 
 
 def seconds_of(text):
@@ -198,24 +196,6 @@ def check_labels(labels):
             raise Refused("`labels` has the name %s, which some of the metrics have themselves" % name)
 
 
-def write(path, text):
-    """Readable for node_exporter, which is another user."""
-    # the collector reads what ends with .prom
-    temporary = "%s.%d.new" % (path, os.getpid())
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            os.fchmod(stream.fileno(), 0o644)
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.rename(temporary, path)
-    except BaseException:
-        if os.path.lexists(temporary):
-            os.unlink(temporary)
-        raise
-
-
 def main():
     module = AnsibleModule(
         argument_spec={
@@ -239,7 +219,8 @@ def main():
         metrics = collect(params, kept, snapshots, int(time.time()))
         text = expose(metrics, params["labels"])
         if not module.check_mode:
-            write(path, text)
+            # node_exporter is another user, and reads what ends with .prom
+            write_durably(path, text, 0o644, "%s.%d.new" % (path, os.getpid()))
     except Refused as exc:
         module.fail_json(msg="No metrics were written: %s" % exc)
     except OSError as exc:

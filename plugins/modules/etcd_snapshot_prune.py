@@ -155,6 +155,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import store as remote_store
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import fingerprints, manifest as snapshot_manifest, retention
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
 
 ANY = "any"
 
@@ -172,7 +173,7 @@ class Directory:
         """A context in which nobody else changes what is there."""
         if check_mode or not os.path.isdir(self.path):
             return contextlib.nullcontext()
-        return snapshot_manifest.DirectoryLock(self.path, self.lock_timeout)
+        return snapshot_manifest.directory_lock(self.path, self.lock_timeout)
 
     def tidy(self):
         """Finish what interrupted runs left."""
@@ -294,7 +295,7 @@ def main():
             if not module.check_mode:
                 place.tidy()
             prune(module, place, keep, result)
-    except (ValueError, remote_store.RcloneError, snapshot_manifest.Busy, signals.Ended) as exc:
+    except (ValueError, remote_store.RcloneError, Busy, signals.Ended) as exc:
         module.fail_json(msg=with_count(str(exc), result["removed"]), **result)
     except OSError as exc:
         where = exc.filename if isinstance(exc.filename, str) else place.path

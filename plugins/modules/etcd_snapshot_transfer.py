@@ -119,6 +119,7 @@ import stat
 import zlib
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import free_bytes
 
 # A piece has so many bytes as it is sent, or as it is read, whichever comes first.
 PACKED = 4 * 1024 * 1024
@@ -198,8 +199,7 @@ def receive(params):
     if params["sha256"]:
         finish(dest, params["sha256"])
         return {"version": ""}
-    room = os.statvfs(os.path.dirname(dest))
-    found = {"version": "", "free": room.f_bavail * room.f_frsize, "sha256": None}
+    found = {"version": "", "free": free_bytes(os.path.dirname(dest)), "sha256": None}
     if os.path.isfile(dest):
         with open(dest, "rb") as stream:
             found["sha256"] = digest(stream)

@@ -137,13 +137,12 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import store as remote_store
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import file_digests
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
 
 # When a snapshot was taken, in its name.
 TAKEN = re.compile(r"-(\d{8}T\d{6}Z)\.(?:db|tar)(?:\.zst)?(?:\.age)?$")
-
-
-class Refused(Exception):
-    """One sentence for the operator."""
 
 
 def stored_here(params):
@@ -257,7 +256,7 @@ def upload(module, remote, entry, step):
     path, how = entry["path"], None
     known = noted(entry, remote.where)
     if step in ("manifest", "note") or (step == "nothing" and module.params["verify"] == "read"):
-        size, digests = remote_store.file_digests(path, ("sha256", "sha1", "md5"))
+        size, digests = file_digests(path, ("sha256", "sha1", "md5"))
         if (size, digests["sha256"]) != (entry["size"], entry["sha256"]):
             raise Refused("%s is not the file that was taken (its size or its sha256 has changed), so it was not sent" % path)
         problem, how = remote.check(entry["file"], size, digests, module.params["verify"])
@@ -289,7 +288,7 @@ def note(module, remote, entry, how):
         copy["mount"] = remote.mount()
     try:
         snapshot_manifest.update_manifest(entry["path"], module.params["lock_timeout"], entry["sha256"], off_site=[copy])
-    except (snapshot_manifest.ManifestError, snapshot_manifest.Busy, OSError) as exc:
+    except (snapshot_manifest.ManifestError, Busy, OSError) as exc:
         module.warn("%s is off-site, but that could not be noted in its manifest: %s" % (entry["path"], exc))
 
 

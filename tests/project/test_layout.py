@@ -20,9 +20,9 @@ PREFIX = "ansible_collections.k8s_dr.etcd.plugins."
 ALLOWED = {
     "_system": set(),
     "_etcd": {"_system"},
-    "_kube": {"_etcd", "_system"},
+    "_kube": {"_system"},
     "_snapshot": {"_etcd", "_kube", "_system"},
-    "_remote": {"_etcd", "_snapshot", "_system"},
+    "_remote": {"_snapshot", "_system"},
     "_restore": {"_etcd", "_kube", "_snapshot", "_system"},
 }
 FILES = sorted(UTILS.rglob("*.py"))

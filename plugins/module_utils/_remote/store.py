@@ -38,6 +38,7 @@ import time
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import file_digests
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import find_tool
 
@@ -177,24 +178,6 @@ def _before_exec():
     # Whatever ends this process ends rclone, and the cluster that serves comes first.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     os.nice(10)
-
-
-def file_digests(path, names=("sha256",), progress=None):
-    """(size, {name: digest}) of a local file, read once; a digest that this host forbids is left out."""
-    digests, size = {}, 0
-    for name in names:
-        with contextlib.suppress(ValueError):
-            digests[name] = hashlib.new(name)
-    with open(path, "rb") as stream:
-        while True:
-            chunk = stream.read(_CHUNK)
-            if not chunk:
-                return size, {name: digest.hexdigest() for name, digest in digests.items()}
-            size += len(chunk)
-            for digest in digests.values():
-                digest.update(chunk)
-            if progress:
-                progress(size)
 
 
 class Remote:

@@ -17,6 +17,7 @@ import struct
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import certificates as kube_certificates
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import held_directory, live_path, transactions_directory
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import existing
 
 # ioctl FS_IOC_GETFLAGS, _IOR('f', 1, long); what `chattr +i` and `chattr +a` set
 _GET_FLAGS = (2 << 30) | (struct.calcsize("l") << 16) | (ord("f") << 8) | 1
@@ -47,14 +48,6 @@ _NEEDED = re.compile(
 )
 # Those of people: nothing on the node needs them.
 _ADMINISTRATORS = ("admin.conf", "super-admin.conf")
-
-
-def existing(path):
-    """The path, or its nearest ancestor that exists."""
-    path = os.path.realpath(path)
-    while not os.path.exists(path):
-        path = os.path.dirname(path)
-    return path
 
 
 def seen_by(pod, path):

@@ -18,9 +18,9 @@ import re
 import socket
 from urllib.parse import urlsplit
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.obstacles import existing
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, find_tool, run_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.procs import processes
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import existing
 
 # Four Pods with their sandboxes, logs and the runtime's own database.
 _FEW_INODES, _FEW_BYTES = 256, 16 * 1024 * 1024

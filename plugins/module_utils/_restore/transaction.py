@@ -42,8 +42,10 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods impo
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.commit_vote import decide_script
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.rollback_script import rollback_script, timer_units
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import old_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import copy_ownership, rewrite, sync_directory, sync_tree, write_durably
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, run_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.procs import database_is_locked, mount_of, remaining, static_pods_begun
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import free_bytes
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.tls import tls_context
 
 # The states in which a restore leaves a node, in order.  Each step first writes `<doing>`, then acts, then writes `<done>`.
@@ -100,37 +102,6 @@ class TransactionError(Exception):
 
 class Busy(TransactionError):
     """Somebody else is taking a step of this restore on this host: a module whose controller died goes on, or a rollback."""
-
-
-def sync_directory(path):
-    """Make a rename inside `path` durable."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_durably(path, text, mode=0o600):
-    """Replace a small file so that after a power cut it holds either the old text or the new."""
-    temporary = path + ".new"
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(handle, "w") as stream:
-        os.fchmod(stream.fileno(), mode)
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.rename(temporary, path)
-    sync_directory(os.path.dirname(path))
-
-
-def rewrite(path, text):
-    """Another text for a file that keeps its rights."""
-    info, label = os.stat(path), selinux_label(path)
-    write_durably(path, text, info.st_mode & 0o7777)
-    os.chown(path, info.st_uid, info.st_gid)
-    if label is not None:
-        os.setxattr(path, "security.selinux", label)
 
 
 def rename_durably(source, target):
@@ -560,9 +531,8 @@ class Transaction:
         while not condition():
             elapsed = time.monotonic() - start
             if elapsed > timeout:
-                space = os.statvfs(self.path)
                 # etcd ends at its first write then, and says so in a log that nobody reads now
-                full = "; the file system of %s is full" % self.path if space.f_bavail * space.f_frsize < 65536 else ""
+                full = "; the file system of %s is full" % self.path if free_bytes(self.path) < 65536 else ""
                 raise TransactionError("%s within %d s%s" % (otherwise, timeout, full))
             if restarted or self._running((component,)):
                 pass
@@ -699,37 +669,6 @@ def remember_cluster_id(data_dir, cluster_id):
         write_durably(os.path.join(transactions_directory(data_dir), "cluster-ids"), "".join(each + "\n" for each in known + [cluster_id]))
 
 
-def copy_ownership(old, new):
-    """Give a restored tree the owner, the directory mode and the SELinux label of the data directory it replaces."""
-    info = os.stat(old)
-    label = selinux_label(old)
-    os.chmod(new, info.st_mode & 0o7777)
-    for directory, dummy, files in os.walk(new):
-        for path in [directory] + [os.path.join(directory, name) for name in files]:
-            os.chown(path, info.st_uid, info.st_gid)
-            if label is not None:
-                os.setxattr(path, "security.selinux", label)
-
-
-def selinux_label(path):
-    """The label of a file, None where there are none."""
-    with contextlib.suppress(OSError):
-        return os.getxattr(path, "security.selinux")
-    return None
-
-
-def sync_tree(path):
-    """Every file and directory below `path` on the disk."""
-    for directory, dummy, files in os.walk(path):
-        for name in files:
-            handle = os.open(os.path.join(directory, name), os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-        sync_directory(directory)
-
-
 def _listens(url):
     """Whether anybody accepts a connection at this address of the host."""
     try:
@@ -760,16 +699,6 @@ def etcd_health(url, tls, query=""):
     finally:
         if connection is not None:
             connection.close()
-
-
-def tree_bytes(path):
-    """Bytes on disk below `path`, as du counts them; 0 when it does not exist."""
-    total = 0
-    for directory, dummy, files in os.walk(path):
-        for name in files:
-            with contextlib.suppress(OSError):
-                total += os.lstat(os.path.join(directory, name)).st_blocks * 512
-    return total
 
 
 def read_control_plane(manifests_dir):

@@ -13,6 +13,7 @@ import re
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import block_yaml, certificates as kube_certificates, static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import sha256_of_file
 
 UNREADABLE = "unreadable"
 _MOST = 16 * 1024 * 1024
@@ -21,18 +22,6 @@ _PUBLIC = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.D
 _PLAIN = "identity"
 # Stands for every resource, or every group, that no configuration names.
 _ANOTHER = "?"
-
-
-def sha256_of_file(path):
-    """Hex digest of a file of any size, or None when there is no such file."""
-    digest = hashlib.sha256()
-    try:
-        with open(path, "rb") as stream:
-            for block in iter(lambda: stream.read(1024 * 1024), b""):
-                digest.update(block)
-    except FileNotFoundError:
-        return None
-    return digest.hexdigest()
 
 
 def fingerprints(manifests_dir="/etc/kubernetes/manifests", pki_dir="/etc/kubernetes/pki"):

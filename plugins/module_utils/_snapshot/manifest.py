@@ -19,8 +19,6 @@ Private to this collection.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
 import os
 import pwd
@@ -33,6 +31,8 @@ import tempfile
 import time
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import old_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import sync_directory, write_durably
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import NamedLock
 
 FORMAT = 1
 SUFFIX = ".db"
@@ -64,10 +64,6 @@ class ManifestError(Exception):
     """One sentence for the operator."""
 
 
-class Busy(Exception):
-    """Somebody else holds the lock; the text says who."""
-
-
 def utc(seconds=None):
     """ISO 8601, to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
@@ -87,14 +83,6 @@ def manifest_path(path):
     return path + MANIFEST_SUFFIX
 
 
-def fsync_dir(path):
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def text_of(manifest):
     return json.dumps(dict(manifest, format=FORMAT), sort_keys=True, indent=1) + "\n"
 
@@ -103,17 +91,7 @@ def write_manifest(path, manifest):
     """Write the manifest of the snapshot `path` beside it: 0600, on disk when this returns, old or new and never between."""
     target = manifest_path(path)
     temporary = os.path.join(os.path.dirname(target), ".%s.%d.new" % (os.path.basename(target), os.getpid()))
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text_of(manifest))
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.rename(temporary, target)
-    except BaseException:
-        _forget(temporary)
-        raise
-    fsync_dir(os.path.dirname(target))
+    write_durably(target, text_of(manifest), temporary=temporary)
 
 
 def read_manifest(path, renamed=False):
@@ -182,7 +160,7 @@ def update_manifest(path, lock_timeout=60, sha256=None, **changes):
 
     sha256: of the file as stored that the changes are about; another one is left alone.
     """
-    with DirectoryLock(os.path.dirname(path), lock_timeout):
+    with directory_lock(os.path.dirname(path), lock_timeout):
         manifest = changed(path, read_manifest(path), sha256, **changes)
         write_manifest(path, manifest)
     return manifest
@@ -321,39 +299,11 @@ def replaceable(directory):
         above = os.path.dirname(above)
 
 
-class DirectoryLock:
-    """Exclusive over a directory of snapshots, for as long as the object is used as a context; ends with the process, however that ends."""
-
-    def __init__(self, directory, timeout=0):
-        self.path = os.path.join(directory, LOCK)
-        self.timeout = timeout
-        self.descriptor = None
-
-    def __enter__(self):
-        self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        end = time.monotonic() + self.timeout
-        while True:
-            try:
-                fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as exc:
-                if exc.errno not in (errno.EAGAIN, errno.EACCES):
-                    os.close(self.descriptor)
-                    raise
-            if time.monotonic() >= end:
-                holder = os.pread(self.descriptor, 300, 0).decode("utf-8", "replace").strip()
-                os.close(self.descriptor)
-                raise Busy("another snapshot is being taken in %s%s; nothing was done" % (os.path.dirname(self.path), " " + holder if holder else ""))
-            time.sleep(0.2)
-        os.ftruncate(self.descriptor, 0)
-        # only for who waits; the disk may be full
-        with contextlib.suppress(OSError):
-            os.pwrite(self.descriptor, ("on %s by process %d since %s" % (socket.gethostname(), os.getpid(), utc())).encode(), 0)
-        return self
-
-    def __exit__(self, *_exc):
-        os.ftruncate(self.descriptor, 0)
-        os.close(self.descriptor)
+def directory_lock(directory, timeout=0):
+    """Exclusive over a directory of snapshots, as a context."""
+    holder = "on %s by process %d since %s" % (socket.gethostname(), os.getpid(), utc())
+    busy = "another snapshot is being taken in %s%%s; nothing was done" % directory.replace("%", "%%")
+    return NamedLock(os.path.join(directory, LOCK), holder, busy, timeout)
 
 
 def partial_dir(path):
@@ -373,7 +323,7 @@ def publish(path, partial_file, manifest):
         raise ManifestError("%s is there already" % path)
     write_manifest(path, manifest)
     os.rename(partial_file, path)
-    fsync_dir(directory)
+    sync_directory(directory)
     discard_partial(partial_dir(path))
 
 
@@ -388,7 +338,7 @@ def remove(path):
         raise
     _forget(manifest_path(path))
     discard_partial(partial)
-    fsync_dir(os.path.dirname(path))
+    sync_directory(os.path.dirname(path))
 
 
 def discard_partial(partial):

@@ -21,10 +21,7 @@ A step runs when every step that it needs did what it should; one with "always":
 from __future__ import annotations
 
 import argparse
-import contextlib
 import datetime
-import errno
-import fcntl
 import json
 import os
 import re
@@ -38,6 +35,8 @@ from urllib.parse import urlsplit
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest, member_selection as snapshot_selection
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import write_durably
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy, NamedLock
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import run_tool
 
 CONFIG = "/etc/k8s-dr-etcd/schedule.json"
@@ -60,10 +59,6 @@ PUT_AWAY = 60
 
 class Failed(Exception):
     """One sentence for the operator."""
-
-
-class Busy(Exception):
-    """Another run is under way; the text says which."""
 
 
 def say(text):
@@ -92,35 +87,18 @@ class State:
 
     def __init__(self, directory, timeout):
         self.path = os.path.join(directory, "last-run.json")
-        self.lock = os.path.join(directory, "lock")
         self.timeout = timeout
-        self.descriptor = None
+        self.lock = None
 
     def __enter__(self):
         os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
-        self.descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        end = time.monotonic() + self.timeout
-        while True:
-            try:
-                fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as exc:
-                if exc.errno not in (errno.EAGAIN, errno.EACCES):
-                    raise
-            if time.monotonic() >= end:
-                holder = os.pread(self.descriptor, 300, 0).decode("utf-8", "replace").strip()
-                os.close(self.descriptor)
-                raise Busy("another run is under way%s; nothing was done" % (" " + holder if holder else ""))
-            time.sleep(0.2)
-        os.ftruncate(self.descriptor, 0)
-        # only for who waits
-        with contextlib.suppress(OSError):
-            os.pwrite(self.descriptor, ("by process %d since %s" % (os.getpid(), snapshot_manifest.utc())).encode(), 0)
+        holder = "by process %d since %s" % (os.getpid(), snapshot_manifest.utc())
+        self.lock = NamedLock(os.path.join(os.path.dirname(self.path), "lock"), holder, "another run is under way%s; nothing was done", self.timeout)
+        self.lock.__enter__()
         return self
 
-    def __exit__(self, *_exc):
-        os.ftruncate(self.descriptor, 0)
-        os.close(self.descriptor)
+    def __exit__(self, *exc):
+        self.lock.__exit__(*exc)
 
     def read(self):
         """What the last run wrote; {} when there was none, or when what is there is damaged."""
@@ -139,14 +117,7 @@ class State:
             say("WARNING: what became of the run cannot be noted in %s: %s" % (self.path, exc.strerror))
 
     def write(self, run):
-        temporary = self.path + ".new"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump(run, stream, sort_keys=True, indent=1)
-            stream.write("\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.rename(temporary, self.path)
+        write_durably(self.path, json.dumps(run, sort_keys=True, indent=1) + "\n")
 
 
 def scratch():

@@ -26,13 +26,15 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import fin
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import (
     encryption,
-    fingerprints,
     inventory as object_inventory,
     manifest as snapshot_manifest,
     status as snapshot_status,
 )
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import sha256_of_file
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, find_tool, run_tool
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import shortage
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.work_dir import WorkDir
 
 LEVELS = snapshot_manifest.LEVELS
 # The write-ahead log of an etcd that was restored and started.
@@ -359,7 +361,7 @@ class Verification:
 
     def _workplace(self):
         if self._work is None:
-            self._work = self._enter(isolated_server.WorkDir(self.options["work_dir"])).path
+            self._work = self._enter(WorkDir(self.options["work_dir"])).path
         return self._work
 
     def _checksum(self):
@@ -372,7 +374,7 @@ class Verification:
         if expected and size != expected["size"]:
             raise Damaged("%s has %s bytes, and had %s when it was taken" % (self.path, size, expected["size"]))
         try:
-            found = fingerprints.sha256_of_file(self.stored)
+            found = sha256_of_file(self.stored)
         except OSError as exc:
             raise Damaged("%s cannot be read: %s" % (self.path, exc.strerror)) from exc
         if expected and found != expected["sha256"]:
@@ -389,17 +391,16 @@ class Verification:
                 raise Damaged("%s is not the file that was taken: %s" % (self.path, what))
             return {}
         work = self._workplace()
-        self._check_space(work, size, 0)
+        self._check_space(size, 0)
         self.stored = os.path.join(work, os.path.basename(self.name))
         self.remote.get(self.name, self.stored, size, sha256)
         self.plain = self.plain if self.packed else self.stored
         return {}
 
-    def _check_space(self, work, size, more):
-        space = os.statvfs(work)
-        free, needed = space.f_bavail * space.f_frsize, int(size * 1.1) + more
-        if free < needed:
-            raise Unproven("%s has %d MB free, and needs %d MB for it" % (self.options["work_dir"], free // 1000000, needed // 1000000 + 1))
+    def _check_space(self, size, more):
+        short = shortage(self.options["work_dir"], int(size * 1.1) + more, "verifying the snapshot")
+        if short:
+            raise Unproven(short)
 
     def _status(self):
         if self.plain is None:
@@ -429,7 +430,7 @@ class Verification:
         work = self._workplace()
         # of a bundle the tar as well, until the snapshot is out of it
         packed = _dict(_dict(self.manifest.get("packing")).get("packed")).get("size") or 0
-        self._check_space(work, _dict(self.manifest.get("plain")).get("size") or 0, packed)
+        self._check_space(_dict(self.manifest.get("plain")).get("size") or 0, packed)
         decrypted = os.path.join(work, "decrypted.db")
         try:
             encryption.decrypt(self.stored, decrypted, self.manifest, self.identity_file, max(1, self._left()))
@@ -454,7 +455,7 @@ class Verification:
         if tool is None:
             raise Unproven("neither etcdctl nor etcdutl on this host can restore a snapshot: install etcdutl, or give its path as `etcdutl`")
         work = self._workplace()
-        self._check_space(work, _size(self.plain), _OWN_SPACE)
+        self._check_space(_size(self.plain), _OWN_SPACE)
         self._data = os.path.join(work, "data")
         result = run_tool([tool.path, "snapshot", "restore", os.path.abspath(self.plain), "--data-dir", self._data], self._left())
         if result.timed_out:

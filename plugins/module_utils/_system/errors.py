@@ -7,6 +7,10 @@
 from __future__ import annotations
 
 
+class Refused(Exception):
+    """One sentence for the operator: nothing was done, and why."""
+
+
 class RcloneError(Exception):
     """One sentence for the operator.
 

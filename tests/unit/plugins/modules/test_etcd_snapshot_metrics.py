@@ -61,7 +61,7 @@ def test_what_is_carried_over_is_what_was_written(tmp_path):
     path = tmp_path / module.FILE
     metrics = module.collect(params(off_site=True), {"runs_total": 7, "failures_total": 2}, [NEWEST, DRILLED], 1767500000)
     for labels in ({}, {"cluster": 'the "big" one\\n'}):
-        module.write(str(path), module.expose(metrics, labels))
+        path.write_text(module.expose(metrics, labels), encoding="utf-8")
         text, kept = module.read_before(str(path))
         assert kept == {name: metrics[name] for name in module.KEPT}
         assert text.endswith("\n") and path.stat().st_mode & 0o777 == 0o644

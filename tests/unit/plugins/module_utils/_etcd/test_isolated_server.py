@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import stat
 import subprocess
 import threading
 import time
@@ -15,35 +13,6 @@ import types
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import isolated_server
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
-
-
-def test_a_work_directory_is_private_and_goes(tmp_path):
-    with isolated_server.WorkDir(str(tmp_path)) as work:
-        assert stat.S_IMODE(os.stat(work.path).st_mode) == 0o700
-        assert os.path.dirname(work.path) == str(tmp_path)
-        with pytest.raises(ValueError), isolated_server.WorkDir(str(tmp_path)) as other:
-            assert os.path.isdir(work.path)
-            raise ValueError(other.path)
-        assert [str(path) for path in tmp_path.iterdir()] == [work.path]
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_what_a_killed_run_left_goes_and_nothing_else(tmp_path):
-    left = tmp_path / ".k8s-dr-left"
-    left.mkdir()
-    (left / "lock").touch()
-    (left / "data").mkdir()
-    somebodys = tmp_path / ".k8s-dr-copy-1"
-    somebodys.mkdir()
-    abandoned = tmp_path / ".k8s-dr-copy-2"
-    abandoned.mkdir()
-    os.utime(str(abandoned), (0, 0))
-    (tmp_path / "etcd").mkdir()
-    (tmp_path / ".k8s-dr-file").touch()
-    (tmp_path / ".k8s-dr-link").symlink_to(tmp_path / "etcd")
-    with isolated_server.WorkDir(str(tmp_path)):
-        pass
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".k8s-dr-copy-1", ".k8s-dr-file", ".k8s-dr-link", "etcd"]
 
 
 @pytest.mark.parametrize("inside", ["", "member"])

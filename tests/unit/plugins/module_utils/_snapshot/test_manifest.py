@@ -12,6 +12,7 @@ import sys
 
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as store
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
@@ -232,11 +233,11 @@ def test_a_name_that_is_taken_is_not_overwritten(tmp_path):
 
 
 def test_a_lock_says_who_holds_it(tmp_path):
-    with store.DirectoryLock(str(tmp_path)):
-        with pytest.raises(store.Busy) as caught, store.DirectoryLock(str(tmp_path)):
+    with store.directory_lock(str(tmp_path)):
+        with pytest.raises(Busy) as caught, store.directory_lock(str(tmp_path)):
             pass
         assert "by process %d since 2" % os.getpid() in str(caught.value)
-    with store.DirectoryLock(str(tmp_path), timeout=1):
+    with store.directory_lock(str(tmp_path), timeout=1):
         pass
 
 
@@ -244,11 +245,11 @@ def test_a_lock_ends_with_its_process(tmp_path):
     hold = "import fcntl,os,sys,time; f=os.open(sys.argv[1],os.O_RDWR|os.O_CREAT); fcntl.flock(f,fcntl.LOCK_EX); print('held',flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", hold, str(tmp_path / store.LOCK)], stdout=subprocess.PIPE) as holder:
         holder.stdout.readline()
-        with pytest.raises(store.Busy), store.DirectoryLock(str(tmp_path)):
+        with pytest.raises(Busy), store.directory_lock(str(tmp_path)):
             pass
         holder.kill()
         holder.wait()
-    with store.DirectoryLock(str(tmp_path)) as lock, pytest.raises(OSError), open(lock.path, "rb") as stream:
+    with store.directory_lock(str(tmp_path)) as lock, pytest.raises(OSError), open(lock.path, "rb") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
@@ -311,7 +312,7 @@ def test_the_manifest_of_another_file_is_left_alone(tmp_path):
 
 def test_a_change_waits_for_whoever_holds_the_directory(tmp_path):
     path = make(tmp_path)
-    with store.DirectoryLock(str(tmp_path)), pytest.raises(store.Busy):
+    with store.directory_lock(str(tmp_path)), pytest.raises(Busy):
         store.update_manifest(path, lock_timeout=0, levels={"checksum": passed()})
 
 

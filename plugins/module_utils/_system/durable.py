@@ -1,0 +1,85 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Files that hold either the old text or the new after a power cut.  Private to this collection."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+
+def sync_directory(path):
+    """Make a rename inside `path` durable."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_tree(path):
+    """Put every file and directory below `path` on the disk."""
+    for directory, dummy, files in os.walk(path):
+        for name in files:
+            handle = os.open(os.path.join(directory, name), os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        sync_directory(directory)
+
+
+def write_durably(path, text, mode=0o600, temporary=None):
+    """Replace a small file, which has this mode then.
+
+    temporary: where the text is written first, beside the file. It is removed when that fails.
+    """
+    temporary = temporary or path + ".new"
+    _forget(temporary)
+    try:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            os.fchmod(stream.fileno(), mode)
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        _forget(temporary)
+        raise
+    sync_directory(os.path.dirname(path))
+
+
+def _forget(path):
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def rewrite(path, text):
+    """Another text for a file that keeps its mode, owner and SELinux label."""
+    info, label = os.stat(path), selinux_label(path)
+    write_durably(path, text, info.st_mode & 0o7777)
+    os.chown(path, info.st_uid, info.st_gid)
+    if label is not None:
+        os.setxattr(path, "security.selinux", label)
+
+
+def copy_ownership(old, new):
+    """Give a tree the owner, the directory mode and the SELinux label of the directory that it replaces."""
+    info = os.stat(old)
+    label = selinux_label(old)
+    os.chmod(new, info.st_mode & 0o7777)
+    for directory, dummy, files in os.walk(new):
+        for path in [directory] + [os.path.join(directory, name) for name in files]:
+            os.chown(path, info.st_uid, info.st_gid)
+            if label is not None:
+                os.setxattr(path, "security.selinux", label)
+
+
+def selinux_label(path):
+    """The label of a file, None where there are none."""
+    with contextlib.suppress(OSError):
+        return os.getxattr(path, "security.selinux")
+    return None

@@ -1,0 +1,48 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+import stat
+
+import pytest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import durable
+
+
+def test_a_file_is_replaced_as_a_whole(tmp_path):
+    path = tmp_path / "state"
+    path.write_text("old")
+    durable.write_durably(str(path), "new\n", 0o640)
+    assert path.read_text() == "new\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert [one.name for one in tmp_path.iterdir()] == ["state"]
+
+
+def test_a_write_that_fails_leaves_the_old_text_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "state"
+    path.write_text("old")
+    monkeypatch.setattr(durable.os, "fsync", lambda _handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError):
+        durable.write_durably(str(path), "new")
+    assert path.read_text() == "old"
+    assert [one.name for one in tmp_path.iterdir()] == ["state"]
+
+
+def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path):
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / "state.new").symlink_to(tmp_path / "victim")
+    durable.write_durably(str(tmp_path / "state"), "new")
+    assert (tmp_path / "victim").read_text() == "mine"
+    assert (tmp_path / "state").read_text() == "new"
+    assert not (tmp_path / "state").is_symlink()
+
+
+def test_another_text_keeps_the_mode(tmp_path):
+    path = tmp_path / "etcd.yaml"
+    path.write_text("old")
+    path.chmod(0o604)
+    durable.rewrite(str(path), "new")
+    assert path.read_text() == "new"
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o604
