@@ -160,11 +160,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import (
     Tool,
     find_tools,
-    offline_tool,
-    restore_misfit,
     server_version,
     survey,
-    version_tuple,
+    unfit,
 )
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs, signals
@@ -375,31 +373,11 @@ def fitting(bin_dir, server_version):
         except ToolError as exc:
             reason = reason or exc.message
             continue
-        misfit = why_not(tools, server_version)
+        misfit = unfit(tools, server_version)
         if not misfit:
             return tools
         reason = reason or misfit
     raise Unavailable(reason)
-
-
-def why_not(tools, server_version):
-    """The sentence that says why these tools will not do, or None."""
-    if not any(tools):
-        return "there is neither etcdctl nor etcdutl on this host"
-    found = " and ".join("%s %s" % (tool.path, tool.version) for tool in tools if tool)
-    if not (tools[0] and tools[0].can_save):
-        return "%s cannot take snapshots" % found
-    for ability in ("status", "restore"):
-        if not offline_tool(ability, *tools):
-            return "%s cannot %s snapshots" % (found, {"status": "read the status of"}.get(ability, ability))
-    restore = offline_tool("restore", *tools)
-    misfit = restore_misfit(restore.version, server_version)
-    if misfit:
-        return misfit
-    # A tool that cannot move the revision forward will do only where the server's own could not either.
-    if not restore.can_bump and server_version and version_tuple(restore.version) != version_tuple(server_version):
-        return "%s %s cannot move the revision of a restored cluster forward" % (restore.path, restore.version)
-    return None
 
 
 def version_of(path):

@@ -33,6 +33,12 @@ options:
       - A missing or broken C(etcdctl) and unreadable certificates always fail, since they say nothing about etcd.
     type: bool
     default: true
+  tools:
+    description:
+      - Whether to return in RV(tools) what etcd's tools of this host can do. They are looked for as O(etcdctl) and O(etcdutl) say.
+      - Then a missing C(etcdctl) and unreadable certificates fail nothing, and RV(etcd.error) names them.
+    type: bool
+    default: false
   hash_revision:
     description:
       - Revision of which to return the hash over the live keys in RV(etcd.hash). V(0) is for none.
@@ -66,6 +72,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+tools:
+  description: What the tools of this host can do, as C(tools) of M(k8s_dr.etcd.etcd_client_info). V(null) unless they suit this etcd.
+  returned: O(tools) is set
+  type: dict
 etcd:
   description: State of the member.
   returned: success
@@ -203,76 +213,14 @@ etcd:
       sample: [2c06958e4a7f3f6ff2cf3a5e8f2b0c3a1d0e5b6a7988c9d0e1f2a3b4c5d6e7f8]
 """
 
-import contextlib
 import hashlib
-import http.client
-import json
-from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import CONNECTION_SPEC, EtcdClient, is_denied
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import Tool
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import CONNECTION_SPEC, EtcdClient
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.cluster import UNKNOWN, ask
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import Tool, suitable
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import certificates as kube_certificates
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.tls import tls_context
-
-UNKNOWN = {
-    "reachable": False,
-    "healthy": False,
-    "error": None,
-    "permitted": None,
-    "version": None,
-    "cluster_id": None,
-    "member_id": None,
-    "leader_id": None,
-    "is_learner": None,
-    "is_leader": None,
-    "revision": None,
-    "raft_index": None,
-    "raft_applied_index": None,
-    "raft_term": None,
-    "db_size": None,
-    "db_size_in_use": None,
-    "alarms": [],
-    "hash": None,
-    "members_agreed": False,
-    "members": [],
-    "authorities": [],
-}
-
-
-def remembered_members(client):
-    """The members as this one remembers them, which needs no quorum; [] when it does not tell.
-
-    etcdctl asks for what the cluster agrees on, and has a flag for less from 3.6 on only (ctlv3/command/member_command.go of 3.5.35, 3.6.16, 3.7.3).
-    Before that its JSON gateway is asked, which --enable-grpc-gateway=false and --listen-client-http-urls take away.
-    """
-    with contextlib.suppress(ToolError):
-        return client.members("--consistency=s")
-    url = urlsplit(client.endpoint)
-    try:
-        if url.scheme == "https":
-            context = tls_context(client.tls["cacert"], cert=client.tls["cert"], key=client.tls["key"])
-            connection = http.client.HTTPSConnection(url.hostname, url.port, timeout=client.timeout, context=context)
-        else:
-            connection = http.client.HTTPConnection(url.hostname, url.port, timeout=client.timeout)
-        try:
-            connection.request("POST", "/v3/cluster/member/list", "{}", {"Content-Type": "application/json"})
-            answer = json.loads(connection.getresponse().read().decode("utf-8"))
-        finally:
-            connection.close()
-        return [
-            {
-                "id": "%x" % int(member["ID"]),
-                "name": member.get("name", ""),
-                "peer_urls": member.get("peerURLs", []),
-                "client_urls": member.get("clientURLs", []),
-                "is_learner": bool(member.get("isLearner", False)),
-            }
-            for member in answer.get("members", [])
-        ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, http.client.HTTPException):
-        return []
 
 
 def hash_at(client, revision):
@@ -298,53 +246,37 @@ def authorities(path):
         return []
 
 
-def ask(client):
-    """(what is known, the ToolError that stopped it or None): each question needs more of the cluster than the one before."""
-    etcd = dict(UNKNOWN)
-    try:
-        etcd.update(client.status(), reachable=True)
-        etcd["is_leader"] = etcd["member_id"] == etcd["leader_id"]
-        etcd["members"] = client.members()
-        etcd["alarms"] = client.alarms()
-        # Up to 3.4 the list of members comes from this member alone (3.4.45: etcdserver/api/v3rpc/member.go, MemberList); the alarms come through the
-        # quorum in every version (3.7.3: etcdserver/v3_server.go, Alarm).
-        etcd["members_agreed"] = True
-        if etcd["alarms"]:
-            etcd["error"] = "etcd at %s has raised the alarm %s" % (client.endpoint, ", ".join(etcd["alarms"]))
-        else:
-            # What `endpoint health` asks, which takes no permission for an answer: a read through the quorum, except on a learner, which serves none.
-            if not etcd["is_learner"]:
-                client.run("get", "health", "--keys-only")
-                etcd["permitted"] = True
-            etcd["healthy"] = True
-    except ToolError as exc:
-        etcd["error"] = exc.message
-        if exc.result and is_denied(exc.result.stderr):
-            etcd["permitted"] = False
-        if etcd["reachable"] and not etcd["members"]:
-            etcd["members"] = remembered_members(client)
-        return etcd, exc
-    return etcd, None
-
-
 def main():
     module = AnsibleModule(
-        argument_spec=dict(CONNECTION_SPEC, required={"type": "bool", "default": True}, hash_revision={"type": "int", "default": 0}),
+        argument_spec=dict(
+            CONNECTION_SPEC,
+            required={"type": "bool", "default": True},
+            tools={"type": "bool", "default": False},
+            hash_revision={"type": "int", "default": 0},
+        ),
         supports_check_mode=True,
     )
+    params = module.params
+    etcd, error = dict(UNKNOWN), None
     try:
-        client = EtcdClient(module.params)
+        client = EtcdClient(params)
         client.argv()
-        Tool(client.binary, module.params["timeout"])
+        Tool(client.binary, params["timeout"])
     except ToolError as exc:
-        module.fail_json(msg=exc.message, **exc.details())
-    etcd, error = ask(client)
-    etcd["authorities"] = authorities(client.tls["cacert"])
-    if module.params["hash_revision"] and etcd["reachable"]:
-        etcd["hash"] = hash_at(client, module.params["hash_revision"])
-    if module.params["required"] and not etcd["members_agreed"]:
-        module.fail_json(msg=etcd["error"], etcd=etcd, **(error.details() if error else {}))
-    module.exit_json(changed=False, etcd=etcd)
+        if not params["tools"]:
+            module.fail_json(msg=exc.message, **exc.details())
+        etcd["error"], error = exc.message, exc
+    else:
+        etcd, error = ask(client)
+        if params["hash_revision"] and etcd["reachable"]:
+            etcd["hash"] = hash_at(client, params["hash_revision"])
+    etcd["authorities"] = authorities(params["cacert"])
+    answer = {"etcd": etcd}
+    if params["tools"]:
+        answer["tools"] = suitable(params, etcd["version"])
+    if params["required"] and not etcd["members_agreed"]:
+        module.fail_json(msg=etcd["error"], **answer, **(error.details() if error else {}))
+    module.exit_json(changed=False, **answer)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ description:
     depends on besides, as certificates, kubelet, the container runtime, file systems and the clock.
   - Fails only when the host is not a control plane. Findings that only prevent a restore are returned.
 extends_documentation_fragment:
+  - k8s_dr.etcd.etcd
   - k8s_dr.etcd.attributes
   - k8s_dr.etcd.attributes.read_only
 attributes:
@@ -48,8 +49,19 @@ options:
   controller_pod:
     description: Name of the Pod that the controller runs in, when it runs in one, to tell whether that Pod belongs to this very cluster.
     type: str
+  look:
+    description:
+      - What else to look at, all at the same time, since each question alone would cost a connection to the node.
+      - Nothing is asked on a node with an unfinished restore, since its etcd and its API server may be stopped.
+    type: list
+    elements: str
+    choices: [tools, etcd, validation]
+    default: []
 seealso:
   - module: k8s_dr.etcd.etcd_restore_transaction
+  - module: k8s_dr.etcd.etcd_client_info
+  - module: k8s_dr.etcd.etcd_cluster_info
+  - module: k8s_dr.etcd.kube_validation
 """
 
 EXAMPLES = r"""
@@ -59,6 +71,18 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+tools:
+  description: What etcd's tools of this host can do, as C(tools) of M(k8s_dr.etcd.etcd_client_info). V(null) unless they suit this etcd.
+  returned: O(look) has V(tools), and no restore is unfinished
+  type: dict
+etcd:
+  description: What the member of this host says, as C(etcd) of M(k8s_dr.etcd.etcd_cluster_info) but without C(authorities).
+  returned: O(look) has V(etcd), and no restore is unfinished
+  type: dict
+validation:
+  description: How the cluster is now, as C(validation) of M(k8s_dr.etcd.kube_validation).
+  returned: O(look) has V(validation), and no restore is unfinished
+  type: dict
 restore:
   description: What was found.
   returned: success
@@ -257,6 +281,7 @@ restore:
       type: dict
 """
 
+import concurrent.futures
 import datetime
 import os
 import socket
@@ -264,12 +289,15 @@ import time
 from urllib.parse import quote
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import CONNECTION_SPEC, EtcdClient
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.cluster import UNKNOWN, ask
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.members_on_disk import on_disk
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import server_version
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import server_version, suitable
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeApi, KubeError, url_of
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.kubeadm import kept_manifests, running
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.kubelet import Kubelet, runtime_answers
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods import COMPONENTS, other_static_pods, read_static_pods
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.validation import look_once, unseen
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import startup
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.obstacles import certificates, obstacles
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import (
@@ -282,6 +310,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction i
 )
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.fingerprints import fingerprints
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.manifest import foreign_owner, list_snapshots, manifest_path, name_of
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.procs import database_is_locked, kubelet_backs_off, kubelet_is_running
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import bytes_below, existing, free_bytes
 
@@ -416,16 +445,55 @@ def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None, snapshot=No
     }
 
 
+def suitable_tools(params, pods):
+    """RV(tools) of the documentation."""
+    version = server_version(pods["etcd"]) if "etcd" in pods else ""
+    # of an etcd that nobody knows the version of, nobody knows what suits it
+    return suitable(params, version) if version else None
+
+
+def ask_etcd(params, _pods):
+    """RV(etcd) of the documentation."""
+    try:
+        return ask(EtcdClient(params))[0]
+    except ToolError as exc:
+        return dict(UNKNOWN, error=exc.message)
+
+
+def see_cluster(_params, pods):
+    """RV(validation) of the documentation."""
+    try:
+        return look_once(pods)
+    except (KubeError, ToolError) as exc:
+        return unseen(str(exc))
+
+
+QUESTIONS = {"tools": suitable_tools, "etcd": ask_etcd, "validation": see_cluster}
+
+
+def look_at_everything(params):
+    """All that the module returns."""
+    pods = read_static_pods(params["manifests_dir"])
+    known = list_transactions(pods["etcd"].data_dir if "etcd" in pods else params["data_dir"])
+    wanted = params["look"] if all(transaction["ended"] for transaction in known) else []
+    with concurrent.futures.ThreadPoolExecutor(len(QUESTIONS)) as pool:
+        answers = {what: pool.submit(QUESTIONS[what], params, pods) for what in wanted}
+        seen = look(params["manifests_dir"], params["data_dir"], params["snapshot_dir"], params["controller_pod"], params["snapshot"])
+        return dict({what: answer.result() for what, answer in answers.items()}, restore=seen)
+
+
 def main():
     module = AnsibleModule(
-        argument_spec={
-            "manifests_dir": {"type": "path", "default": "/etc/kubernetes/manifests"},
-            "data_dir": {"type": "path", "default": "/var/lib/etcd"},
-            "snapshot_dir": {"type": "path", "default": "/var/backups/etcd"},
-            "snapshot": {"type": "path"},
-            "controller_time": {"type": "float"},
-            "controller_pod": {"type": "str"},
-        },
+        argument_spec=dict(
+            CONNECTION_SPEC,
+            manifests_dir={"type": "path", "default": "/etc/kubernetes/manifests"},
+            data_dir={"type": "path", "default": "/var/lib/etcd"},
+            snapshot_dir={"type": "path", "default": "/var/backups/etcd"},
+            snapshot={"type": "path"},
+            controller_time={"type": "float"},
+            controller_pod={"type": "str"},
+            look={"type": "list", "elements": "str", "choices": list(QUESTIONS), "default": []},
+        ),
         supports_check_mode=True,
     )
     params = module.params
@@ -435,15 +503,15 @@ def main():
     if not os.path.isdir(manifests_dir):
         module.fail_json(msg="%s does not exist: this host is no kubeadm control plane node" % manifests_dir)
     try:
-        seen = look(manifests_dir, params["data_dir"], params["snapshot_dir"], params["controller_pod"], params["snapshot"])
-        restore = dict(times, **seen)
+        found = look_at_everything(params)
     except (OSError, ValueError) as exc:
         module.fail_json(msg="The control plane of this host cannot be read: %s" % exc)
-    owner = restore["snapshots"]["owner"]
+    found["restore"].update(times)
+    owner = found["restore"]["snapshots"]["owner"]
     if owner:
         # what is restored is chosen from it
         module.warn("%s belongs to %s, who can replace every snapshot in it" % (params["snapshot_dir"], owner))
-    module.exit_json(changed=False, restore=restore)
+    module.exit_json(changed=False, **found)
 
 
 if __name__ == "__main__":

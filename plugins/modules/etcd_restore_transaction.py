@@ -119,9 +119,10 @@ options:
     type: int
     default: 0
   rollback_after:
-    description: Seconds until the node goes back by itself. Used with O(state=armed).
+    description:
+      - Seconds until the node goes back by itself. Required with O(state=armed).
+      - With V(stopped), V(swapped), V(etcd_started) and V(started) the timer is armed first, unless it is V(0) or not given.
     type: int
-    default: 900
   snapshot:
     description: Snapshot to restore, on the node. Required with O(state=staged).
     type: path
@@ -211,6 +212,10 @@ masterleases:
   returned: O(state=started)
   type: list
   elements: str
+etcd:
+  description: What the restored member says, as C(etcd) of M(k8s_dr.etcd.etcd_cluster_info) but without C(authorities).
+  returned: O(state=started)
+  type: dict
 output:
   description: What the C(rollback) script said.
   returned: O(state=rolled_back)
@@ -233,6 +238,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.boltdb import packed_file
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import CONNECTION_SPEC, EtcdClient
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.cluster import ask
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.members_on_disk import in_words, without_leftovers
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import find_tools, offline_tool, version_tuple
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
@@ -290,10 +296,14 @@ ARGUMENTS = dict(
     cluster_id={"type": "str", "default": ""},
     api_addresses={"type": "list", "elements": "str", "default": []},
     snapshot_revision={"type": "int", "default": 0},
-    rollback_after={"type": "int", "default": 900},
+    rollback_after={"type": "int"},
     step_timeout={"type": "int", "default": 300},
     stop_timeout={"type": "int", "default": 120},
 )
+
+
+# The steps from staged data to a control plane that serves.
+FORWARD = ("stopped", "swapped", "etcd_started", "started")
 
 
 def urls_for_health(flags):
@@ -426,9 +436,11 @@ def take(module, transaction):
     elif state == "rolled_back":
         return {"output": transaction.roll_back(params["undo"], timeout)}
     else:
+        if params["rollback_after"]:
+            transaction.arm(params["rollback_after"])
         forward(transaction, state, params)
         if state == "started":
-            return {"masterleases": remove_stale_masterleases(module, transaction.plan["etcd_prefix"])}
+            return {"masterleases": remove_stale_masterleases(module, transaction.plan["etcd_prefix"]), "etcd": ask_etcd(params)}
     return {}
 
 
@@ -445,6 +457,14 @@ def forward(transaction, state, params):
         retry_while_locked(transaction, step, act, params["step_timeout"])
         if step == state:
             return
+
+
+def ask_etcd(params):
+    """RV(etcd) of the documentation."""
+    etcd = ask(EtcdClient(params))[0]
+    if not etcd["members_agreed"]:
+        raise TransactionError(etcd["error"])
+    return etcd
 
 
 def client_says_healthy(params):
@@ -551,6 +571,7 @@ def main():
         argument_spec=ARGUMENTS,
         required_if=[
             ("state", "staged", ("snapshot", "name", "initial_cluster", "peer_urls", "cluster_token")),
+            ("state", "armed", ("rollback_after",)),
             ("state", "voted", ("cluster_id",)),
             ("state", "rejoining", ("initial_cluster",)),
         ],
@@ -573,7 +594,8 @@ def main():
         answer["transaction"] = dict(before, state=after)
         if state == "committed":
             answer["removed"] = generations_to_prune(transaction, module.params["keep"])
-    elif changed:
+    elif changed or (state in FORWARD and not module.check_mode):
+        # one that is taken up again gets a timer of its own, and tells what etcd says all the same
         start = time.monotonic()
         try:
             answer.update(take(module, transaction))

@@ -155,79 +155,13 @@ validation:
       type: float
 """
 
-import contextlib
-import time
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import REFUSAL_IS_FINAL, KubeApi, KubeError, Refused, leader_lease
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.health import (
-    CONTROLLERS,
-    LAYERS,
-    SCOPES,
-    judge,
-    mark_alive,
-    missing_roles,
-    observe,
-)
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeApi, KubeError
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.health import LAYERS, SCOPES
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.kubelet import restart
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods import read_static_pods
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.validation import controller_leases, unseen, wait
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
-
-_FRESH = 60
-# a leader renews its lease every 2 s (component-base's config/v1alpha1/defaults.go, RetryPeriod, of 1.34.4 and 1.37.2)
-_TWO_RENEWALS = 4
-_PATIENCE_WITH_OTHERS = 60
-
-
-def unseen(problem="", **what):
-    """The validation as returned where nothing could be seen."""
-    layers = {layer: {"problems": [], "warnings": []} for layer in LAYERS}
-    layers["system"]["problems"] += [problem] if problem else []
-    seen = {"ok": False, "reachable": False, "permitted": False, "identity": "", "lasting": "", "layers": layers, "observed": None, "seconds": 0.0}
-    return dict(seen, **what)
-
-
-def look(api, leases, since, params, first, restarted=None):
-    """One look: the validation as returned, but that its layers still tell what is `pending`."""
-    try:
-        observed = observe(api, leases)
-    except KubeError as exc:
-        return unseen(str(exc), reachable=bool(exc.status), permitted=bool(exc.status) and not isinstance(exc, Refused))
-    mark_alive(observed, since, first, params["since_revision"], restarted)
-    layers = judge(observed, params["names"], params["baseline"], params["scope"], set(CONTROLLERS) - set(leases))
-    ok = not any(layers[layer]["problems"] for layer in LAYERS)
-    return unseen(ok=ok, reachable=True, permitted=True, identity=api.identity.name, layers=layers, observed=observed)
-
-
-def wait(api, params, leases, restarted=None):
-    """Look until all is well, the time is over, or it is certain that nobody here may look."""
-    start, began, timeout = time.monotonic(), int(time.time()), params["wait_timeout"]
-    first = well_since = None
-    while True:
-        validation = look(api, leases, began if timeout else began - _FRESH, params, first, restarted)
-        elapsed = time.monotonic() - start
-        if validation["reachable"] and not validation["permitted"]:
-            pause, over = 1, api.refused_for() >= REFUSAL_IS_FINAL
-        elif not timeout:
-            pause, over = _TWO_RENEWALS, first or all(lease["alive"] for lease in (validation["observed"] or {"leases": {}})["leases"].values())
-        else:
-            well_since = (well_since or elapsed) if validation["ok"] else None
-            pending = any(layer.get("pending") for layer in validation["layers"].values())
-            waits = elapsed < params["settle_time"] or (pending and elapsed - (well_since or 0) < _PATIENCE_WITH_OTHERS)
-            pause, over = 1, elapsed >= timeout or (validation["ok"] and not waits)
-        if over:
-            break
-        first = first or validation["observed"]
-        time.sleep(pause)
-    for layer in validation["layers"].values():
-        layer["warnings"] += layer.pop("pending", [])
-    if validation["permitted"]:
-        # neither is a reason to call a cluster bad that works
-        with contextlib.suppress(KubeError, ValueError):
-            validation["layers"]["system"]["warnings"] += missing_roles(api)
-            validation["lasting"] = getattr(api.lasting(), "name", "")
-    validation["seconds"] = round(time.monotonic() - start, 1)
-    return validation
 
 
 def main():
@@ -257,13 +191,11 @@ def main():
             module.fail_json(msg="There is no manifest of kube-apiserver in %s" % params["manifests_dir"], validation=validation)
         module.exit_json(changed=False, validation=validation)
 
-    leases = {name: leader_lease(pod) for name, pod in pods.items() if name in CONTROLLERS}
-    leases.update({name: "kube-system/" + name for name in CONTROLLERS if name not in pods})
     node, restarted = params["restart_kubelet"], None
     try:
         if node and not module.check_mode:
             restarted = {node: restart()}
-        validation = wait(KubeApi(pods["kube-apiserver"]), params, {name: lease for name, lease in leases.items() if lease}, restarted)
+        validation = wait(KubeApi(pods["kube-apiserver"]), params, controller_leases(pods), restarted)
     except (KubeError, ToolError) as exc:
         module.fail_json(msg=str(exc), changed=bool(restarted))
     problems = [sentence for layer in LAYERS for sentence in validation["layers"][layer]["problems"]]

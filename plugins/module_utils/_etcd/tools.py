@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs
@@ -48,12 +49,33 @@ class Tool:
             raise ToolError("%s is not an etcdctl or etcdutl: `%s version` %s" % (path, path, result.how()), result)
         self.name = "etcd" + match.group(1)
         self.version = match.group(2)
-        commands = run_tool([path, "snapshot", "--help"], timeout).stdout
-        restore_help = run_tool([path, "snapshot", "restore", "--help"], timeout).stdout
-        self.can_save = self.name == "etcdctl" and bool(re.search(r"^\s+save\s", commands, re.MULTILINE))
-        self.can_status = bool(re.search(r"^\s+status\s", commands, re.MULTILINE))
-        self.can_restore = bool(re.search(r"^\s+restore\s", commands, re.MULTILINE)) and "--data-dir" in restore_help
-        self.can_bump = self.can_restore and "--bump-revision" in restore_help and "--mark-compacted" in restore_help
+        self._timeout = timeout
+
+    # Each of these starts the tool, so it is asked for once, and by who wants to know.
+
+    @functools.cached_property
+    def _commands(self):
+        return run_tool([self.path, "snapshot", "--help"], self._timeout).stdout
+
+    @functools.cached_property
+    def _restore_help(self):
+        return run_tool([self.path, "snapshot", "restore", "--help"], self._timeout).stdout
+
+    @property
+    def can_save(self):
+        return self.name == "etcdctl" and bool(re.search(r"^\s+save\s", self._commands, re.MULTILINE))
+
+    @property
+    def can_status(self):
+        return bool(re.search(r"^\s+status\s", self._commands, re.MULTILINE))
+
+    @property
+    def can_restore(self):
+        return bool(re.search(r"^\s+restore\s", self._commands, re.MULTILINE)) and "--data-dir" in self._restore_help
+
+    @property
+    def can_bump(self):
+        return self.can_restore and "--bump-revision" in self._restore_help and "--mark-compacted" in self._restore_help
 
     def describe(self):
         return {
@@ -118,3 +140,32 @@ def survey(etcdctl, etcdutl, server_version=None):
         "bump_revision": bool(restore and restore.can_bump),
         "misfits": [misfit] if misfit else [],
     }
+
+
+def unfit(tools, server_version):
+    """One sentence that says why (etcdctl, etcdutl) do not suit a server of this version, or None."""
+    if not any(tools):
+        return "there is neither etcdctl nor etcdutl on this host"
+    found = " and ".join("%s %s" % (tool.path, tool.version) for tool in tools if tool)
+    if not (tools[0] and tools[0].can_save):
+        return "%s cannot take snapshots" % found
+    for ability in ("status", "restore"):
+        if not offline_tool(ability, *tools):
+            return "%s cannot %s snapshots" % (found, {"status": "read the status of"}.get(ability, ability))
+    restore = offline_tool("restore", *tools)
+    misfit = restore_misfit(restore.version, server_version)
+    if misfit:
+        return misfit
+    # A tool that cannot move the revision forward will do only where the server's own could not either.
+    if not restore.can_bump and server_version and version_tuple(restore.version) != version_tuple(server_version):
+        return "%s %s cannot move the revision of a restored cluster forward" % (restore.path, restore.version)
+    return None
+
+
+def suitable(params, server_version):
+    """The survey of the tools that `params` names as CONNECTION_SPEC has it, None unless they suit a server of this version."""
+    try:
+        tools = find_tools(params["etcdctl"], params["etcdutl"], params["timeout"])
+    except ToolError:
+        return None
+    return None if unfit(tools, server_version) else survey(*tools, server_version=server_version)

@@ -11,6 +11,7 @@ import hashlib
 import json
 
 import pytest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import cluster as etcd_cluster, tools as etcd_tools
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, ToolResult
 from ansible_collections.k8s_dr.etcd.plugins.modules import etcd_client_info, etcd_cluster_info, etcd_snapshot_info
 
@@ -180,7 +181,7 @@ NO = ToolError("etcd at https://127.0.0.1:2379: no")
 def test_cluster(monkeypatch, run, client, reachable, healthy, error, fails):
     monkeypatch.setattr(etcd_cluster_info, "EtcdClient", lambda _params: client)
     monkeypatch.setattr(etcd_cluster_info, "Tool", lambda *_args: None)
-    monkeypatch.setattr(etcd_cluster_info, "remembered_members", lambda _client: MEMBERS)
+    monkeypatch.setattr(etcd_cluster, "remembered_members", lambda _client: MEMBERS)
     failed, result = run(etcd_cluster_info, required=False)
     assert not failed
     etcd = result["etcd"]
@@ -207,7 +208,7 @@ def test_authorities_of_a_file_with_two_while_a_ca_is_replaced(tmp_path):
 def hash_of(monkeypatch, run, client, **params):
     monkeypatch.setattr(etcd_cluster_info, "EtcdClient", lambda _params: client)
     monkeypatch.setattr(etcd_cluster_info, "Tool", lambda *_args: None)
-    monkeypatch.setattr(etcd_cluster_info, "remembered_members", lambda _client: MEMBERS)
+    monkeypatch.setattr(etcd_cluster, "remembered_members", lambda _client: MEMBERS)
     failed, result = run(etcd_cluster_info, required=False, **params)
     assert not failed
     return result["etcd"]["hash"]
@@ -246,6 +247,43 @@ def test_cluster_without_certificates_fails_in_any_case(monkeypatch, run, requir
     monkeypatch.setattr(etcd_cluster_info, "EtcdClient", lambda _params: NoKey())
     failed, result = run(etcd_cluster_info, required=required)
     assert (failed, result["msg"]) == (True, "/nonexistent (etcd's key) cannot be read on this host")
+
+
+def test_tools_are_told_beside_what_etcd_says(monkeypatch, run):
+    monkeypatch.setattr(etcd_cluster_info, "EtcdClient", lambda _params: FakeClient())
+    monkeypatch.setattr(etcd_cluster_info, "Tool", lambda *_args: None)
+    asked = []
+    monkeypatch.setattr(etcd_cluster_info, "suitable", lambda _params, version: asked.append(version) or {"save": "/opt/etcdctl"})
+    failed, result = run(etcd_cluster_info, tools=True)
+    assert not failed
+    assert (result["tools"], result["etcd"]["healthy"], asked) == ({"save": "/opt/etcdctl"}, True, ["3.5.16"])
+
+
+def test_a_host_without_tools_is_no_failure_where_they_are_asked_for(monkeypatch, run):
+    def missing(_params):
+        raise ToolError("there is no etcdctl on this host")
+
+    monkeypatch.setattr(etcd_cluster_info, "EtcdClient", missing)
+    monkeypatch.setattr(etcd_cluster_info, "suitable", lambda _params, version: None)
+    failed, result = run(etcd_cluster_info, tools=True, required=False)
+    assert not failed
+    assert (result["tools"], result["etcd"]["reachable"], result["etcd"]["error"]) == (None, False, "there is no etcdctl on this host")
+
+
+@pytest.mark.parametrize(
+    ("tools", "server", "suit"),
+    [
+        ((ETCDCTL_3_6, ETCDUTL_3_6), "3.6.1", True),
+        # 3.4's data does not start on 3.6, and etcdctl 3.6 alone restores nothing
+        ((ETCDCTL_3_4, None), "3.6.1", False),
+        ((ETCDCTL_3_6, None), "3.6.1", False),
+        ((None, None), "3.6.1", False),
+    ],
+)
+def test_only_tools_that_suit_the_server_are_told(monkeypatch, tools, server, suit):
+    monkeypatch.setattr(etcd_tools, "find_tools", lambda *_args: tools)
+    found = etcd_tools.suitable({"etcdctl": None, "etcdutl": None, "timeout": 1}, server)
+    assert (found is not None) is suit
 
 
 def snapshot(monkeypatch, **found):

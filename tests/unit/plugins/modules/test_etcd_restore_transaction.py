@@ -6,7 +6,11 @@
 
 from __future__ import annotations
 
+import types
+
 import pytest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import TransactionError
+from ansible_collections.k8s_dr.etcd.plugins.modules import etcd_restore_transaction as module
 from ansible_collections.k8s_dr.etcd.plugins.modules.etcd_restore_transaction import urls_for_health
 
 CLIENT = {"advertise-client-urls": "https://192.0.2.11:2379"}
@@ -32,3 +36,44 @@ CLIENT = {"advertise-client-urls": "https://192.0.2.11:2379"}
 )
 def test_where_etcd_says_whether_it_serves(flags, expected):
     assert urls_for_health(flags) == expected
+
+
+class FakeTransaction:
+    """Notes what is asked of it."""
+
+    path, plan = "/var/lib/etcd.restore/1", {"etcd_prefix": "/registry"}
+
+    def __init__(self):
+        self.done = []
+
+    def arm(self, seconds):
+        self.done.append(("armed", seconds))
+
+
+def took(monkeypatch, **params):
+    transaction = FakeTransaction()
+    monkeypatch.setattr(module, "forward", lambda transaction, state, _params: transaction.done.append(state))
+    monkeypatch.setattr(module, "remove_stale_masterleases", lambda *_args: [])
+    answer = module.take(types.SimpleNamespace(params=dict({"step_timeout": 1, "rollback_after": None}, **params)), transaction)
+    return transaction.done, answer
+
+
+@pytest.mark.parametrize("state", ["stopped", "swapped", "etcd_started"])
+def test_the_timer_is_armed_before_anything_is_stopped(monkeypatch, state):
+    assert took(monkeypatch, state=state, rollback_after=900) == ([("armed", 900), state], {})
+    assert took(monkeypatch, state=state, rollback_after=0) == ([state], {})
+    assert took(monkeypatch, state=state) == ([state], {})
+
+
+def test_a_start_tells_what_the_restored_etcd_says(monkeypatch):
+    etcd = {"members_agreed": True, "members": [{"name": "cp1"}]}
+    monkeypatch.setattr(module, "EtcdClient", lambda _params: None)
+    monkeypatch.setattr(module, "ask", lambda _client: (etcd, None))
+    assert took(monkeypatch, state="started") == (["started"], {"masterleases": [], "etcd": etcd})
+
+
+def test_a_start_without_a_quorum_fails_with_what_etcd_says(monkeypatch):
+    monkeypatch.setattr(module, "EtcdClient", lambda _params: None)
+    monkeypatch.setattr(module, "ask", lambda _client: ({"members_agreed": False, "error": "etcd at https://127.0.0.1:2379: no leader"}, None))
+    with pytest.raises(TransactionError, match="no leader"):
+        took(monkeypatch, state="started")

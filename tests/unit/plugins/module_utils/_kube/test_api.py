@@ -19,7 +19,7 @@ import threading
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeApi, KubeError, release_leaders, url_of
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods import StaticPod
-from ansible_collections.k8s_dr.etcd.plugins.modules import kube_validation
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.validation import wait
 from ansible_collections.k8s_dr.etcd.plugins.modules.kube_api_probe import watch
 
 
@@ -227,7 +227,7 @@ def test_an_api_server_that_nothing_here_tells_from_another_is_no_error_before_i
     with pytest.raises(KubeError, match=r"nothing here tells it from another server: the certificate in /none/apiserver.crt cannot be read: .*No such file"):
         api.get("/api/v1/nodes")
     params = {"names": None, "baseline": None, "strict": True, "wait_timeout": 0}
-    validation = kube_validation.wait(api, params, [])
+    validation = wait(api, params, [])
     assert (validation["ok"], validation["reachable"]) == (False, False)
 
 

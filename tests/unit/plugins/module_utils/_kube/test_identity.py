@@ -18,13 +18,12 @@ import threading
 import types
 
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import api as kube_api
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import api as kube_api, validation
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeApi, Refused
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.certificates import CertificateError, client_pair, subject, validities
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.health import missing_roles
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods import StaticPod
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.tls import tls_context
-from ansible_collections.k8s_dr.etcd.plugins.modules import kube_validation
 
 ADMINS = "kubeadm:cluster-admins"
 MASTERS = "system:masters"
@@ -319,11 +318,11 @@ class Asked:
 
 
 def validate(monkeypatch, refusals, **params):
-    monkeypatch.setattr(kube_validation.time, "sleep", lambda seconds: None)
-    monkeypatch.setattr(kube_validation, "missing_roles", lambda api: [])
+    monkeypatch.setattr(validation.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(validation, "missing_roles", lambda api: [])
     asked = Asked(refusals)
     params = {"names": None, "baseline": None, "scope": "all", "settle_time": 0, "since_revision": 0, "wait_timeout": 0, **params}
-    return kube_validation.wait(asked, params, {}), asked
+    return validation.wait(asked, params, {}), asked
 
 
 def test_validation_is_not_well_and_not_refused_for_a_refusal_that_passes(monkeypatch):

@@ -6,6 +6,10 @@
 
 from __future__ import annotations
 
+import os
+import time
+
+import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import process
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, ToolResult, bin_dir, find_tool, run_tool
 
@@ -68,3 +72,25 @@ def test_a_record_that_a_tool_quotes_is_left_out():
         for words in (result.last_words(), ToolError("", result).details()["stderr"]):
             assert "value: (left out)" in words and "secrets" not in words and "pass" not in words
     assert "for field Key" in ToolResult([], 1, "", said + " err: for field Key").last_words()
+
+
+def test_a_tool_that_does_not_end_is_killed_with_its_children(tmp_path):
+    begun = time.monotonic()
+    result = run_tool(["sh", "-c", "sleep 600 & echo $!; wait"], 0.3)
+    assert time.monotonic() - begun < 5
+    assert result.timed_out
+    child = int(result.stdout)
+    wait_for = time.monotonic() + 5
+    while time.monotonic() < wait_for and os.path.exists("/proc/%d/exe" % child):
+        time.sleep(0.01)
+    # what is left of it is at most a zombie that its new parent has not taken note of
+    assert not os.path.exists("/proc/%d/exe" % child) or "Z" in open("/proc/%d/stat" % child).read()
+
+
+@pytest.mark.parametrize("has_pidfd", [True, False])
+def test_how_a_tool_ended_is_known_at_once_with_and_without_pidfd(monkeypatch, has_pidfd):
+    if not has_pidfd:
+        monkeypatch.delattr(process.os, "pidfd_open")
+    assert run_tool(["sh", "-c", "exit 3"], 10).rc == 3
+    assert run_tool(["sh", "-c", "kill -9 $$"], 10).rc == -9
+    assert run_tool(["sleep", "60"], 0.1).timed_out

@@ -9,8 +9,8 @@ from __future__ import annotations
 import types
 
 import pytest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import validation
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods import StaticPod
-from ansible_collections.k8s_dr.etcd.plugins.modules import kube_validation
 
 SHOP = "deployments shop/web"
 
@@ -24,9 +24,9 @@ class Cluster:
         self.now, self.ready, self.scheduler = 1000.0, ready, scheduler
         self.began = self.now
         clock = types.SimpleNamespace(monotonic=lambda: self.now, time=lambda: self.now, sleep=self.sleep)
-        monkeypatch.setattr(kube_validation, "time", clock)
-        monkeypatch.setattr(kube_validation, "observe", self.observe)
-        monkeypatch.setattr(kube_validation, "missing_roles", lambda api: [])
+        monkeypatch.setattr(validation, "time", clock)
+        monkeypatch.setattr(validation, "observe", self.observe)
+        monkeypatch.setattr(validation, "missing_roles", lambda api: [])
 
     def sleep(self, seconds):
         self.now += seconds
@@ -47,7 +47,7 @@ class Cluster:
 def wait(cluster, restarted=None, **params):
     params = {"names": None, "baseline": None, "scope": "control_plane", "settle_time": 0, "since_revision": 0, "wait_timeout": 240, **params}
     leases = {name: "kube-system/" + name for name in ("kube-controller-manager", "kube-scheduler")}
-    return kube_validation.wait(cluster, params, leases, restarted)
+    return validation.wait(cluster, params, leases, restarted)
 
 
 def test_what_fails_nothing_is_waited_for_a_minute_and_then_a_warning(monkeypatch):
@@ -100,7 +100,7 @@ def test_what_was_written_since_the_restore_is_alive_at_once(monkeypatch):
             seen["nodes"]["cp1"]["renewed"] = cluster.began + 1.5
         return seen
 
-    monkeypatch.setattr(kube_validation, "observe", observe)
+    monkeypatch.setattr(validation, "observe", observe)
     assert wait(cluster, {"cp1": cluster.began + 1}, since_revision=203, wait_timeout=60)["seconds"] == 2
     cluster.now = cluster.began
     late = wait(cluster, {"cp1": cluster.began + 1}, since_revision=204, wait_timeout=20)
@@ -134,4 +134,4 @@ def test_the_lease_that_a_controller_renews(tmp_path, flags, configuration, expe
     path.write_text(configuration)
     lines = "".join("    - %s\n" % (flag % path if "%s" in flag else flag) for flag in flags)
     pod = StaticPod("", "metadata:\n  labels:\n    component: kube-scheduler\nspec:\n  containers:\n  - command:\n    - kube-scheduler\n" + lines)
-    assert kube_validation.leader_lease(pod) == expected
+    assert validation.leader_lease(pod) == expected
