@@ -18,7 +18,7 @@ description:
 positional: _input, moment
 options:
   _input:
-    description: What is known of the nodes, of the options and of the snapshot, as the role puts it together in C(vars/main.yml).
+    description: What is known of the nodes, of the options and of the snapshot, as P(k8s_dr.etcd.restore_known#filter) puts it together.
     type: dict
     required: true
   moment:

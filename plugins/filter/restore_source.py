@@ -17,7 +17,7 @@ description:
   - Used by the role P(k8s_dr.etcd.etcd_restore#role).
 options:
   _input:
-    description: What is known of the nodes, of the options and of the snapshot, as the role puts it together in C(vars/main.yml).
+    description: What is known of the nodes, of the options and of the snapshot, as P(k8s_dr.etcd.restore_known#filter) puts it together.
     type: dict
     required: true
 """
