@@ -57,8 +57,23 @@ CLOCK_TOLERANCE = 30
 OWN_CA = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
 # What every host has as a fact, by what the decisions call it.
 FACTS = {"live": "__etcd_restore_live", "tools": "etcd_client_tools", "answering": "__etcd_restore_probe_results"}
-SWITCHES = ("from_inside", "without_validation", "foreign", "undecryptable", "safety_snapshot", "bump_revision")
-OPTIONS = ("members", "lost_members", "max_age", "snapshot_dir", "keep", "rollback_after")
+# {what the decisions call it: option of the role}; these are true or false.
+SWITCHES = {
+    "from_inside": "etcd_restore_from_inside",
+    "without_validation": "etcd_restore_without_validation",
+    "foreign": "etcd_restore_foreign",
+    "undecryptable": "etcd_restore_undecryptable",
+    "safety_snapshot": "etcd_restore_safety_snapshot",
+    "bump_revision": "etcd_restore_bump_revision",
+}
+OPTIONS = {
+    "members": "etcd_restore_members",
+    "lost_members": "etcd_restore_lost_members",
+    "max_age_days": "etcd_restore_max_age_days",
+    "snapshot_dir": "etcd_restore_snapshot_dir",
+    "keep": "etcd_restore_keep",
+    "rollback_after": "etcd_restore_rollback_after",
+}
 
 
 def fact(hostvars, host, name, default=None):
@@ -74,8 +89,8 @@ def restore_known(context, hosts, hostvars):
         return default if found is missing or isinstance(found, Undefined) else found
 
     hosts = list(hosts)
-    options = {name: value("etcd_restore_" + name) for name in OPTIONS}
-    options.update((name, boolean(value("etcd_restore_" + name), strict=False)) for name in SWITCHES)
+    options = {what: value(name) for what, name in OPTIONS.items()}
+    options.update((what, boolean(value(name), strict=False)) for what, name in SWITCHES.items())
     source, wanted = value("__etcd_restore_source"), value("__etcd_restore_wanted", "")
     known = {what: {host: fact(hostvars, host, name, {}) for host in hosts} for what, name in FACTS.items()}
     known.update(

@@ -43,7 +43,7 @@ def settings(member, place, **more):
         etcd_snapshot_textfile_dir=str(place / "textfile"),
         etcd_schedule_random_delay=1,
         etcd_schedule_lock_timeout=1,
-        etcd_schedule_wait=5,
+        etcd_schedule_wait_timeout=5,
     )
     return found
 

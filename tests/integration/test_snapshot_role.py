@@ -367,7 +367,7 @@ def test_a_large_one_is_told_of_on_the_way(tmp_path):
             member.put("/big/%d" % number, os.urandom(1000000))
         jobs = tmp_path / "jobs"
         # a limit may be a number, in bytes, as YAML has it
-        more = {"etcd_snapshot_progress": 1, "etcd_snapshot_bwlimit": 2000000, "ansible_async_dir": str(jobs)}
+        more = {"etcd_snapshot_progress_interval": 1, "etcd_snapshot_bwlimit": 2000000, "ansible_async_dir": str(jobs)}
         hosts = {"cp1": with_tools(member, tmp_path, **more)}
         rc, output, recap = play("playbooks/snapshot.yml", tmp_path, hosts, *LARGE)
         assert rc == 0 and recap["cp1"]["failed"] == 0, output
@@ -396,7 +396,7 @@ def test_a_large_one_goes_on_where_its_host_is_lost_for_a_while(tmp_path):
     with harness.Etcd(VERSION, tmp_path) as member:
         for number in range(30):
             member.put("/big/%d" % number, os.urandom(1000000))
-        more = {"etcd_snapshot_progress": 1, "etcd_snapshot_bwlimit": "2M", "ansible_async_dir": str(jobs)}
+        more = {"etcd_snapshot_progress_interval": 1, "etcd_snapshot_bwlimit": "2M", "ansible_async_dir": str(jobs)}
         hosts = {"cp1": with_tools(member, tmp_path, **more)}
         hosts["cp1"].update(OFF, ansible_connection="{{ ('%s' is exists) | ternary('ssh', 'local') }}" % off)
         thread = threading.Thread(target=lose)

@@ -514,7 +514,7 @@ def test_snapshot_yml_sends_fetches_and_fails_loudly_when_it_cannot(place, tmp_p
 
     def run(*arguments, **more):
         more.update(etcd_snapshot_off_site=far.where, etcd_snapshot_rclone_config_source=far.config(place / "rclone.conf"))
-        more.update(etcd_snapshot_progress=1, ansible_async_dir=str(jobs))
+        more.update(etcd_snapshot_progress_interval=1, ansible_async_dir=str(jobs))
         hosts = {"cp1": with_tools(etcd, tmp_path, etcd_snapshot_fetch=str(place / "here"), **more)}
         return play("playbooks/snapshot.yml", tmp_path, hosts, *arguments)
 

@@ -205,8 +205,8 @@ def test_a_snapshot_of_another_etcd_cluster(cluster, refused, snapshot):
 def test_a_snapshot_that_is_too_old(cluster, refused, snapshot):
     change_manifest(cluster, snapshot, lambda manifest: manifest.update(created=created(-9.5)))
     text = refused(*of(snapshot))
-    assert "9.5 days ago, and etcd_restore_max_age allows 7" in text
-    assert "-e etcd_restore_max_age=10" in text
+    assert "9.5 days ago, and etcd_restore_max_age_days allows 7" in text
+    assert "-e etcd_restore_max_age_days=10" in text
 
 
 def test_a_snapshot_from_the_future(cluster, refused, snapshot):

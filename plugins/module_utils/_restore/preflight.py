@@ -310,7 +310,7 @@ def _foreign(host, known, manifest, path):
 
 
 def _age(known, manifest, path):
-    allowed, first = float(known["options"]["max_age"]), known["first"]
+    allowed, first = float(known["options"]["max_age_days"]), known["first"]
     if not allowed or not manifest.get("created"):
         return
     age = float(known["now"]) - calendar.timegm(time.strptime(manifest["created"], "%Y-%m-%dT%H:%M:%SZ"))
@@ -319,13 +319,13 @@ def _age(known, manifest, path):
             first,
             "%s says that it was taken at %s, which is %.1f hours from now: the clock of %s, where it was taken, was wrong, or this controller's is"
             % (path, manifest["created"], -age / 3600, manifest.get("host", "")),
-            "Set the clocks right, or, if you are sure that it is the right one, add -e etcd_restore_max_age=0",
+            "Set the clocks right, or, if you are sure that it is the right one, add -e etcd_restore_max_age_days=0",
         )
     elif age > allowed * _DAY:
         yield (
             first,
-            "%s was taken at %s, %.1f days ago, and etcd_restore_max_age allows %g" % (path, manifest["created"], age / _DAY, allowed),
-            "Name a newer one, or add -e etcd_restore_max_age=%d" % -(-age // _DAY),
+            "%s was taken at %s, %.1f days ago, and etcd_restore_max_age_days allows %g" % (path, manifest["created"], age / _DAY, allowed),
+            "Name a newer one, or add -e etcd_restore_max_age_days=%d" % -(-age // _DAY),
         )
 
 

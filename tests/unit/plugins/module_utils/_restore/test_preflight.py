@@ -228,12 +228,12 @@ case("ids-allowed", "snapshot", {"cp1": None}, {"live": {"cluster_id": "bb"}, "e
 
 
 case("age-fine", "snapshot", {"cp1": None}, {"created": -6.9})
-case("age-old", "snapshot", {"cp1": "-e etcd_restore_max_age=8"}, {"created": -7.1})
-case("age-any", "snapshot", {"cp1": None}, {"created": -700, "etcd_restore_max_age": 0})
+case("age-old", "snapshot", {"cp1": "-e etcd_restore_max_age_days=8"}, {"created": -7.1})
+case("age-any", "snapshot", {"cp1": None}, {"created": -700, "etcd_restore_max_age_days": 0})
 case("age-unknown", "snapshot", {"cp1": None}, {"manifest": None})
 case("age-now", "snapshot", {"cp1": None}, {"created": 15 / 86400})
 case("age-future", "snapshot", {"cp1": "hours from now"}, {"created": 0.01})
-case("age-future-any", "snapshot", {"cp1": None}, {"created": 1, "etcd_restore_max_age": 0})
+case("age-future-any", "snapshot", {"cp1": None}, {"created": 1, "etcd_restore_max_age_days": 0})
 
 case("version-known", "snapshot", {"cp1": None})
 DIGEST = {"image": "example/etcd@sha256:00", "version": ""}
@@ -301,7 +301,7 @@ def known_of(name, changes, hosts):
 
     now = time.time()
     options = {
-        "members": [], "lost_members": [], "from_inside": False, "without_validation": False, "foreign": False, "undecryptable": False, "max_age": 7,
+        "members": [], "lost_members": [], "from_inside": False, "without_validation": False, "foreign": False, "undecryptable": False, "max_age_days": 7,
         "safety_snapshot": True, "bump_revision": True, "snapshot_dir": "/var/backups/etcd", "keep": 3, "rollback_after": 900,
     }  # fmt: skip
     options.update({key[len("etcd_restore_") :]: value for key, value in changes.items() if key.startswith("etcd_restore_")})
