@@ -11,7 +11,7 @@ class ModuleDocFragment:
 options:
   endpoint:
     description:
-      - URL of the etcd member to talk to. An IPv6 address stands in brackets.
+      - URL of the etcd member to talk to. Write an IPv6 address in brackets.
       - When it is the default and no process listens there, C(https://[::1]:2379) is used, where kubeadm has etcd listen on a node set up for IPv6.
     type: str
     default: https://127.0.0.1:2379
@@ -30,10 +30,10 @@ options:
   etcdctl:
     description:
       - Path of C(etcdctl). By default the module searches C(PATH) and the usual directories.
-      - A directory is looked into before these.
+      - It may be a directory, which is then searched first.
     type: path
   etcdutl:
-    description: Path of C(etcdutl), which etcd has from 3.5 on. Found as O(etcdctl) is.
+    description: Path of C(etcdutl), which etcd has from 3.5 on. Found like O(etcdctl).
     type: path
   timeout:
     description: Seconds that one request to etcd may take.

@@ -18,8 +18,8 @@ options:
   rclone_config:
     description:
       - Path of rclone's configuration file on the managed host, which holds the credentials.
-      - C(RCLONE_*) of the environment is not looked at.
-      - That of the user who runs the module by default.
+      - C(RCLONE_*) of the environment is ignored.
+      - Default is that of the user who runs the module.
     type: path
   rclone:
     description: Path of C(rclone), 1.60 or later. By default the module searches C(PATH) and the usual directories.
@@ -27,10 +27,10 @@ options:
   timeout:
     description:
       - Seconds that moving one file may take.
-      - When not given, it is 600 and one more for every 100 kB. A connection that moves nothing for a minute is given up in any case.
+      - Default is 600, plus one for every 100 kB. A connection that moves nothing for a minute is closed in any case.
     type: int
   retries:
-    description: How often moving a file is tried when the other side cannot be reached or breaks off.
+    description: How often to try when the storage cannot be reached or the connection breaks.
     type: int
     default: 3
   bwlimit:

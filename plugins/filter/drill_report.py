@@ -29,7 +29,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Say how far they got
+- name: Show the verification levels
   ansible.builtin.debug:
     msg: "{{ (drilled.results | k8s_dr.etcd.drill_report(inventory_hostname)).lines }}"
 """

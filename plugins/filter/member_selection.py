@@ -14,20 +14,19 @@ version_added: 0.1.0
 author:
   - The k8s_dr founders (@k8s-dr)
 description:
-  - A member can be relied on when it is no learner, is part of a quorum, has everything that any member of its cluster had before, and the
-    alarm CORRUPT is not raised. Of those the first in the order of the play that is not the leader comes first, and the leader last.
-  - Hosts are of one cluster when their etcd says the same id and they have the same CA of etcd, as far as it could be read. The id alone is the same
-    for all clusters whose first control plane has the same address. Two hosts that say to be the same member are two clusters, unless they have
-    the same name or address.
-  - A host that does not answer cannot say which cluster it is of. It counts as one of a cluster that answers when that has a member of its name or
-    address. It is none of it when its manifest names another member, or when the hosts that answer have the names, or the addresses, of their
-    members, and it has a name, or an address, that no member has.
-  - Where that tells nothing, silent hosts count as members as long as there are as many members that match no other host.
+  - A member is a candidate when it is not a learner, is part of a quorum, is caught up with what any member of its cluster had before, and has not raised
+    the alarm CORRUPT. Candidates are in the order of the play, the leader last.
+  - Hosts belong to one cluster when their etcd returns the same cluster id and they have the same etcd CA, if it could be read. The id alone is not enough, since
+    it is the same for all clusters whose first control plane has the same address. Two hosts with the same member id are two clusters, unless they have the
+    same name or address.
+  - A host that does not answer counts as part of a cluster that has a member with its name or address. It does not when its manifest names another member,
+    or when all hosts that answer have the names, or the addresses, of their members, and no member has its name, or its address.
+  - If neither applies, such hosts count as members as long as there are as many members that match no other host.
   - Used by the role P(k8s_dr.etcd.etcd_snapshot#role).
 positional: _input
 options:
   _input:
-    description: What is known of each host, as the role's C(vars/main.yml) puts it together.
+    description: Facts of each host, as the role's C(vars/main.yml) collects them.
     type: list
     elements: dict
     required: true
@@ -47,8 +46,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description: >-
-    V(clusters), each with V(hosts), V(candidates) in the order in which they are to try, V(why) the first of them, V(refused), a sentence
-    when there is none, and V(warnings); V(refused), a sentence for each host that has no snapshot; V(rounds), how many candidates a cluster has at most.
+    V(clusters), each with V(hosts), V(candidates) in the order in which they try, V(why) the first one was chosen, V(refused), a sentence without a
+    candidate, and V(warnings); V(refused), a sentence for each host without a snapshot; V(rounds), the highest number of candidates in a cluster.
   type: dict
 """
 

@@ -17,22 +17,22 @@ author:
   - The k8s_dr founders (@k8s-dr)
 description:
   - Determines the rejoin case of the host from the state of the host, of the host that it rejoins through, and of the cluster.
-  - What was not asked yet is left out, and then only what is known is judged.
+  - Facts that are not known yet are left out. The filter judges only known facts.
   - Used by the role P(k8s_dr.etcd.etcd_rejoin#role).
 positional: _input
 options:
   _input:
     description: >-
-      V(host), its name in the inventory; V(node), what M(k8s_dr.etcd.etcd_restore_info) said of it, and V(problem), why it said nothing; V(others), the
+      V(host), its name in the inventory; V(node), the result of M(k8s_dr.etcd.etcd_restore_info) for it, or V(problem), why there is none; V(others), the
       results of M(k8s_dr.etcd.etcd_cluster_info) in a loop over the names of the other control plane hosts; V(own), its result on the host itself, empty
-      where it was not asked yet; V(there), what M(k8s_dr.etcd.etcd_restore_info) said of the host V(via); V(members), what M(k8s_dr.etcd.etcd_member)
-      said; V(lost), names of members that are gone for good; V(discard), whether data that is served may be put aside.
+      before that; V(there), the result of M(k8s_dr.etcd.etcd_restore_info) on the host V(via); V(members), those that M(k8s_dr.etcd.etcd_member) returned;
+      V(lost), names of members that are gone for good; V(discard), whether data that is served may be moved aside.
     type: dict
     required: true
 """
 
 EXAMPLES = r"""
-- name: Say how cp2 is brought back
+- name: Show how cp2 rejoins
   ansible.builtin.debug:
     msg: "{{ {'host': 'cp2', 'node': found.restore, 'others': asked.results} | k8s_dr.etcd.rejoin_plan }}"
 """
@@ -41,10 +41,10 @@ RETURN = r"""
 _value:
   description: >-
     V(via), the host through which the cluster is changed; V(cluster_id); V(case), V(member) (nothing to do), V(learner) (only its vote is missing),
-    V(retired) (by a restore), V(retire) (it has to be stopped first), V(retiring) and V(rejoining) (interrupted there), V(again) (what was
-    begun has to be taken back first); V(refusals), sentences; V(stale), members to remove; V(entry), one to take up; V(path), of
-    the transaction on the host, empty when a new one is to be made; V(why), what was found, in words; V(first_state), of the member when it is added;
-    V(reach), peer URLs of the healthy voters that stay; V(message), what is done, in words, empty where that is not known yet.
+    V(retired) (by a restore), V(retire) (must be stopped first), V(retiring) and V(rejoining) (interrupted there), V(again) (an interrupted rejoin must be
+    rolled back first); V(refusals), sentences; V(stale), members to remove; V(entry), an existing entry to use; V(path) of the transaction on the host,
+    empty for a new one; V(why), the findings in words; V(first_state) of the added member; V(reach), peer URLs of the healthy voters that stay; V(message),
+    the plan in words, empty while it is unknown.
   type: dict
 """
 

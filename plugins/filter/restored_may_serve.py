@@ -16,12 +16,12 @@ description:
 positional: _input, rollbacks
 options:
   _input:
-    description: What the swap said on each node that takes part, empty where it did not come to that.
+    description: Result of the swap on each node that takes part, empty before that.
     type: list
     elements: dict
     required: true
   rollbacks:
-    description: What the rollback said on each node that got the snapshot, empty where it did not come to that.
+    description: Result of the rollback on each node that got the snapshot, empty before that.
     type: list
     elements: dict
     required: true

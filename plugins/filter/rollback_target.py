@@ -13,7 +13,7 @@ version_added: 0.1.0
 author:
   - The k8s_dr founders (@k8s-dr)
 description:
-  - That is the newest unfinished restore. When asked, it is the newest finished one, and only that, so that the same command run again does not go back
+  - That is the newest unfinished restore. When asked, it is the newest finished one, and only that, so that the same command run again does not undo
     another generation. A host that took no part in the newest finished one stays as it is.
   - A finished restore is undone on all of its hosts together.
   - Used by the role P(k8s_dr.etcd.etcd_restore#role).

@@ -65,7 +65,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 tools:
-  description: What was found.
+  description: The tools.
   returned: success
   type: dict
   contains:
@@ -74,7 +74,7 @@ tools:
       type: dict
       contains: &tool
         path:
-          description: Where it is.
+          description: Its path.
           type: str
           sample: /usr/local/bin/etcdctl
         name:

@@ -57,7 +57,7 @@ options:
     default: /etc/kubernetes/manifests
   bin_dir:
     description:
-      - Where the tools go.
+      - Directory for the tools.
       - Where V(/usr/local/bin) cannot be written, as on systems with a read-only C(/usr) (Flatcar), they go to C(/opt/bin) instead. Every module of this
         collection looks for them there, whatever C(PATH) is.
     type: path
@@ -72,7 +72,7 @@ options:
     type: bool
     default: true
   timeout:
-    description: Seconds that one question to the container runtime may take.
+    description: Seconds that one request to the container runtime may take.
     type: int
     default: 120
 seealso:
@@ -83,7 +83,7 @@ EXAMPLES = r"""
 - name: Install the tools of the etcd that runs here
   k8s_dr.etcd.etcd_client_install:
 
-- name: Install them unless the host has some that will do
+- name: Install the tools unless the host has some that suit its etcd
   k8s_dr.etcd.etcd_client_install:
     keep_fitting: true
 
@@ -106,7 +106,7 @@ tools:
       type: str
       sample: etcdctl
     path:
-      description: Where it is.
+      description: Its path.
       type: str
       sample: /usr/local/bin/etcdctl
     version:
@@ -118,15 +118,15 @@ tools:
       type: str
       sample: 8d7ab3f1c0a6a1b7c9f4b0d5a3b0b3f3d4d1d5a0a0f7e6d5c4b3a29180706050
     changed:
-      description: Whether it was put there by this run, or would be.
+      description: Whether this run installed it, or would.
       type: bool
     backup:
-      description: Where the one that it replaced is, or V(null).
+      description: Path of the tool that it replaced, or V(null).
       type: str
 client:
   description:
     - What these tools can do, as RV(k8s_dr.etcd.etcd_client_info#module:tools) says it.
-    - In check mode, where tools would be installed, what the tools can do that the host has so far.
+    - In check mode, if tools would be installed, the abilities of the host's current tools.
   returned: success, and on failure with O(source=host)
   type: dict
   sample: {etcdctl: null, etcdutl: null, save: null, status: null, restore: null, bump_revision: false, misfits: []}
@@ -140,7 +140,7 @@ origin:
   type: str
   sample: the running etcd (process 465)
 server_version:
-  description: Version of the server, from the image in etcd's static Pod. Empty when it cannot be known.
+  description: Version of the server, from the image in etcd's static Pod. Empty if unknown.
   returned: always
   type: str
   sample: 3.5.16-0

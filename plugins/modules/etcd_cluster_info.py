@@ -29,8 +29,8 @@ options:
   required:
     description:
       - Whether to fail when the member does not answer, or has no leader, so that the cluster cannot agree on its members.
-      - With V(false) what could be learned is returned, and RV(etcd.error) says what could not.
-      - A missing or broken C(etcdctl) and unreadable certificates always fail, since they say nothing about etcd.
+      - With V(false) the module returns what it could read, and RV(etcd.error) says what it could not.
+      - The module always fails for a missing or broken C(etcdctl) and for unreadable certificates, since these say nothing about etcd.
     type: bool
     default: true
   tools:
@@ -178,7 +178,7 @@ etcd:
       type: bool
       sample: true
     members:
-      description: All members of the cluster. Empty when they could not be learned.
+      description: All members of the cluster. Empty if they are unknown.
       type: list
       elements: dict
       contains:

@@ -14,8 +14,8 @@ author:
 description:
   - Talks to one healthy member at O(endpoint), and checks every other voter at its own client URLs before it changes anything.
   - Refuses a change that would leave the voters without a healthy majority, or that etcd itself would refuse, and names the members that prevent it.
-  - Takes up an entry that was added with the same peer URLs and never started, as an interrupted run leaves it, instead of adding another.
-  - Starts nothing. RV(initial_cluster) is what the new member has to be started with, beside C(--initial-cluster-state=existing).
+  - Uses an entry with the same peer URLs that never started, as an interrupted run leaves it, instead of adding another.
+  - Starts nothing. Start the new member with RV(initial_cluster) and C(--initial-cluster-state=existing).
 extends_documentation_fragment:
   - k8s_dr.etcd.etcd
   - k8s_dr.etcd.attributes
@@ -54,12 +54,12 @@ options:
     type: str
   wait_timeout:
     description: >-
-      Seconds to try again while etcd refuses for reasons that pass, as a learner that has not caught up, or members that were connected a moment ago
-      only.
+      Seconds to try again while etcd refuses for reasons that pass, for example because a learner has not caught up, or members have connected only a
+      moment ago.
     type: int
     default: 30
   required:
-    description: Whether a learner that has not caught up within O(wait_timeout) is a failure. When V(false), RV(member.is_learner) and RV(progress) tell.
+    description: Whether a learner that has not caught up within O(wait_timeout) is a failure. When V(false), see RV(member.is_learner) and RV(progress).
     type: bool
     default: true
   compare:
@@ -72,7 +72,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Remove what is left of cp2 in the list of members
+- name: Remove the stale member cp2
   k8s_dr.etcd.etcd_member:
     name: cp2
     peer_urls: ["https://192.0.2.12:2380"]

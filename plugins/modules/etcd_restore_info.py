@@ -12,8 +12,8 @@ version_added: 0.1.0
 author:
   - The k8s_dr founders (@k8s-dr)
 description:
-  - Reads the static Pod manifests of a kubeadm control plane, its etcd data directory, what earlier restores left behind, and what a restore
-    depends on besides, as certificates, kubelet, the container runtime, file systems and the clock.
+  - Reads the static Pod manifests of a kubeadm control plane, its etcd data directory, its earlier restores, and what else a restore depends on, such as
+    certificates, kubelet, the container runtime, file systems and the clock.
   - Fails only when the host is not a control plane. Findings that only prevent a restore are returned.
 extends_documentation_fragment:
   - k8s_dr.etcd.etcd
@@ -30,11 +30,11 @@ options:
   data_dir:
     description:
       - Data directory to look for unfinished restores in when etcd's manifest is not in O(manifests_dir).
-      - While etcd's manifest is there, what counts is the directory of this host that it mounts at its C(--data-dir). Without one the module fails.
+      - While etcd's manifest is there, the module uses the directory that the manifest mounts at C(--data-dir), and fails if there is none.
     type: path
     default: /var/lib/etcd
   snapshot_dir:
-    description: Directory of snapshots, which need not exist, to tell the space in its file system and the newest verified snapshot in it.
+    description: Directory of snapshots, whose free space and newest verified snapshot are returned. It need not exist.
     type: path
     default: /var/backups/etcd
   snapshot:
@@ -42,12 +42,12 @@ options:
     type: path
   controller_time:
     description:
-      - Time of the controller when it asks, in seconds since 1970. It is returned beside the node's own.
-      - The node's clock is behind by as much as RV(restore.time) is less than this, and ahead by as much as it is more than the controller's time
-        when it gets the answer. So the time that the question takes is not taken for a difference.
+      - Time of the controller, in seconds since 1970. It is returned beside the node's time.
+      - If RV(restore.time) is earlier, the node's clock is behind. If it is later than the controller's time when the answer arrives, the node's clock is
+        ahead. So network latency does not count as a difference.
     type: float
   controller_pod:
-    description: Name of the Pod that the controller runs in, when it runs in one, to tell whether that Pod belongs to this very cluster.
+    description: Name of the Pod that the controller runs in, to find out whether the Pod belongs to this cluster.
     type: str
   look:
     description:
@@ -65,7 +65,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look at the control plane before a restore
+- name: Inspect the control plane before a restore
   k8s_dr.etcd.etcd_restore_info:
   register: found
 """
@@ -89,7 +89,7 @@ restore:
   type: dict
   contains:
     host:
-      description: Name of the node as it knows itself.
+      description: Host name of the node.
       type: str
       sample: dr-control-plane
     complete:
@@ -101,14 +101,14 @@ restore:
       elements: str
     kept_by_kubeadm:
       description: >-
-        Where C(kubeadm upgrade) keeps the manifests that it last exchanged, for those of RV(restore.missing) that it has; they may be of an older version.
+        For RV(restore.missing), the copies that the last C(kubeadm upgrade) kept. They may be of an older version.
       type: dict
       sample:
         etcd: /etc/kubernetes/tmp/kubeadm-backup-manifests-2026-11-28-10-00-00/etcd.yaml
     kubeadm:
       description: >-
-        Each kubeadm that changes the control plane of this node now (C(upgrade apply), C(upgrade node), C(init), C(join), C(reset) or C(certs renew)),
-        with V(pid), V(command) and V(seconds) that it runs already. What a finished upgrade left behind does not count.
+        Each kubeadm process that changes the control plane of this node now (C(upgrade apply), C(upgrade node), C(init), C(join), C(reset) or C(certs
+        renew)), with V(pid), V(command) and V(seconds), its running time. Leftovers of a finished upgrade do not count.
       type: list
       elements: dict
       sample:
@@ -123,10 +123,10 @@ restore:
       description: Whether the data directory is a mount point. Then C(member) inside it is what moves.
       type: bool
     data_bytes:
-      description: Bytes on disk of etcd's data, without what earlier restores keep.
+      description: Bytes on disk of etcd's data, without previous data directories.
       type: int
     database_bytes:
-      description: Size of the database in it, which is about what a snapshot of it has. V(0) when there is none.
+      description: Size of the database, which is about the size of a snapshot. V(0) without a database.
       type: int
     free_bytes:
       description: Bytes free in the data directory's file system.
@@ -137,29 +137,27 @@ restore:
       sample: /var/lib/etcd.restore
     transactions:
       description: >-
-        Restores that are known on this node, oldest first, each with V(id), V(path), V(state), V(since), V(ended), V(finished), whether it was
-        ever committed, V(untouched), whether it has not stopped anything and has not progressed for 15 minutes, and V(about), what
-        an unfinished one was begun with.
+        Restores on this node, oldest first, each with V(id), V(path), V(state), V(since) and V(ended); V(finished), whether it was ever committed;
+        V(untouched), whether it has not stopped anything and has not progressed for 15 minutes; and V(about), the record of an unfinished one.
       type: list
       elements: dict
     unfinished:
-      description: Those that were neither committed nor rolled back, each with V(held) besides, the directory that it keeps manifests in.
+      description: Those that were neither committed nor rolled back, each also with V(held), the directory of the manifests that it keeps from kubelet.
       type: list
       elements: dict
     retired:
       description: >-
-        The restore that stopped this node's control plane for good, since it was of other members only, with V(id), V(path), V(state) and V(held), the
-        directory of the manifests that it keeps from kubelet. Empty where there is none, and once the node is a member again.
+        The restore of other members that stopped this node's control plane for good, with V(id), V(path), V(state) and V(held), the directory of the
+        manifests that it keeps from kubelet. Empty without one, and once the node is a member again.
       type: dict
     data_in_use:
-      description: Whether a process, such as a running etcd, holds the lock on the database.
+      description: Whether a process, such as a running etcd, locks the database.
       type: bool
     members_on_disk:
       description: >-
-        The cluster's members as etcd's database on this node names them, whether etcd runs or not, each with V(id), V(name), V(peer_urls),
-        V(client_urls) and V(is_learner). Empty when there is no database to read. A member that lost its quorum, or was stopped since, may not know
-        all that happened. etcd 3.5 up to 3.5.19 does not write there the names of members that joined later, which come from its log then,
-        and not that a learner was promoted.
+        Members of the cluster in etcd's database on this node, whether etcd runs or not, each with V(id), V(name), V(peer_urls), V(client_urls) and
+        V(is_learner). Empty without a readable database. The list may be out of date if the member lost its quorum or was stopped. etcd 3.5 up to 3.5.19
+        does not write the names of later members there, which then come from its log, nor the promotion of a learner.
       type: list
       elements: dict
       sample:
@@ -169,7 +167,7 @@ restore:
           client_urls: ["https://192.0.2.11:2379"]
           is_learner: false
     revision_on_disk:
-      description: Revision that the database on this node has reached; the write-ahead log may hold a little more. V(0) when there is none to read.
+      description: Revision of the database on this node; the write-ahead log may hold a little more. V(0) without a readable database.
       type: int
       sample: 582
     etcd:
@@ -196,14 +194,14 @@ restore:
       sample: https://10.0.0.11:6443
     api_certificates:
       description: >-
-        In PEM, what its API server is known by: the certificates that its flags name, and the CAs that may have signed another one. Empty when its
-        manifest is not in place, or when none can be read.
+        In PEM, what identifies its API server: the certificates in its flags, and the CAs that may have signed another one. Empty without its manifest, or
+        without a readable certificate.
       type: str
     kubelet_running:
-      description: Whether a kubelet runs. Without it nothing stops or starts a static Pod.
+      description: Whether a kubelet runs. Only a kubelet stops and starts static Pods.
       type: bool
     kubelet_backs_off:
-      description: Whether kubelet may delay the next start of the control plane, because it had to start a part of it again lately.
+      description: Whether kubelet may delay the next start of the control plane, because it restarted a part of it recently.
       type: bool
     snapshot_dir:
       description: >-
@@ -238,9 +236,9 @@ restore:
           problem: null
     obstacles:
       description: >-
-        One sentence for everything that would keep the restore from moving data or manifests, or the control plane from starting again. Among them
-        are file systems that data cannot be renamed between, that are read-only or full, files that are immutable, a write-ahead log outside
-        the data, files that the control plane's flags name and that are missing, addresses to listen at that the host does not have, and images with
+        One sentence for everything that would prevent the restore from moving data or manifests, or the control plane from starting again. Among them are
+        file systems that data cannot be renamed between, that are read-only or full, files that are immutable, a write-ahead log outside the data, files
+        that the control plane's flags name and that are missing, addresses to listen at that the host does not have, and images with
         C(imagePullPolicy=Never) that the node does not have.
       type: list
       elements: str
@@ -251,33 +249,32 @@ restore:
       type: list
       elements: str
     other_static_pods:
-      description: Names of the static Pods in O(manifests_dir) that are not the control plane's own, as kube-vip. A restore leaves them alone.
+      description: Names of other static Pods in O(manifests_dir), such as kube-vip. A restore leaves them in place.
       type: list
       elements: str
       sample: [kube-vip]
     runtime:
-      description: V(socket), the path of the container runtime's socket as kubelet knows it, and V(running), whether it answers there.
+      description: V(socket), the path of the container runtime's socket in kubelet's configuration, and V(running), whether the runtime answers there.
       type: dict
     systemd:
-      description: Whether systemd runs the node, and so can have a timer.
+      description: Whether systemd runs the node, which the rollback timer needs.
       type: bool
     cluster_ids:
-      description: Ids, in hexadecimal, of the clusters that etcd on this node belonged to before and after earlier restores.
+      description: Cluster ids of etcd on this node before and after earlier restores, in hexadecimal.
       type: list
       elements: str
     time:
       description: Time of the node, in seconds since 1970.
       type: float
     controller_time:
-      description: O(controller_time) again, V(null) without it.
+      description: The given O(controller_time), or V(null).
       type: float
     controller_inside:
       description: Whether O(controller_pod) is a Pod of this cluster. V(null) without it, and when the API server does not answer.
       type: bool
     fingerprints:
       description: >-
-        SHA-256 of what a snapshot of this cluster must have in common with it, as in a snapshot's manifest, and in C(contents) hashes of the certificates
-        and keys in each.
+        SHA-256 of the files that identify this cluster, as in a snapshot's manifest, and in C(contents) hashes of the certificates and keys in each.
       type: dict
 """
 

@@ -41,7 +41,7 @@ options:
   work_dir:
     description:
       - Directory in whose file system the snapshot is restored for the comparison, beside the live data for example.
-      - A directory of mode 0700 is made in it, and removed again whatever happens. What a killed run left is removed by the next one.
+      - A directory of mode 0700 is made in it, and removed again whatever happens. The next run removes what a killed run left.
     type: path
     default: /var/lib
   names:
@@ -58,14 +58,14 @@ options:
   list:
     description:
       - File on the controller to which every difference is written, one a line, with mode 0600. Its directory is made with mode 0700 where there is none.
-      - That it cannot be written is a warning, because the comparison stands. RV(comparison.list) is empty then.
+      - If it cannot be written, that is a warning, because the comparison is still valid. RV(comparison.list) is empty then.
     type: path
   from_controller:
     description: Whether O(snapshot) is a file on the controller. It is copied to a directory of mode 0700 in O(work_dir) first, and removed afterwards.
     type: bool
     default: false
   compare_timeout:
-    description: Seconds that all of it may take. When they are over there is no comparison, which is no failure.
+    description: Seconds that the comparison may take. After that the module returns without a comparison, and does not fail.
     type: int
     default: 900
   etcd:
@@ -84,19 +84,19 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Ask what a restore would lose
+- name: Compare the snapshot with the live data
   k8s_dr.etcd.etcd_restore_plan:
     snapshot: /var/backups/etcd/etcd-cp1-20260102T030405Z.db
   register: plan
 
-- name: Say it
+- name: Show the differences
   ansible.builtin.debug:
     var: plan.comparison.lines
 """
 
 RETURN = r"""
 comparison:
-  description: What was found.
+  description: The result.
   returned: success
   type: dict
   contains:

@@ -12,7 +12,7 @@ version_added: 0.1.0
 author:
   - The k8s_dr founders (@k8s-dr)
 description:
-  - A restore of one control plane node is a directory on it, in the file system of etcd's data directory. O(state) says how far it is to go.
+  - A restore of one control plane node is a directory on it, in the file system of etcd's data directory. O(state) names the state to reach.
   - Each state is written to disk before and after its step. A state that was reached already is not taken again.
   - Where the restore of several nodes must move together, bring all of them to one state before any goes to the next.
   - A node on its own may go from V(staged) to V(started) in one call; every state between is written all the same.
@@ -54,14 +54,14 @@ options:
         V(voted) says for this node that the restored data may stay, where O(voters) are several. From then on the node does what all of them decide in
         the restored etcd, also when its timer fires.
       - >-
-        V(committed) ends the restore and removes old data beyond O(keep) generations. With several O(voters) it fails unless all of them have
-        voted, or when one of them has gone back.
-      - V(rolled_back) puts the node back to the data it had before.
+        V(committed) ends the restore and removes previous data directories beyond O(keep). With several O(voters) it fails unless all of them have voted,
+        and when one of them has rolled back.
+      - V(rolled_back) returns the node to its previous data.
       - >-
         V(rejoining) starts the etcd of a node that was retired as a new member of O(initial_cluster), over an empty data directory, and waits until its
         process runs.
       - V(rejoined) then gives the other manifests back like V(started).
-      - V(retired) goes back from V(rejoining) to a node that is stopped.
+      - V(retired) returns a node from V(rejoining) to stopped.
     type: str
     required: true
     choices: [begun, staged, armed, stopped, swapped, etcd_started, started, voted, committed, rolled_back, rejoining, rejoined, retired]
@@ -95,8 +95,8 @@ options:
     default: /etc/kubernetes/manifests
   about:
     description: >-
-      What the restore is about, kept in its C(plan.json) and returned by M(k8s_dr.etcd.etcd_restore_info) while it is unfinished, for whoever
-      finishes it. Used with O(state=begun) and O(state=staged).
+      What the restore is about, kept in its C(plan.json) and returned by M(k8s_dr.etcd.etcd_restore_info) while it is unfinished, for the run that finishes
+      it. Used with O(state=begun) and O(state=staged).
     type: dict
     default: {}
   cluster_id:
@@ -114,13 +114,13 @@ options:
     default: []
   snapshot_revision:
     description: >-
-      Revision of the snapshot. Leases of controller-manager and scheduler that are not newer are deleted through the API with O(state=started), since who
-      held them was stopped, and their successors would wait 15 s for them to expire. V(0) leaves them.
+      Revision of the snapshot. Leases of controller-manager and scheduler that are not newer are deleted through the API with O(state=started), since their
+      holders were stopped, and the successors would wait 15 s for them to expire. V(0) leaves them.
     type: int
     default: 0
   rollback_after:
     description:
-      - Seconds until the node goes back by itself. Required with O(state=armed).
+      - Seconds until the node rolls back by itself. Required with O(state=armed).
       - With V(stopped), V(swapped), V(etcd_started) and V(started) the timer is armed first, unless it is V(0) or not given.
     type: int
   snapshot:
@@ -139,19 +139,19 @@ options:
     type: str
   cluster_token:
     description: >-
-      Token of the restored cluster, the same on all members and another one for each restore: it makes a new cluster id, so that a member
-      left with the old data can never join. Required with O(state=staged).
+      Token of the restored cluster, the same on all members and another one for each restore: it makes a new cluster id, so that a member with the previous
+      data can never join. Required with O(state=staged).
     type: str
   bump_revision:
     description: By how much the revision is raised, with everything before it marked compacted. V(0) leaves it.
     type: int
     default: 0
   keep:
-    description: How many generations of old data stay after a commit. V(0) keeps all. Used with O(state=committed).
+    description: How many previous data directories stay after a commit, that of this restore included. V(0) keeps all. Used with O(state=committed).
     type: int
     default: 3
   undo:
-    description: Whether O(state=rolled_back) may take back a restore that was committed.
+    description: Whether O(state=rolled_back) may undo a committed restore.
     type: bool
     default: false
   step_timeout:
@@ -175,7 +175,7 @@ EXAMPLES = r"""
     state: stopped
     stop_timeout: 90
 
-- name: Put the node back as it was
+- name: Roll the node back
   k8s_dr.etcd.etcd_restore_transaction:
     path: /var/lib/etcd.restore/20261122T170501Z-4f1c
     state: rolled_back
@@ -195,7 +195,7 @@ transaction:
       description: Its directory on the node.
       type: str
     state:
-      description: Where it stands, in the words of its C(state) file.
+      description: Its state, as in its C(state) file.
       type: str
       sample: stopped
     log:
@@ -217,12 +217,12 @@ etcd:
   returned: O(state=started)
   type: dict
 output:
-  description: What the C(rollback) script said.
+  description: Output of the C(rollback) script.
   returned: O(state=rolled_back)
   type: list
   elements: str
 removed:
-  description: Old generations that were removed.
+  description: Previous data directories that were removed.
   returned: O(state=committed)
   type: list
   elements: str

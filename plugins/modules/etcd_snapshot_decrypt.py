@@ -13,7 +13,7 @@ description:
   - Decrypts and decompresses a snapshot that M(k8s_dr.etcd.etcd_snapshot) has encrypted into O(dest), with a manifest beside it. It gets its final name
     only after its checksum matches the original snapshot's.
   - The stored file is only read. A plain snapshot is copied.
-  - Run it where the private key may be, which is the controller or a host for drills, and never on the cluster.
+  - Run it where the private key may be: on the controller or a host for drills, and never on the cluster.
 author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
@@ -22,7 +22,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - Reads the stored file and its manifest, and at the private key's file, and says where the snapshot would be.
+      - Reads the stored file, its manifest and the private key's file, and returns where the snapshot would be.
   diff_mode:
     support: none
     details:
@@ -32,19 +32,20 @@ attributes:
     support: full
 options:
   path:
-    description: The snapshot as it is stored, with its manifest beside it.
+    description: Path of the stored snapshot, with its manifest beside it.
     type: path
     required: true
   dest:
-    description: An existing directory for the snapshot. Give one of mode 0700, and remove it when it is not needed any more.
+    description: An existing directory for the snapshot. Use one of mode 0700, and remove it when it is no longer needed.
     type: path
     required: true
   identity_file:
-    description: A file with the private key, as C(age-keygen) writes it, or a private key of SSH. Not needed for what is only compressed.
+    description: A file with the private key, as C(age-keygen) writes it, or a private key of SSH. A snapshot that is only compressed needs no key.
     type: path
   files:
     description:
-      - Whether to put what else is in a bundle beside the snapshot, into a directory named as it with C(.files), mode 0700. Private keys are among that.
+      - Whether to extract the other files of a bundle, private keys among them, into a directory of mode 0700 beside the snapshot, with its name and
+        C(.files).
     type: bool
     default: false
   timeout:
@@ -66,12 +67,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 files:
-  description: Where what else was in a bundle is now, or would be; V(null) when there is none, or O(files=false).
+  description: Directory of the other files of a bundle, or where it would be; V(null) without such files or with O(files=false).
   returned: success
   type: str
   sample: /root/place/etcd-cp1-20260102T030405Z.db.files
 path:
-  description: Where the snapshot is now.
+  description: Path of the decrypted snapshot.
   returned: success
   type: str
   sample: /root/place/etcd-cp1-20260102T030405Z.db

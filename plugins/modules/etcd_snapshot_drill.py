@@ -11,16 +11,16 @@ short_description: Verifies a stored snapshot, up to a trial restore that is ser
 version_added: 0.1.0
 description:
   - Verifies a stored snapshot level by level up to O(level), each more thorough than the previous one, and records time and result of each in the manifest.
-  - V(checksum) is that the file is the one that was taken, V(status) that the database in it is whole and etcd's own tool reads hash and
-    revision of the manifest from it, V(restore) that etcd's own tool restores it.
+  - V(checksum) shows that the file is the one that was taken. V(status) shows that its database is complete, and that etcd's own tool reads the hash and
+    the revision of the manifest from it. V(restore) shows that etcd's own tool restores it.
   - >-
-    V(drill) is that an etcd serves what was restored, and that all of it can be read back there: as many keys as etcd counts, revisions
-    that do not contradict each other, the objects by resource and namespace that the manifest has, and around each Secret and all other
-    objects what Kubernetes stores around them, with the name of the key. It finds damage that was there before the checksum was made.
-  - That etcd listens on Unix sockets in a directory of mode 0700, in a network of its own with nothing in it, and ends with this module. No port, no
-    data directory and no process of a cluster on this host is touched. All that was written is removed again, whatever happens.
-  - The module fails when the snapshot is damaged, and names the level that failed, and when this host cannot run a level. Only
-    the first is noted in the manifest as a failure; then the snapshot is neither restored by itself nor counted by retention until it passes.
+    V(drill) starts an etcd on the restored data and reads all of it back. It compares the number of keys with etcd's count, the revisions with each other,
+    and the objects by resource and namespace with the manifest. It checks what Kubernetes stores around each object, and around each encrypted one the name
+    of the key. It finds damage from before the checksum was made.
+  - This etcd listens on Unix sockets in a directory of mode 0700, in an empty network namespace, and ends with this module. The module touches no port, no
+    data directory and no process of a cluster on this host, and removes everything that it wrote.
+  - The module fails when the snapshot is damaged, and names the level that failed. It also fails when this host cannot run a level. Only damage is recorded
+    in the manifest as a failure. Until a damaged snapshot passes, a restore does not choose it and retention does not count it.
 author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
@@ -36,10 +36,10 @@ attributes:
     description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
     support: none
     details:
-      - Every run notes its time in the manifest, unless O(record=false).
+      - Every run records its time in the manifest, unless O(record=false).
 options:
   path:
-    description: The snapshot as it is stored. Its manifest is looked for beside it. With O(remote) its name there.
+    description: Path of the stored snapshot, with its manifest beside it. With O(remote), the name of the snapshot there.
     type: path
     required: true
   level:
@@ -50,20 +50,20 @@ options:
   decrypted_path:
     description:
       - Where O(path) is compressed or encrypted, the path of the decrypted or decompressed snapshot. It is only read.
-      - Not looked at when O(path) is the snapshot itself.
+      - Ignored when O(path) is the snapshot itself.
     type: path
   identity_file:
     description:
       - A file on this host with the private key that decrypts an encrypted snapshot, as C(age-keygen) writes it. The snapshot is decrypted into
-        O(work_dir) and removed at the end. What is only compressed needs none.
-      - The private key should not be on the cluster. Give it to a host for drills.
+        O(work_dir), and the decrypted copy is removed at the end. A snapshot that is only compressed needs no key.
+      - Keep the private key off the cluster, for example on a host for drills.
     type: path
   remote:
     description:
-      - Where the snapshot is off-site, as M(k8s_dr.etcd.etcd_snapshot_upload) has it. Up to O(level=checksum) it is read where it is, for more it is
-        downloaded into O(work_dir) and removed at the end.
-      - The manifest there is noted in, too. Where rclone writes over what is there (SFTP before rclone 1.63) it is left alone with a warning, since
-        a connection that breaks off then would leave the snapshot with no manifest.
+      - Off-site storage of the snapshot, in the format of M(k8s_dr.etcd.etcd_snapshot_upload). With O(level=checksum) the snapshot is read there. For
+        higher levels it is downloaded into O(work_dir), and the copy is removed at the end.
+      - The result is recorded in the manifest there as well. Where rclone overwrites files in place (SFTP before rclone 1.63), the module leaves the
+        manifest unchanged and warns, since a broken connection would leave the snapshot without a manifest.
     type: str
   rclone_config:
     description: Path of the configuration of C(rclone), which holds the credentials.
@@ -74,31 +74,30 @@ options:
   manifest:
     description:
       - >-
-        Whether the snapshot must have a manifest that is its own. Without one it can be restored and served, but not compared with
-        anything, and nothing is noted.
-      - With V(false) the snapshot may have had another name when it was taken. Then its checksum tells whether the manifest beside it is its own, and
-        nothing is noted either.
+        Whether the snapshot must have a matching manifest. Without a manifest, the module can restore and serve the snapshot, but compares it with nothing
+        and records nothing.
+      - With V(false) the snapshot may have been renamed. Then its checksum tells whether the manifest beside it matches, and nothing is recorded.
     type: bool
     default: true
   record:
-    description: Whether to note the result in the manifest.
+    description: Whether to record the result in the manifest.
     type: bool
     default: true
   work_dir:
     description:
-      - Directory in whose file system the trial restore is made, in a directory of mode 0700 that is removed again whatever happens.
-      - It takes the size of the snapshot and 160 MB, and its size as it is stored when that is off-site.
+      - Directory for the trial restore, which is made in a subdirectory of mode 0700 that is always removed.
+      - It needs the size of the snapshot and 160 MB. An off-site snapshot also needs its stored size.
     type: path
     default: /var/lib
   etcd:
     description:
-      - Path of the etcd server program that serves what was restored. It must be of the version that the snapshot was taken of, or a later one.
+      - Path of the etcd server program that serves the restored data. Its version must be that of the etcd that was snapshotted, or later.
       - >-
         When not given it is that of the etcd that runs on this host, else the one in the image that etcd's manifest in O(manifests_dir) names, where
         the container runtime has it unpacked, else one beside O(etcdctl) or in C(PATH).
     type: path
   bin_dir:
-    description: Directory in which C(etcd), C(etcdctl) and C(etcdutl) are looked for first, as an unpacked release of etcd is one.
+    description: Directory that is searched first for C(etcd), C(etcdctl) and C(etcdutl), for example an unpacked release of etcd.
     type: path
   etcdctl:
     description: Path of C(etcdctl). By default the module searches C(PATH) and the usual directories.
@@ -107,13 +106,13 @@ options:
     description: Path of C(etcdutl), which etcd has from 3.5 on. By default the module searches for it.
     type: path
   manifests_dir:
-    description: Where kubelet finds the static Pods of the control plane, on a host that has one.
+    description: Directory that kubelet reads static Pods from, on a host with a control plane.
     type: path
     default: /etc/kubernetes/manifests
   timeout:
     description:
-      - Seconds that all of it may take.
-      - When not given, it is 1200 and one more for every 2.5 MB of the file, up to 14400.
+      - Seconds that the module may take.
+      - Default is 1200, plus one for every 2.5 MB of the file, up to 14400.
     type: int
 notes:
   - The level V(drill) needs root, for its isolated network.
@@ -133,7 +132,7 @@ EXAMPLES = r"""
   ansible.builtin.debug:
     msg: "{{ drilled.snapshot.levels.restore.seconds }} s"
 
-- name: Look whether the file is still the one that was taken
+- name: Check whether the file is still the one that was taken
   k8s_dr.etcd.etcd_snapshot_drill:
     path: /var/backups/etcd/etcd-cp1-20260102T030405Z.db.zst.age
     level: checksum
@@ -141,16 +140,16 @@ EXAMPLES = r"""
 
 RETURN = r"""
 snapshot:
-  description: What was found. It is returned on failure as well.
-  returned: always, except when the module was ended or could not work at all
+  description: Result of the verification. It is returned on failure as well.
+  returned: always, except when the module was killed or could not start its work
   type: dict
   contains:
     path:
-      description: Absolute path of the file, or how rclone names it.
+      description: Absolute path of the file, off-site as rclone names it.
       type: str
       sample: /var/backups/etcd/etcd-cp1-20260102T030405Z.db
     level:
-      description: The highest level that was reached now, V(structure) for V(status) where there was no tool; V(null) for none.
+      description: Highest level that this run reached; V(structure) instead of V(status) without a tool of etcd; V(null) for none.
       type: str
       sample: drill
     failed:
@@ -160,37 +159,37 @@ snapshot:
       description: One sentence that says why O(level) was not reached, or V(null).
       type: str
     levels:
-      description: Time and result of every level that was run now, as the manifest has them.
+      description: Time and result of every level of this run, in the format of the manifest.
       type: dict
       contains:
         checksum:
-          description: When in C(at), C(ok), C(seconds), and C(problem), a sentence or V(null). All levels have these.
+          description: C(at), the time; C(ok); C(seconds); and C(problem), a sentence or V(null). All levels have these.
           type: dict
           sample: {at: "2026-01-02T03:04:05Z", ok: true, seconds: 0.01, problem: null}
         status:
-          description: Also C(tool), name and version of what read the status, V(null) where there was none.
+          description: Also C(tool), name and version of the tool that read the status, or V(null).
           type: dict
           sample: {at: "2026-01-02T03:04:05Z", ok: true, seconds: 0.1, problem: null, tool: etcdutl 3.5.16}
         restore:
-          description: Also C(tool), name and version of what restored it.
+          description: Also C(tool), name and version of the tool that restored it.
           type: dict
           sample: {at: "2026-01-02T03:04:06Z", ok: true, seconds: 0.4, problem: null, tool: etcdutl 3.5.16}
         drill:
           description: >-
-            Also C(start), the seconds until it was served, C(etcd_version) of what served it, C(revision), C(keys), C(objects), C(resources),
-            C(secrets), C(encrypted) as counts of objects by provider, C(hash_kv) and C(compact_revision).
+            Also C(start), the seconds until etcd served it, C(etcd_version), C(revision), C(keys), C(objects), C(resources), C(secrets), C(encrypted) as
+            counts of objects by provider, C(hash_kv) and C(compact_revision).
           type: dict
     notes:
-      description: One sentence for everything that is good to know and no damage.
+      description: One sentence for every finding that is not damage.
       type: list
       elements: str
       sample: []
     recorded:
-      description: Whether the result is in the manifest, or would be but for check mode.
+      description: Whether the result was recorded in the manifest, or would be without check mode.
       type: bool
       sample: true
     gone:
-      description: Whether the snapshot was removed with its manifest meanwhile, as retention does. Then the module does not fail.
+      description: Whether the snapshot and its manifest were removed meanwhile, for example by retention. Then the module does not fail.
       type: bool
       sample: false
     seconds:

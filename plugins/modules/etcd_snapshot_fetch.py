@@ -31,21 +31,21 @@ attributes:
     description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
     support: full
     details:
-      - With O(name=latest) another one may be the newest by then.
+      - With O(name=latest) a newer snapshot may be there by then.
 options:
   name:
     description:
-      - Name of the snapshot, such as C(etcd-cp1-20260102T030405Z.db), or V(latest) for the newest one that can be relied on.
+      - Name of the snapshot, such as C(etcd-cp1-20260102T030405Z.db), or V(latest) for the newest verified one.
     type: str
     default: latest
   directory:
-    description: Where to put it on the managed host. Made with mode 0700 when it does not exist.
+    description: Directory for the snapshot on the managed host. It is created with mode 0700.
     type: path
     required: true
   etcd_ca:
     description:
       - For O(name=latest), the SHA-256 of the etcd CA of the cluster whose snapshot is wanted, as C(fingerprints) in manifests has it.
-      - Has to be given when snapshots of several clusters are at O(remote).
+      - Required when O(remote) holds snapshots of several clusters.
     type: str
   lock_timeout:
     description: Seconds to wait while another run is busy in O(directory).
@@ -63,7 +63,7 @@ EXAMPLES = r"""
     directory: /var/backups/etcd/from-off-site
   register: got
 
-- name: Say where it is
+- name: Show the path
   ansible.builtin.debug:
     var: got.snapshot.path
 """
@@ -71,17 +71,17 @@ EXAMPLES = r"""
 RETURN = r"""
 snapshot:
   description:
-    - The manifest of the snapshot. All of its values are here, besides those named below.
+    - The manifest of the snapshot, with more values than those below.
     - In check mode it is that of the snapshot which would be downloaded.
   returned: success
   type: dict
   contains:
     path:
-      description: Where it is on this host.
+      description: Its path on this host.
       type: str
       sample: /var/backups/etcd/from-off-site/etcd-cp1-20260102T030405Z.db
     off_site:
-      description: The copies off-site that its manifest knows of.
+      description: The off-site copies that its manifest records.
       type: list
       elements: dict
     file:
@@ -101,12 +101,12 @@ snapshot:
       type: str
       sample: "2026-01-02T03:04:05Z"
 source:
-  description: Where it came from.
+  description: Where it was downloaded from.
   returned: success
   type: str
   sample: s3:backups/prod/etcd-cp1-20260102T030405Z.db
 seconds:
-  description: Duration of the download in seconds; V(0) when it was here already.
+  description: Duration of the download in seconds; V(0) if it was there already.
   returned: success
   type: float
   sample: 2.5

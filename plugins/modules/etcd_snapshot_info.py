@@ -37,14 +37,14 @@ options:
   verify:
     description:
       - Whether to fail for a file that is not safe to restore.
-      - With V(false) the module tells what it found, also of a damaged or missing file, and does not fail for it.
-        RV(snapshot.integrity) and RV(snapshot.problems) then say what is wrong.
+      - With V(false) the module does not fail for a damaged or missing file, and returns what it found. RV(snapshot.integrity) and RV(snapshot.problems)
+        then say what is wrong.
     type: bool
     default: true
   etcdctl:
     description:
       - Path of C(etcdctl), which has C(snapshot status) up to 3.5. By default the module searches C(PATH) and the usual directories.
-      - It is asked only when C(etcdutl) gives no answer.
+      - It is used only when C(etcdutl) gives no answer.
       - The module fails when it is given and is not a working C(etcdctl).
     type: path
   etcdutl:
@@ -54,8 +54,8 @@ options:
     type: path
   timeout:
     description:
-      - Seconds that all of it may take.
-      - When not given, it is 600 and one more for every 5 MB of the file, up to 7200.
+      - Seconds that the module may take.
+      - Default is 600, plus one for every 5 MB of the file, up to 7200.
     type: int
 notes:
   - Up to 3.5 the tools count every entry of the database as a key, from 3.6 on the keys that exist, so RV(snapshot.total_keys)
@@ -71,20 +71,20 @@ EXAMPLES = r"""
     path: /var/backups/etcd/etcd-cp1-20260102t030405Z.db
   register: proven
 
-- name: Look into a file that may be damaged
+- name: Inspect a file that may be damaged
   k8s_dr.etcd.etcd_snapshot_info:
     path: /root/found.db
     verify: false
   register: found
 
-- name: Say what is wrong with it
+- name: Show what is wrong with it
   ansible.builtin.debug:
     var: found.snapshot.problems
 """
 
 RETURN = r"""
 snapshot:
-  description: What was found. It is returned on failure as well.
+  description: Result of the verification. It is returned on failure as well.
   returned: always, except when a tool given by path does not work
   type: dict
   contains:
@@ -135,16 +135,16 @@ snapshot:
           type: str
           sample: 3.5.16
         path:
-          description: Where it is.
+          description: Its path.
           type: str
           sample: /usr/local/bin/etcdutl
     integrity:
       description:
-        - V(ok) when the file is sound, otherwise the first thing that is wrong with it.
+        - V(ok) when the file is sound, otherwise the first problem.
         - V(absent) there is no such file.
         - V(not_a_file) it is a directory, a FIFO, a device or a socket.
         - V(unreadable) it could not be opened or read.
-        - V(unproven) it could not be read within O(timeout).
+        - V(unproven) it could not be verified within O(timeout).
         - V(empty) it has no bytes.
         - V(not_a_database) it has no valid header of a database; it may be compressed or encrypted.
         - V(truncated) it is shorter than the database in it.
@@ -159,21 +159,21 @@ snapshot:
       type: str
       sample: ok
     problems:
-      description: One sentence for every thing that is wrong with the file. Up to the first with O(verify=true).
+      description: One sentence for every problem of the file; only the first with O(verify=true).
       type: list
       elements: str
       sample: []
     undetermined:
-      description: One sentence for everything that could not be learned for lack of a working tool. This is no damage of the file.
+      description: One sentence for everything that could not be verified without a working tool. It does not mean damage.
       type: list
       elements: str
       sample: []
 manifest:
-  description: The manifest beside the file, as M(k8s_dr.etcd.etcd_snapshot) wrote it; V(null) when there is none or it is not this file's.
+  description: The manifest beside the file, as M(k8s_dr.etcd.etcd_snapshot) wrote it; V(null) if it is missing or of another file.
   returned: success
   type: dict
 manifest_problem:
-  description: One sentence that says why the manifest beside the file cannot be relied on; V(null) when it can, and when there is none.
+  description: One sentence that says why the manifest beside the file is not trusted; V(null) if it is trusted or missing.
   returned: success
   type: str
   sample: /var/backups/etcd/a.db.json describes another file than /var/backups/etcd/a.db, so the one or the other was replaced

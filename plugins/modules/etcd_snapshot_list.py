@@ -26,20 +26,20 @@ attributes:
       - This module changes nothing.
 options:
   directory:
-    description: Where the snapshots are.
+    description: Directory of the snapshots.
     type: path
     default: /var/backups/etcd
   checksum:
     description:
-      - Whether to read every file and compare its SHA-256 with the manifest's. It takes about one second for every gigabyte or longer.
+      - Whether to read every file and compare its SHA-256 with the manifest's. It takes at least about a second for every gigabyte.
       - With V(false) only the sizes are compared, as always off-site.
     type: bool
     default: false
   remote:
-    description: A place off-site to be listed instead of O(directory), as M(k8s_dr.etcd.etcd_snapshot_upload) has it.
+    description: Off-site storage to list instead of O(directory), in the format of M(k8s_dr.etcd.etcd_snapshot_upload).
     type: str
   rclone_config:
-    description: Path of the configuration of C(rclone), which holds the credentials. That of the user who runs the module by default.
+    description: Path of the configuration of C(rclone), which holds the credentials. Default is that of the user who runs the module.
     type: path
   rclone:
     description: Path of C(rclone). By default the module searches C(PATH) and the usual directories.
@@ -55,20 +55,20 @@ EXAMPLES = r"""
   k8s_dr.etcd.etcd_snapshot_list:
   register: kept
 
-- name: Say which is the newest that can be relied on
+- name: Show the newest verified snapshot
   ansible.builtin.debug:
     var: kept.latest
 """
 
 RETURN = r"""
 snapshots:
-  description: Every snapshot there, newest first, also one whose manifest alone is left; those without a manifest come last.
+  description: Every snapshot there, newest first, including those of which only the manifest is left. Those without a manifest come last.
   returned: success
   type: list
   elements: dict
   contains:
     path:
-      description: Where it is. Off-site as rclone names it.
+      description: Its path, off-site as rclone names it.
       type: str
       sample: /var/backups/etcd/etcd-cp1-20260102T030405Z.db
     file:
@@ -84,7 +84,7 @@ snapshots:
       type: bool
       sample: true
     problem:
-      description: Why RV(snapshots[].verified) is V(false), or V(null).
+      description: Why RV(snapshots[].verified) is V(false), otherwise V(null).
       type: str
     created:
       description: When it was taken. This and all other values of the manifest are there only when it has one.

@@ -29,22 +29,22 @@ attributes:
       - Every run counts.
 options:
   textfile_dir:
-    description: The directory of C(node_exporter --collector.textfile.directory). It has to be there.
+    description: The directory of C(node_exporter --collector.textfile.directory). It must exist.
     type: path
     required: true
   directory:
-    description: Where the snapshots are.
+    description: Directory of the snapshots.
     type: path
     default: /var/backups/etcd
   success:
-    description: Whether the run did all it had to do.
+    description: Whether the run succeeded.
     type: bool
     required: true
   seconds:
     description: Duration of the run in seconds.
     type: float
   off_site:
-    description: Whether the snapshot was verified off-site in this run. Not given when it was not to go there.
+    description: Whether the snapshot was verified off-site in this run. Omit it when no off-site storage is configured.
     type: bool
   labels:
     description: Labels that every metric gets, such as the name of the cluster. Values are text.
@@ -72,7 +72,7 @@ path:
   sample: /var/lib/node_exporter/textfile_collector/k8s_dr_etcd_snapshot.prom
 metrics:
   description: >-
-    Values by name without the prefix C(k8s_dr_etcd_snapshot_). C(newest_level) is a name, and C(stored) the number of verified ones and of others.
+    Values by name without the prefix C(k8s_dr_etcd_snapshot_). C(newest_level) is a name, and C(stored) the number of verified and of other snapshots.
   returned: success
   type: dict
   sample: {runs_total: 12, failures_total: 1, newest_revision: 582, newest_level: status, stored: {"true": 7, "false": 0}}

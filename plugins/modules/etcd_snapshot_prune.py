@@ -12,7 +12,7 @@ version_added: 0.1.0
 description:
   - Removes surplus snapshots with their manifests from O(directory), or off-site from O(remote), by a number, by hours, days, weeks, months and
     years, or by both.
-  - Only verified snapshots are counted and removed. What has no manifest, or is not what its manifest says, is not touched.
+  - Only verified snapshots are counted and removed. A file without a manifest, or one that does not match its manifest, is not touched.
   - The newest verified snapshot of each host of a cluster always stays, off-site that of each cluster. A snapshot dated in the future does not count
     as the newest.
   - An interrupted removal leaves no snapshot without its manifest; the next run completes it.
@@ -34,35 +34,36 @@ attributes:
     support: full
 options:
   directory:
-    description: Where the snapshots are.
+    description: Directory of the snapshots.
     type: path
     default: /var/backups/etcd
   keep:
     description:
       - How many verified snapshots to keep, or a dictionary with a number for any of C(last), C(hourly), C(daily), C(weekly), C(monthly), C(yearly).
-      - C(last) keeps so many of the newest. Each of the others keeps the newest snapshot of each of so many hours, days, ISO weeks, months or years,
-        in UTC, in which there is one. A snapshot stays when any of them keeps it.
-      - V(0), or nothing but zeros, keeps all.
-      - In O(directory) each host of each cluster is judged by itself, at O(remote) each cluster.
+      - C(last) keeps that many of the newest. Each other rule keeps the newest snapshot of each of that many hours, days, ISO weeks, months or years, in
+        UTC. Only periods with a snapshot count. A snapshot stays when any rule keeps it.
+      - V(0), or only zeros, keeps all.
+      - The rules apply to each host of each cluster in O(directory), and to each cluster at O(remote).
     type: raw
     required: true
   remote:
     description:
-      - A place off-site to be looked at instead of O(directory), as M(k8s_dr.etcd.etcd_snapshot_upload) has it.
+      - Off-site storage to prune instead of O(directory), in the format of M(k8s_dr.etcd.etcd_snapshot_upload).
     type: str
   etcd_ca:
     description:
-      - Of which cluster snapshots may be removed, as the sha256 of its etcd's CA in hexadecimal, which the manifests of snapshots have as
-        C(fingerprints.etcd_ca). What other clusters keep in the same place is theirs to judge, by rules of their own.
-      - That of the host by default, as O(manifests_dir) names it. Where the host has none, those that have none at O(remote), and all in O(directory).
-      - V(any) for all of them.
+      - Cluster whose snapshots may be removed, as the SHA-256 of its etcd CA in hexadecimal, C(fingerprints.etcd_ca) in manifests. Snapshots of other
+        clusters in the same place have rules of their own.
+      - Default is the etcd CA of the host, which O(manifests_dir) names. On a host without one, it is all snapshots in O(directory), and those without an
+        etcd CA at O(remote).
+      - V(any) means all clusters.
     type: str
   manifests_dir:
-    description: Where the static Pod manifests of this host are.
+    description: Directory that kubelet reads static Pods from.
     type: path
     default: /etc/kubernetes/manifests
   rclone_config:
-    description: Path of the configuration of C(rclone), which holds the credentials. That of the user who runs the module by default.
+    description: Path of the configuration of C(rclone), which holds the credentials. Default is that of the user who runs the module.
     type: path
   rclone:
     description: Path of C(rclone). By default the module searches C(PATH) and the usual directories.
@@ -99,46 +100,46 @@ removed:
   elements: str
   sample: [/var/backups/etcd/etcd-cp1-20260102T030405Z.db]
 freed:
-  description: Their bytes.
+  description: Bytes that were freed.
   returned: always
   type: int
   sample: 938016
 kept:
-  description: Those that stay, the newest first.
+  description: Snapshots that stay, the newest first.
   returned: always
   type: list
   elements: dict
   contains:
     path:
-      description: Where it is.
+      description: Its path, off-site as rclone names it.
       type: str
       sample: /var/backups/etcd/etcd-cp1-20260109T030405Z.db
     by:
       description: >-
-        What keeps it, any of V(last), V(hourly), V(daily), V(weekly), V(monthly), V(yearly); V(newest) when only the fact that it is the newest, and
-        V(all) when all are kept.
+        The rules that keep it, any of V(last), V(hourly), V(daily), V(weekly), V(monthly), V(yearly); V(newest) if it stays only as the newest, and V(all)
+        if all are kept.
       type: list
       elements: str
       sample: [daily, monthly]
 etcd_ca:
-  description: Of which cluster snapshots were judged, as O(etcd_ca); V(any) for all of them, V(null) for those that name none.
+  description: Cluster whose snapshots were judged, as O(etcd_ca); V(any) for all, V(null) for those without an etcd CA.
   returned: always
   type: str
   sample: 3f0c7d2b4c1f7e0c3a5b3f0c7d2b4c1f7e0c3a5b3f0c7d2b4c1f7e0c3a5b3f0c
 undeletable:
-  description: Paths of the surplus snapshots that O(remote) does not let be deleted, the newest first.
+  description: Paths of the surplus snapshots that O(remote) refuses to delete, the newest first.
   returned: always
   type: list
   elements: str
   sample: []
 untouched:
-  description: Those that are not judged, since they are not verified or of another cluster, with the reason.
+  description: Snapshots that are not judged, since they are unverified or of another cluster, with the reason.
   returned: always
   type: list
   elements: dict
   contains:
     path:
-      description: Where it is.
+      description: Its path, off-site as rclone names it.
       type: str
       sample: /var/backups/etcd/etcd-cp1-20260108T030405Z.db
     problem:

@@ -10,12 +10,11 @@ module: etcd_snapshot_transfer
 short_description: Copies a snapshot between a host and the controller, piece by piece
 version_added: 0.1.0
 description:
-  - Copies a file of the host into a file of the controller, or with O(to=host) the other way, of mode 0600, which gets its name when it is whole.
+  - Copies a file of the host into a file of the controller, or with O(to=host) the other way, of mode 0600, which gets its name when it is complete.
   - M(ansible.builtin.fetch) reads a file as a whole wherever privileges are escalated, and needs five times its size of memory for that, on the control
-    plane and on the controller. Here neither side ever holds more than one piece, which is compressed on the way, and the progress is shown every 15
-    seconds.
+    plane and on the controller. This module never holds more than one piece on either side, compresses it, and shows the progress every 15 seconds.
   - M(ansible.builtin.copy) first puts the whole file into the home of the user who logs in (C(~/.ansible/tmp)), which may have less room than a snapshot
-    needs. Here only one piece is there at a time, of at most 32 MiB, and room is checked where the file goes.
+    needs. This module stores one piece at a time, of at most 32 MiB, and checks the free space of the destination.
   - The copy equals its source; M(k8s_dr.etcd.etcd_snapshot_info) verifies that it is a valid snapshot. A file that changes meanwhile is refused.
 author:
   - The k8s_dr founders (@k8s-dr)
@@ -40,7 +39,7 @@ options:
     required: true
   dest:
     description:
-      - What it is called on the controller, with O(to=host) on the host, in a directory that is there. What has that name is replaced.
+      - Path of the copy on the controller, with O(to=host) on the host, in an existing directory. An existing file is replaced.
     type: path
     required: true
   to:
@@ -49,7 +48,7 @@ options:
     choices: [controller, host]
     default: controller
   timeout:
-    description: Seconds that all of it may take.
+    description: Seconds that the copy may take.
     type: int
     default: 3600
   offset:
@@ -63,10 +62,10 @@ options:
     description: File on the host that holds the next piece, from O(offset) on. Internal, set by the controller with O(to=host), not for tasks.
     type: path
   sha256:
-    description: Checksum that all of it has to have before it gets its name. Internal, set by the controller with O(to=host), not for tasks.
+    description: Checksum that the file must have before it gets its name. Internal, set by the controller with O(to=host), not for tasks.
     type: str
   discard:
-    description: Whether to remove what has no name yet. Internal, set by the controller with O(to=host), not for tasks.
+    description: Whether to remove an incomplete copy. Internal, set by the controller with O(to=host), not for tasks.
     type: bool
     default: false
 notes:
@@ -91,17 +90,17 @@ EXAMPLES = r"""
 
 RETURN = r"""
 dest:
-  description: Where it is now.
+  description: Path of the copy.
   returned: success
   type: str
   sample: /srv/backups/etcd-cp1-20260102T030405Z.db
 size:
-  description: Its bytes.
+  description: Its size in bytes.
   returned: success
   type: int
   sample: 938016
 sha256:
-  description: Their checksum; V(null) in check mode where there is nothing to compare it with.
+  description: Its SHA-256; V(null) in check mode without a copy.
   returned: success
   type: str
   sample: 2e99758548972a8e8822ad47fa1017ff72f06f3ff6a016851f45c398732bc50c

@@ -12,13 +12,13 @@ version_added: 0.1.0
 description:
   - Uploads a snapshot through rclone to S3, SFTP, or any other storage that rclone supports, verifies it there, and then uploads its manifest.
     A snapshot that has its manifest there is therefore complete.
-  - The local snapshot is only read, and never removed. What is not verified, or is not what its manifest says, is not sent.
+  - The local snapshot is only read, and never removed. The module does not upload an unverified snapshot, or one that does not match its manifest.
   - With O(directory) it also uploads the snapshots that earlier runs could not.
-  - What is there already is not sent again. What is there and is not what it should be, or failed a verification by
-    M(k8s_dr.etcd.etcd_snapshot_drill) there, is replaced.
-  - The copy is noted in C(off_site) of the local manifest. A copy that is noted and gone is sent again, unless a newer snapshot is there, as where
-    retention removed it.
-  - Of a directory such as a mounted share it is also noted where it is mounted. Nothing is written to it while nothing is mounted there.
+  - A copy that is there already is not uploaded again. A copy that is damaged, or that failed a verification by M(k8s_dr.etcd.etcd_snapshot_drill), is
+    replaced.
+  - The copy is recorded in C(off_site) of the local manifest. A recorded copy that is gone is uploaded again, unless a newer snapshot is there, since
+    retention may have removed it.
+  - For a directory such as a mounted share, the mount point is recorded too. Nothing is written to the directory while nothing is mounted there.
 author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
@@ -36,20 +36,19 @@ attributes:
     support: full
 options:
   path:
-    description: A snapshot to send, with its manifest beside it.
+    description: A snapshot to upload, with its manifest beside it.
     type: path
   directory:
     description:
-      - A directory of which every verified snapshot is sent that is not at O(remote) as it should be, the newest first, after O(path).
-      - Of a copy that its manifest knows of only the size is looked at, and what the manifest there says of it; nothing is read back.
+      - Directory of snapshots. After O(path), the module uploads every verified one that is missing or damaged at O(remote), newest first.
+      - For a copy that the local manifest records, only its size and the manifest there are checked. Nothing is read back.
     type: path
   verify:
     description:
       - How to verify the uploaded copy.
-      - V(auto) believes a checksum that the server computed of what it stores, which is so for SFTP, and for S3 up to 200 MiB. Everything else is
-        read back.
-      - V(hash) believes any checksum that rclone can get, and reads back only where there is none.
-      - V(read) reads everything back, also what was sent by an earlier run.
+      - V(auto) trusts a checksum that the server computed from what it stores, as SFTP does, and S3 up to 200 MiB. Everything else is read back.
+      - V(hash) trusts any checksum that rclone can get, and reads back only without one.
+      - V(read) reads everything back, including what earlier runs uploaded.
     type: str
     choices: [auto, hash, read]
     default: auto
@@ -68,14 +67,14 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Send the snapshot that was just taken, and whatever earlier runs could not send
+- name: Upload the snapshot that was just taken, and those that earlier runs could not upload
   k8s_dr.etcd.etcd_snapshot_upload:
     path: "{{ taken.snapshot.path }}"
     directory: /var/backups/etcd
     remote: s3:backups/prod
     rclone_config: /etc/k8s-dr/rclone.conf
 
-- name: Read back what was sent, and replace what is damaged
+- name: Read the uploaded copy back, and replace it if it is damaged
   k8s_dr.etcd.etcd_snapshot_upload:
     path: /var/backups/etcd/etcd-cp1-20260102T030405Z.db
     remote: sftp:etcd
@@ -84,7 +83,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 uploaded:
-  description: What was sent, or would be.
+  description: Snapshots that were uploaded, or would be.
   returned: always
   type: list
   elements: dict
@@ -94,11 +93,11 @@ uploaded:
       type: str
       sample: etcd-cp1-20260102T030405Z.db
     path:
-      description: Where it is on this host.
+      description: Its path on this host.
       type: str
       sample: /var/backups/etcd/etcd-cp1-20260102T030405Z.db
     off_site:
-      description: Where it is off-site.
+      description: Its place off-site, as rclone names it.
       type: str
       sample: s3:backups/prod/etcd-cp1-20260102T030405Z.db
     size:
@@ -106,7 +105,7 @@ uploaded:
       type: int
       sample: 938016
     seconds:
-      description: What sending and verifying took; V(null) in check mode.
+      description: Seconds that upload and verification took; V(null) in check mode.
       type: float
       sample: 1.4
     verified_by:
@@ -114,13 +113,13 @@ uploaded:
       type: str
       sample: md5
 present:
-  description: Names of those that were there already.
+  description: Names of the snapshots that were there already.
   returned: always
   type: list
   elements: str
   sample: []
 waiting:
-  description: Paths of those that could not be sent. They are whole on this host.
+  description: Paths of the snapshots that could not be uploaded. They are complete on this host.
   returned: always
   type: list
   elements: str

@@ -14,7 +14,7 @@ author:
 description:
   - Asks API servers again and again, each time over a new TLS connection, until O(stop_file) appears or O(max_seconds) have passed, and returns
     from when to when each of them was away.
-  - Meant to run asynchronously on the controller while something is done to the control plane.
+  - Meant to run asynchronously on the controller during a change to the control plane.
   - Sends no credentials. A good answer is HTTP 200 to C(/readyz), which Kubernetes lets everybody ask by default (its ClusterRole
     C(system:public-info-viewer)). Where that is forbidden (401, 403), any HTTP answer is good, and RV(probe.apis.how) says so.
 extends_documentation_fragment:
@@ -74,7 +74,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Look whether the API server can be reached from here
+- name: Check whether the API server can be reached from here
   k8s_dr.etcd.kube_api_probe:
     urls: [https://192.0.2.11:6443]
     max_seconds: 0
@@ -94,7 +94,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 probe:
-  description: What was seen. All times are UTC, by the clock of the host that asked.
+  description: The measurement. All times are in UTC, by the clock of the host that asked.
   returned: success
   type: dict
   contains:
@@ -115,7 +115,7 @@ probe:
       type: str
       sample: stop_file
     apis:
-      description: For each URL what was seen of it.
+      description: The measurement by URL.
       type: dict
       contains:
         how:

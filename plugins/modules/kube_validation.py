@@ -12,14 +12,14 @@ version_added: 0.1.0
 author:
   - The k8s_dr founders (@k8s-dr)
 description:
-  - Asks the API server of this very control plane node about its nodes, kube-system and workloads, and waits until all are well.
-  - Nodes, controller-manager and scheduler count as alive only when they renew their leases while this module looks, because right after
-    a restore everything reads as it was when the snapshot was taken.
+  - Asks the API server of this control plane node about nodes, kube-system and workloads, and waits until all are healthy.
+  - Nodes, controller-manager and scheduler count as alive only when they renew their leases while this module looks, because right after a restore every
+    status is the one from the time of the snapshot.
   - >-
-    A lease that changes meanwhile is renewed, whatever the clock of its node says. Of a controller that elects no leader (C(--leader-elect=false)) none
-    tells, which is a warning. Leases that have another name (C(--leader-elect-resource-name)) are read by that name.
+    A lease that changes meanwhile counts as renewed, whatever time its node writes into it. A controller without leader election (C(--leader-elect=false))
+    has no lease, which is a warning. Leases with another name (C(--leader-elect-resource-name)) are found by it.
   - With O(names) every node, Deployment, DaemonSet and StatefulSet of a snapshot must exist.
-  - What was not well in O(baseline) already is a warning and not a failure. O(scope) says what else is.
+  - What was unhealthy in O(baseline) already is a warning and not a failure. O(scope) says what else is only a warning.
   - The module also waits for problems outside O(scope), for up to 60 s after everything else works. Then each is a warning.
   - Reads one Secret to prove that it can be decrypted. It is not returned.
 extends_documentation_fragment:
@@ -33,28 +33,28 @@ attributes:
     description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
     support: partial
     details:
-      - Changes nothing but what O(restart_kubelet) asks for, which is done each time.
+      - Changes nothing, except that O(restart_kubelet) restarts kubelet each time.
   platform:
     support: full
 options:
   manifests_dir:
-    description: Directory that kubelet reads static Pods from. It says where the API server is and which certificates open it.
+    description: Directory that kubelet reads static Pods from. Their manifests say where the API server is and which certificates it accepts.
     type: path
     default: /etc/kubernetes/manifests
   names:
     description: V(inventory.names) of a snapshot's manifest.
     type: dict
   baseline:
-    description: RV(validation.observed) of an earlier look at the same cluster.
+    description: RV(validation.observed) of an earlier run on the same cluster.
     type: dict
   scope:
     description:
-      - What must be well. The API server must answer and let a Secret be read in any case, and the cluster must have nodes.
-      - V(control_plane) demands that controller-manager, scheduler and the kubelets of control plane nodes work, as far as O(baseline) does not show that
-        they did not. Worker nodes and workloads that are not well are warnings, because autoscalers, cloud controllers and GitOps change them meanwhile.
-      - V(known) demands worker nodes and workloads as well that O(baseline) shows to have been well, unless a workload is another object or has another
-        specification now, or may have had Pods on a node that O(baseline) does not show to have been well.
-      - V(all) demands everything, except what O(baseline) shows not to have been well.
+      - What must be healthy. In any case the API server must answer, it must return a Secret, and the cluster must have nodes.
+      - V(control_plane) requires controller-manager, scheduler and the kubelets of control plane nodes, except those that O(baseline) shows as unhealthy.
+        Unhealthy worker nodes and workloads are warnings, because autoscalers, cloud controllers and GitOps change them meanwhile.
+      - V(known) also requires the worker nodes and workloads that O(baseline) shows as healthy. Excepted are workloads that were replaced or changed since,
+        and those that may have had Pods on a node that O(baseline) does not show as healthy.
+      - V(all) requires everything, except what O(baseline) shows as unhealthy.
     type: str
     choices: [control_plane, known, all]
     default: all
@@ -66,49 +66,47 @@ options:
     default: 0
   since_revision:
     description:
-      - Revision of the data that was restored, raised as it was. What was written at a later one was written since, so a lease of a later one was renewed,
-        and nothing waits for its next renewal.
-      - V(0) goes by the times in the leases alone.
+      - Revision of the restored data, after it was raised. A lease with a later revision was renewed since the restore, so the module does not wait for its
+        next renewal.
+      - V(0) uses only the times in the leases.
     type: int
     default: 0
   restart_kubelet:
     description:
-      - Name of this node. When given, its kubelet is restarted first, and its node counts as alive only when its lease was renewed after that.
-      - After a restore kubelet lists again what it knows then, and forgets the back-off (10, 20, 40 s) that would delay the next start of a static Pod.
-        The Pods run on.
+      - Name of this node. When given, the module first restarts its kubelet. The node then counts as alive only when its lease was renewed after that.
+      - After a restore this makes kubelet list all objects again, and forget the back-off (10, 20, 40 s) that would delay the next start of a static Pod.
+        The Pods continue to run.
     type: str
   wait_timeout:
     description: >-
-      Seconds to wait until all is well. V(0) looks once and takes a lease that is less than a minute old for alive; where a controller's lease is older,
-      it looks again after 4 s, since the clock of another node may be behind.
+      Seconds to wait until everything is healthy. V(0) checks once, and counts a lease that is less than a minute old as renewed. If a controller's lease
+      is older, it checks again after 4 s, since the clock of another node may be behind.
     type: int
     default: 120
   required:
-    description: Whether to fail when something is not well. When V(false), RV(validation.ok) tells.
+    description: Whether to fail when something is unhealthy. When V(false), RV(validation.ok) is V(false) instead.
     type: bool
     default: true
   access_required:
     description:
-      - Whether to fail when the API server answers, but lets no client certificate of this node read what is to be checked.
-      - When V(false) that is a warning, and RV(validation.permitted) tells. The state of the cluster is then unknown.
+      - Whether to fail when the API server answers, but lets no client certificate of this node read what is validated.
+      - When V(false), that is a warning, RV(validation.permitted) is V(false), and the state of the cluster is unknown.
     type: bool
     default: true
 notes:
   - >-
-    Runs as root. Asks with the first client certificate of the node that the API server does not refuse. In this order,
-    C(/etc/kubernetes/super-admin.conf),
+    Runs as root, with the first client certificate of the node that the API server accepts. The order is C(/etc/kubernetes/super-admin.conf),
     C(/etc/kubernetes/admin.conf), the one that kubeadm makes for the API server (C(apiserver-kubelet-client.crt)), and one of C(system:masters) that
-    openssl
-    makes for one hour where the key of the cluster's CA is on the node; no file of it stays.
+    openssl makes for one hour where the key of the cluster's CA is on the node; no file of it stays.
   - >-
-    Asks only this node's own API server. It is known by the very certificate that its C(--tls-cert-file) or C(--tls-sni-cert-key) names, whoever signed
-    that; where it serves another one, by the CA in C(/etc/kubernetes/pki) or in a kubeconfig of the control plane, and its address.
+    Asks only this node's own API server, and identifies it by the certificate in its C(--tls-cert-file) or C(--tls-sni-cert-key), whichever CA signed it.
+    If it serves another certificate, its address and the CA in C(/etc/kubernetes/pki) or in a kubeconfig of the control plane identify it.
   - >-
-    A refusal (401, 403) is taken for final after 15 s, because an API server that has just started also refuses clients that it accepts a moment later.
+    A refusal (401, 403) counts as final after 15 s, because an API server that has just started also refuses clients that it accepts a moment later.
 """
 
 EXAMPLES = r"""
-- name: Remember how the cluster is before it is touched
+- name: Record the state of the cluster before a change
   k8s_dr.etcd.kube_validation:
     wait_timeout: 0
     required: false
@@ -121,7 +119,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 validation:
-  description: What was seen last.
+  description: Result of the last check.
   returned: always
   type: dict
   contains:
@@ -132,16 +130,16 @@ validation:
       description: Whether the API server answered.
       type: bool
     permitted:
-      description: Whether it let a client certificate of this node read what is checked. V(false) as well when it did not answer.
+      description: Whether it let a client certificate of this node read what is validated. V(false) if it did not answer.
       type: bool
     identity:
-      description: The client certificate, or the kubeconfig that holds it, that it let in. Empty when there was none.
+      description: The client certificate that it accepted, or the kubeconfig that holds it. Empty if it accepted none.
       type: str
       sample: /etc/kubernetes/super-admin.conf
     lasting:
       description:
-        - The first one of this node that the API server takes for an administrator whatever etcd holds (C(system:masters)). Empty when there is none.
-        - What others may do are objects in etcd, which a snapshot may not have.
+        - The first client certificate of this node with C(system:masters), whose rights do not depend on objects in etcd. Empty when there is none.
+        - The rights of other certificates are objects in etcd, which a snapshot may lack.
       type: str
       sample: /etc/kubernetes/super-admin.conf
     layers:
@@ -151,7 +149,7 @@ validation:
       description: Nodes, leases and workloads as seen, for a later O(baseline). V(null) when the API server did not answer.
       type: dict
     seconds:
-      description: How long it took until all was well.
+      description: Seconds until everything was healthy.
       type: float
 """
 
