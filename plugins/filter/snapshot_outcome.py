@@ -48,7 +48,7 @@ RETURN = r"""
 _value:
   description: >-
     V(problem), what fails this host, or empty; V(lines), the report of this host; V(warnings); V(ok), whether nothing failed; V(seconds), how long
-    the snapshot and its upload took.
+    the snapshot and its upload took; V(artifacts), what a job hands on of the snapshot, or empty.
   type: dict
 """
 
@@ -122,10 +122,18 @@ def snapshot_line(result, own):
         snapshot.get("total_keys") or "?",
         bytes_to_human(int(snapshot["size"])),
         str(snapshot["sha256"])[:12],
-        ", verified and packed" if "packing" in snapshot else " and proven",
+        ", verified and packed" if "packing" in snapshot else " and verified",
         sum(mapping(own.get("seconds")).values()),
         removed,
     )
+
+
+def artifacts(host, snapshot, warnings, place):
+    """What a job hands on of a snapshot that was taken."""
+    found = {name: snapshot.get(name) for name in ("path", "sha256", "size", "revision", "level", "created", "cluster_id")}
+    member = mapping(snapshot.get("member"))
+    found.update(host=host, member=member.get("name"), leader=member.get("leader"), off_site=place)
+    return {"etcd_snapshot": found, "etcd_snapshots": [found], "etcd_snapshot_warnings": warnings}
 
 
 def snapshot_outcome(result, choice, taken, tried):
@@ -148,6 +156,7 @@ def snapshot_outcome(result, choice, taken, tried):
         "problem": " ".join(text for text in (refused, sentence(missing)) if text),
         "lines": lines + (["WARNING: " + text for text in warnings] if result["snapshot"] else []),
         "warnings": warnings,
+        "artifacts": artifacts(host, own["snapshot"], warnings, result.get("off_site") if is_off_site else "") if own.get("snapshot") else {},
         "ok": not refused and not missing,
         "refused": bool(refused),
         "seconds": seconds,

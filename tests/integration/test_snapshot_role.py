@@ -110,7 +110,7 @@ def test_snapshot_from_the_root_from_playbooks_and_by_its_name(etcd, archive, tm
     ):
         rc, output, recap = play(playbook, tmp_path, hosts, "-l", "cp1", cwd=cwd)
         assert rc == 0 and recap["cp1"]["failed"] == 0, output
-        assert "revision" in output and "taken and proven in" in output
+        assert "revision" in output and "taken and verified in" in output
     kept = databases(tmp_path / "backups")
     assert len(kept) == 1
     assert '"etcd_snapshot"' in output and kept[-1] in output.partition("CUSTOM STATS")[2]
@@ -376,7 +376,7 @@ def test_a_large_one_is_told_of_on_the_way(tmp_path):
         # what was told is what is: never more than may be read, with what etcdctl reads at once
         told = [re.search(r"([0-9.]+) (Bytes|KB|MB) of about [0-9.]+ MB are there after ([0-9]+) s", line).groups() for line in lines]
         assert all(float(read) * {"Bytes": 0, "KB": 0.001, "MB": 1}[unit] <= 2.2 * float(seconds) + 8 for read, unit, seconds in told), lines
-        assert "taken and proven in" in output and len(databases(tmp_path / "backups")) == 1
+        assert "taken and verified in" in output and len(databases(tmp_path / "backups")) == 1
         assert jobs.is_dir() and list(jobs.iterdir()) == []
 
 
@@ -408,4 +408,4 @@ def test_a_large_one_goes_on_where_its_host_is_lost_for_a_while(tmp_path):
             thread.join()
     assert rc == 0 and recap["cp1"]["failed"] == 0, output
     assert "this host cannot be asked how far it is, and is waited for: " in flat(output), output
-    assert "taken and proven in" in output and len(databases(tmp_path / "backups")) == 1 and list(jobs.iterdir()) == []
+    assert "taken and verified in" in output and len(databases(tmp_path / "backups")) == 1 and list(jobs.iterdir()) == []

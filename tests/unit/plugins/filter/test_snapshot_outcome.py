@@ -11,7 +11,7 @@ SNAPSHOT = {
     "path": "/b/etcd-cp2.db", "revision": 7, "total_keys": 486, "size": 1490000, "sha256": "2c06958e4a7f" + "0" * 52, "etcd_version": "3.6.4",
 }
 TAKEN = {"snapshot": SNAPSHOT, "seconds": {"save": 0.2, "prove": 0.14}, "removed": ["a"]}
-LINE = "/b/etcd-cp2.db: revision 7, 486 keys, 1.42 MB, sha256 2c06958e4a7f, taken and proven in 0.3 s, 1 older removed."
+LINE = "/b/etcd-cp2.db: revision 7, 486 keys, 1.42 MB, sha256 2c06958e4a7f, taken and verified in 0.3 s, 1 older removed."
 CLUSTER = {
     "hosts": ["cp1", "cp2"],
     "candidates": ["cp2", "cp1"],
@@ -34,9 +34,21 @@ def outcome(host="cp2", taken=None, tried=None, choice=CHOICE, **more):
 
 def test_a_snapshot_on_the_node():
     found = outcome()
+    del found["artifacts"]
     assert found == {"problem": "", "lines": [WHY, LINE], "warnings": [], "ok": True, "refused": False, "seconds": pytest.approx(0.34)}
     assert outcome("cp1")["lines"] == [] and outcome("cp1")["ok"]
     assert FilterModule().filters() == {"snapshot_outcome": snapshot_outcome}
+
+
+def test_what_a_job_hands_on():
+    found = outcome()["artifacts"]
+    assert found["etcd_snapshots"] == [found["etcd_snapshot"]] and found["etcd_snapshot_warnings"] == []
+    one = found["etcd_snapshot"]
+    assert (one["host"], one["path"], one["revision"], one["off_site"]) == ("cp2", "/b/etcd-cp2.db", 7, "")
+    assert outcome(off_site="s3:dr", uploaded={"uploaded": []})["artifacts"]["etcd_snapshot"]["off_site"] == "s3:dr"
+    # lost on the way
+    assert outcome(off_site="s3:dr", uploaded={})["artifacts"]["etcd_snapshot"]["off_site"] == ""
+    assert outcome("cp1")["artifacts"] == {}
 
 
 def test_an_encrypted_snapshot_without_a_count_of_keys():
