@@ -34,7 +34,14 @@ import time
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import EtcdClient, is_denied
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import version_tuple
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs, signals
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, ToolResult, clean_environment, find_tool, run_tool
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import (
+    ToolError,
+    ToolResult,
+    clean_environment,
+    ended_with_parent,
+    find_tool,
+    run_tool,
+)
 
 # etcd takes a Unix socket's path from where an URL has host and port, in all versions from 3.4 on, and relative to where it runs.
 _CLIENT, _PEER = "c:1", "p:1"
@@ -50,7 +57,7 @@ _CLIENT_URL = "http://throwaway.invalid:1"
 # Members that do not find each other within this time never will: there is no network.
 _ALONE_AFTER = 5.0
 _DIRECTORIES = ("snap", "wal")
-_PR_SET_PDEATHSIG, _CLONE_NEWNET = 1, 0x40000000
+_CLONE_NEWNET = 0x40000000
 
 
 class ThrowawayError(Exception):
@@ -216,16 +223,13 @@ class Throwaway:
         for name in (_CLIENT, _PEER):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(self.work, name))
-        libc = ctypes.CDLL(None, use_errno=True)
-        parent = os.getpid()
+        libc = ctypes.CDLL(None)
+        # or a copy of all Secrets would be left, with an etcd that serves it
+        end_with_this_process = ended_with_parent(nice=10)
 
         def before_exec():
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            # Whatever ends this process ends etcd, so that nobody is left with a copy of all Secrets.
-            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            if os.getppid() != parent:
-                os._exit(1)
-            os.nice(10)
+            end_with_this_process()
             # when memory runs out this one goes, and not the etcd that the cluster needs
             with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as stream:
                 stream.write("1000")

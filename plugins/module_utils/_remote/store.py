@@ -24,7 +24,6 @@ Private to this collection.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import hashlib
 import json
 import os
@@ -40,7 +39,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manif
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import file_digests
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import find_tool
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ended_with_parent, find_tool
 
 # Up to this size rclone sends an object to S3 in one piece (its own default, 1.60 to 1.75), of which the server itself computes and checks the MD5.
 # Of an object in parts it only keeps what the sender said.
@@ -52,8 +51,9 @@ _S3 = {
     # what one object needs of memory
     "upload_concurrency": "2",
 }
-_PR_SET_PDEATHSIG = 1
 _CHUNK = 1024 * 1024
+# The cluster that serves comes first.
+_NICE = 10
 # Seconds that looking may take.
 _LOOK = 120
 _MAX_OUTPUT = 64 * 1024 * 1024
@@ -172,12 +172,6 @@ def clean_environment():
         env.setdefault("SSL_CERT_FILE", env.pop("AWS_CA_BUNDLE"))
     env.update(LC_ALL="C", GOTRACEBACK="single", GOMAXPROCS="2")
     return env
-
-
-def _before_exec():
-    # Whatever ends this process ends rclone, and the cluster that serves comes first.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    os.nice(10)
 
 
 class Remote:
@@ -640,7 +634,7 @@ class Remote:
                 env=clean_environment(),
                 cwd="/",
                 start_new_session=True,
-                preexec_fn=_before_exec,  # noqa: PLW1509 - modules have one thread
+                preexec_fn=ended_with_parent(_NICE),  # noqa: PLW1509 - modules have one thread
             )
         except (OSError, subprocess.SubprocessError) as exc:
             raise RcloneError("%s cannot be run: %s" % (self.binary, getattr(exc, "strerror", None) or exc), "tool") from exc

@@ -29,15 +29,18 @@ import tarfile
 import tempfile
 import time
 
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ended_with_parent
+
 COMPRESSIONS = ("none", "zstd")
 DIRECTORIES = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/opt/bin", "/opt/homebrew/bin")
 # Of a bundle: what the snapshot is called in it, and what anything in it may be called.
 SNAPSHOT = "snapshot.db"
 NAME = re.compile(r"^(?!.*(^|/)\.\.?(/|$))[^/\0][^\0]*[^/\0]$")
 _CHUNK = 1024 * 1024
+# The cluster that serves comes first.
+_NICE = 10
 # A plugin may wait for a person, and nobody is there.
 _AGE_SECONDS = 30
-_PR_SET_PDEATHSIG = 1
 # fcntl has it from Python 3.10 on
 _F_SETPIPE_SZ = 1031
 _SYNC_FILE_RANGE_WRITE = 2
@@ -129,12 +132,6 @@ def _add(tar, name, source):
 def suffix(compression, recipients, bundle=False):
     """What the name of a file ends with that is packed so."""
     return (".tar" if bundle else ".db") + (".zst" if compression == "zstd" else "") + (".age" if recipients else "")
-
-
-def _before_exec():
-    # Whatever ends this process ends them, and the cluster that serves comes first.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    os.nice(10)
 
 
 def encrypt(source, target, compression, recipients, timeout=None):
@@ -302,7 +299,7 @@ class _Program:
             stderr=self._words,
             cwd="/",
             start_new_session=True,
-            preexec_fn=_before_exec,  # noqa: PLW1509 - modules have one thread
+            preexec_fn=ended_with_parent(_NICE),  # noqa: PLW1509 - modules have one thread
         )
         self.stdout = self._process.stdout
         if self.stdout:

@@ -114,7 +114,8 @@ def run_tool(argv, timeout, max_output=64 * 1024 * 1024, cwd="/", watch=None):
                 env=clean_environment(),
                 cwd=cwd,
                 start_new_session=True,
-                preexec_fn=_end_with_parent if watch else None,  # noqa: PLW1509 - modules have one thread
+                # One that is paused would stay so for good, and etcd would keep for it all that it has not read.
+                preexec_fn=ended_with_parent() if watch else None,  # noqa: PLW1509 - modules have one thread
             )
         except OSError as exc:
             raise ToolError("%s cannot be run: %s" % (argv[0], exc.strerror or exc)) from exc
@@ -131,9 +132,21 @@ def run_tool(argv, timeout, max_output=64 * 1024 * 1024, cwd="/", watch=None):
         )
 
 
-def _end_with_parent():
-    # One that is paused would stay so for good, and etcd would keep for it all that it has not read.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+def ended_with_parent(nice=0):
+    """A preexec_fn of subprocess.Popen: the child ends when this process ends, even when SIGKILL ends it.
+
+    nice: how much the child's priority is lowered.
+    """
+    libc, parent = ctypes.CDLL(None), os.getpid()
+
+    def before_exec():
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            # it ended before this was set
+            os._exit(1)
+        os.nice(nice)
+
+    return before_exec
 
 
 def _wait(process, timeout, watch):

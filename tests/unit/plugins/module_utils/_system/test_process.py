@@ -7,6 +7,9 @@
 from __future__ import annotations
 
 import os
+import pathlib
+import subprocess
+import sys
 import time
 
 import pytest
@@ -94,3 +97,20 @@ def test_how_a_tool_ended_is_known_at_once_with_and_without_pidfd(monkeypatch, h
     assert run_tool(["sh", "-c", "exit 3"], 10).rc == 3
     assert run_tool(["sh", "-c", "kill -9 $$"], 10).rc == -9
     assert run_tool(["sleep", "60"], 0.1).timed_out
+
+
+def test_a_child_ends_with_this_process_even_when_that_is_killed():
+    code = (
+        "import os, subprocess, sys\n"
+        "from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ended_with_parent\n"
+        "child = subprocess.Popen(['sleep', '60'], stdout=subprocess.DEVNULL, preexec_fn=ended_with_parent(nice=5))\n"
+        "print(child.pid, os.getpriority(os.PRIO_PROCESS, child.pid) - os.getpriority(os.PRIO_PROCESS, 0), flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    pid, lowered = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=False).stdout.split()
+    assert int(lowered) == 5
+    for dummy in range(200):
+        if not os.path.exists("/proc/%d/cmdline" % int(pid)) or not pathlib.Path("/proc/%d/cmdline" % int(pid)).read_bytes():
+            return
+        time.sleep(0.05)
+    pytest.fail("the child of a process that was killed still runs")
