@@ -148,7 +148,6 @@ server_version:
 
 import contextlib
 import glob
-import hashlib
 import os
 import shutil
 import stat
@@ -166,6 +165,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import (
 )
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs, signals
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import file_digests, stream_digests
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import BIN_DIR, ToolError, bin_dir, run_tool
 
 NAMES = ("etcdctl", "etcdutl")
@@ -320,8 +320,7 @@ def image_root(wanted, image, data_dir, timeout):
 def archive_root(path, checksum):
     if checksum:
         wanted = checksum.rpartition(":")[2].lower()
-        with open(path, "rb") as stream:
-            found = sha256_of(stream)
+        found = file_digests(path)[1]["sha256"]
         if found != wanted:
             raise Unavailable("%s has the sha256 %s, and %s was expected; nothing was installed" % (path, found, wanted))
     with tempfile.TemporaryDirectory(prefix="etcd-archive-") as root:
@@ -346,19 +345,11 @@ def _write(path, stream):
         shutil.copyfileobj(stream, target, 1024 * 1024)
 
 
-def sha256_of(stream):
-    digest = hashlib.sha256()
-    stream.seek(0)
-    for block in iter(lambda: stream.read(1024 * 1024), b""):
-        digest.update(block)
-    return digest.hexdigest()
-
-
 def installed(path):
     """(sha256, mode) of what is there, or (None, None)."""
     try:
         with open(path, "rb") as stream:
-            return sha256_of(stream), stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
+            return stream_digests(stream)[1]["sha256"], stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
     except OSError:
         return None, None
 
@@ -446,7 +437,8 @@ def install(module, root, origin):
     tools, staged = [], []
     for name, stream in sorted(found.items()):
         path = os.path.join(bin_dir, name)
-        digest = sha256_of(stream)
+        stream.seek(0)
+        digest = stream_digests(stream)[1]["sha256"]
         before = installed(path)
         tools.append({"name": name, "path": path, "sha256": digest, "changed": before != (digest, 0o755), "backup": None, "before": before[0]})
         tools[-1]["version"] = None if tools[-1]["changed"] else Tool(path).version

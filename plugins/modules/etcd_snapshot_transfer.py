@@ -112,12 +112,12 @@ seconds:
 """
 
 import base64
-import hashlib
 import os
 import stat
 import zlib
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import sha256_of_file, stream_digests
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import free_bytes
 
 # A piece has so many bytes as it is sent, or as it is read, whichever comes first.
@@ -140,13 +140,6 @@ def read_piece(stream, offset, limit=PACKED):
         parts.append(packer.compress(chunk))
         packed += len(parts[-1])
     return plain, b"".join([*parts, packer.flush()])
-
-
-def digest(stream):
-    found = hashlib.sha256()
-    for chunk in iter(lambda: stream.read(_CHUNK), b""):
-        found.update(chunk)
-    return found.hexdigest()
 
 
 def unfinished(dest):
@@ -175,7 +168,7 @@ def take_piece(dest, piece, offset):
 
 def finish(dest, sha256):
     with open(unfinished(dest), "rb") as stream:
-        if digest(stream) != sha256:
+        if stream_digests(stream)[1]["sha256"] != sha256:
             raise ValueError("what came for %s is not what was sent: its checksum differs" % dest)
         os.fsync(stream.fileno())
     os.rename(unfinished(dest), dest)
@@ -198,11 +191,10 @@ def receive(params):
     if params["sha256"]:
         finish(dest, params["sha256"])
         return {"version": ""}
-    found = {"version": "", "free": free_bytes(os.path.dirname(dest)), "sha256": None}
-    if os.path.isfile(dest):
-        with open(dest, "rb") as stream:
-            found["sha256"] = digest(stream)
-    return found
+    # free_bytes() would look above a directory that is not there, and nothing can be written into that
+    os.stat(os.path.dirname(dest))
+    sha256 = sha256_of_file(dest) if os.path.isfile(dest) else None
+    return {"version": "", "free": free_bytes(os.path.dirname(dest)), "sha256": sha256}
 
 
 def main():
@@ -242,7 +234,7 @@ def main():
                 plain, packed = read_piece(stream, offset)
                 result.update(plain=plain, packed=base64.b64encode(packed).decode("ascii"))
             elif module.params["checksum"]:
-                result["sha256"] = digest(stream)
+                result["sha256"] = stream_digests(stream)[1]["sha256"]
     except OSError as exc:
         module.fail_json(msg="%s cannot be read: %s" % (path, exc.strerror))
     module.exit_json(changed=False, **result)

@@ -29,6 +29,7 @@ import tarfile
 import tempfile
 import time
 
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import file_digests
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ended_with_parent
 
 COMPRESSIONS = ("none", "zstd")
@@ -109,11 +110,8 @@ def pack(snapshot, target, files):
         _add(tar, SNAPSHOT, snapshot)
         for name in names:
             _add(tar, name, files[name])
-    size, digest = os.path.getsize(target), hashlib.sha256()
-    with open(target, "rb") as stream:
-        for chunk in iter(lambda: stream.read(_CHUNK), b""):
-            digest.update(chunk)
-    return {"bundle": names, "packed": {"size": size, "sha256": digest.hexdigest()}}
+    size, digests = file_digests(target)
+    return {"bundle": names, "packed": {"size": size, "sha256": digests["sha256"]}}
 
 
 def _add(tar, name, source):

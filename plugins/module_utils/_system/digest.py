@@ -14,17 +14,22 @@ _CHUNK = 1024 * 1024
 
 def file_digests(path, names=("sha256",), progress=None):
     """(size, {name: hex digest}) of a file, read once; a digest that this host forbids is left out.  progress: is called with the bytes so far."""
+    with open(path, "rb") as stream:
+        return stream_digests(stream, names, progress)
+
+
+def stream_digests(stream, names=("sha256",), progress=None):
+    """The same of an open file, from where it stands to its end."""
     digests, size = {}, 0
     for name in names:
         with contextlib.suppress(ValueError):
             digests[name] = hashlib.new(name)
-    with open(path, "rb") as stream:
-        for chunk in iter(lambda: stream.read(_CHUNK), b""):
-            size += len(chunk)
-            for digest in digests.values():
-                digest.update(chunk)
-            if progress:
-                progress(size)
+    for chunk in iter(lambda: stream.read(_CHUNK), b""):
+        size += len(chunk)
+        for digest in digests.values():
+            digest.update(chunk)
+        if progress:
+            progress(size)
     return size, {name: digest.hexdigest() for name, digest in digests.items()}
 
 
