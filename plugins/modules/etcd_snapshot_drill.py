@@ -203,9 +203,10 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import store as remote_store
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import snapshots as remote_snapshots, store as remote_store
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest, verify as snapshot_verify
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
 
@@ -217,7 +218,7 @@ def read_manifest(path, required, remote):
     """(manifest, None), or (None, one sentence that says why there is none to rely on, or None where none is needed)"""
     try:
         if remote:
-            manifest = remote.manifest(path)
+            manifest = remote_snapshots.read_manifest(remote, path)
             # without one there is nothing to compare what is got with
             return manifest, None if manifest else "%s has no manifest" % remote.path(path)
         # a copy that has another name now is as good; its checksum tells
@@ -234,7 +235,7 @@ def is_gone(path, remote):
         return not os.path.lexists(path) and not os.path.lexists(manifest)
     try:
         return remote.size(path) is None and remote.size(manifest) is None
-    except remote_store.RcloneError:
+    except RcloneError:
         return False
 
 
@@ -249,10 +250,10 @@ def record(module, path, manifest, levels, remote):
     before = manifest.get("levels") if isinstance(manifest.get("levels"), dict) else {}
     try:
         if remote:
-            remote.note(path, manifest["sha256"], levels, module.check_mode)
+            remote_snapshots.note(remote, path, manifest["sha256"], levels, module.check_mode)
         elif not module.check_mode:
             snapshot_manifest.update_manifest(path, LOCK_SECONDS, manifest["sha256"], levels=levels)
-    except (remote_store.RcloneError, snapshot_manifest.ManifestError, Busy, OSError) as exc:
+    except (RcloneError, snapshot_manifest.ManifestError, Busy, OSError) as exc:
         # what was found stands all the same
         module.warn("what was found of %s is not noted in its manifest: %s" % (remote.path(path) if remote else path, getattr(exc, "strerror", None) or exc))
         return False, {}
@@ -334,7 +335,7 @@ def main():
         found, diff = run(module)
     except signals.Ended as exc:
         module.fail_json(msg="%s was not proven: %s" % (module.params["path"], exc))
-    except remote_store.RcloneError as exc:
+    except RcloneError as exc:
         module.fail_json(msg="%s was not proven: %s" % (module.params["path"], exc.message))
     except ToolError as exc:
         module.fail_json(msg=exc.message, **exc.details())

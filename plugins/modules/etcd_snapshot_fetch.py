@@ -115,11 +115,11 @@ seconds:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import store as remote_store
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import snapshots as remote_snapshots, store as remote_store
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import file_digests
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError, Refused
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import shortage
 
@@ -137,7 +137,7 @@ def clusters(entries):
 
 def newest(remote, etcd_ca):
     """The manifest of the newest snapshot there that can be relied on."""
-    entries = remote.snapshots(missing_ok=False)
+    entries = remote_snapshots.list_snapshots(remote, missing_ok=False)
     good = [entry for entry in entries if entry["verified"]]
     if not good:
         problem = next((entry["problem"] for entry in entries if entry["problem"]), None)
@@ -155,9 +155,9 @@ def newest(remote, etcd_ca):
 def named(remote, name):
     if "/" in name or name.startswith("."):
         raise Refused("%s is not the name of a snapshot; a path belongs into `remote`" % name)
-    manifest = remote.manifest(name)
+    manifest = remote_snapshots.read_manifest(remote, name)
     if manifest is None:
-        names = [entry["file"] for entry in remote.snapshots(missing_ok=False) if entry["verified"]]
+        names = [entry["file"] for entry in remote_snapshots.list_snapshots(remote, missing_ok=False) if entry["verified"]]
         raise Refused("%s has no snapshot %s with a manifest; the newest there: %s" % (remote.where, name, ", ".join(names[:3]) or "none"))
     if not manifest["verified"]:
         raise Refused("%s was not verified when it was taken" % remote.path(name))
@@ -217,8 +217,8 @@ def run(module):
     remote = remote_store.Remote(
         params["remote"], params["rclone_config"], params["rclone"], timeout=params["timeout"], retries=params["retries"], bwlimit=params["bwlimit"]
     )
-    if remote.config_warning():
-        module.warn(remote.config_warning())
+    if remote.rclone.config_warning():
+        module.warn(remote.rclone.config_warning())
     manifest = own(newest(remote, params["etcd_ca"]) if params["name"] == "latest" else named(remote, params["name"]))
     directory = os.path.realpath(params["directory"])
     path = os.path.join(directory, manifest["file"])
@@ -257,7 +257,7 @@ def main():
     os.umask(0o077)
     try:
         result = run(module)
-    except (Refused, remote_store.RcloneError, snapshot_manifest.ManifestError, Busy) as exc:
+    except (Refused, RcloneError, snapshot_manifest.ManifestError, Busy) as exc:
         module.fail_json(msg=str(exc))
     except signals.Ended as exc:
         module.fail_json(msg="the snapshot was not got: %s; what came so far is gone on with by the next run" % exc)

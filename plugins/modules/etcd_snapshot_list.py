@@ -108,9 +108,10 @@ latest:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import store as remote_store
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import snapshots as remote_snapshots, store as remote_store
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import sha256_of_file
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError
 
 
 def main():
@@ -128,7 +129,8 @@ def main():
     directory = os.path.realpath(params["directory"])
     try:
         if params["remote"]:
-            snapshots = remote_store.Remote(params["remote"], params["rclone_config"], params["rclone"]).snapshots(missing_ok=False)
+            remote = remote_store.Remote(params["remote"], params["rclone_config"], params["rclone"])
+            snapshots = remote_snapshots.list_snapshots(remote, missing_ok=False)
         else:
             if os.path.isdir(directory):
                 # what is restored is chosen from it
@@ -136,7 +138,7 @@ def main():
                 if owner is not None:
                     module.warn("%s belongs to %s, who can replace every snapshot in it" % (directory, snapshot_manifest.name_of(owner)))
             snapshots = snapshot_manifest.list_snapshots(directory, sha256_of_file if params["checksum"] else None)
-    except remote_store.RcloneError as exc:
+    except RcloneError as exc:
         module.fail_json(msg=exc.message)
     except OSError as exc:
         module.fail_json(msg="%s cannot be read: %s" % (exc.filename or directory, exc.strerror))

@@ -153,9 +153,10 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import store as remote_store
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import snapshots as remote_snapshots, store as remote_store
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import fingerprints, manifest as snapshot_manifest, retention
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
 
 ANY = "any"
@@ -209,14 +210,14 @@ class OffSite:
         """Nothing can be told apart there from what is being sent just now, but what lost() finds."""
 
     def snapshots(self):
-        return self.remote.snapshots()
+        return remote_snapshots.list_snapshots(self.remote)
 
     def lost(self, snapshots):
         """Manifests whose snapshots are gone."""
         return [one for one in snapshots if one["size"] is None and one.get("created")]
 
     def remove(self, snapshot):
-        self.remote.remove(snapshot["file"])
+        remote_snapshots.remove(self.remote, snapshot["file"])
 
 
 def describe_diff(place, before, removed):
@@ -255,7 +256,7 @@ def prune(module, place, keep, result):
             try:
                 if not module.check_mode:
                     place.remove(snapshot)
-            except remote_store.RcloneError as exc:
+            except RcloneError as exc:
                 if exc.kind not in ("undeletable", "immutable"):
                     raise
                 refused = exc
@@ -296,7 +297,7 @@ def main():
             if not module.check_mode:
                 place.tidy()
             prune(module, place, keep, result)
-    except (ValueError, remote_store.RcloneError, Busy, signals.Ended) as exc:
+    except (ValueError, RcloneError, Busy, signals.Ended) as exc:
         module.fail_json(msg=with_count(str(exc), result["removed"]), **result)
     except OSError as exc:
         where = exc.filename if isinstance(exc.filename, str) else place.path

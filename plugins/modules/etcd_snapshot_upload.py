@@ -133,11 +133,11 @@ import re
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import store as remote_store
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import snapshots as remote_snapshots, store as remote_store
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import file_digests
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError, Refused
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
 
 # When a snapshot was taken, in its name.
@@ -169,8 +169,8 @@ def failed_there(remote, sizes, entries):
     if not any(entry["file"] in sizes and noted(entry, remote.where) for entry in entries):
         return set()
     try:
-        return {one["file"] for one in remote.snapshots(sizes=sizes) if snapshot_manifest.failed_level(one)}
-    except remote_store.RcloneError:
+        return {one["file"] for one in remote_snapshots.list_snapshots(remote, sizes=sizes) if snapshot_manifest.failed_level(one)}
+    except RcloneError:
         return set()
 
 
@@ -207,7 +207,7 @@ def find(remote, entry, sizes):
     manifest = None
     if snapshot_manifest.manifest_path(name) in sizes:
         try:
-            manifest = remote.manifest(name)
+            manifest = remote_snapshots.read_manifest(remote, name)
         except snapshot_manifest.ManifestError:
             # half of one, or a damaged one: it is replaced
             manifest = None
@@ -267,8 +267,8 @@ def upload(module, remote, entry, step):
         with open(snapshot_manifest.manifest_path(path), "rb") as stream:
             text = stream.read()
         try:
-            remote.put_manifest(entry["file"], text)
-        except remote_store.RcloneError as exc:
+            remote_snapshots.put_manifest(remote, entry["file"], text)
+        except RcloneError as exc:
             if exc.kind != "immutable" or step == "all":
                 raise
             # the snapshot is there, with the manifest that it was sent with
@@ -315,8 +315,8 @@ def run(module, result):
     remote = remote_store.Remote(
         params["remote"], params["rclone_config"], params["rclone"], timeout=params["timeout"], retries=params["retries"], bwlimit=params["bwlimit"]
     )
-    if remote.config_warning():
-        module.warn(remote.config_warning())
+    if remote.rclone.config_warning():
+        module.warn(remote.rclone.config_warning())
     refuse_what_is_not_mounted(first + others, remote)
     if not first + others:
         return
@@ -333,7 +333,7 @@ def run(module, result):
                 done = describe(remote, entry) if step in ("all", "manifest") else None
             else:
                 done = upload(module, remote, entry, step)
-        except (Refused, remote_store.RcloneError) as exc:
+        except (Refused, RcloneError) as exc:
             # The others would fare the same, unless it is this very file.
             kind = getattr(exc, "kind", "local")
             if kind not in ("corrupt", "local"):
@@ -380,7 +380,7 @@ def main():
     os.umask(0o077)
     try:
         run(module, result)
-    except (Refused, remote_store.RcloneError, signals.Ended) as exc:
+    except (Refused, RcloneError, signals.Ended) as exc:
         module.fail_json(msg=with_whereabouts(str(exc), result["waiting"]), **result)
     except OSError as exc:
         problem = "%s%s" % (exc.filename + ": " if isinstance(exc.filename, str) else "", exc.strerror or exc)

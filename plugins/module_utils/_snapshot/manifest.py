@@ -45,7 +45,7 @@ _NEW_MANIFEST = re.compile(r"^\.etcd-.+\.(db|tar)(\.zst)?(\.age)?\.json\.[0-9]+\
 # How far a snapshot is proven, lowest first: the bytes, the database in them, a trial restore, an etcd that serves what was restored.
 LEVELS = ("checksum", "status", "restore", "drill")
 # A manifest of a hundred thousand namespaces has some 50 MB.
-_MAX_MANIFEST = 256 * 1024 * 1024
+MAX_MANIFEST = 256 * 1024 * 1024
 # What a restore relies on: name -> types; all others are free to be absent.
 _REQUIRED = {
     "format": (int,),
@@ -102,7 +102,7 @@ def read_manifest(path, renamed=False):
     target = manifest_path(path)
     try:
         with open(target, "rb") as stream:
-            text = stream.read(_MAX_MANIFEST)
+            text = stream.read(MAX_MANIFEST)
     except FileNotFoundError:
         raise ManifestError("%s has no manifest (%s)" % (path, os.path.basename(target))) from None
     except OSError as exc:

@@ -6,7 +6,10 @@
 
 from __future__ import annotations
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import store as remote_store
+import types
+from unittest import mock
+
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError
 from ansible_collections.k8s_dr.etcd.plugins.modules import etcd_snapshot_upload
 
 NAME = "etcd-cp1-20260102T030405Z.db"
@@ -15,21 +18,14 @@ ENTRY = {"file": NAME, "size": 10, "created": "2026-01-02T03:04:05Z", "off_site"
 WHOLE = {NAME: 10, NAME + ".json": 500}
 
 
-class Far:
-    where = "far:backups"
-
-    def __init__(self, found):
-        self.found = found
-
-    def snapshots(self, sizes):
-        if isinstance(self.found, Exception):
-            raise self.found
-        return self.found
+FAR = types.SimpleNamespace(where="far:backups")
 
 
 def stays(sizes, found=(), entry=ENTRY):
-    far = Far(found)
-    return etcd_snapshot_upload.stays_away(entry, far, sizes, etcd_snapshot_upload.failed_there(far, sizes, [entry]))
+    """found: what a list says, or the exception that it raises."""
+    with mock.patch.object(etcd_snapshot_upload.remote_snapshots, "list_snapshots", side_effect=[found]):
+        failed = etcd_snapshot_upload.failed_there(FAR, sizes, [entry])
+    return etcd_snapshot_upload.stays_away(entry, FAR, sizes, failed)
 
 
 def test_what_is_there_as_it_should_be():
@@ -37,7 +33,7 @@ def test_what_is_there_as_it_should_be():
     # what was never noted has to be looked at
     assert not stays(WHOLE, entry=dict(ENTRY, off_site=[]))
     # that the manifests cannot be read now keeps nothing here, and sends nothing
-    assert stays(WHOLE, remote_store.RcloneError("no route", "unreachable"))
+    assert stays(WHOLE, RcloneError("no route", "unreachable"))
 
 
 def test_what_is_there_and_is_not_as_it_should_be():

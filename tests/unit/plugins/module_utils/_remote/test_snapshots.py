@@ -1,0 +1,105 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Snapshots in a place off-site."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import snapshots as remote_snapshots, store as remote_store
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError
+
+NAME = "etcd-cp1-20260102T030405Z.db"
+
+
+def digest(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_listing_tells_what_can_be_relied_on(far):
+    store, remote = far.store, far.remote
+    older, cut, bare, gone = ("etcd-cp1-2026010%dT030405Z.db" % day for day in (1, 3, 4, 5))
+    far.add()
+    far.add(name=older, created="2026-01-01T03:04:05Z")
+    far.add(name=cut, created="2026-01-03T03:04:05Z")
+    (store / cut).write_bytes(b"sn")
+    (store / bare).write_bytes(b"snapshot")
+    far.add(name=gone, created="2026-01-05T03:04:05Z")
+    (store / gone).unlink()
+    (store / "etcd-x.db.json").write_text("{")
+    (store / "notes.txt").write_text("mine")
+    entries = remote_snapshots.list_snapshots(remote)
+    assert [entry["file"] for entry in entries[:4]] == [gone, cut, NAME, older]
+    assert {entry["file"] for entry in entries[4:]} == {bare, "etcd-x.db"}
+    by_name = {entry["file"]: entry for entry in entries}
+    assert [name for name, entry in by_name.items() if entry["verified"]] == [NAME, older]
+    assert "has 2 bytes" in by_name[cut]["problem"] and "has no manifest" in by_name[bare]["problem"]
+    assert "is gone" in by_name[gone]["problem"] and "is not JSON" in by_name["etcd-x.db"]["problem"]
+    assert by_name[NAME]["path"] == "far:" + NAME and by_name[NAME]["remote"] == "far:"
+    assert snapshot_manifest.latest_verified(entries) == "far:" + NAME
+
+
+def test_a_place_that_does_not_exist_yet_holds_no_snapshots(far):
+    remote = remote_store.Remote("far:new", binary=far.remote.rclone.binary)
+    assert remote_snapshots.list_snapshots(remote) == []
+    with pytest.raises(RcloneError, match="cannot be listed"):
+        remote_snapshots.list_snapshots(remote, missing_ok=False)
+
+
+def test_removing_twice_is_removing_once(far):
+    far.add()
+    for dummy in range(2):
+        remote_snapshots.remove(far.remote, NAME)
+        assert list(far.store.iterdir()) == []
+
+
+def test_a_manifest_is_read_alone(far):
+    store, remote = far.store, far.remote
+    assert remote_snapshots.read_manifest(remote, NAME) is None
+    far.add()
+    assert remote_snapshots.read_manifest(remote, NAME)["sha256"] == digest(b"snapshot")
+    (store / (NAME + ".json")).write_text("[]")
+    with pytest.raises(snapshot_manifest.ManifestError, match="^far:" + NAME):
+        remote_snapshots.read_manifest(remote, NAME)
+
+
+LEVELS = {"checksum": {"at": "2026-01-03T03:04:05Z", "ok": True, "seconds": 0.1, "problem": None}}
+
+
+def test_what_was_found_is_noted_there(far):
+    store, remote = far.store, far.remote
+    far.configure(far={"type": "s3"})
+    far.add()
+    sha256 = digest(b"snapshot")
+    before = (store / (NAME + ".json")).read_bytes()
+    remote_snapshots.note(remote, NAME, sha256, LEVELS, check_mode=True)
+    with pytest.raises(snapshot_manifest.ManifestError, match="was replaced meanwhile"):
+        remote_snapshots.note(remote, NAME, digest(b"another"), LEVELS)
+    assert (store / (NAME + ".json")).read_bytes() == before
+    remote_snapshots.note(remote, NAME, sha256, LEVELS)
+    found = remote_snapshots.read_manifest(remote, NAME)
+    assert (found["levels"], found["level"], found["sha256"]) == (LEVELS, "checksum", sha256)
+
+
+def test_a_manifest_that_could_be_lost_is_left_alone(far):
+    remote = far.remote
+    far.add()
+    for check_mode in (True, False):
+        with pytest.raises(RcloneError, match="could lose the manifest"):
+            remote_snapshots.note(remote, NAME, digest(b"snapshot"), LEVELS, check_mode)
+    assert "levels" not in remote_snapshots.read_manifest(remote, NAME)
+
+
+def test_what_was_removed_meanwhile_does_not_come_back(far):
+    store, remote = far.store, far.remote
+    far.configure(far={"type": "s3"})
+    far.add()
+    (store / NAME).unlink()
+    remote_snapshots.note(remote, NAME, digest(b"snapshot"), LEVELS)
+    assert list(store.iterdir()) == []
+    with pytest.raises(snapshot_manifest.ManifestError, match="no manifest any more"):
+        remote_snapshots.note(remote, NAME, digest(b"snapshot"), LEVELS)
