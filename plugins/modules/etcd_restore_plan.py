@@ -181,6 +181,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import static_po
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import comparison as restore_comparison
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import inventory as object_inventory, status as snapshot_status
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import os_error_words
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, run_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import shortage
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.work_dir import WorkDir
@@ -346,7 +347,7 @@ def compare(params, check_mode):
     except ToolError as exc:
         comparison["reason"] = exc.message
     except OSError as exc:
-        comparison["reason"] = "%s%s" % (exc.filename + ": " if isinstance(exc.filename, str) else "", exc.strerror or exc)
+        comparison["reason"] = os_error_words(exc)
     finally:
         for context in reversed(opened):
             context.__exit__(None, None, None)

@@ -328,7 +328,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import (
 )
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs, signals
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import sync_directory
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused, os_error_words
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, find_tool, run_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import existing, free_bytes, shortage
@@ -632,7 +632,7 @@ def main():
     except signals.Ended as exc:
         module.fail_json(msg="no snapshot was taken: %s" % exc)
     except OSError as exc:
-        module.fail_json(msg="no snapshot was taken: %s%s" % (exc.filename + ": " if isinstance(exc.filename, str) else "", exc.strerror or exc))
+        module.fail_json(msg="no snapshot was taken: %s" % os_error_words(exc))
     module.exit_json(changed=True, **result)
 
 
@@ -830,7 +830,7 @@ def encrypt_file(target, proven, inventory, params, files=None):
             target += ".tar"
         stored = encryption.encrypt(target, encrypted, params["compression"], params["recipients"], params["save_timeout"])
     except OSError as exc:
-        raise encryption.EncryptionError("%s%s" % (exc.filename + ": " if isinstance(exc.filename, str) else "", exc.strerror or exc)) from exc
+        raise encryption.EncryptionError(os_error_words(exc)) from exc
     # from here on no copy is left that anybody could read
     os.unlink(target)
     plain = {"size": proven["size"], "sha256": proven["sha256"]}

@@ -96,7 +96,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import boltdb
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import encryption, manifest as snapshot_manifest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import sha256_of_file
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused, os_error_words
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import shortage
 
@@ -187,8 +187,7 @@ def main():
     except (Refused, encryption.EncryptionError, snapshot_manifest.ManifestError, Busy, signals.Ended) as exc:
         module.fail_json(msg="%s was not decrypted: %s" % (os.path.basename(module.params["path"]), exc))
     except OSError as exc:
-        where = exc.filename + ": " if isinstance(exc.filename, str) else ""
-        module.fail_json(msg="%s was not decrypted: %s%s" % (os.path.basename(module.params["path"]), where, exc.strerror or exc))
+        module.fail_json(msg="%s was not decrypted: %s" % (os.path.basename(module.params["path"]), os_error_words(exc)))
     module.exit_json(changed=changed, path=path, snapshot=manifest, files=files, seconds=round(time.monotonic() - start, 2))
 
 

@@ -206,7 +206,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import snapshots as remote_snapshots, store as remote_store
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest, verify as snapshot_verify
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError, os_error_words
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
 
@@ -333,15 +333,12 @@ def main():
     os.nice(10)
     try:
         found, diff = run(module)
-    except signals.Ended as exc:
+    except (RcloneError, signals.Ended) as exc:
         module.fail_json(msg="%s was not proven: %s" % (module.params["path"], exc))
-    except RcloneError as exc:
-        module.fail_json(msg="%s was not proven: %s" % (module.params["path"], exc.message))
     except ToolError as exc:
         module.fail_json(msg=exc.message, **exc.details())
     except OSError as exc:
-        where = exc.filename + ": " if isinstance(exc.filename, str) else ""
-        module.fail_json(msg="%s was not proven: %s%s" % (module.params["path"], where, exc.strerror or exc))
+        module.fail_json(msg="%s was not proven: %s" % (module.params["path"], os_error_words(exc)))
     result = {"changed": found["recorded"], "snapshot": found, "diff": diff}
     if found["problem"]:
         module.fail_json(msg=found["problem"], **result)

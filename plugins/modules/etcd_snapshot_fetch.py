@@ -119,7 +119,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import snapsho
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import file_digests
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError, Refused
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError, Refused, os_error_words
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import shortage
 
@@ -262,7 +262,7 @@ def main():
     except signals.Ended as exc:
         module.fail_json(msg="the snapshot was not got: %s; what came so far is gone on with by the next run" % exc)
     except OSError as exc:
-        module.fail_json(msg="the snapshot was not got: %s%s" % (exc.filename + ": " if isinstance(exc.filename, str) else "", exc.strerror or exc))
+        module.fail_json(msg="the snapshot was not got: %s" % os_error_words(exc))
     module.exit_json(**result)
 
 

@@ -86,7 +86,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import write_durably
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused, os_error_words
 
 FILE = "k8s_dr_etcd_snapshot.prom"
 PREFIX = "k8s_dr_etcd_snapshot_"
@@ -224,7 +224,7 @@ def main():
     except Refused as exc:
         module.fail_json(msg="No metrics were written: %s" % exc)
     except OSError as exc:
-        module.fail_json(msg="No metrics were written: %s: %s" % (exc.filename if isinstance(exc.filename, str) else path, exc.strerror or exc))
+        module.fail_json(msg="No metrics were written: %s" % os_error_words(exc, path))
     diff = {"before": before, "after": text, "before_header": path, "after_header": path}
     module.exit_json(changed=True, path=path, metrics=metrics, diff=diff)
 

@@ -156,7 +156,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import snapshots as remote_snapshots, store as remote_store
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import fingerprints, manifest as snapshot_manifest, retention
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError, os_error_words
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
 
 ANY = "any"
@@ -300,8 +300,7 @@ def main():
     except (ValueError, RcloneError, Busy, signals.Ended) as exc:
         module.fail_json(msg=with_count(str(exc), result["removed"]), **result)
     except OSError as exc:
-        where = exc.filename if isinstance(exc.filename, str) else place.path
-        module.fail_json(msg=with_count("%s: %s" % (where, exc.strerror or exc), result["removed"]), **result)
+        module.fail_json(msg=with_count(os_error_words(exc, place.path), result["removed"]), **result)
     module.exit_json(**result)
 
 

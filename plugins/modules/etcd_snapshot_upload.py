@@ -137,7 +137,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import snapsho
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import file_digests
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError, Refused
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError, Refused, os_error_words
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
 
 # When a snapshot was taken, in its name.
@@ -383,8 +383,7 @@ def main():
     except (Refused, RcloneError, signals.Ended) as exc:
         module.fail_json(msg=with_whereabouts(str(exc), result["waiting"]), **result)
     except OSError as exc:
-        problem = "%s%s" % (exc.filename + ": " if isinstance(exc.filename, str) else "", exc.strerror or exc)
-        module.fail_json(msg=with_whereabouts("nothing more was sent: %s" % problem, result["waiting"]), **result)
+        module.fail_json(msg=with_whereabouts("nothing more was sent: %s" % os_error_words(exc), result["waiting"]), **result)
     finally:
         if module.params["progress"]:
             with contextlib.suppress(OSError):

@@ -22,3 +22,9 @@ class RcloneError(Exception):
         super().__init__(message)
         self.message = message
         self.kind = kind
+
+
+def os_error_words(exc, where=None):
+    """What an OSError says for the operator: the file, and what is wrong with it.  where: a file for errors that name none."""
+    path = exc.filename if isinstance(exc.filename, str) else where
+    return "%s%s" % (path + ": " if path else "", exc.strerror or exc)
