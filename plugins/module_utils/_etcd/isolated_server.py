@@ -224,7 +224,7 @@ class Throwaway:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(self.work, name))
         libc = ctypes.CDLL(None)
-        # or a copy of all Secrets would be left, with an etcd that serves it
+        # or an etcd would stay that serves a copy of all Secrets
         end_with_this_process = ended_with_parent(nice=10)
 
         def before_exec():
