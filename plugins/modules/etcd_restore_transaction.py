@@ -239,10 +239,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.boltdb import packed_file
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import CONNECTION_SPEC, EtcdClient
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.cluster import ask
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.health import urls_for_health
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.members_on_disk import in_words, without_leftovers
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import find_tools, offline_tool, version_tuple
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods import COMPONENTS
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods import COMPONENTS, read_control_plane
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import (
     Busy,
     Transaction,
@@ -250,7 +251,6 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction i
     generations_to_prune,
     held_directory,
     live_path,
-    read_control_plane,
     remember_cluster_id,
     transactions_directory,
 )
@@ -306,25 +306,15 @@ ARGUMENTS = dict(
 FORWARD = ("stopped", "swapped", "etcd_started", "started")
 
 
-def urls_for_health(flags):
-    """Where this etcd says /health, the surest first.
-
-    With --listen-client-http-urls its client URLs speak gRPC only; --listen-metrics-urls has it as well, over TLS where it is https (serveClients and
-    serveMetrics in server/embed/etcd.go of etcd 3.5.35, 3.6.16 and 3.7.3).
-    """
-    named = [flags.get(name) for name in ("listen-client-http-urls", "listen-metrics-urls")]
-    named += [] if named[0] else [flags.get("advertise-client-urls")]
-    urls = [url.strip() for text in named if text for url in text.split(",")]
-    # listening everywhere is no address to ask
-    return [url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:") for url in urls if url.startswith("http")]
-
-
 def make_plan(transaction, params):
     """All that the later steps and the scripts need, taken from the node while its manifests are in place."""
     manifests_dir = os.path.realpath(params["manifests_dir"])
-    pods = read_control_plane(manifests_dir)
+    try:
+        pods = read_control_plane(manifests_dir)
+        data_dir = os.path.realpath(pods["etcd"].data_dir)
+    except ValueError as exc:
+        raise TransactionError(str(exc)) from exc
     flags = pods["etcd"].flags
-    data_dir = os.path.realpath(pods["etcd"].data_dir)
     base = os.path.dirname(transaction.path)
     expected = transactions_directory(data_dir)
     if base != expected:

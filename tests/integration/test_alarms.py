@@ -9,7 +9,7 @@ from __future__ import annotations
 import harness
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import EtcdClient
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import etcd_health
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.health import etcd_health
 from ansible_collections.k8s_dr.etcd.plugins.modules.etcd_restore_transaction import clear_nospace_alarm
 
 QUOTA = 3 * 1024 * 1024

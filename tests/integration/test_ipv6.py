@@ -10,12 +10,12 @@ import json
 import pathlib
 import socket
 import subprocess
-from urllib.parse import urlsplit
 
 import harness
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import LOCAL, LOCAL_IPV6, listens
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import commit_vote, transaction as restore_transaction
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import LOCAL, LOCAL_IPV6
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.health import etcd_health, listens
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import commit_vote
 
 
 def has_ipv6():
@@ -67,10 +67,10 @@ def test_snapshot_and_restore_of_all_members(cluster, version, tmp_path):
         assert all(member.ready() for member in restored)
         assert restored[2].get_keys() == cluster[0].get_keys()
         # what a restore waits for, and what it waits for the end of
-        assert all(restore_transaction.etcd_health(member.endpoint, tls(member)) == "true" for member in restored)
-        assert all(restore_transaction._listens(urlsplit(url)) for member in restored for url in (member.endpoint, member.peer_url))
-    assert not any(restore_transaction._listens(urlsplit(url)) for member in restored for url in (member.endpoint, member.peer_url))
-    assert restore_transaction.etcd_health(restored[0].endpoint, tls(restored[0])) != "true"
+        assert all(etcd_health(member.endpoint, tls(member)) == "true" for member in restored)
+        assert all(listens(url, 0.5) for member in restored for url in (member.endpoint, member.peer_url))
+    assert not any(listens(url, 0.5) for member in restored for url in (member.endpoint, member.peer_url))
+    assert etcd_health(restored[0].endpoint, tls(restored[0])) != "true"
 
 
 def test_votes_and_decision(cluster, version, tmp_path, monkeypatch):

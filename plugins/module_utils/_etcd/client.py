@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
-from urllib.parse import urlsplit
 
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.health import listens
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, find_tool, run_tool
 
 # Where kubeadm has etcd listen for its own node, and where it does on one that is set up for IPv6.
@@ -35,16 +34,6 @@ _DENIED = re.compile(
 def is_denied(text):
     """Whether these are the words of an etcd that has authentication enabled and does not take us for a user of it that may ask."""
     return bool(_DENIED.search(text))
-
-
-def listens(url):
-    """Whether anybody accepts a connection at the address in a URL."""
-    try:
-        parts = urlsplit(url)
-        socket.create_connection((parts.hostname, parts.port), 1).close()
-        return True
-    except (OSError, ValueError):
-        return False
 
 
 class EtcdClient:

@@ -194,6 +194,17 @@ def read_static_pods(directory):
     return pods
 
 
+def read_control_plane(manifests_dir):
+    """{component: StaticPod} of a complete stacked control plane.  Raises ValueError with what is missing, or cannot be read."""
+    if not os.path.isdir(manifests_dir):
+        raise ValueError("%s does not exist: this host is no kubeadm control plane" % manifests_dir)
+    pods = read_static_pods(manifests_dir)
+    missing = [component for component in COMPONENTS if component not in pods]
+    if missing:
+        raise ValueError("no manifest of %s in %s" % (", ".join(missing), manifests_dir))
+    return pods
+
+
 def other_static_pods(directory):
     """Names of the static Pods in a directory that are not the control plane's own, as kube-vip or haproxy: nobody moves them."""
     names = []

@@ -21,15 +21,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import glob
-import http.client
 import json
 import os
 import shutil
 import signal
-import socket
 import time
-from urllib.parse import urlsplit
 
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.health import etcd_health, listens
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeApi, leader_lease, release_leaders
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.kubelet import Kubelet
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods import (
@@ -42,11 +40,17 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods impo
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.commit_vote import decide_script
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.rollback_script import rollback_script, timer_units
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import old_manifest
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import copy_ownership, rewrite, sync_directory, sync_tree, write_durably
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import (
+    copy_ownership,
+    rename_durably,
+    rewrite,
+    sync_directory,
+    sync_tree,
+    write_durably,
+)
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, run_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.procs import database_is_locked, mount_of, remaining, static_pods_begun
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import free_bytes
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.tls import tls_context
 
 # The states in which a restore leaves a node, in order.  Each step first writes `<doing>`, then acts, then writes `<done>`.
 STEPS = (
@@ -102,15 +106,6 @@ class TransactionError(Exception):
 
 class Busy(TransactionError):
     """Somebody else is taking a step of this restore on this host: a module whose controller died goes on, or a rollback."""
-
-
-def rename_durably(source, target):
-    """rename(2) within a file system, never onto something that exists (mv would nest), and on disk when it returns."""
-    if os.path.lexists(target):
-        raise TransactionError("%s exists already, so %s was not moved there" % (target, source))
-    os.rename(source, target)
-    for directory in sorted({os.path.dirname(source), os.path.dirname(target)}):
-        sync_directory(directory)
 
 
 def transactions_directory(data_dir):
@@ -395,13 +390,12 @@ class Transaction:
 
     def _wait_until_stopped(self, database, pods, timeout):
         start = time.monotonic()
-        ports = [urlsplit(url) for url in self.plan["listen_urls"]]
         asked = set()
         while True:
             left = self._running(COMPONENTS, pods)
             elapsed = time.monotonic() - start
             locked = database_is_locked(database)
-            listening = [_listens(url) for url in ports]
+            listening = [listens(url, 0.5) for url in self.plan["listen_urls"]]
             if not left and not locked and not any(listening):
                 return
             if elapsed > timeout:
@@ -667,49 +661,3 @@ def remember_cluster_id(data_dir, cluster_id):
     known = known_cluster_ids(data_dir)
     if cluster_id and cluster_id not in known:
         write_durably(os.path.join(transactions_directory(data_dir), "cluster-ids"), "".join(each + "\n" for each in known + [cluster_id]))
-
-
-def _listens(url):
-    """Whether anybody accepts a connection at this address of the host."""
-    try:
-        socket.create_connection((url.hostname, url.port), 0.5).close()
-        return True
-    except OSError:
-        return False
-
-
-def etcd_health(url, tls, query=""):
-    """What /health of one member says: "true" when it has a leader, can read through the quorum and has no alarm (but one that `query` excludes), "false",
-    "slow" when it takes the question and says nothing in time, as without a quorum, and "" where nothing says /health.  Never raises.
-    """
-    parts = urlsplit(url)
-    connection = None
-    try:
-        if parts.scheme == "https":
-            context = tls_context(tls["cacert"], cert=tls["cert"], key=tls["key"])
-            connection = http.client.HTTPSConnection(parts.hostname, parts.port, context=context, timeout=2)
-        else:
-            connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=2)
-        connection.request("GET", "/health" + query)
-        return "true" if json.loads(connection.getresponse().read()).get("health") in ("true", True) else "false"
-    except socket.timeout:  # TimeoutError from Python 3.10 on
-        return "slow"
-    except (OSError, ValueError, AttributeError, http.client.HTTPException):
-        return ""
-    finally:
-        if connection is not None:
-            connection.close()
-
-
-def read_control_plane(manifests_dir):
-    """The static Pods of a complete stacked control plane; raises TransactionError with what is missing."""
-    if not os.path.isdir(manifests_dir):
-        raise TransactionError("%s does not exist: this host is no kubeadm control plane" % manifests_dir)
-    try:
-        pods = read_static_pods(manifests_dir)
-    except ValueError as exc:
-        raise TransactionError(str(exc)) from exc
-    missing = [component for component in COMPONENTS if component not in pods]
-    if missing:
-        raise TransactionError("no manifest of %s in %s" % (", ".join(missing), manifests_dir))
-    return pods

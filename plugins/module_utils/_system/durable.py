@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Files that hold either the old text or the new after a power cut.  Private to this collection."""
+"""Files and directories that are either as they were or as they should be after a power cut.  Private to this collection."""
 
 from __future__ import annotations
 
@@ -50,6 +50,18 @@ def write_durably(path, text, mode=0o600, temporary=None):
         _forget(temporary)
         raise
     sync_directory(os.path.dirname(path))
+
+
+def rename_durably(source, target):
+    """rename(2) within a file system, on the disk when it returns.
+
+    Raises FileExistsError when there is something at `target`, into which mv would nest it.
+    """
+    if os.path.lexists(target):
+        raise FileExistsError("%s exists already, so %s was not moved there" % (target, source))
+    os.rename(source, target)
+    for directory in sorted({os.path.dirname(source), os.path.dirname(target)}):
+        sync_directory(directory)
 
 
 def _forget(path):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the module takes from the node's manifests."""
+"""What the module asks of a transaction."""
 
 from __future__ import annotations
 
@@ -11,31 +11,6 @@ import types
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import TransactionError
 from ansible_collections.k8s_dr.etcd.plugins.modules import etcd_restore_transaction as module
-from ansible_collections.k8s_dr.etcd.plugins.modules.etcd_restore_transaction import urls_for_health
-
-CLIENT = {"advertise-client-urls": "https://192.0.2.11:2379"}
-
-
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        (CLIENT, ["https://192.0.2.11:2379"]),
-        (dict(CLIENT, **{"listen-metrics-urls": "http://127.0.0.1:2381"}), ["http://127.0.0.1:2381", "https://192.0.2.11:2379"]),
-        (
-            dict(CLIENT, **{"listen-metrics-urls": "https://192.0.2.11:2381, http://127.0.0.1:2381"}),
-            ["https://192.0.2.11:2381", "http://127.0.0.1:2381", "https://192.0.2.11:2379"],
-        ),
-        ({"advertise-client-urls": "https://192.0.2.11:2379,https://192.0.2.12:2379"}, ["https://192.0.2.11:2379", "https://192.0.2.12:2379"]),
-        # the client URL speaks gRPC only then
-        (dict(CLIENT, **{"listen-client-http-urls": "https://127.0.0.1:2382,https://192.0.2.11:2382"}), ["https://127.0.0.1:2382", "https://192.0.2.11:2382"]),
-        (dict(CLIENT, **{"listen-client-http-urls": "https://0.0.0.0:2382"}), ["https://127.0.0.1:2382"]),
-        (dict(CLIENT, **{"listen-client-http-urls": "https://[::]:2382"}), ["https://[::1]:2382"]),
-        ({"listen-metrics-urls": "unix:///run/etcd.sock"}, []),
-        ({}, []),
-    ],
-)
-def test_where_etcd_says_whether_it_serves(flags, expected):
-    assert urls_for_health(flags) == expected
 
 
 class FakeTransaction:

@@ -6,11 +6,9 @@
 
 from __future__ import annotations
 
-import socket
-
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import client as etcd_client
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import LOCAL, LOCAL_IPV6, EtcdClient, listens
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import LOCAL, LOCAL_IPV6, EtcdClient
 
 
 def client(endpoint):
@@ -33,22 +31,3 @@ def client(endpoint):
 def test_default_is_found_on_ipv6_as_well(monkeypatch, endpoint, open_at, asked):
     monkeypatch.setattr(etcd_client, "listens", lambda url: url in open_at)
     assert client(endpoint).endpoint == asked
-
-
-@pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
-def test_somebody_listens(family, address):
-    with socket.socket(family) as server:
-        try:
-            server.bind((address, 0))
-        except OSError:
-            pytest.skip("this machine has no %s" % address)
-        url = "https://%s:%d" % ("[%s]" % address if ":" in address else address, server.getsockname()[1])
-        assert not listens(url)
-        server.listen()
-        assert listens(url)
-    assert not listens(url)
-
-
-def test_something_that_is_no_address():
-    assert not listens("https://[::1:2379")
-    assert not listens("nonsense")

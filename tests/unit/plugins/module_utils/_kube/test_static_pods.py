@@ -12,6 +12,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods impo
     StaticPod,
     annotated,
     other_static_pods,
+    read_control_plane,
     read_static_pods,
     with_flags,
 )
@@ -569,3 +570,13 @@ def test_another_pod_may_be_written_in_any_form(tmp_path):
     (tmp_path / "y.yaml").write_text("metadata:\n  name: y\nspec: {containers: [&x {command: [etcd]}]}\n")
     (tmp_path / "ca.crt").write_text("neither YAML nor a Pod\n")
     assert (read_static_pods(str(tmp_path)), other_static_pods(str(tmp_path))) == ({}, ["ca.crt", "x.yaml", "y"])
+
+
+def test_a_control_plane_is_read_as_a_whole(tmp_path):
+    with pytest.raises(ValueError, match="no-directory does not exist: this host is no kubeadm control plane"):
+        read_control_plane(str(tmp_path / "no-directory"))
+    for component in COMPONENTS:
+        with pytest.raises(ValueError, match="no manifest of %s" % ", ".join(COMPONENTS[COMPONENTS.index(component) :])):
+            read_control_plane(str(tmp_path))
+        (tmp_path / (component + ".yaml")).write_text("metadata:\n  labels:\n    component: %s\n" % component)
+    assert list(read_control_plane(str(tmp_path))) == list(COMPONENTS)

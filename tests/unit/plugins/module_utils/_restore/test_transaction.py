@@ -577,7 +577,7 @@ def test_an_etcd_that_is_ending_is_not_waited_for(node, monkeypatch, listens):
 
     node.stage()
     monkeypatch.setattr(restore_transaction, "remaining", lambda *dummy: [] if sent else [Left])
-    monkeypatch.setattr(restore_transaction, "_listens", lambda url: listens and not sent)
+    monkeypatch.setattr(restore_transaction, "listens", lambda url, timeout: listens and not sent)
     monkeypatch.setattr(restore_transaction.os, "kill", lambda pid, number: sent.append((pid, number)))
     monkeypatch.setattr(restore_transaction, "_KILL_AFTER", 0)
     monkeypatch.setattr(restore_transaction, "_HANDOVER", 0)
@@ -604,14 +604,6 @@ def test_an_interrupted_swap_can_be_finished(node, point):
     node.transaction.swap()
     assert node.data() == "new"
     assert node.transaction.state()[0] == "swapped"
-
-
-def test_rename_never_nests(tmp_path):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    with pytest.raises(TransactionError, match="exists already"):
-        restore_transaction.rename_durably(str(tmp_path / "a"), str(tmp_path / "b"))
-    assert not (tmp_path / "b/a").exists()
 
 
 def test_generations_beyond_the_kept_ones_go_and_nothing_else(tmp_path):
@@ -1216,7 +1208,7 @@ class FirstNode(Node):
 @pytest.fixture
 def first_node(tmp_path, monkeypatch):
     monkeypatch.setattr(restore_transaction, "transactions_directory", lambda data_dir: data_dir + ".restore")
-    monkeypatch.setattr(restore_transaction, "_listens", lambda url: False)
+    monkeypatch.setattr(restore_transaction, "listens", lambda url, timeout: False)
     return FirstNode(tmp_path)
 
 

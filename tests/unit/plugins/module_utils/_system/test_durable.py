@@ -46,3 +46,11 @@ def test_another_text_keeps_the_mode(tmp_path):
     durable.rewrite(str(path), "new")
     assert path.read_text() == "new"
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o604
+
+
+def test_rename_never_nests(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    with pytest.raises(FileExistsError, match=r"b exists already, so .*/a was not moved there"):
+        durable.rename_durably(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert not (tmp_path / "b/a").exists()
