@@ -296,15 +296,9 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.kubelet import K
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods import COMPONENTS, other_static_pods, read_static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.validation import look_once, unseen
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import startup
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.layout import DataLayout, held_directory, held_static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.obstacles import certificates, obstacles
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import (
-    held_directory,
-    held_static_pods,
-    known_cluster_ids,
-    list_transactions,
-    live_path,
-    transactions_directory,
-)
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import list_transactions
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.fingerprints import fingerprints
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.manifest import foreign_owner, list_snapshots, manifest_path, name_of
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
@@ -339,7 +333,7 @@ def pod_exists(apiserver, name):
 def retired(manifests_dir, transactions):
     """The newest restore that stopped this node for good, as long as manifests that it holds are missing."""
     for transaction in reversed(transactions):
-        held = held_directory(os.path.realpath(manifests_dir), transaction["id"])
+        held = held_directory(manifests_dir, transaction["id"])
         if transaction["kind"] != "retire" or transaction["state"] not in ("committed", "rejoining") or not os.path.isdir(held):
             continue
         if set(read_static_pods(held)) - set(read_static_pods(manifests_dir)):
@@ -386,7 +380,8 @@ def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None, snapshot=No
         etcd_servers = [url for value in known["kube-apiserver"].values("etcd-servers") for url in value.split(",") if url]
         api_certificates = KubeApi(known["kube-apiserver"]).certificates
         api_url = url_of(address, int(flags.get("secure-port") or 6443)) if address else ""
-    transactions = list_transactions(data_dir)
+    layout = DataLayout(data_dir)
+    transactions = list_transactions(layout)
     missing = [component for component in COMPONENTS if component not in pods]
     parent = data_dir if os.path.isdir(data_dir) else os.path.dirname(data_dir)
     kubelet = Kubelet()
@@ -400,20 +395,16 @@ def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None, snapshot=No
         "missing": missing,
         "kept_by_kubeadm": kept_manifests(manifests_dir, missing),
         "kubeadm": running(),
-        "data_dir": os.path.realpath(data_dir),
-        "mount_point": live_path(data_dir) != os.path.realpath(data_dir),
-        "data_bytes": bytes_below(live_path(data_dir)),
-        "database_bytes": size_of(os.path.join(data_dir, "member", "snap", "db")),
+        "data_dir": layout.data_dir,
+        "mount_point": layout.mount_point,
+        "data_bytes": bytes_below(layout.live),
+        "database_bytes": size_of(layout.database),
         "free_bytes": free_bytes(parent),
-        "transactions_dir": transactions_directory(data_dir),
+        "transactions_dir": layout.transactions_dir,
         "transactions": transactions,
-        "unfinished": [
-            dict(transaction, held=held_directory(os.path.realpath(manifests_dir), transaction["id"]))
-            for transaction in transactions
-            if not transaction["ended"]
-        ],
+        "unfinished": [dict(each, held=held_directory(manifests_dir, each["id"])) for each in transactions if not each["ended"]],
         "retired": retired(manifests_dir, transactions),
-        "data_in_use": in_use(os.path.join(data_dir, "member", "snap", "db")),
+        "data_in_use": in_use(layout.database),
         "members_on_disk": members,
         "revision_on_disk": revision,
         "etcd": etcd,
@@ -437,7 +428,7 @@ def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None, snapshot=No
         "other_static_pods": other_static_pods(manifests_dir),
         "runtime": {"socket": runtime_socket, "running": runtime_running},
         "systemd": os.path.isdir("/run/systemd/system"),
-        "cluster_ids": known_cluster_ids(data_dir),
+        "cluster_ids": layout.cluster_ids(),
         "controller_inside": pod_exists(pods.get("kube-apiserver"), controller_pod) if controller_pod else None,
     }
 

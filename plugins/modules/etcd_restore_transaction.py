@@ -244,15 +244,12 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.members_on_disk 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import find_tools, offline_tool, version_tuple
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods import COMPONENTS, read_control_plane
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.layout import DataLayout, held_directory
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import (
     Busy,
     Transaction,
     TransactionError,
     generations_to_prune,
-    held_directory,
-    live_path,
-    remember_cluster_id,
-    transactions_directory,
 )
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.procs import mount_of
@@ -311,16 +308,15 @@ def make_plan(transaction, params):
     manifests_dir = os.path.realpath(params["manifests_dir"])
     try:
         pods = read_control_plane(manifests_dir)
-        data_dir = os.path.realpath(pods["etcd"].data_dir)
+        layout = DataLayout(pods["etcd"].data_dir)
     except ValueError as exc:
         raise TransactionError(str(exc)) from exc
     flags = pods["etcd"].flags
     base = os.path.dirname(transaction.path)
-    expected = transactions_directory(data_dir)
-    if base != expected:
-        raise TransactionError("%s is not the place for restores of %s, which is %s" % (base, data_dir, expected))
-    if mount_of(base) != mount_of(data_dir):
-        raise TransactionError("%s is a file system of its own, so data cannot be renamed between it and %s" % (base, data_dir))
+    if base != layout.transactions_dir:
+        raise TransactionError("%s is not the place for restores of %s, which is %s" % (base, layout.data_dir, layout.transactions_dir))
+    if mount_of(base) != mount_of(layout.data_dir):
+        raise TransactionError("%s is a file system of its own, so data cannot be renamed between it and %s" % (base, layout.data_dir))
     healths = urls_for_health(flags)
     etcdctl = ""
     if len(params["voters"]) > 1:
@@ -333,12 +329,12 @@ def make_plan(transaction, params):
         "kind": params["kind"],
         "path": transaction.path,
         "host": socket.gethostname(),
-        "data_dir": data_dir,
+        "data_dir": layout.data_dir,
         # whom it belongs to where there is none of which to take that over
         "owner": pods["etcd"].owner,
         # what the command line of its etcd calls it
         "served": os.path.realpath(flags["data-dir"]),
-        "live": live_path(data_dir),
+        "live": layout.live,
         "manifests_dir": manifests_dir,
         "held": held_directory(manifests_dir, transaction.id),
         "files": [os.path.basename(pods[component].path) for component in COMPONENTS],
@@ -402,7 +398,7 @@ def take(module, transaction):
     state, timeout = params["state"], params["step_timeout"]
     if state == "begun" or (state == "staged" and not transaction.exists()):
         transaction.begin(make_plan(transaction, params))
-        remember_cluster_id(transaction.plan["data_dir"], params["cluster_id"])
+        transaction.layout.remember_cluster_id(params["cluster_id"])
     if state == "begun":
         return {}
     if state == "staged":
@@ -415,7 +411,7 @@ def take(module, transaction):
         transaction.vote(params["cluster_id"], timeout)
     elif state == "committed":
         removed = transaction.commit(params["keep"], timeout)
-        remember_cluster_id(transaction.plan["data_dir"], params["cluster_id"])
+        transaction.layout.remember_cluster_id(params["cluster_id"])
         return {"removed": removed}
     elif state == "rejoining":
         retry_while_locked(transaction, state, lambda: transaction.rejoin_etcd(params["initial_cluster"], timeout), timeout)

@@ -23,6 +23,8 @@ import struct
 import time
 import zlib
 
+# Where etcd's database is in the directory `member` of its data.
+DATABASE = os.path.join("snap", "db")
 TRAILER = hashlib.sha256().digest_size
 BLOCK = 1024 * 1024
 
@@ -320,6 +322,11 @@ class SnapshotFile:
         self.proof.revision = revision
         if revision is None:
             self.proof.found("no_key_bucket", "is a database, but not one of etcd 3: it has no bucket `key`; use another snapshot")
+
+
+def database_path(data_dir):
+    """Where etcd keeps its database in a data directory, whether there is one or not."""
+    return os.path.join(data_dir, "member", DATABASE)
 
 
 def packed_file(path):

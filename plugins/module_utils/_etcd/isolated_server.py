@@ -31,6 +31,7 @@ import socket
 import subprocess
 import time
 
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.boltdb import DATABASE, database_path
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import EtcdClient, is_denied
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import version_tuple
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs, signals
@@ -418,8 +419,7 @@ def copy_data(source, target):
 
 def database_of(data_dir):
     """The database of a data directory, or of one that is what is called `member` inside it."""
-    for inside in ("member", ""):
-        path = os.path.join(data_dir, inside, "snap", "db")
+    for path in (database_path(data_dir), os.path.join(data_dir, DATABASE)):
         if os.path.lexists(path):
             return path
     raise Unservable("there is no etcd database in %s" % data_dir)

@@ -12,7 +12,7 @@ import os
 import re
 import struct
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.boltdb import LEAF, PAGE, Corrupt, SnapshotFile
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.boltdb import LEAF, PAGE, Corrupt, SnapshotFile, database_path
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import version_tuple
 
 _MEMBERS, _REMOVED, _KEYS = b"members", b"members_removed", b"key"
@@ -41,7 +41,7 @@ def on_disk(data_dir):
 
     etcd writes members and keys to its log first and to the database up to 0.1 s later.  Never raises.
     """
-    members, keys = _read(os.path.join(data_dir, "member", "snap", "db"))
+    members, keys = _read(database_path(data_dir))
     if not all(member["name"] and member["client_urls"] for member in members):
         _complete(members, os.path.join(data_dir, "member"))
     revisions = [int.from_bytes(key[:8], "big") for key in keys if len(key) in (17, 18)]
@@ -92,7 +92,7 @@ def without_leftovers(data_dir, initial_cluster, trims):
     clientv3/snapshot/v3_snapshot.go deletes keys that are called like members, of which there are none), and writes none of the new ones. Raises
     ValueError when some are left.
     """
-    path = os.path.join(data_dir, "member", "snap", "db")
+    path = database_path(data_dir)
     planned = {}
     for item in initial_cluster.split(",") if trims else ():
         name, _equals, url = item.partition("=")

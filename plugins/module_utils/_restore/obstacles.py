@@ -15,7 +15,7 @@ import re
 import struct
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import certificates as kube_certificates
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import held_directory, live_path, transactions_directory
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.layout import DataLayout, held_directory
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import existing
 
@@ -83,13 +83,13 @@ def _unmovable(path):
 def obstacles(pods, manifests_dir, data_dir, static_pods=""):
     """pods: {component: StaticPod}.  static_pods: the directory that kubelet says it reads them from."""
     found = []
-    manifests_dir, data_dir = os.path.realpath(manifests_dir), os.path.realpath(data_dir)
+    manifests_dir, layout = os.path.realpath(manifests_dir), DataLayout(data_dir)
     if static_pods and os.path.realpath(static_pods) != manifests_dir:
         found.append(
             "kubelet reads static Pods from %s, and not from %s, so moving manifests there would stop nothing: set etcd_client_manifests_dir=%s"
             % (static_pods, manifests_dir, static_pods)
         )
-    found += _of_the_data(pods, data_dir)
+    found += _of_the_data(pods, layout)
     held = os.path.dirname(held_directory(manifests_dir, "x"))
     manifests = [os.path.join(manifests_dir, os.path.basename(pod.path)) for pod in pods.values()]
     for path in manifests:
@@ -98,18 +98,16 @@ def obstacles(pods, manifests_dir, data_dir, static_pods=""):
             found.append("%s is a symbolic link: put the file itself in its place, with cp --remove-destination %s %s" % (path, os.path.realpath(path), path))
         elif procs.mount_of(path) == path:
             found.append("%s is mounted by itself, so it cannot be renamed: put a plain file in its place" % path)
-    live = live_path(data_dir)
-    base = transactions_directory(data_dir)
-    moved = manifests + [manifests_dir, held, live, os.path.dirname(live), base]
+    moved = manifests + [manifests_dir, held, layout.live, os.path.dirname(layout.live), layout.transactions_dir]
     for path in dict.fromkeys(path for path in moved if _unmovable(path)):
         found.append("%s is immutable or append-only, so nothing can be renamed in or out of it: chattr -i -a %s" % (path, path))
-    found += _of_processes(pods, data_dir)
-    return found + _of_file_systems(base, held) + _files_that_are_missing(pods)
+    found += _of_processes(pods, layout)
+    return found + _of_file_systems(layout.transactions_dir, held) + _files_that_are_missing(pods)
 
 
-def _of_the_data(pods, data_dir):
+def _of_the_data(pods, layout):
     found = []
-    base = transactions_directory(data_dir)
+    data_dir, base = layout.data_dir, layout.transactions_dir
     if os.path.lexists(base) and (os.path.islink(base) or not os.path.isdir(base)):
         found.append("%s is no directory: move it away, since restores of %s are kept there" % (base, data_dir))
     elif procs.mount_of(base) != procs.mount_of(data_dir):
@@ -135,17 +133,17 @@ def _of_the_data(pods, data_dir):
     return found
 
 
-def _of_processes(pods, data_dir):
+def _of_processes(pods, layout):
     """What stops and what still runs is known by the Pods' control groups, whose names hold their uids."""
     try:
-        used = procs.database_is_locked(os.path.join(data_dir, "member", "snap", "db"))
+        used = procs.database_is_locked(layout.database)
     except OSError:
         used = False
     if not used or "etcd" not in pods or procs.remaining(("etcd",), data_dir=pods["etcd"].flags.get("data-dir", "")):
         return []
     return [
         "etcd has its database in %s in use, but no process of it is in a Pod that can be recognised, so nobody could prove that it stopped: does kubelet "
-        "keep no control groups for Pods (cgroupsPerQOS: false), or does its manifest set a uid?" % data_dir
+        "keep no control groups for Pods (cgroupsPerQOS: false), or does its manifest set a uid?" % layout.data_dir
     ]
 
 

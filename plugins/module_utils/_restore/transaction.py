@@ -27,6 +27,7 @@ import shutil
 import signal
 import time
 
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.boltdb import database_path
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.health import etcd_health, listens
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeApi, leader_lease, release_leaders
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.kubelet import Kubelet
@@ -34,10 +35,10 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods impo
     COMPONENTS,
     StaticPod,
     annotated,
-    read_static_pods,
     with_flags,
 )
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.commit_vote import decide_script
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.layout import DataLayout
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.rollback_script import rollback_script, timer_units
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import old_manifest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import (
@@ -49,7 +50,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import
     write_durably,
 )
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, run_tool
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.procs import database_is_locked, mount_of, remaining, static_pods_begun
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.procs import database_is_locked, remaining, static_pods_begun
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import free_bytes
 
 # The states in which a restore leaves a node, in order.  Each step first writes `<doing>`, then acts, then writes `<done>`.
@@ -108,76 +109,41 @@ class Busy(TransactionError):
     """Somebody else is taking a step of this restore on this host: a module whose controller died goes on, or a rollback."""
 
 
-def transactions_directory(data_dir):
-    """Where transactions of a data directory live: in its own file system, so that every move is a rename.
-
-    Beside the data directory; inside it when it is a mount point, where etcd only warns of what is not
-    called `member` (3.4.23 to 3.7.3: etcdmain/etcd.go, identifyDataDirOrDie).
-    """
-    data_dir = os.path.realpath(data_dir)
-    if mount_of(data_dir) == data_dir:
-        return os.path.join(data_dir, ".restore")
-    return data_dir + ".restore"
+def transactions_in(directory):
+    """The Transactions in a directory, oldest first, since their ids start with the time; [] where it does not exist."""
+    names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+    found = [Transaction(os.path.join(directory, name)) for name in names]
+    return [transaction for transaction in found if transaction.exists()]
 
 
-def live_path(data_dir):
-    """What a swap renames: the data directory, or `member` inside it when it is a mount point, which cannot be renamed."""
-    data_dir = os.path.realpath(data_dir)
-    return os.path.join(data_dir, "member") if mount_of(data_dir) == data_dir else data_dir
-
-
-def held_directory(manifests_dir, transaction_id):
-    """Where manifests wait: outside the directory that kubelet watches, in the same file system, which need not be the data's.
-
-    Inside it when it is a mount point: kubelet does not descend into directories, nor read what starts with a dot (pkg/kubelet/config/file.go).
-    """
-    name = "restore-" + transaction_id
-    return os.path.join(manifests_dir, "." + name) if mount_of(manifests_dir) == manifests_dir else "%s.%s" % (manifests_dir, name)
-
-
-def held_static_pods(manifests_dir):
-    """{component: StaticPod} of the manifests that restores keep from kubelet now, as an unfinished one does."""
-    pods = {}
-    # as a plan has it
-    manifests_dir = os.path.realpath(manifests_dir)
-    for held in sorted(glob.glob(glob.escape(held_directory(manifests_dir, "")) + "*")):
-        if os.path.isdir(held):
-            pods.update(read_static_pods(held))
-    return pods
-
-
-def list_transactions(data_dir):
-    """[{id, path, kind, state, since, ended, finished, untouched, hosts, retired, about}], oldest first; ids start with the time, so they sort.
+def list_transactions(layout):
+    """[{id, path, kind, state, since, ended, finished, untouched, hosts, retired, about}] of a DataLayout, oldest first.
 
     `untouched` is one that was left before it stopped anything.  `hosts` and `retired` are who got the snapshot and who was stopped.  `about` is what
     the restore was begun with, for who is to finish it; {} when it has ended.
     """
-    base = transactions_directory(data_dir)
     found = []
-    for name in sorted(os.listdir(base)) if os.path.isdir(base) else []:
-        path = os.path.join(base, name)
-        if os.path.isfile(os.path.join(path, "plan.json")):
-            transaction = Transaction(path)
-            state, since = transaction.state()
-            # a power cut may have taken the end of the log, never the state
-            finished = "committed" in [state] + [line.split(" ")[0] for line in transaction.log()]
-            ended = state in ENDED
-            about = old_manifest.current_record(transaction.plan.get("about", {}))
-            found.append(
-                {
-                    "id": name,
-                    "path": path,
-                    "kind": transaction.kind,
-                    "state": state,
-                    "since": since,
-                    "ended": ended,
-                    "finished": finished,
-                    "untouched": transaction.kind == "restore" and state in _UNTOUCHED and transaction.abandoned(),
-                    "hosts": about.get("hosts", []),
-                    "retired": about.get("retired", []),
-                    "about": {} if ended else about,
-                }
-            )
+    for transaction in transactions_in(layout.transactions_dir):
+        state, since = transaction.state()
+        # a power cut may have taken the end of the log, never the state
+        finished = "committed" in [state] + [line.split(" ")[0] for line in transaction.log()]
+        ended = state in ENDED
+        about = old_manifest.current_record(transaction.plan.get("about", {}))
+        found.append(
+            {
+                "id": transaction.id,
+                "path": transaction.path,
+                "kind": transaction.kind,
+                "state": state,
+                "since": since,
+                "ended": ended,
+                "finished": finished,
+                "untouched": transaction.kind == "restore" and state in _UNTOUCHED and transaction.abandoned(),
+                "hosts": about.get("hosts", []),
+                "retired": about.get("retired", []),
+                "about": {} if ended else about,
+            }
+        )
     return found
 
 
@@ -207,6 +173,11 @@ class Transaction:
             with open(self.file("plan.json"), encoding="utf-8") as stream:
                 self._plan = with_todays_names(json.load(stream))
         return self._plan
+
+    @property
+    def layout(self):
+        """The DataLayout of the data directory that is restored."""
+        return DataLayout(self.plan["data_dir"])
 
     @property
     def kind(self):
@@ -311,7 +282,7 @@ class Transaction:
                 raise TransactionError(
                     "`%s snapshot restore %s` %s: %s" % (os.path.basename(tool), snapshot, result.how(), result.last_words())
                 )
-            if not os.path.isfile(os.path.join(partial, "member", "snap", "db")):
+            if not os.path.isfile(database_path(partial)):
                 raise TransactionError("`%s snapshot restore` said that it succeeded but made no database in %s" % (tool, partial))
             if check:
                 check(partial)
@@ -375,7 +346,6 @@ class Transaction:
 
     def _take_away(self, timeout):
         plan = self.plan
-        database = os.path.join(plan["data_dir"], "member", "snap", "db")
         pods = {process.pod for process in self._running(COMPONENTS)}
         os.makedirs(plan["held"], mode=0o700, exist_ok=True)
         sync_directory(os.path.dirname(plan["held"]))
@@ -386,9 +356,10 @@ class Transaction:
             source = os.path.join(plan["manifests_dir"], name)
             if os.path.exists(source):
                 rename_durably(source, os.path.join(plan["held"], name))
-        self._wait_until_stopped(database, pods, timeout)
+        self._wait_until_stopped(pods, timeout)
 
-    def _wait_until_stopped(self, database, pods, timeout):
+    def _wait_until_stopped(self, pods, timeout):
+        database = self.layout.database
         start = time.monotonic()
         asked = set()
         while True:
@@ -423,7 +394,7 @@ class Transaction:
         if plan["live"] != plan["data_dir"]:
             staged = os.path.join(staged, "member")
         with self.step("swapping", "swapped"):
-            if self._running(("etcd",)) or database_is_locked(os.path.join(plan["data_dir"], "member", "snap", "db")):
+            if self._running(("etcd",)) or database_is_locked(self.layout.database):
                 raise TransactionError("etcd runs again although its manifest is away; the data was not touched")
             if self.kind == "retire":
                 if not os.path.exists(self.file("old")):
@@ -639,25 +610,9 @@ def generations_to_prune(transaction, keep):
     A committed one holds the data from before it, a rolled-back one what had been restored and written since.  One that still keeps
     the manifests of a retired node is none of them.
     """
-    base = os.path.dirname(transaction.path)
     kinds = {"committed": [], "rolled-back": []}
-    for name in sorted(os.listdir(base)) if os.path.isdir(base) else []:
-        other = Transaction(os.path.join(base, name))
-        if other.exists() and not (other.kind == "retire" and os.path.isdir(other.plan["held"])):
+    for other in transactions_in(os.path.dirname(transaction.path)):
+        if not (other.kind == "retire" and os.path.isdir(other.plan["held"])):
             state = other.state()[0]
             kinds.get("committed" if other.id == transaction.id or state == "rejoined" else state, []).append(other.path)
     return [path for paths in kinds.values() for path in paths[:-keep]] if keep else []
-
-
-def known_cluster_ids(data_dir):
-    """The cluster ids that etcd had on this node before and after its restores, oldest first: each restore makes a new one."""
-    with contextlib.suppress(FileNotFoundError), open(os.path.join(transactions_directory(data_dir), "cluster-ids"), encoding="utf-8") as stream:
-        return stream.read().split()
-    return []
-
-
-def remember_cluster_id(data_dir, cluster_id):
-    """So that a snapshot from before an earlier restore is known as this cluster's."""
-    known = known_cluster_ids(data_dir)
-    if cluster_id and cluster_id not in known:
-        write_durably(os.path.join(transactions_directory(data_dir), "cluster-ids"), "".join(each + "\n" for each in known + [cluster_id]))

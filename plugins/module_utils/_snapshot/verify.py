@@ -21,6 +21,7 @@ import re
 import time
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import isolated_server
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.boltdb import database_path
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import LOCAL
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import find_tools, offline_tool, restore_misfit, version_tuple
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import static_pods
@@ -463,7 +464,7 @@ class Verification:
         words = result.last_words().replace(work + "/", "")
         if result.rc in snapshot_status.ENDED_FROM_OUTSIDE or (result.rc != 0 and snapshot_status.HOST_TROUBLE.search(result.stderr)):
             raise Unproven("`%s snapshot restore` %s: %s" % (tool.name, result.how(), words))
-        if result.rc != 0 or not os.path.isfile(os.path.join(self._data, "member", "snap", "db")):
+        if result.rc != 0 or not os.path.isfile(database_path(self._data)):
             raise Damaged("%s cannot be restored: `%s snapshot restore` of %s %s: %s" % (self.path, tool.name, tool.version, result.how(), words))
         self.facts["restored_by"] = tool.version
         return {"tool": "%s %s" % (tool.name, tool.version)}

@@ -15,7 +15,7 @@ import types
 
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods import read_static_pods
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import obstacles, transaction as restore_transaction
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import layout, obstacles
 
 from .._kube.test_certificates import expired, make
 
@@ -85,7 +85,7 @@ def mounted(monkeypatch):
             path = os.path.dirname(path)
         return path
 
-    monkeypatch.setattr(restore_transaction, "mount_of", mount_of)
+    monkeypatch.setattr(layout, "mount_of", mount_of)
     monkeypatch.setattr(obstacles.procs, "mount_of", mount_of)
     return points
 

@@ -16,7 +16,7 @@ import time
 import types
 
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import rollback_script, transaction as restore_transaction
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import layout, rollback_script, transaction as restore_transaction
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import ORDER, Transaction, TransactionError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import run_tool
 from ansible_collections.k8s_dr.etcd.plugins.modules import etcd_restore_transaction as module
@@ -82,6 +82,10 @@ class Node:
     def data(self):
         return (self.data_dir / "member/snap/db").read_text()
 
+    def listed(self):
+        """The node's restores as the modules return them."""
+        return restore_transaction.list_transactions(layout.DataLayout(str(self.data_dir)))
+
     def manifest_names(self):
         return sorted(path.name for path in self.manifests.iterdir())
 
@@ -104,8 +108,11 @@ class Node:
 
 
 @pytest.fixture(params=[False, True], ids=["directory", "mount-point"])
-def node(request, tmp_path):
-    return Node(tmp_path, request.param)
+def node(request, tmp_path, monkeypatch):
+    found = Node(tmp_path, request.param)
+    if request.param:
+        monkeypatch.setattr(layout, "mount_of", lambda path: str(found.data_dir))
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -356,24 +363,22 @@ def test_kubelet_lists_again_even_when_the_rollback_was_cut_before_that(node):
     node.is_old()
 
 
-def test_a_finished_restore_that_was_undone_is_known_as_such(node, monkeypatch):
-    monkeypatch.setattr(restore_transaction, "transactions_directory", lambda data_dir: str(node.path.parent))
+def test_a_finished_restore_that_was_undone_is_known_as_such(node):
     bring_to(node, "started")
-    listed = restore_transaction.list_transactions(str(node.data_dir))[0]
+    listed = node.listed()[0]
     assert not listed["finished"] and not listed["ended"]
     node.transaction.commit(keep=3)
     node.rollback("--undo")
-    listed = restore_transaction.list_transactions(str(node.data_dir))[0]
+    listed = node.listed()[0]
     assert listed["finished"] and listed["ended"] and listed["state"] == "rolled-back"
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_one_that_was_left_before_it_stopped_anything(node, monkeypatch, point):
-    monkeypatch.setattr(restore_transaction, "transactions_directory", lambda data_dir: str(node.path.parent))
+def test_one_that_was_left_before_it_stopped_anything(node, point):
     bring_to(node, point)
 
     def untouched():
-        return restore_transaction.list_transactions(str(node.data_dir))[0]["untouched"]
+        return node.listed()[0]["untouched"]
 
     # whoever began it may be on the way to its next step
     assert not untouched()
@@ -387,32 +392,14 @@ def test_one_that_was_left_before_it_stopped_anything(node, monkeypatch, point):
     assert not untouched()
 
 
-@pytest.mark.parametrize("where", [".restore-", "manifests.restore-"])
-def test_manifests_that_are_kept_from_kubelet_are_still_known(node, monkeypatch, where):
-    """An unfinished restore of a data directory that is not the usual one is found by what etcd's manifest says of it."""
-    monkeypatch.setattr(restore_transaction, "mount_of", lambda path: str(node.manifests) if where[0] == "." else "/")
-    held = pathlib.Path(restore_transaction.held_directory(str(node.manifests), node.path.name))
-    assert where in str(held)
-    held.mkdir()
-    text = "metadata:\n  labels:\n    component: etcd\nspec:\n  containers:\n  - command:\n    - etcd\n    - --data-dir=/srv/etcd\n"
-    (held / FILES[0]).write_text(text)
-    assert restore_transaction.held_static_pods(str(node.manifests))["etcd"].flags["data-dir"] == "/srv/etcd"
-    # however the directory is written
-    link = node.manifests.parent / "link"
-    link.symlink_to(node.manifests)
-    for spelled in (str(node.manifests) + "/", str(link)):
-        assert restore_transaction.held_static_pods(spelled)["etcd"].flags["data-dir"] == "/srv/etcd"
-
-
-def test_a_finished_restore_is_known_as_such_although_a_power_cut_took_the_end_of_its_log(node, monkeypatch):
-    monkeypatch.setattr(restore_transaction, "transactions_directory", lambda data_dir: str(node.path.parent))
+def test_a_finished_restore_is_known_as_such_although_a_power_cut_took_the_end_of_its_log(node):
     bring_to(node, "started")
     node.transaction.commit(keep=3)
     log = node.path / "log"
     log.write_text("".join(line + "\n" for line in log.read_text().splitlines()[:-1]))
-    assert restore_transaction.list_transactions(str(node.data_dir))[0]["finished"]
+    assert node.listed()[0]["finished"]
     assert node.rollback("--undo").returncode == 0
-    listed = restore_transaction.list_transactions(str(node.data_dir))[0]
+    listed = node.listed()[0]
     assert listed["finished"] and listed["state"] == "rolled-back"
 
 
@@ -770,22 +757,13 @@ def test_after_a_rollback_nothing_is_left_to_swap_in(node):
     assert node.data() == "old"
 
 
-def test_cluster_ids_are_remembered_once_and_in_order(node, monkeypatch):
-    monkeypatch.setattr(restore_transaction, "transactions_directory", lambda data_dir: str(node.path.parent))
-    assert restore_transaction.known_cluster_ids("x") == []
-    for cluster_id in ("a1", "b2", "", "a1"):
-        restore_transaction.remember_cluster_id("x", cluster_id)
-    assert restore_transaction.known_cluster_ids("x") == ["a1", "b2"]
-
-
-def test_an_unfinished_restore_says_what_it_is_about(node, monkeypatch):
-    monkeypatch.setattr(restore_transaction, "transactions_directory", lambda data_dir: str(node.path.parent))
+def test_an_unfinished_restore_says_what_it_is_about(node):
     node.plan["about"] = {"snapshot": {"path": "/x.db"}}
     node.begin()
-    assert restore_transaction.list_transactions(str(node.data_dir))[0]["about"]["snapshot"]["path"] == "/x.db"
+    assert node.listed()[0]["about"]["snapshot"]["path"] == "/x.db"
     bring_to(node, "started")
     node.transaction.commit(keep=3)
-    assert restore_transaction.list_transactions(str(node.data_dir))[0]["about"] == {}
+    assert node.listed()[0]["about"] == {}
 
 
 @pytest.mark.parametrize("point", POINTS[1:])
@@ -879,22 +857,6 @@ def test_what_another_run_has_under_way_is_waited_for(node):
     module.forward(node.transaction, "stopped", dict(params, step_timeout=10))
     thread.join()
     assert node.transaction.state()[0] == "stopped"
-
-
-def test_a_mount_point_is_known_even_when_it_is_a_bind_mount(tmp_path, monkeypatch):
-    """A bind mount has the same device as its parent; only the kernel's table tells, and spaces in it are escaped."""
-    real_open = open
-    table = tmp_path / "mountinfo"
-    table.write_text("1 0 254:0 / / rw - ext4 /dev/vda rw\n2 1 254:0 /x %s/my\\040etcd rw - ext4 /dev/vda rw\n" % tmp_path)
-    monkeypatch.setattr("builtins.open", lambda path, *args, **kw: real_open(table if path == "/proc/self/mountinfo" else path, *args, **kw))
-    data_dir = str(tmp_path / "my etcd")
-    assert restore_transaction.live_path(data_dir) == data_dir + "/member"
-    assert restore_transaction.transactions_directory(data_dir) == data_dir + "/.restore"
-    assert restore_transaction.held_directory(data_dir, "1") == data_dir + "/.restore-1"
-    other = str(tmp_path / "etcd")
-    assert restore_transaction.live_path(other) == other
-    assert restore_transaction.transactions_directory(other) == other + ".restore"
-    assert restore_transaction.held_directory(other, "1") == other + ".restore-1"
 
 
 class PowerCut(BaseException):
@@ -1080,14 +1042,13 @@ def retire(node, point="committed"):
     node.transaction.commit(keep=1)
 
 
-def test_a_retired_node_keeps_its_data_and_gets_none(retiree, monkeypatch):
-    monkeypatch.setattr(restore_transaction, "mount_of", lambda path: str(retiree.data_dir) if retiree.live.name == "member" else "/")
+def test_a_retired_node_keeps_its_data_and_gets_none(retiree):
     retire(retiree)
     assert (retiree.path / "old" / ("snap/db" if retiree.live.name == "member" else "member/snap/db")).read_text() == "old"
     assert not (retiree.data_dir / "member").exists() and retiree.data_dir.is_dir()
     assert retiree.manifest_names() == ["kube-vip.yaml"]
     assert sorted(os.listdir(retiree.plan["held"])) == sorted(FILES)
-    entry = restore_transaction.list_transactions(str(retiree.data_dir))[-1]
+    entry = retiree.listed()[-1]
     assert (entry["kind"], entry["state"], entry["ended"], entry["hosts"], entry["retired"]) == ("retire", "committed", True, ["cp1"], ["cp2"])
     # it is what the node comes back from, however many restores there were since
     assert restore_transaction.generations_to_prune(retiree.transaction, 1) == []
@@ -1207,7 +1168,6 @@ class FirstNode(Node):
 
 @pytest.fixture
 def first_node(tmp_path, monkeypatch):
-    monkeypatch.setattr(restore_transaction, "transactions_directory", lambda data_dir: data_dir + ".restore")
     monkeypatch.setattr(restore_transaction, "listens", lambda url, timeout: False)
     return FirstNode(tmp_path)
 
@@ -1219,7 +1179,7 @@ def test_states_of_the_first_version_have_their_names():
 @pytest.mark.parametrize("point", POINTS[1:])
 def test_a_restore_of_the_first_version_is_listed_resumed_and_rolled_back(first_node, monkeypatch, point):
     first_node.left_at(point)
-    [listed] = restore_transaction.list_transactions(str(first_node.data_dir))
+    [listed] = first_node.listed()
     assert listed["id"] == first_node.path.name and listed["since"].startswith("2026-11-29T19:27:") and not listed["ended"]
     assert listed["hosts"] == ["cp1"] and listed["about"]["snapshot"]["revision"] == 6005764
     asked = set()
@@ -1242,7 +1202,7 @@ def test_the_script_of_the_first_version_rolls_back_from_every_point(first_node,
     first_node.left_at(point)
     first_node.transaction.roll_back(False, 60)
     first_node.is_old()
-    assert restore_transaction.list_transactions(str(first_node.data_dir))[0]["ended"]
+    assert first_node.listed()[0]["ended"]
 
 
 def test_an_etcd_that_the_first_version_started_is_asked_where_its_plan_says(first_node):

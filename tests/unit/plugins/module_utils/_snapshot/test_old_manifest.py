@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import transaction as restore_transaction
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.layout import DataLayout
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import list_transactions
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest, old_manifest
 
 LEVEL = {"at": "2026-01-02T03:04:06Z", "ok": True, "seconds": 0.1, "problem": None}
@@ -79,6 +80,6 @@ def test_an_unfinished_restore_of_an_older_version_is_read(tmp_path):
     about = {"hosts": ["cp1"], "manifest": {"revision": 582, "census": {"names": {"nodes": ["cp1"]}}}, "snapshot": {"rung": "drill"}}
     (path / "plan.json").write_text(json.dumps({"id": path.name, "about": about}))
     (path / "state").write_text("swapped 2026-01-02T03:04:05Z\n")
-    [found] = restore_transaction.list_transactions(str(data_dir))
+    [found] = list_transactions(DataLayout(str(data_dir)))
     assert found["about"]["manifest"] == {"revision": 582, "inventory": {"names": {"nodes": ["cp1"]}}}
     assert found["about"]["snapshot"] == {"level": "drill"} and found["hosts"] == ["cp1"]
