@@ -244,13 +244,10 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.members_on_disk 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import find_tools, offline_tool, version_tuple
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods import COMPONENTS, read_control_plane
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import steps, timer
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.control_plane import ControlPlane
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.layout import DataLayout, held_directory
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import (
-    Busy,
-    Transaction,
-    TransactionError,
-    generations_to_prune,
-)
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import Busy, Transaction, TransactionError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.procs import mount_of
 
@@ -389,7 +386,7 @@ def stage(module, transaction):
                 % (tool.name, tool.version, in_words(removed))
             )
 
-    transaction.stage(os.path.abspath(params["snapshot"]), argv, tool.path, params["step_timeout"], check)
+    steps.stage(transaction, os.path.abspath(params["snapshot"]), argv, tool.path, params["step_timeout"], check)
 
 
 def take(module, transaction):
@@ -404,21 +401,21 @@ def take(module, transaction):
     if state == "staged":
         stage(module, transaction)
     elif state == "armed":
-        transaction.arm(params["rollback_after"])
+        timer.arm(transaction, params["rollback_after"])
     elif state == "voted":
         if not params["cluster_id"]:
             raise TransactionError("cluster_id is empty, without which the restored etcd cannot be told from others")
-        transaction.vote(params["cluster_id"], timeout)
+        steps.vote(transaction, params["cluster_id"], timeout)
     elif state == "committed":
-        removed = transaction.commit(params["keep"], timeout)
+        removed = steps.commit(transaction, params["keep"], timeout)
         transaction.layout.remember_cluster_id(params["cluster_id"])
         return {"removed": removed}
     elif state == "rejoining":
-        retry_while_locked(transaction, state, lambda: transaction.rejoin_etcd(params["initial_cluster"], timeout), timeout)
+        retry_while_locked(transaction, state, lambda: steps.rejoin_etcd(transaction, params["initial_cluster"], timeout), timeout)
     elif state == "rejoined":
-        retry_while_locked(transaction, state, lambda: transaction.rejoin(timeout), timeout)
+        retry_while_locked(transaction, state, lambda: steps.rejoin(transaction, timeout), timeout)
     elif state == "retired":
-        retry_while_locked(transaction, state, lambda: transaction.retire_again(params["stop_timeout"]), timeout)
+        retry_while_locked(transaction, state, lambda: steps.retire_again(transaction, params["stop_timeout"]), timeout)
     elif state == "rolled_back":
         return {"output": transaction.roll_back(params["undo"], timeout)}
     else:
@@ -435,10 +432,10 @@ def forward(transaction, state, params):
     tls = {name: params[name] for name in ("cacert", "cert", "key")}
     clients = (lambda: clear_nospace_alarm(EtcdClient(params)), lambda: client_says_healthy(params))
     for step, act in (
-        ("stopped", lambda: transaction.stop(params["stop_timeout"])),
-        ("swapped", transaction.swap),
-        ("etcd_started", lambda: transaction.start_etcd(tls, params["step_timeout"], *clients)),
-        ("started", lambda: transaction.start(params["step_timeout"], params["snapshot_revision"])),
+        ("stopped", lambda: steps.stop(transaction, params["stop_timeout"])),
+        ("swapped", lambda: steps.swap(transaction)),
+        ("etcd_started", lambda: steps.start_etcd(transaction, tls, params["step_timeout"], *clients)),
+        ("started", lambda: steps.start(transaction, params["step_timeout"], params["snapshot_revision"])),
     ):
         retry_while_locked(transaction, step, act, params["step_timeout"])
         if step == state:
@@ -533,7 +530,7 @@ def is_done(transaction, state):
         now = transaction.state()[0]
         if state == "retired":
             return transaction.kind == "retire" and now == "committed"
-        return now == "rejoined" or (now == "rejoining" and transaction.etcd_runs())
+        return now == "rejoined" or (now == "rejoining" and ControlPlane(transaction).etcd_runs())
     if state == "rolled_back":
         now = transaction.state()[0]
         return now == "rolled-back" and not os.path.exists(transaction.file("old"))
@@ -579,7 +576,7 @@ def main():
         after = {"armed": before["state"], "voted": "committing", "retired": "committed"}.get(state, state.replace("_", "-"))
         answer["transaction"] = dict(before, state=after)
         if state == "committed":
-            answer["removed"] = generations_to_prune(transaction, module.params["keep"])
+            answer["removed"] = steps.generations_to_prune(transaction, module.params["keep"])
     elif changed or (state in FORWARD and not module.check_mode):
         # one that is taken up again gets a timer of its own, and tells what etcd says all the same
         start = time.monotonic()

@@ -6,7 +6,7 @@
 
 It decides by what lies on the disk, not by what a state file says, so it is right from every point of a restore, and
 again after it was interrupted itself.  Four triggers run it: the role's handlers, the rollback playbook, an operator at
-the console, and the rollback timer, whose units are made here too.  Data moves first and manifests second: kubelet must never see an etcd manifest
+the console, and the rollback timer (_restore/timer.py).  Data moves first and manifests second: kubelet must never see an etcd manifest
 without its data, or DirectoryOrCreate makes it a brand-new empty cluster whose readyz says ok.
 """
 
@@ -94,42 +94,6 @@ rm -rf "$T/staged.unused" "$T/staged.partial" "$T"/snapshot.db*
 state rolled-back
 disarm; say "done: the cluster has its old data and its manifests; kubelet starts it now"
 """
-
-
-# The timer counts from when it was armed.  A node that was rebooted runs the service at once: whoever was taking the restore
-# further has lost it.  No Type=oneshot, which systemd before 244 does not restart (systemd#13754).
-SERVICE = """[Unit]
-Description=Take this node back from etcd restore @ID@, which was not committed
-RequiresMountsFor=@T@ @MANIFESTS@
-StartLimitIntervalSec=0
-
-[Service]
-ExecStart=/bin/sh @T@/rollback --timer
-Restart=on-failure
-RestartSec=30
-"""
-TIMER = """[Unit]
-Description=Rollback timer of etcd restore @ID@
-
-[Timer]
-OnActiveSec=@SECONDS@
-AccuracySec=1s
-"""
-
-
-def timer_units(values, seconds):
-    """(text of the .service, text of the .timer)."""
-    texts = []
-    for text in (SERVICE, TIMER):
-        for name, value in (("T", _unit_quote(values["path"])), ("MANIFESTS", _unit_quote(values["manifests_dir"]))):
-            text = text.replace("@%s@" % name, value)
-        texts.append(text.replace("@ID@", values["id"]).replace("@SECONDS@", "%d" % seconds))
-    return tuple(texts)
-
-
-def _unit_quote(path):
-    """A path as systemd reads it in a unit file, where a backslash, a blank, a quote and a per cent sign mean something."""
-    return "".join("\\x%02x" % ord(c) if c in "\\ \"'" else "%%" if c == "%" else c for c in path)
 
 
 def rollback_script(values):

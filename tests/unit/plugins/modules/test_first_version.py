@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What commit 97e024d wrote about snapshots and restores is read; the steps of its restores are in test_transaction.py."""
+"""What commit 97e024d wrote about snapshots and restores is read; the steps of its restores are in ../module_utils/_restore."""
 
 from __future__ import annotations
 

@@ -1,0 +1,92 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A node that has voted goes by what all nodes decide."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import steps, timer
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import TransactionError
+from ansible_collections.k8s_dr.etcd.tests.unit.plugins.module_utils._restore.node_directories import ARMED, bring_to, units
+
+
+@pytest.fixture
+def voter(systemd):
+    """A node that was validated and has voted, with the timer armed.  What all decide is what the stub of `decide` says."""
+    systemd.stage()
+    timer.arm(systemd.transaction, 900)
+    steps.stop(systemd.transaction, 5)
+    steps.swap(systemd.transaction)
+    systemd.start()
+    with systemd.transaction.step("committing", None):
+        pass
+    systemd.decide = lambda script: (systemd.path / "decide").write_text('echo "$*" >> %s/asked\n%s\n' % (systemd.root, script))
+    systemd.asked = lambda: (systemd.root / "asked").read_text().split()
+    return systemd
+
+
+@pytest.mark.parametrize("argument, asked", [([], "abort"), (["--timer"], "--timer")])
+def test_a_node_that_has_voted_goes_back_when_all_do(voter, argument, asked):
+    voter.decide("echo rolled-back")
+    assert voter.rollback(*argument).returncode == 0
+    voter.is_old()
+    assert voter.asked() == [asked] and units(voter) == []
+
+
+def test_a_node_that_has_voted_stays_when_all_stay(voter):
+    voter.decide("echo committed")
+    done = voter.rollback()
+    assert done.returncode == 3 and "--undo" in done.stdout
+    assert units(voter) == ARMED
+    assert voter.rollback("--timer").returncode == 0
+    assert voter.data() == "new" and units(voter) == []
+    assert voter.rollback("--undo").returncode == 0
+    voter.is_old()
+
+
+@pytest.mark.parametrize("argument", [[], ["--timer"]])
+def test_a_node_that_cannot_ask_waits(voter, argument):
+    """systemd runs what fails again."""
+    voter.decide("exit 1")
+    done = voter.rollback(*argument)
+    assert done.returncode == 7 and "quorum" in done.stdout
+    assert voter.data() == "new" and voter.transaction.state()[0] == "committing" and units(voter) == ARMED
+    assert voter.rollback("--undo").returncode == 0
+    voter.is_old()
+
+
+def test_a_node_that_has_not_voted_asks_nobody(node):
+    bring_to(node, "started")
+    (node.path / "decide").write_text("exit 1\n")
+    assert node.rollback("--timer").returncode == 0
+    node.is_old()
+
+
+def test_nothing_is_committed_that_not_all_keep(voter):
+    voter.decide("echo rolled-back")
+    with pytest.raises(TransactionError, match="none does"):
+        steps.commit(voter.transaction, 3, 1)
+    voter.decide("exit 1")
+    with pytest.raises(TransactionError, match="could not be asked"):
+        steps.commit(voter.transaction, 3, 1)
+    assert voter.transaction.state()[0] == "committing"
+    voter.decide("echo committed")
+    steps.commit(voter.transaction, 3, 1)
+    assert voter.transaction.state()[0] == "committed" and units(voter) == []
+
+
+def test_a_vote_is_on_the_disk_before_it_is_cast(systemd):
+    systemd.stage()
+    steps.stop(systemd.transaction, 5)
+    steps.swap(systemd.transaction)
+    systemd.start()
+    (systemd.path / "decide").write_text('[ "$1" = vote ] && grep -q ^committing %s/state && cat %s/restored-cluster\n' % ((systemd.path,) * 2))
+    steps.vote(systemd.transaction, "ff", 1)
+    assert (systemd.path / "restored-cluster").read_text() == "255\n"
+    assert systemd.transaction.state()[0] == "committing"
+    # nobody who went back votes
+    assert systemd.rollback("--undo").returncode == 0
+    with pytest.raises(TransactionError, match="rolled-back"):
+        steps.vote(systemd.transaction, "ff", 1)
