@@ -249,7 +249,6 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.control_plane
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.layout import DataLayout, held_directory
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import Busy, Transaction, TransactionError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.procs import mount_of
 
 ARGUMENTS = dict(
     CONNECTION_SPEC,
@@ -312,7 +311,7 @@ def make_plan(transaction, params):
     base = os.path.dirname(transaction.path)
     if base != layout.transactions_dir:
         raise TransactionError("%s is not the place for restores of %s, which is %s" % (base, layout.data_dir, layout.transactions_dir))
-    if mount_of(base) != mount_of(layout.data_dir):
+    if layout.crosses_file_systems():
         raise TransactionError("%s is a file system of its own, so data cannot be renamed between it and %s" % (base, layout.data_dir))
     healths = urls_for_health(flags)
     etcdctl = ""

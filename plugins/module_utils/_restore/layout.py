@@ -23,7 +23,7 @@ class DataLayout:
     mount_point       whether it is one, which cannot be renamed
     live              what a swap renames: the directory, or `member` inside a mount point
     database          etcd's database
-    transactions_dir  where its restores are: in its own file system, so that every move is a rename
+    transactions_dir  where its restores are: meant to be in its own file system, so that every move is a rename
     """
 
     def __init__(self, data_dir):
@@ -34,6 +34,10 @@ class DataLayout:
         # inside a mount point etcd only warns of what is not called `member` (3.4.23 to 3.7.3: etcdmain/etcd.go, identifyDataDirOrDie)
         self.transactions_dir = os.path.join(self.data_dir, ".restore") if self.mount_point else self.data_dir + ".restore"
         self._cluster_ids = os.path.join(self.transactions_dir, "cluster-ids")
+
+    def crosses_file_systems(self):
+        """Whether transactions_dir is in another file system than the data, so that nothing can be renamed between them."""
+        return mount_of(self.transactions_dir) != mount_of(self.data_dir)
 
     def cluster_ids(self):
         """The cluster ids that etcd had on this node before and after its restores, oldest first: each restore makes a new one.  [] before the first."""

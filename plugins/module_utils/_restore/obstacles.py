@@ -110,7 +110,7 @@ def _of_the_data(pods, layout):
     data_dir, base = layout.data_dir, layout.transactions_dir
     if os.path.lexists(base) and (os.path.islink(base) or not os.path.isdir(base)):
         found.append("%s is no directory: move it away, since restores of %s are kept there" % (base, data_dir))
-    elif procs.mount_of(base) != procs.mount_of(data_dir):
+    elif layout.crosses_file_systems():
         found.append(
             "%s is a file system of its own, so data cannot be renamed between it and %s: unmount it, or mount one on %s itself" % (base, data_dir, data_dir)
         )

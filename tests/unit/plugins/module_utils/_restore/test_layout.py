@@ -16,8 +16,14 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.layout import
 @pytest.fixture
 def mount(monkeypatch):
     """Have a path be a mount point."""
-    points = set()
-    monkeypatch.setattr(layout, "mount_of", lambda path: path if path in points else "/")
+    points = {"/"}
+
+    def mount_of(path):
+        while path not in points:
+            path = os.path.dirname(path)
+        return path
+
+    monkeypatch.setattr(layout, "mount_of", mount_of)
     return lambda path: points.add(str(path))
 
 
@@ -46,7 +52,7 @@ def test_of_a_mount_point_what_is_inside_is_swapped(tmp_path, mount):
 
 @pytest.mark.parametrize("mounted", [True, False])
 def test_a_symbolic_link_is_what_it_leads_to(tmp_path, mount, mounted):
-    """Renamed itself, it would leave the data where they are."""
+    """Renamed itself, it would leave the data where it is."""
     disk = tmp_path / "disk"
     disk.mkdir()
     (tmp_path / "etcd").symlink_to("disk")
@@ -56,6 +62,13 @@ def test_a_symbolic_link_is_what_it_leads_to(tmp_path, mount, mounted):
     assert found.data_dir == str(disk) and found.mount_point == mounted
     assert vars(found) == vars(real)
     assert vars(DataLayout(str(disk) + "/")) == vars(real)
+
+
+@pytest.mark.parametrize(("mounted", "crosses"), [((), False), (("etcd",), False), (("etcd.restore",), True)])
+def test_data_can_be_renamed_within_one_file_system_only(tmp_path, mount, mounted, crosses):
+    for name in mounted:
+        mount(tmp_path / name)
+    assert DataLayout(str(tmp_path / "etcd")).crosses_file_systems() is crosses
 
 
 def test_cluster_ids_are_remembered_once_and_in_order(tmp_path, mount):
