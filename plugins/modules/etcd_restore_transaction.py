@@ -419,7 +419,7 @@ def take(module, transaction):
         return {"output": transaction.roll_back(params["undo"], timeout)}
     else:
         if params["rollback_after"]:
-            transaction.arm(params["rollback_after"])
+            timer.arm(transaction, params["rollback_after"])
         forward(transaction, state, params)
         if state == "started":
             return {"masterleases": remove_stale_masterleases(module, transaction.plan["etcd_prefix"]), "etcd": ask_etcd(params)}

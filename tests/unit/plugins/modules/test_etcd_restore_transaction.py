@@ -21,13 +21,11 @@ class FakeTransaction:
     def __init__(self):
         self.done = []
 
-    def arm(self, seconds):
-        self.done.append(("armed", seconds))
-
 
 def took(monkeypatch, **params):
     transaction = FakeTransaction()
     monkeypatch.setattr(module, "forward", lambda transaction, state, _params: transaction.done.append(state))
+    monkeypatch.setattr(module.timer, "arm", lambda transaction, seconds: transaction.done.append(("armed", seconds)))
     monkeypatch.setattr(module, "remove_stale_masterleases", lambda *_args: [])
     answer = module.take(types.SimpleNamespace(params=dict({"step_timeout": 1, "rollback_after": None}, **params)), transaction)
     return transaction.done, answer
