@@ -53,9 +53,10 @@ class DataLayout:
 
 
 def held_directory(manifests_dir, transaction_id):
-    """Where the manifests of a restore wait: outside the directory that kubelet watches, in the same file system, which need not be the data's.
+    """Path where the manifests of a restore wait: outside the directory that kubelet watches, in the same file system, which need not be the data's.
 
-    Inside it when it is a mount point: kubelet does not descend into directories, nor read what starts with a dot (pkg/kubelet/config/file.go).
+    It follows from manifests_dir, however that is written.  Inside it when it is a mount point: kubelet does not descend into directories, nor read what
+    starts with a dot (pkg/kubelet/config/file.go).
     """
     manifests_dir = os.path.realpath(manifests_dir)
     name = "restore-" + transaction_id

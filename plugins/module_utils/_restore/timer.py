@@ -56,7 +56,7 @@ def _unit_quote(path):
 def arm(transaction, seconds):
     """Have systemd run the rollback script in so many seconds, and at once after a reboot; arming again begins anew.
 
-    Raises TransactionError when the restore is in no state that a timer is for, and when systemd refuses; no unit is left then.
+    Raises TransactionError when the restore is in no state that a timer is for, and when systemd refuses, which leaves no unit.
     """
     now = transaction.state()[0]
     retire = transaction.kind == "retire"
