@@ -462,7 +462,7 @@ QUESTIONS = {"tools": suitable_tools, "etcd": ask_etcd, "validation": see_cluste
 def look_at_everything(params):
     """All that the module returns."""
     pods = read_static_pods(params["manifests_dir"])
-    known = list_transactions(pods["etcd"].data_dir if "etcd" in pods else params["data_dir"])
+    known = list_transactions(DataLayout(pods["etcd"].data_dir if "etcd" in pods else params["data_dir"]))
     wanted = params["look"] if all(transaction["ended"] for transaction in known) else []
     with concurrent.futures.ThreadPoolExecutor(len(QUESTIONS)) as pool:
         answers = {what: pool.submit(QUESTIONS[what], params, pods) for what in wanted}

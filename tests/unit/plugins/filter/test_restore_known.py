@@ -14,7 +14,8 @@ from ansible_collections.k8s_dr.etcd.plugins.filter.restore_known import restore
 from jinja2.runtime import Undefined, missing
 
 SWITCHES = dict.fromkeys(module.SWITCHES.values(), "no")
-OPTIONS = {"etcd_restore_members": [], "etcd_restore_lost_members": [], "etcd_restore_max_age_days": 0, "etcd_restore_snapshot_dir": "/b", "etcd_restore_keep": 3}
+OPTIONS = {"etcd_restore_members": [], "etcd_restore_lost_members": [], "etcd_restore_max_age_days": 0, "etcd_restore_snapshot_dir": "/b"}
+OPTIONS["etcd_restore_keep"] = 3
 ROLE = {
     "__etcd_restore_hosts": ["cp1"],
     "__etcd_restore_voters": ["cp1", "cp2"],
