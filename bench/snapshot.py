@@ -113,7 +113,7 @@ def ours(inventory, log, forks=5):
     seconds = time.monotonic() - start
     memory.done.set()
     log.write(output)
-    match = re.search(r"taken and proven in ([0-9.]+) s", output)
+    match = re.search(r"taken and verified in ([0-9.]+) s", output)
     return seconds, memory.peak, float(match.group(1)) if match else None, process.returncode
 
 

@@ -56,17 +56,17 @@ class ActionModule(ActionBase):
     def _ask(self, task_vars, **args):
         found = self._execute_module(MODULE, module_args=args, task_vars=task_vars)
         if found.get("failed") or "version" not in found:
-            raise AnsibleActionFail(str(found.get("msg") or found.get("module_stderr") or "the host said nothing"), result={"rc": found.get("rc")})
+            raise AnsibleActionFail(str(found.get("msg") or found.get("module_stderr") or "the host returned no message"), result={"rc": found.get("rc")})
         return found
 
     def _tell(self, path, have, size, begun, told, timeout):
         """Say now and then how far it is; when that was said last."""
         now = time.monotonic()
         if now - begun > timeout and have < size:
-            raise AnsibleActionFail("%s did not come within %d seconds: %d of %d bytes did" % (path, timeout, have, size))
+            raise AnsibleActionFail("%s was not copied within %d seconds: %d of %d bytes were" % (path, timeout, have, size))
         if now - told < TELL:
             return told
-        self._display.display("%s: %.0f of %.0f MB came in %.0f s" % (os.path.basename(path), have / 1e6, size / 1e6, now - begun))
+        self._display.display("%s: %.0f of %.0f MB copied in %.0f s" % (os.path.basename(path), have / 1e6, size / 1e6, now - begun))
         return now
 
     def _send(self, task_vars, path, dest, begun, timeout):
@@ -80,7 +80,7 @@ class ActionModule(ActionBase):
         there = self._ask(task_vars, path=path, dest=dest, to="host")
         changed = there["sha256"] != sha256
         if changed and there["free"] < size:
-            raise AnsibleActionFail("%s needs %d MB, and its file system has %d MB free: make room there" % (dest, size // 10**6 + 1, there["free"] // 10**6))
+            raise AnsibleActionFail("%s needs %d MB, and its file system has %d MB free: free some space" % (dest, size // 10**6 + 1, there["free"] // 10**6))
         if changed and not self._task.check_mode:
             try:
                 self._send_pieces(task_vars, path, dest, size, begun, timeout)

@@ -93,7 +93,7 @@ def drill_report(results, host):
         snapshots.append(one)
         lines.append(line_of(one, [text_of(note) for note in found.get("notes") or []]))
     bad = [one for one in snapshots if one["problem"]]
-    problem = "%d of %d snapshots on %s were not proven. %s" % (len(bad), len(snapshots), host, " ".join(one["problem"] + "." for one in bad)) if bad else ""
+    problem = "%d of %d snapshots on %s were not verified. %s" % (len(bad), len(snapshots), host, " ".join(one["problem"] + "." for one in bad)) if bad else ""
     return {"snapshots": snapshots, "lines": lines, "problem": problem}
 
 

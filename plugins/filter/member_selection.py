@@ -16,8 +16,8 @@ author:
 description:
   - A member is a candidate when it is not a learner, is part of a quorum, is caught up with what any member of its cluster had before, and has not raised
     the alarm CORRUPT. Candidates are in the order of the play, the leader last.
-  - Hosts belong to one cluster when their etcd returns the same cluster id and they have the same etcd CA, if it could be read. The id alone is not enough,
-    since it is the same for all clusters whose first control plane has the same address. Two hosts with the same member id are two clusters, unless they have the
+  - Hosts belong to one cluster when their etcd returns the same cluster id and they have the same etcd CA, if known. The id alone is not enough, since
+    it is the same for all clusters whose first control plane has the same address. Two hosts with the same member id are two clusters, unless they have the
     same name or address.
   - A host that does not answer counts as part of a cluster that has a member with its name or address. It does not when its manifest names another member,
     or when all hosts that answer have the names, or the addresses, of their members, and no member has its name, or its address.

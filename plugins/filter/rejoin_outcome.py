@@ -55,15 +55,15 @@ def _now(known):
     if not known.get("begun"):
         removed = [one for one in (known.get("stale_removed") or {}).get("results") or [] if "removed" in one]
         stale = ", ".join(one["name"] or one["id"] for one in plan["stale"])
-        return "%s is no member, and the cluster is as before%s. Its old data is kept. Remove the cause and run it again, and it continues: %s" % (
+        return "%s is not a member, and the cluster is unchanged%s. Its previous data is kept. Remove the cause and continue with: %s" % (
             host, " except that the stale members %s were removed" % stale if removed else "", again,
         )  # fmt: skip
     stopped = ((known.get("stopped") or {}).get("transaction") or {}).get("state") == "committed"
-    cluster = "is no member of the cluster, which is as before"
+    cluster = "is not a member of the cluster, which is unchanged"
     if "removed" not in gone:
         reason = re.sub(r"[.\s]*$", "", str(gone.get("msg") or plan["via"] + " cannot be reached"))
         cluster = "could not be removed from the cluster (%s)" % reason
-    return "%s %s, its old data is in %s/old, and it %s. Remove the cause and run it again: %s" % (
+    return "%s %s, its previous data is in %s/old, and it %s. Remove the cause and run it again: %s" % (
         host, "is stopped" if stopped else "was left running", known.get("path"), cluster, again,
     )  # fmt: skip
 

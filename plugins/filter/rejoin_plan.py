@@ -88,7 +88,7 @@ def _choose(facts):
     if len(ids) > 1:
         serving = ["%s serves %s" % (other["host"], other["etcd"]["cluster_id"]) for other in healthy]
         return None, [
-            "There is more than one cluster: %s. Say of which %s is to be a member, by a host of it: -e etcd_rejoin_via=%s"
+            "There is more than one cluster: %s. Choose the one that %s rejoins by naming a host of it: -e etcd_rejoin_via=%s"
             % (", ".join(serving), facts["host"], healthy[0]["host"])
         ]
     if healthy:
@@ -109,7 +109,7 @@ def _transaction(node):
         if one.get("kind") == "retire" and (one["state"] == "rejoining" or (one["state"] in _RETIRING and (one.get("about") or {}).get("rejoin"))):
             return one, ""
         return {}, (
-            'On %s the restore %s is unfinished: it is "%s". Take it back or finish it first: ansible-playbook k8s_dr.etcd.rollback (on all hosts of that '
+            'On %s the restore %s is unfinished: it is "%s". Roll it back or finish it first: ansible-playbook k8s_dr.etcd.rollback (on all hosts of that '
             "restore), or ansible-playbook k8s_dr.etcd.restore -e etcd_restore_unfinished=resume"
         ) % (node["host"], one["id"], one["state"])
     return retired, ""
@@ -125,18 +125,18 @@ def _manifests(facts, via):
         nothing = "it has neither manifests of a control plane nor a CA"
     else:
         return (
-            "%s has no manifest of %s in kubelet's directory, and no restore holds it back. Put all four back where they were, or reset the host "
-            "(kubeadm reset) and bring it in anew (kubeadm join --control-plane)" % (host, ", ".join(missing))
+            "%s has no manifest of %s in kubelet's directory, and no restore has moved it. Put all four back, or reset the host "
+            "(kubeadm reset) and join it again (kubeadm join --control-plane)" % (host, ", ".join(missing))
         )
     names = {host, node.get("host", host)}
     stale = [member for member in (via or {"etcd": {}})["etcd"].get("members", []) if member["name"] in names]
     return (
-        "%s is no control plane that could be brought back: %s. A fresh host is brought in by kubeadm: %son %s run `kubeadm init phase upload-certs "
+        "%s cannot rejoin: %s. Add a fresh host with kubeadm: %son %s run `kubeadm init phase upload-certs "
         "--upload-certs` and `kubeadm token create --print-join-command`, then on %s what that printed with `--control-plane --certificate-key KEY`"
         % (
             host,
             nothing.rstrip("."),
-            "".join("first remove what is left of it (`etcdctl member remove %s`, and `kubectl delete node %s`); " % (one["id"], one["name"]) for one in stale),
+            "".join("first remove its stale entries (`etcdctl member remove %s`, and `kubectl delete node %s`); " % (one["id"], one["name"]) for one in stale),
             (via or {"host": "a control plane host that works"})["host"],
             host,
         )
@@ -173,18 +173,19 @@ def _fitness(facts, via):
         here, expected = (node.get("fingerprints") or {}).get(key), (there.get("fingerprints") or {}).get(key)
         if expected and here != expected and not _same_contents(node, there, key):
             found.append(
-                "The %s of %s %s that of %s: it is a control plane of another cluster, or was made anew. Copy the keys and certificates from %s, or "
-                "reset it and join it anew (kubeadm join --control-plane)" % (words, host, "is not" if here else "is missing, unlike", via["host"], via["host"])
+                "The %s of %s %s that of %s: it is of another cluster, or was reinstalled. Copy keys and certificates from %s, or "
+                "reset it and join it again (kubeadm join --control-plane)"
+                % (words, host, "is not" if here else "is missing, unlike", via["host"], via["host"])
             )
     mine = node["etcd"].get("version", "")
     theirs = min((other["etcd"]["version"] for other in facts["others"] if other["etcd"].get("healthy")), key=_minor)
     if _minor(mine) and _minor(mine) < _minor(theirs):
         found.append(
-            "etcd of %s is of version %s, and the cluster's of %s: an older one cannot become a member. Upgrade it first (its manifest names the image)"
+            "etcd of %s is of version %s, and the cluster's of %s: an older one cannot become a member. Upgrade it first (the image in its manifest)"
             % (host, mine, theirs)
         )
     found += [
-        "On %s `%s` runs (process %s) and changes the control plane that is to be a member again. Wait until it has ended" % (host, one["command"], one["pid"])
+        "On %s `%s` runs (process %s) and changes the control plane that is to rejoin. Wait until it has ended" % (host, one["command"], one["pid"])
         for one in node.get("kubeadm") or []
     ]
     if not node.get("kubelet_running"):
@@ -198,7 +199,7 @@ def _fitness(facts, via):
     needed = via["etcd"].get("db_size", 0) * 3 // 2 + _BESIDE_THE_DATABASE
     if node.get("free_bytes", needed) < needed:
         found.append(
-            "The file system of %s on %s has %d MB free, and the cluster's data takes up to %d MB there beside the old data, which is kept. Make room"
+            "The file system of %s on %s has %d MB free, and the cluster's data takes up to %d MB there beside the previous data. Free some space"
             % (node["data_dir"], host, node["free_bytes"] // 1048576, needed // 1048576)
         )
     return found
@@ -212,7 +213,7 @@ def _standing(facts, via, matched):
     if not own.get("reachable"):
         answering = [member for member in facts["members"] or [] if member["id"] in matched and member["healthy"]]
         if answering and not own:
-            # its tools are to be installed yet, so nobody could ask there
+            # its tools are to be installed yet, so it could not be asked
             return "member", "", "it is a healthy member"
         if answering:
             return (
@@ -234,7 +235,7 @@ def _standing(facts, via, matched):
         return (
             None,
             (
-                "etcd of %s runs and is a member, but is not well (%s). Mend what that says. To have its data put aside and the cluster's copied anew, "
+                "etcd of %s runs and is a member, but is not healthy (%s). Repair that. Or, to move its data aside and copy the cluster's, "
                 "add -e etcd_rejoin_discard=true" % (host, own.get("error"))
             ),
             "",
@@ -245,8 +246,8 @@ def _standing(facts, via, matched):
         return (
             None,
             (
-                "etcd of %s is healthy and serves another cluster (id %s, revision %s) than %s (id %s, revision %s). If what %s serves is to end, add "
-                "-e etcd_rejoin_discard=true: its data is put aside and kept"
+                "etcd of %s is healthy and serves another cluster (id %s, revision %s) than %s (id %s, revision %s). To stop what %s serves, add "
+                "-e etcd_rejoin_discard=true: its data is moved aside and kept"
                 % (host, own["cluster_id"], own["revision"], via["host"], others["cluster_id"], others["revision"], host)
             ),
             "",
@@ -267,7 +268,7 @@ def _case(facts, via, matched, transaction):
     if transaction and transaction["state"] != "committed":
         return "retiring", "", "a rejoin was interrupted while it stopped the control plane"
     if transaction:
-        return "retired", "", "it is stopped, and its old data is in %s/old" % transaction["path"]
+        return "retired", "", "it is stopped, and its previous data is in %s/old" % transaction["path"]
     if not node.get("complete"):
         return "", _manifests(facts, via), ""
     if case or refusal:
@@ -353,7 +354,7 @@ def _decide(facts, asked):
         for member in members:
             if lost in (member["name"], member["id"]) and member not in matched:
                 if health.get(member["id"]):
-                    answer["refusals"].append("%s is called lost, but it answers and is healthy. Take it out of etcd_rejoin_lost_members" % _words(member))
+                    answer["refusals"].append("%s is declared lost, but it answers and is healthy. Remove it from etcd_rejoin_lost_members" % _words(member))
                 answer["stale"].append(member)
     others = [member for member in members if member["is_learner"] and member not in matched and member not in answer["stale"]]
     if others and not answer["entry"]:
@@ -369,7 +370,7 @@ def _decide(facts, asked):
 
 
 def _alone(facts):
-    """Whether this host's etcd works, and nobody else's."""
+    """Whether only this host's etcd works."""
     return facts["own"].get("healthy") and not facts["own"].get("is_learner") and not any(other["etcd"].get("healthy") for other in facts["others"])
 
 

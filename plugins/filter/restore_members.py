@@ -195,7 +195,7 @@ def _addresses(members, unknown=(), addresses=None):
 
 
 def _asked(hosts, members):
-    """API servers of restored hosts that name a member which is none any more."""
+    """API servers of restored hosts that still name a removed member."""
     gone, kept = {}, set()
     for member in members:
         where = _hosts(member["peer_urls"] + member["client_urls"])

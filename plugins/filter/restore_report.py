@@ -68,7 +68,7 @@ _SKEW = 5.0
 
 
 def parse(text):
-    """The time in '2026-11-22T17:05:01.123Z', '2026-11-22T17:05:01Z' or '20261122T170501Z'; None when it is none."""
+    """The time in '2026-11-22T17:05:01.123Z', '2026-11-22T17:05:01Z' or '20261122T170501Z'; None for anything else."""
     for form in ("%Y-%m-%dT%H:%M:%S.%fZ", "%Y-%m-%dT%H:%M:%SZ", "%Y%m%dT%H%M%SZ"):
         try:
             return datetime.datetime.strptime(str(text or ""), form).replace(tzinfo=datetime.timezone.utc)
@@ -88,7 +88,7 @@ def text_of(value):
 
 
 def number(value):
-    """An integer, None for what is none (up to ansible-core 2.18 text arrives where a number was meant)."""
+    """An integer, None for anything else (up to ansible-core 2.18 text arrives where a number was meant)."""
     try:
         return int(value)
     except (TypeError, ValueError):
@@ -172,10 +172,10 @@ class Node:
                 candidates.append((where, probe, seen))
         answer = {"url": url, "where": None, "seconds": None, "complete": False, "gaps": [], "remark": ""}
         if self.facts.get("retired"):
-            answer["remark"] = "stopped, and stays so until rejoin.yml brings the node back"
+            answer["remark"] = "stopped until rejoin.yml returns the node"
             return answer
         if not candidates:
-            answer["remark"] = "not measured: %s" % (text_of(watched.get("reason")) or "nobody watched")
+            answer["remark"] = "not measured: %s" % (text_of(watched.get("reason")) or "there was no watch")
             return answer
         # the controller's, unless only the node itself reached it
         where, probe, seen = next((one for one in candidates if one[2].get("first_good")), candidates[0])
@@ -296,7 +296,7 @@ def validated(facts):
 
 
 def objects(facts):
-    """How many objects a restore lost, brought back and changed, as the plan said; no names."""
+    """How many objects a restore deleted, re-created and modified, as the plan said; no names."""
     facts = mapping(facts)
     if not facts:
         return {}
@@ -429,20 +429,20 @@ def restore_report(facts):
     undo = {"restored": rollback + " -e etcd_restore_undo=true", "failed": rollback}.get(result, "")
     if result == "restored" and not raised:
         hints.append(
-            "The revision was not raised, so kubelets of workers outside of this inventory hold on to what they knew: "
-            "run on each of them: systemctl restart kubelet"
+            "The revision was not raised, so kubelets of workers outside this inventory keep stale objects. "
+            "Run on each of them: systemctl restart kubelet"
         )
     problem = text_of(facts.get("safety_problem")).rstrip(".")
     if result == "restored" and problem:
-        hints.append("There is no snapshot of what was discarded (%s). All of it is still in the old data." % problem)
+        hints.append("There is no snapshot of what was discarded (%s). All of it is still in the previous data directory." % problem)
     unchecked = validated(facts.get("validated")).get("unchecked")
     if result == "restored" and unchecked:
         hints.append(
-            "etcd serves the snapshot with the planned members, but whether nodes, kube-system and workloads are well could not be checked. "
-            "When that is mended, run: ansible-playbook k8s_dr.etcd.validate -l " + limit
+            "etcd serves the snapshot with the planned members, but whether nodes, kube-system and workloads are healthy could not be checked. "
+            "Once that is repaired, run: ansible-playbook k8s_dr.etcd.validate -l " + limit
         )
     if result == "rolled back":
-        hints.append("Look at the cluster again with: ansible-playbook k8s_dr.etcd.validate -l " + limit)
+        hints.append("Validate the cluster again with: ansible-playbook k8s_dr.etcd.validate -l " + limit)
     for node in nodes:
         if node["clock_behind"]:
             hints.append(

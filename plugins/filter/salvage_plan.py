@@ -63,7 +63,7 @@ def _node(known, node, stop):
         found += ["On %s %s" % (host, sentence.rstrip(".")) for sentence in node["obstacles"]]
         if not node["complete"]:
             found.append(
-                "On %s there is no manifest of %s in %s: put it back, or stop kubelet to have the data salvaged as it lies"
+                "On %s there is no manifest of %s in %s: put it back, or stop kubelet and run this again"
                 % (host, ", ".join(node["missing"]), known.get("manifests_dir"))
             )
         if not node["runtime"]["running"]:
@@ -71,7 +71,7 @@ def _node(known, node, stop):
         if not node["systemd"] and int(known.get("rollback_after") or 0) > 0:
             found.append(
                 "On %s there is no systemd, and so no timer that starts etcd again when the controller does not: add "
-                "-e etcd_restore_rollback_after=0 to go without" % host
+                "-e etcd_restore_rollback_after=0 to continue without it" % host
             )
     # as much as the data, another database, and the logs of the etcd that serves the copy
     room = int(node["data_bytes"]) + int(node["database_bytes"]) + 192 * 1048576

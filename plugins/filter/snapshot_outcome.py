@@ -73,13 +73,13 @@ def missing_copies(result, is_off_site):
     was_taken = bool(result.get("snapshot")) and not result.get("check_mode")
     found = [text_of(mapping(result.get("metrics")).get("msg"))]
     if result.get("off_site") and was_taken and not is_off_site:
-        lost = "the snapshot is not at %s, since this host was lost in the middle; it is whole on it" % result["off_site"]
+        lost = "the snapshot is not at %s, since the connection to this host was lost; the snapshot is complete on it" % result["off_site"]
         found.append(text_of(uploaded.get("msg")) or lost)
     if pruned.get("msg") is not None:
         found.append("the snapshot is off-site, and those that are surplus there could not be removed: " + text_of(pruned["msg"]))
     if result.get("fetch") and was_taken and not result.get("is_fetched"):
         why = text_of(result.get("fetch_problem")) or "the host was lost"
-        found.append("the snapshot could not be fetched to %s on the controller: %s; it is whole on the host that took it" % (result["fetch"], why))
+        found.append("the snapshot could not be fetched to %s on the controller: %s; it is complete on the host that took it" % (result["fetch"], why))
     return ". ".join(text.rstrip(". \t\n") for text in found if text)
 
 

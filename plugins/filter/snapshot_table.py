@@ -44,7 +44,7 @@ _value:
   type: dict
 """
 
-COLUMNS = ("age", "revision", "size", "proven", "packing", "where", "snapshot")
+COLUMNS = ("age", "revision", "size", "level", "packing", "where", "snapshot")
 
 
 def age_of(seconds):

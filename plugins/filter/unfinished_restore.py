@@ -56,7 +56,7 @@ _value:
   type: dict
 """
 
-# From where a restore can be finished: its data is staged, and nobody began to go back.
+# From where a restore can be finished: its data is staged, and no node began to roll back.
 RESUMABLE = (
     "staged", "stopping", "stopped", "swapping", "swapped", "starting-etcd", "etcd-started", "starting", "started", "committing", "committed",
 )  # fmt: skip
@@ -142,7 +142,7 @@ def _refused(host, left, lefts):
     decided = [name for name, other in lefts.items() if other.get("state") == "committed"]
     finish = "un this again with -e etcd_restore_unfinished=resume to finish it."
     if left["state"] == "rejoining":
-        advice = "Bring the node back with: ansible-playbook k8s_dr.etcd.rejoin -l " + host
+        advice = "Return the node with: ansible-playbook k8s_dr.etcd.rejoin -l " + host
     elif decided:
         advice = "All nodes keep its data, because %s committed it. R%s" % (", ".join(decided), finish)
     elif left["state"] == "committing" and len(lefts) > 1:
@@ -204,7 +204,7 @@ def unfinished_restore(hosts, host, options=None):
     if answer["refusal"] or not left:
         return answer
     if answer["resumed"]:
-        answer["message"] = "RESUME of restore %s of %s on %s: %s. It goes on from there." % (
+        answer["message"] = "RESUME of restore %s of %s on %s: %s. It continues from there." % (
             left["id"], (about.get("snapshot") or {}).get("path", ""), host, _state(left),
         )  # fmt: skip
         return answer

@@ -515,11 +515,11 @@ def survey_of(tools, server_version, predicted):
 
 def run(module, etcd, server_version):
     params = module.params
-    # an etcd of which nobody says the version: only what is in its own image is known to fit
+    # an etcd of unknown version: only the tools in its own image are known to fit
     unknown = etcd is not None and not server_version
     if unknown and params["source"] == "host":
         raise Unavailable(
-            "nobody can tell whether the tools of this host fit etcd: its image %s has no version in its tag, and it does not run; "
+            "cannot check whether the tools of this host suit etcd: its image %s has no version in its tag, and it does not run; "
             "name it with one (NAME:3.6.16-0@sha256:...) in %s" % (etcd.image, etcd.path)
         )
     if (params["keep_fitting"] and not unknown) or params["source"] == "host":

@@ -40,8 +40,8 @@ options:
     elements: str
   state:
     description:
-      - V(learner) adds it as a learner, without a vote; etcd supports this from 3.4 on. One that has a vote already keeps it, since etcd cannot take
-        it back.
+      - V(learner) adds it as a learner, without a vote; etcd supports this from 3.4 on. One that has a vote already keeps it, since etcd cannot demote a
+        voter.
       - >-
         V(voter) gives it a vote, and tries again for O(wait_timeout) while it has not caught up with the leader. One that is not a member is added
         as a voter at once, which is for etcd 3.3 and is refused where the cluster would have no quorum until it starts.
@@ -239,7 +239,7 @@ class Cluster:
         for each in self.members if any(each["id"] == member["id"] for each in self.members) else self.members + [member]:
             name = member["name"] if each["id"] == member["id"] else each["name"] or "unstarted-" + each["id"]
             pairs += ["%s=%s" % (name, url) for url in each["peer_urls"]]
-        # they come ordered by id, which nobody knows of one that is to be added
+        # they come ordered by id, which a member that is to be added does not have yet
         return ",".join(sorted(pairs))
 
 
@@ -258,12 +258,12 @@ def remove(module, cluster):
         return []
     for victim in victims:
         if victim["id"] == cluster.status["member_id"]:
-            raise Refused("%s is the very member that was asked to remove it; ask another one" % describe(victim))
+            raise Refused("%s is the member that was asked to remove it; ask another one" % describe(victim))
     left = cluster.voters(without=victims)
     healthy = [member for member in left if member["healthy"]]
     if any(not victim["is_learner"] for victim in victims) and len(healthy) < len(left) // 2 + 1:
         raise Refused(
-            "without %s the cluster would have %d voters, of which only %d are healthy (not %s), and so no quorum; nothing was removed. Bring those back first"
+            "without %s the cluster would have %d voters, of which only %d are healthy (not %s), and so no quorum; nothing was removed. Start those first"
             % (" and ".join(map(describe, victims)), len(left), len(healthy), ", ".join(describe(each) for each in left if not each["healthy"]))
         )
     if not module.check_mode:
@@ -366,7 +366,7 @@ def add(module, cluster):
     again(lambda: cluster.client.run(*argv), lambda: find(params, cluster.listed()), params["wait_timeout"])
     entry = find(params, cluster.listed())
     if entry is None:
-        raise Refused("etcd said that it added %s, but does not list it" % params["name"])
+        raise Refused("etcd reported that it added %s, but does not list it" % params["name"])
     return entry
 
 
@@ -387,7 +387,7 @@ def promote(module, cluster, member):
         if params["required"]:
             raise Refused(
                 "%s has not caught up with the leader within %d s, and has no vote yet (%s)"
-                % (describe(member), params["wait_timeout"], "it never started" if not member["started"] else "it goes on catching up while it runs")
+                % (describe(member), params["wait_timeout"], "it never started" if not member["started"] else "it continues to catch up while it runs")
             ) from exc
         return find(params, cluster.listed()) or member
     return find(params, cluster.listed()) or dict(member, is_learner=False)

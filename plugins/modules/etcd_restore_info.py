@@ -321,7 +321,7 @@ def in_use(database):
 
 
 def pod_exists(apiserver, name):
-    """Whether a Pod of this name is in the cluster; None when nobody can say."""
+    """Whether a Pod of this name is in the cluster; None if it cannot be read."""
     if apiserver is None:
         return None
     try:
@@ -489,7 +489,7 @@ def main():
     times = {"time": time.time(), "controller_time": params["controller_time"]}
     manifests_dir = params["manifests_dir"]
     if not os.path.isdir(manifests_dir):
-        module.fail_json(msg="%s does not exist: this host is no kubeadm control plane node" % manifests_dir)
+        module.fail_json(msg="%s does not exist: this host is not a kubeadm control plane node" % manifests_dir)
     try:
         found = look_at_everything(params)
     except (OSError, ValueError) as exc:

@@ -380,7 +380,7 @@ def main():
         module.fail_json(msg="`compare_timeout` must be at least 1")
     try:
         if not stat.S_ISREG(os.stat(params["snapshot"]).st_mode):
-            module.fail_json(msg="%s is no regular file" % params["snapshot"])
+            module.fail_json(msg="%s is not a regular file" % params["snapshot"])
     except OSError as exc:
         module.fail_json(msg="%s cannot be read: %s" % (params["snapshot"], exc.strerror))
     packed = boltdb.packed_file(os.path.abspath(params["snapshot"]))

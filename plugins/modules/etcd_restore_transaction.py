@@ -318,7 +318,7 @@ def make_plan(transaction, params):
     if len(params["voters"]) > 1:
         found = find_tools(params["etcdctl"], params["etcdutl"], params["timeout"])[0]
         if found is None:
-            raise TransactionError("there is no etcdctl on this host, with which it could vote")
+            raise TransactionError("there is no etcdctl on this host, which the vote needs")
         etcdctl = found.path
     return {
         "id": transaction.id,
@@ -377,7 +377,7 @@ def stage(module, transaction):
         try:
             removed = without_leftovers(data_dir, params["initial_cluster"], trims)
         except ValueError as exc:
-            advice = "look whether initial_cluster has the peer URLs as etcd has them" if trims else "install etcdutl 3.5.16 or later, which removes them"
+            advice = "check whether initial_cluster has the peer URLs of etcd" if trims else "install etcdutl 3.5.16 or later, which removes them"
             raise TransactionError("%s %s: %s; %s" % (tool.name, tool.version, exc, advice)) from exc
         if removed:
             module.warn(
@@ -466,7 +466,7 @@ def clear_nospace_alarm(client):
     """
     before = None
     end = time.monotonic() + 30
-    # whoever waits for etcd tries again, or says in the end that it did not serve
+    # the wait for etcd tries again, or reports at its end that etcd did not serve
     with contextlib.suppress(ToolError):
         while time.monotonic() < end:
             in_use = client.status()["db_size_in_use"]
@@ -479,7 +479,7 @@ def clear_nospace_alarm(client):
 
 
 def retry_while_locked(transaction, state, act, timeout):
-    """Take a step, once nobody else takes one: what a run that was killed began, it never saw the end of."""
+    """Take a step once no other process takes one: a run that was killed may have left one unfinished."""
     end = time.monotonic() + timeout
     while not is_done(transaction, state):
         try:
@@ -539,7 +539,7 @@ def is_done(transaction, state):
 def sentence(exc, path):
     """What an operator can act on; the system's own words do not even say which disk is meant."""
     if getattr(exc, "errno", None) == errno.ENOSPC:
-        return "the disk is full: nothing can be written any more to the file system of %s; make room there" % path
+        return "the disk is full: nothing can be written any more to the file system of %s; free some space there" % path
     return str(exc)
 
 
@@ -565,7 +565,7 @@ def main():
     if state == "rolled_back" and not before["state"]:
         module.fail_json(msg="%s holds no restore that could be rolled back" % transaction.path)
     if state == "rolled_back" and before["state"] == "committed" and not module.params["undo"]:
-        module.fail_json(msg="%s was finished; to go back to the data from before it, set undo" % transaction.path, transaction=before)
+        module.fail_json(msg="%s was committed; to return to the previous data, set undo" % transaction.path, transaction=before)
     if state not in ("begun", "staged", "rolled_back") and not before["state"] and not module.check_mode:
         module.fail_json(msg="%s holds no restore: it was not begun" % transaction.path)
 

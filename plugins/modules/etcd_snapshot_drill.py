@@ -255,7 +255,7 @@ def record(module, path, manifest, levels, remote):
             snapshot_manifest.update_manifest(path, LOCK_SECONDS, manifest["sha256"], levels=levels)
     except (RcloneError, snapshot_manifest.ManifestError, Busy, OSError) as exc:
         # what was found stands all the same
-        module.warn("what was found of %s is not noted in its manifest: %s" % (remote.path(path) if remote else path, getattr(exc, "strerror", None) or exc))
+        module.warn("the result for %s is not recorded in its manifest: %s" % (remote.path(path) if remote else path, getattr(exc, "strerror", None) or exc))
         return False, {}
     after = dict(before, **levels)
     header = snapshot_manifest.manifest_path(remote.path(path) if remote else path)
@@ -283,7 +283,7 @@ def run(module):
             found["problem"] = str(exc)
             found["failed"] = next(name for name in snapshot_verify.LEVELS if levels.get(name, {}).get("ok") is False)
         except snapshot_verify.Unproven as exc:
-            found["problem"] = "%s was not proven up to the verification level %s: %s" % (path, params["level"], exc)
+            found["problem"] = "%s was not verified up to the level %s: %s" % (path, params["level"], exc)
         found["notes"] = verification.notes
         if was_renamed(stored, manifest):
             found["notes"].append("it was %s when it was taken, and nothing is noted of it under another name" % manifest["file"])
@@ -334,11 +334,11 @@ def main():
     try:
         found, diff = run(module)
     except (RcloneError, signals.Ended) as exc:
-        module.fail_json(msg="%s was not proven: %s" % (module.params["path"], exc))
+        module.fail_json(msg="%s was not verified: %s" % (module.params["path"], exc))
     except ToolError as exc:
         module.fail_json(msg=exc.message, **exc.details())
     except OSError as exc:
-        module.fail_json(msg="%s was not proven: %s" % (module.params["path"], os_error_words(exc)))
+        module.fail_json(msg="%s was not verified: %s" % (module.params["path"], os_error_words(exc)))
     result = {"changed": found["recorded"], "snapshot": found, "diff": diff}
     if found["problem"]:
         module.fail_json(msg=found["problem"], **result)

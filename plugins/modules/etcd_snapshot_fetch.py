@@ -141,14 +141,14 @@ def newest(remote, etcd_ca):
     good = [entry for entry in entries if entry["verified"]]
     if not good:
         problem = next((entry["problem"] for entry in entries if entry["problem"]), None)
-        raise Refused("%s holds no snapshot that can be relied on%s" % (remote.where, ": " + problem if problem else ""))
+        raise Refused("%s holds no verified snapshot%s" % (remote.where, ": " + problem if problem else ""))
     found = clusters(good)
     if etcd_ca is None and len(found) > 1:
         hosts = " and ".join(sorted(", ".join(sorted(str(host) for host in hosts)) for hosts in found.values()))
         raise Refused("%s holds snapshots of several clusters (%s), so the newest may be of another one; name the snapshot" % (remote.where, hosts))
     good = [entry for entry in good if etcd_ca is None or (entry.get("fingerprints") or {}).get("etcd_ca") == etcd_ca]
     if not good:
-        raise Refused("%s holds %d snapshots, and none of them is of this cluster (its etcd CA is another one)" % (remote.where, len(entries)))
+        raise Refused("%s holds %d snapshots, but none of this cluster (their etcd CA is another one)" % (remote.where, len(entries)))
     return good[0]
 
 
@@ -172,7 +172,7 @@ def here(path, manifest):
         size, digests = file_digests(path)
         if (size, digests["sha256"]) == (manifest["size"], manifest["sha256"]):
             return True
-    raise Refused("%s is there already, and is not the snapshot that is off-site; move it away" % path)
+    raise Refused("%s exists, and is not the off-site snapshot; move it away" % path)
 
 
 def check_space(directory, needed):
@@ -190,7 +190,7 @@ def get(remote, manifest, path, lock_timeout):
             if not has_manifest(path, manifest):
                 snapshot_manifest.write_manifest(path, manifest)
             return 0.0
-        # what an interrupted run left in it is gone on with
+        # a download that an interrupted run left in it is resumed
         os.makedirs(partial, mode=0o700, exist_ok=True)
         target = os.path.join(partial, "snapshot")
         have = os.path.getsize(target) if os.path.isfile(target) else 0
@@ -260,9 +260,9 @@ def main():
     except (Refused, RcloneError, snapshot_manifest.ManifestError, Busy) as exc:
         module.fail_json(msg=str(exc))
     except signals.Ended as exc:
-        module.fail_json(msg="the snapshot was not got: %s; what came so far is gone on with by the next run" % exc)
+        module.fail_json(msg="download failed: %s; the next run resumes it" % exc)
     except OSError as exc:
-        module.fail_json(msg="the snapshot was not got: %s" % os_error_words(exc))
+        module.fail_json(msg="download failed: %s" % os_error_words(exc))
     module.exit_json(**result)
 
 

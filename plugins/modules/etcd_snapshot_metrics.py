@@ -103,7 +103,7 @@ METRICS = (
     ("newest_timestamp_seconds", "gauge", "When the newest verified snapshot was taken."),
     ("newest_size_bytes", "gauge", "Its size."),
     ("newest_revision", "gauge", "Its revision."),
-    ("newest_level", "gauge", "How far it is proven."),
+    ("newest_level", "gauge", "Its verification level."),
     ("stored", "gauge", "Snapshots on this host, by whether they can be relied on."),
 )
 LEVELS = ("checksum", "structure", "status", "restore", "drill")

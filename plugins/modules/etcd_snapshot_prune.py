@@ -172,7 +172,7 @@ class Directory:
         self.lock_timeout = params["lock_timeout"]
 
     def held(self, check_mode):
-        """A context in which nobody else changes what is there."""
+        """A context in which no other run changes the place."""
         if check_mode or not os.path.isdir(self.path):
             return contextlib.nullcontext()
         return snapshot_manifest.directory_lock(self.path, self.lock_timeout)
@@ -229,7 +229,7 @@ def describe_diff(place, before, removed):
 def whose(params):
     """The cluster that is judged, as RETURN has it."""
     own = params["etcd_ca"] or fingerprints.fingerprints(params["manifests_dir"])["etcd_ca"]
-    # a directory on a host that is of no cluster is somebody's collection, and one off-site may be anybody's
+    # a directory on a host that is of no cluster is a collection by hand, and one off-site may be of any cluster
     return own or (None if params["remote"] else ANY)
 
 

@@ -154,7 +154,7 @@ def take_piece(dest, piece, offset):
         if offset == 0:
             os.fchmod(target.fileno(), 0o600)
         if os.fstat(target.fileno()).st_size != offset:
-            raise ValueError("%s does not end where the next piece begins: somebody else writes it" % unfinished(dest))
+            raise ValueError("%s does not end where the next piece begins: another process writes it" % unfinished(dest))
         target.seek(offset)
         for chunk in iter(lambda: stream.read(_CHUNK), b""):
             while chunk:
@@ -169,7 +169,7 @@ def take_piece(dest, piece, offset):
 def finish(dest, sha256):
     with open(unfinished(dest), "rb") as stream:
         if stream_digests(stream)[1]["sha256"] != sha256:
-            raise ValueError("what came for %s is not what was sent: its checksum differs" % dest)
+            raise ValueError("the copy %s is not the same as its source: its checksum differs" % dest)
         os.fsync(stream.fileno())
     os.rename(unfinished(dest), dest)
     descriptor = os.open(os.path.dirname(dest), os.O_RDONLY | os.O_CLOEXEC)

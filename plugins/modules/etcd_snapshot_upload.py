@@ -150,7 +150,7 @@ def stored_here(params):
     if params["path"]:
         named = snapshot_manifest.describe(os.path.realpath(params["path"]))
         if not named["verified"]:
-            raise Refused("%s was not sent: %s" % (params["path"], named["problem"]))
+            raise Refused("%s was not uploaded: %s" % (params["path"], named["problem"]))
     others = snapshot_manifest.list_snapshots(os.path.realpath(params["directory"])) if params["directory"] else []
     return named, [entry for entry in others if entry["verified"] and not (named and entry["path"] == named["path"])]
 
@@ -191,7 +191,7 @@ def refuse_what_is_not_mounted(entries, remote):
     for entry in entries:
         for copy in copies(entry, remote.where):
             if now and copy.get("mount") and len(copy["mount"]) > len(now):
-                raise Refused("%s was mounted when snapshots were sent to %s, and is not now, so nothing was written there" % (copy["mount"], remote.where))
+                raise Refused("%s was mounted at earlier uploads to %s, and is not mounted now; nothing was written there" % (copy["mount"], remote.where))
 
 
 def proven_higher(ours, theirs):
@@ -224,7 +224,7 @@ def find(remote, entry, sizes):
 
 
 class Teller:
-    """Writes how far it is, not more than once a second; that this fails is nobody's problem."""
+    """Writes the progress at most once a second; a failure to write it is ignored."""
 
     def __init__(self, path, entry):
         self.path = path
@@ -257,7 +257,7 @@ def upload(module, remote, entry, step):
     if step in ("manifest", "note") or (step == "nothing" and module.params["verify"] == "read"):
         size, digests = file_digests(path, ("sha256", "sha1", "md5"))
         if (size, digests["sha256"]) != (entry["size"], entry["sha256"]):
-            raise Refused("%s is not the file that was taken (its size or its sha256 has changed), so it was not sent" % path)
+            raise Refused("%s is not the file that was taken (its size or its sha256 has changed), so it was not uploaded" % path)
         problem, how = remote.check(entry["file"], size, digests, module.params["verify"])
         step = "all" if problem else step
     if step == "all":
@@ -272,7 +272,7 @@ def upload(module, remote, entry, step):
             if exc.kind != "immutable" or step == "all":
                 raise
             # the snapshot is there, with the manifest that it was sent with
-            module.warn("what was proven of %s since it was sent is not noted there: %s" % (path, exc))
+            module.warn("the later verification results of %s are not recorded there: %s" % (path, exc))
             step = "note" if not known else "nothing"
     if step in ("all", "note") or not known:
         note(module, remote, entry, how)
@@ -288,7 +288,7 @@ def note(module, remote, entry, how):
     try:
         snapshot_manifest.update_manifest(entry["path"], module.params["lock_timeout"], entry["sha256"], off_site=[copy])
     except (snapshot_manifest.ManifestError, Busy, OSError) as exc:
-        module.warn("%s is off-site, but that could not be noted in its manifest: %s" % (entry["path"], exc))
+        module.warn("%s is off-site, but its manifest does not record that: %s" % (entry["path"], exc))
 
 
 def describe(remote, entry, seconds=None, how=None):
@@ -310,7 +310,7 @@ def run(module, result):
     params = module.params
     named, others = stored_here(params)
     first = [named] if named else []
-    # as far as can be said before anybody was asked
+    # as far as is known before the storage was asked
     result["waiting"] = [entry["path"] for entry in first + [one for one in others if not noted(one, params["remote"])]]
     remote = remote_store.Remote(
         params["remote"], params["rclone_config"], params["rclone"], timeout=params["timeout"], retries=params["retries"], bwlimit=params["bwlimit"]
@@ -383,7 +383,7 @@ def main():
     except (Refused, RcloneError, signals.Ended) as exc:
         module.fail_json(msg=with_whereabouts(str(exc), result["waiting"]), **result)
     except OSError as exc:
-        module.fail_json(msg=with_whereabouts("nothing more was sent: %s" % os_error_words(exc), result["waiting"]), **result)
+        module.fail_json(msg=with_whereabouts("nothing more was uploaded: %s" % os_error_words(exc), result["waiting"]), **result)
     finally:
         if module.params["progress"]:
             with contextlib.suppress(OSError):
@@ -397,8 +397,8 @@ def with_whereabouts(problem, waiting):
     if not waiting:
         return sentence
     if len(waiting) == 1:
-        return "%s. Nothing is lost: %s is whole on this host, and the next run sends it" % (sentence, waiting[0])
-    return "%s. Nothing is lost: %s and %d more are whole on this host, and the next run sends them" % (sentence, waiting[0], len(waiting) - 1)
+        return "%s. Nothing is lost: %s is complete on this host, and the next run uploads it" % (sentence, waiting[0])
+    return "%s. Nothing is lost: %s and %d more are complete on this host, and the next run uploads them" % (sentence, waiting[0], len(waiting) - 1)
 
 
 if __name__ == "__main__":

@@ -316,7 +316,7 @@ class Asker(threading.Thread):
         try:
             connection.request("GET", "/readyz", headers={"Connection": "close"})
             response = connection.getresponse()
-            # enough to see that it ends; nobody needs to send us more
+            # enough to see that it ends
             response.read(65536)
             return "" if self.seen.is_good(response.status) else "HTTP %d" % response.status
         except (OSError, http.client.HTTPException, ValueError) as exc:
@@ -339,7 +339,7 @@ class Asker(threading.Thread):
 
 
 def write_ready(path, askers):
-    """All at once, for somebody waits for it."""
+    """All at once, since a play waits for the file."""
     with open(path + ".new", "w", encoding="utf-8") as stream:
         json.dump({url: bool(asker.seen.answering_at_start) for url, asker in askers.items()}, stream)
     os.rename(path + ".new", path)
@@ -362,7 +362,7 @@ def gone(process):
 
 
 def tidy(params):
-    """What somebody who is gone made for us."""
+    """Files of a controller that is gone."""
     with contextlib.suppress(OSError, TypeError):
         os.unlink(params["ready_file"])
     with contextlib.suppress(OSError, TypeError):
@@ -378,7 +378,7 @@ def watch(params):
     for asker in askers.values():
         asker.start()
     ready_file, ended_by = params["ready_file"], "max_seconds"
-    # A name server that does not answer knows nothing of our timeout, so nobody is waited for without an end.
+    # A name server that does not answer knows nothing of our timeout, so the wait has an end of its own.
     patience = 2 * params["timeout"] + 1
     while True:
         elapsed = time.monotonic() - start
@@ -418,7 +418,7 @@ def complaint(params):
         except ValueError:
             good = False
         if not good:
-            return "urls: '%s' is no address of an API server, which would look like https://192.0.2.11:6443" % url
+            return "urls: '%s' is not the address of an API server, such as https://192.0.2.11:6443" % url
     for name, least in (("interval", 0.01), ("timeout", 0.1), ("max_seconds", 0), ("while_process", 1)):
         if params[name] is not None and not params[name] >= least:
             return "%s is %s, and should be %s or more" % (name, params[name], least)
@@ -448,7 +448,7 @@ def main():
     try:
         probe = watch(params)
     except ssl.SSLError as exc:
-        module.fail_json(msg="ca is no certificate in PEM that could be used: %s" % exc)
+        module.fail_json(msg="`ca` is not a usable certificate in PEM: %s" % exc)
     except OSError as exc:
         module.fail_json(msg="The API servers were not watched: %s" % exc)
     module.exit_json(changed=False, probe=probe)

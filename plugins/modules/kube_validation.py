@@ -198,12 +198,12 @@ def main():
         module.fail_json(msg=str(exc), changed=bool(restarted))
     problems = [sentence for layer in LAYERS for sentence in validation["layers"][layer]["problems"]]
     if validation["reachable"] and not validation["permitted"]:
-        sentence = "Whether the cluster is well could not be checked: %s" % "; ".join(problems)
+        sentence = "Whether the cluster is healthy could not be checked: %s" % "; ".join(problems)
         if params["required"] and params["access_required"]:
             module.fail_json(msg=sentence, validation=validation, changed=bool(node))
         module.warn(sentence)
     elif params["required"] and not validation["ok"]:
-        module.fail_json(msg="After %d s the cluster is not well: %s" % (validation["seconds"], "; ".join(problems)), validation=validation, changed=bool(node))
+        module.fail_json(msg="Unhealthy cluster after %d s: %s" % (validation["seconds"], "; ".join(problems)), validation=validation, changed=bool(node))
     module.exit_json(changed=bool(node), validation=validation)
 
 

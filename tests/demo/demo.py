@@ -133,7 +133,7 @@ def main():
     say("Kubernetes %s on %s; a shop is open in it." % (version, ", ".join(sandbox.nodes)))
     limit = ",".join(sandbox.nodes)
 
-    headline(2, "A snapshot of its etcd, taken and verified")
+    headline(2, "A verified snapshot of its etcd")
     run_playbook(sandbox, "install.yml")
     dummy, snapshot_seconds = run_playbook(sandbox, "snapshot.yml")
     before = look(sandbox)

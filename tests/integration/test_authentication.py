@@ -27,7 +27,7 @@ def guarded(version, tmp_path_factory):
         yield etcd, directory / "guarded.db"
 
 
-SAYS = "has authentication enabled, and the common name of %s is no user of it with the role root"
+SAYS = "has authentication enabled, and the common name of %s is not a user with the role root"
 
 
 def test_it_is_said_what_it_is_and_what_helps(guarded, tmp_path):

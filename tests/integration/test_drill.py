@@ -220,7 +220,7 @@ def test_an_encrypted_one_that_was_decrypted(master, tmp_path):
     data = path.read_bytes()
     change(path, size=len(data), sha256=hashlib.sha256(data).hexdigest(), plain=plain, packing={"compression": "none", "encryption": "age"})
     code, result = drill(path, tmp_path / "work")
-    assert code == 1 and "no more than its checksum can be proven without decrypting it" in result["msg"], result
+    assert code == 1 and "only its checksum can be verified without decrypting it" in result["msg"], result
     assert (result["snapshot"]["level"], result["snapshot"]["failed"], read(path)["level"]) == ("checksum", None, "checksum")
     before = decrypted_path.read_bytes()
     code, result = drill(path, tmp_path / "work", decrypted_path=decrypted_path)
@@ -310,7 +310,7 @@ def test_a_host_that_cannot_do_it_says_so_and_blames_nobody(master, tmp_path):
     ):
         code, result = drill(path, tmp_path / "work", **more)
         assert code == 1 and words in result["msg"], result
-        assert "was not proven up to the verification level drill" in result["msg"]
+        assert "was not verified up to the level drill" in result["msg"]
         assert result["snapshot"]["failed"] is None
         assert all(level["ok"] for level in read(path).get("levels", {}).values())
     code, result = harness.run_module("etcd_snapshot_list", directory=path.parent)
@@ -428,9 +428,9 @@ def broken_ways(master, directory):
     manifest_of(path).write_text(manifest_of(path).read_text()[:100])
     path = damaged(8, "belongs to")
     shutil.copyfile(manifest_of(master), manifest_of(path))
-    path = damaged(9, "is gone, or no regular file")
+    path = damaged(9, "is missing, or not a regular file")
     path.unlink()
-    path = damaged(10, "is gone, or no regular file")
+    path = damaged(10, "is missing, or not a regular file")
     path.unlink()
     path.symlink_to(master)
     # a database without the checksum behind it, and a manifest that fits
@@ -452,7 +452,7 @@ def test_verify_finds_every_kind_of_damage_and_no_other(master, tmp_path):
     hosts = hosts_with(tmp_path, etcd_drill_level="drill")
     rc, output, recap = play("playbooks/verify.yml", tmp_path, hosts)
     assert rc == 2 and recap["cp1"]["failed"] == 1, output
-    assert "13 of 14 snapshots on cp1 were not proven" in output
+    assert "13 of 14 snapshots on cp1 were not verified" in output
     lines = [line for line in output.splitlines() if '"msg": "' in line]
     for name, words in said.items():
         assert any("DAMAGED" in line and name in line and words in line for line in lines), (name, words, output)
@@ -543,7 +543,7 @@ def test_what_is_off_site_is_proven_where_it_is_or_after_it_was_got(master, tmp_
     assert {path.name for path in before} | {".lock"} == {path.name for path in (tmp_path / "remote").iterdir()}
     # who cannot get there has learned nothing
     code, result = drill(good.name, tmp_path / "work", **dict(off_site, remote="nowhere:backups"))
-    assert code == 1 and "was not proven" in result["msg"] and "snapshot" not in result, result
+    assert code == 1 and "was not verified" in result["msg"] and "snapshot" not in result, result
 
 
 def test_the_playbooks_find_all_damage_off_site(master, tmp_path, rclone):
@@ -562,7 +562,7 @@ def test_the_playbooks_find_all_damage_off_site(master, tmp_path, rclone):
         rc_of_drill, drilled, _recap = play("playbooks/drill.yml", tmp_path, hosts, "-e", "etcd_drill_snapshot=" + good.name)
     finally:
         os.environ["PATH"] = path
-    assert rc == 2 and "13 of 14 snapshots on cp1 were not proven" in output and "on cp2 were not" not in output, output
+    assert rc == 2 and "13 of 14 snapshots on cp1 were not verified" in output and "on cp2 were not" not in output, output
     lines = [line for line in output.splitlines() if '"msg": "' in line]
     for name in said:
         # a link is nothing that rclone reads

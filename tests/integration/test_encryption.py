@@ -493,7 +493,7 @@ def broken_ways(master, directory, key):  # noqa: F811
     manifest_of(path).write_text(manifest_of(path).read_text()[:100])
     path = damaged(8, "belongs to")
     change(path, file="etcd-cp1-20250101T000000Z.db.zst.age")
-    path = damaged(9, "is gone, or no regular file")
+    path = damaged(9, "is missing, or not a regular file")
     path.unlink()
     # and what a checksum that was computed anew hides
     path = damaged(10, "is damaged: ")
@@ -534,7 +534,7 @@ def test_verify_finds_all_damage_to_encrypted_ones(master, tmp_path, key, monkey
     if place == "off-site":
         hosts["cp1"].update(etcd_drill_off_site=str(store), etcd_drill_rclone_config="/dev/null")
     rc, output, _recap = play("playbooks/verify.yml", tmp_path, hosts)
-    assert rc == 2 and "12 of 13 snapshots on cp1 were not proven" in output, output
+    assert rc == 2 and "12 of 13 snapshots on cp1 were not verified" in output, output
     lines = [line for line in output.splitlines() if '"msg": "' in line]
     for name, words in said.items():
         assert any("DAMAGED" in line and name in line and (words in line or place == "off-site") for line in lines), (name, words, output)

@@ -195,7 +195,7 @@ def test_what_could_not_be_sent_is_sent_by_the_next_run(scheduled):
     away.rename(scheduled.place / "not-mounted")
     rc, output = scheduled.run()
     last = output.strip().splitlines()[-1]
-    assert rc == 1 and "take: done" in output and last.startswith("FAILED: upload: ") and "The snapshot is whole at" in last, output
+    assert rc == 1 and "take: done" in output and last.startswith("FAILED: upload: ") and "The snapshot is complete at" in last, output
     assert "prune: left out, since upload did not end well" in output, output
     assert "k8s_dr_etcd_snapshot_last_run_success 0\n" in (scheduled.place / "textfile" / "k8s_dr_etcd_snapshot.prom").read_text()
     missed = scheduled.last()["snapshot"]
@@ -219,7 +219,7 @@ def test_a_step_that_fails_stops_only_what_needs_it_and_fails_the_run(scheduled)
         scheduled.change(steps=steps)
     assert rc == 1 and "far: FAILED" in output and "after: left out, since far did not end well" in output and "last: FAILED" in output, output
     last = output.strip().splitlines()[-1]
-    assert last.startswith("FAILED: far: ") and "The snapshot is whole at %s" % scheduled.last()["snapshot"] in last, output
+    assert last.startswith("FAILED: far: ") and "The snapshot is complete at %s" % scheduled.last()["snapshot"] in last, output
     assert os.path.exists(scheduled.last()["snapshot"])
 
 

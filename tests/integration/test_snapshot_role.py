@@ -252,14 +252,14 @@ def test_without_a_quorum_nothing_is_taken(three, tmp_path):
     rc, output, recap = play("playbooks/snapshot.yml", tmp_path, hosts)
     assert rc == 2 and [counts["failed"] for counts in recap.values()] == [1, 1, 1], output
     assert taken(tmp_path, three) == []
-    for words in ("No snapshot was taken, since no etcd member of cp1, cp2, cp3 can be relied on", "cp1 (etcd member n1): ", "k8s_dr.etcd.salvage"):
+    for words in ("No snapshot was taken, since no etcd member of cp1, cp2, cp3 is healthy", "cp1 (etcd member n1): ", "k8s_dr.etcd.salvage"):
         assert words in flat(output), output
 
 
 def test_nobody_can_be_reached(three, tmp_path):
     hosts = {name: dict(own, **OFF) for name, own in hosts_of(three, tmp_path).items()}
     rc, output, _recap = play("playbooks/snapshot.yml", tmp_path, hosts)
-    assert rc == 2 and "No snapshot was taken, since no etcd member of cp1, cp2, cp3 can be relied on" in flat(output), output
+    assert rc == 2 and "No snapshot was taken, since no etcd member of cp1, cp2, cp3 is healthy" in flat(output), output
     assert "salvage" not in output
 
 
@@ -407,5 +407,5 @@ def test_a_large_one_goes_on_where_its_host_is_lost_for_a_while(tmp_path):
             over.touch()
             thread.join()
     assert rc == 0 and recap["cp1"]["failed"] == 0, output
-    assert "this host cannot be asked how far it is, and is waited for: " in flat(output), output
+    assert "waiting for this host, which cannot report its progress: " in flat(output), output
     assert "taken and verified in" in output and len(databases(tmp_path / "backups")) == 1 and list(jobs.iterdir()) == []

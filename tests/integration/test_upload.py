@@ -112,7 +112,7 @@ def test_wrong_credentials_then_all_that_waits(far, place):
     older, newer = make(place / "local", 2), make(place / "local", 3)
     content = newer.read_bytes()
     rc, result = upload(far, place, wrong=True, path=newer, directory=place / "local")
-    assert rc == 1 and "access was refused" in result["msg"] and "are whole on this host" in result["msg"], result
+    assert rc == 1 and "access was refused" in result["msg"] and "are complete on this host" in result["msg"], result
     assert str(newer) in result["msg"] and result["waiting"] == [str(newer), str(older)]
     assert far.secret not in json.dumps(result) if hasattr(far, "secret") else True
     whole(newer, content)
@@ -451,7 +451,7 @@ def test_a_share_that_is_mounted_no_more(place):
         rc, result = harness.run_module("etcd_snapshot_upload", path=paths[0], **options)
         assert rc == 0 and manifest_of(paths[0])["off_site"][0]["mount"] == str(share), result
     rc, result = harness.run_module("etcd_snapshot_upload", path=paths[1], directory=local, **options)
-    assert rc == 1 and "%s was mounted when snapshots were sent to" % share in result["msg"] and str(paths[1]) in result["msg"], result
+    assert rc == 1 and "%s was mounted at earlier uploads to" % share in result["msg"] and str(paths[1]) in result["msg"], result
     assert not list(share.iterdir())
 
 

@@ -25,7 +25,7 @@ CASES = {
     "slice": (["-e", "awx_workflow_job_name=Restore", "-e", "awx_job_template_name=Restore"], {}, "This job is a slice of"),
     "start-at-stop": (["--start-at-task", "Start etcd on the restored data, then the API server"], {}, FIRST),
     # tags and workflows that have nothing to do with it: the next thing that is wrong is that there is no control plane
-    "others": (["--skip-tags", "docker", "-e", "awx_workflow_job_name=Nightly", "-e", "awx_job_template_name=Restore"], {}, "no kubeadm control plane node"),
+    "others": (["--skip-tags", "docker", "-e", "awx_workflow_job_name=Nightly", "-e", "awx_job_template_name=Restore"], {}, "not a kubeadm control plane node"),
 }
 
 

@@ -237,8 +237,13 @@ def test_links_lead_somewhere(page):
             assert anchor in anchors, "%s has no heading for #%s" % (path or page.name, anchor)
 
 
-# docs/style.md lists them to say that they are avoided, in italics.
-OLD_PHRASES = re.compile(r"\b(whoever|nobody|somebody|to be had|is told of|held against|what came of|what became of|gone on with|is none)\b", re.IGNORECASE)
+# docs/style.md lists some of them to say that they are avoided, in italics.
+OLD_PHRASES = re.compile(
+    r"\b(whoever|nobody|somebody|to be had|is told of|are told of|held against|what came of|what became of|gone on with|is none|was not got|"
+    r"put aside|takes? it back|taken back|brought back|can be relied on|so it would not start again|are well|is well|must be well|was not proven|proves and|"
+    r"as far as can be said|nothing to rely on)\b",
+    re.IGNORECASE,
+)
 PROSE = [page for page in PAGES if page.relative_to(ROOT).parts[0] in ("README.md", "docs", "roles")]
 
 
@@ -257,3 +262,25 @@ def test_old_phrases_stay_away(page):
 @pytest.mark.parametrize("path", sorted(ROOT.glob("roles/*/meta/argument_specs.yml")), ids=lambda path: path.parts[-3])
 def test_old_phrases_stay_away_from_options(path):
     assert OLD_PHRASES.findall(re.sub(r"\s+", " ", path.read_text(encoding="utf-8"))) == []
+
+
+PLUGINS = sorted(path for path in (ROOT / "plugins").glob("*/*.py") if path.parent.name != "module_utils")
+
+
+@pytest.mark.parametrize("path", PLUGINS, ids=lambda path: str(path.relative_to(ROOT / "plugins")))
+def test_old_phrases_stay_away_from_documentation_and_examples(path):
+    found = re.findall(r'^(?:DOCUMENTATION|RETURN|EXAMPLES) = r"""(.*?)"""', path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    text = re.sub(r"\s+", " ", " ".join(found))
+    assert OLD_PHRASES.findall(re.sub(r"{{.*?}}|there is none", "", text)) == []
+
+
+@pytest.mark.parametrize("path", sorted([*ROOT.glob("roles/*/defaults/main.yml"), ROOT / "galaxy.yml", *ROOT.glob("docs/**/*.yml")]), ids=str)
+def test_old_phrases_stay_away_from_settings(path):
+    text = re.sub(r"\s+", " ", path.read_text(encoding="utf-8"))
+    assert OLD_PHRASES.findall(re.sub(r"{{.*?}}|there is none", "", text)) == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: str(page.relative_to(ROOT)))
+def test_lines_of_prose_have_at_most_100_characters(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    assert [line for line in text.splitlines() if len(line) > 100 and not re.match(r"\||    |\s*<!--|\[", line)] == []

@@ -144,7 +144,7 @@ def test_a_member_that_cannot_start_is_taken_out_again(three):
     assert process.returncode != 0
     text = " ".join(output.split())
     assert "rejoin -l cp2" in text
-    assert "old data is in" in text
+    assert "previous data is in" in text
     assert state(three, "cp2") == "committed"
     assert sorted(members(three)) == sorted(name for host, name in names(three).items() if host != "cp2")
     assert not three.run("cp2", "sh", "-c", "ls %s | grep -E '^(etcd|kube-)' || :" % MANIFESTS).strip()

@@ -131,12 +131,12 @@ class SnapshotFile:
             os.close(self.fd)
 
     def _is_locked(self):
-        """Whether somebody holds the file exclusively, as a running etcd does; what opens it with bolt then waits for ever."""
+        """Whether another process locks the file, as a running etcd does; opening it with bolt then waits for ever."""
         try:
             fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
             fcntl.flock(self.fd, fcntl.LOCK_UN)
         except OSError as exc:
-            # Some network file systems know no locks; then nobody holds one.
+            # Some network file systems know no locks; then there is none.
             return exc.errno in (errno.EWOULDBLOCK, errno.EACCES)
         return False
 
@@ -315,7 +315,7 @@ class SnapshotFile:
             if bucket == (b"key",):
                 # The keys of this bucket are revisions: 8 bytes, an underscore, 8 bytes, and a t for a deletion.
                 if not set(map(len, keys)) <= {17, 18}:
-                    raise Corrupt("bucket `key` holds a key that is no revision")
+                    raise Corrupt("bucket `key` holds a key that is not a revision")
                 revision = max(revision or 0, int.from_bytes(keys[-1][:8], "big") if keys else 0)
             elif bucket == (b"meta",) and b"storageVersion" in keys:
                 self.proof.storage_version = values(b"storageVersion")[:64].decode("ascii", "replace")

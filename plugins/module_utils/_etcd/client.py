@@ -75,7 +75,7 @@ class EtcdClient:
         if not is_denied(result.stderr):
             return result.last_words()
         return (
-            "this etcd has authentication enabled, and the common name of %s is no user of it with the role root (%s). Name a certificate of such a user "
+            "this etcd has authentication enabled, and the common name of %s is not a user with the role root (%s). Name a certificate of such a user "
             "with etcd_client_cert and etcd_client_key, or turn authentication off with `etcdctl auth disable`" % (self.tls["cert"], result.last_words())
         )
 

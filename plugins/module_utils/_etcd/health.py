@@ -15,7 +15,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.tls import tls
 
 
 def listens(url, timeout=1):
-    """Whether anybody accepts a connection at the address in a URL.  Never raises."""
+    """Whether a process accepts connections at the address in a URL.  Never raises."""
     try:
         parts = urlsplit(url)
         socket.create_connection((parts.hostname, parts.port), timeout).close()

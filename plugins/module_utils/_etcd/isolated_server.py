@@ -98,7 +98,7 @@ class Server:
         match = re.search(r"^etcd Version:\s*(\S+)", result.stdout, re.MULTILINE)
         if result.rc != 0 or not match:
             os.close(self._descriptor)
-            raise ThrowawayError("%s is no etcd server: `%s --version` %s" % (path, path, result.how()))
+            raise ThrowawayError("%s is not an etcd server: `%s --version` %s" % (path, path, result.how()))
         self.version = match.group(1)
 
     def close(self):
@@ -276,7 +276,7 @@ class Throwaway:
                 return
             if self._denied:
                 raise ThrowawayError(
-                    "it is of an etcd with authentication enabled, which serves nothing to who is no user of it, so what it holds cannot be read back; "
+                    "it is of an etcd with authentication enabled, which serves nothing without a user, so its data cannot be read back; "
                     "a snapshot that is taken after `etcdctl auth disable` can be"
                 )
             if len(self.members) > 1 and not self.force_new_cluster and time.monotonic() - lonely > _ALONE_AFTER:
@@ -370,7 +370,7 @@ class Throwaway:
 
 
 class NotAlone(ThrowawayError):
-    """Its data names other members, which are not to be had: force_new_cluster is needed."""
+    """Its data names other members, which are unreachable: force_new_cluster is needed."""
 
     def __init__(self, message, members):
         super().__init__(message)

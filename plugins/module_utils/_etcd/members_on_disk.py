@@ -74,7 +74,7 @@ def leftovers(stored, members):
 
 
 def warning(left, where):
-    """What an operator is told of leftovers."""
+    """The message about leftovers."""
     return (
         "etcd's store %s holds members that the cluster does not have: %s. etcd up to 3.5 ignores them; an upgrade to 3.6 would bring them to life, and could "
         "cost the quorum. Before it, upgrade every member to etcd 3.5.26 or later, which removes them when it starts" % (where, in_words(left))
@@ -111,7 +111,7 @@ def without_leftovers(data_dir, initial_cluster, trims):
 
 
 def _empty(path, *buckets):
-    """Have small buckets of a database that nobody uses hold nothing: the page of each counts no elements any more, as that of a new one."""
+    """Empty small buckets of an unused database: the page of each counts no elements any more, as that of a new one."""
     with SnapshotFile(path) as database, open(path, "r+b") as stream:
         for bucket in buckets:
             try:
@@ -161,7 +161,7 @@ def _told(path, pattern):
 
 
 def _member(key, value):
-    """What etcd stores below a member's id; None for what is none."""
+    """What etcd stores below a member's id; None if it is invalid."""
     try:
         stored = json.loads(value.decode("utf-8"))
         return {

@@ -50,7 +50,7 @@ def _varint(data, at):
         if byte < 0x80:
             return value, at
         shift += 7
-    raise WalError("a number in a record is no number")
+    raise WalError("a record has an invalid number")
 
 
 def _encoded(number):
@@ -76,7 +76,7 @@ def _message(data):
             fields[tag >> 3] = data[at : at + length]
             at += length
         else:
-            raise WalError("a record is of no known form")
+            raise WalError("a record has an unknown form")
     return fields
 
 

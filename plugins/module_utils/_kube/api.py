@@ -95,7 +95,7 @@ class KubeApi:
                 return status, text
             refused.append((identity, status, text))
         if not refused:
-            # whoever it knows nothing of may be told whether it is ready
+            # readiness is public
             status, text = self._ask(None, method, path, body, content_type)
             if status not in (401, 403):
                 return status, text
@@ -103,7 +103,7 @@ class KubeApi:
         raise Refused(self._refusal(method, path, refused), refused[-1][1] if refused else status)
 
     def _ask(self, identity, method, path, body, content_type):
-        """(HTTP code, body as text), with no certificate where there is no identity.  A server that is not proven is shown none, and asked nothing."""
+        """(HTTP code, body as text), with no certificate where there is no identity.  An unidentified server gets no certificate and no request."""
         said = []
         for trust, what in list(self._trusts):
             context = identity.context(trust) if identity else trust()
@@ -261,7 +261,7 @@ def lease_path(lease):
 
 
 def release_leaders(api, leases, revision):
-    """Delete those of these leases ("namespace/name") that nobody has renewed since the snapshot; which these were.
+    """Delete those of these leases ("namespace/name") that were not renewed since the snapshot, and return them.
 
     Whoever they name was stopped with the old data, and who is to follow would wait until they expire: 15 s from when it first sees them (client-go,
     tools/leaderelection/leaderelection.go, of 1.34.4 and 1.37.2).  revision: that of the snapshot.  Nothing depends on it, so a refusal is no error.

@@ -194,7 +194,7 @@ def _judge_workloads(observed, names, baseline, scope, found):
             sentence = "the status of %s %s is older than its specification" % (resource[:-1], name)
         layer = found[_layer(name)]
         if was and was["ready"] < was["wanted"]:
-            layer["warnings"].append(sentence + ", and was not well before")
+            layer["warnings"].append(sentence + ", and was unhealthy before")
         elif scope == "all":
             layer["problems"].append(sentence)
         elif away:

@@ -106,7 +106,7 @@ class Kubelet:
 
     @property
     def static_pods(self):
-        """The directory that static Pods are read from; empty when nobody says."""
+        """The directory that static Pods are read from; empty if it is not configured."""
         return self.flags.get("pod-manifest-path") or self.config.get("staticPodPath") or ""
 
     @property
@@ -136,7 +136,7 @@ def restart(timeout=60):
 
 
 def runtime_answers(path, timeout=10):
-    """Whether somebody serves gRPC at this socket.  The kernel alone accepts connections for a server that hangs; HTTP/2 begins with frames of both."""
+    """Whether a process serves gRPC at this socket.  The kernel alone accepts connections for a server that hangs; HTTP/2 begins with frames of both."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(timeout)
         try:

@@ -86,7 +86,7 @@ class StaticPod:
 
     @property
     def owner(self):
-        """[uid, gid] that its program runs as, which kubeadm's RootlessControlPlane writes down; None for root, -1 for a group that nobody names."""
+        """[uid, gid] that its program runs as, which kubeadm's RootlessControlPlane writes down; None for root, -1 for a group that is not named."""
         uid, gid = self._owner
         return None if uid is None else [uid, -1 if gid is None else gid]
 
@@ -206,7 +206,7 @@ def read_control_plane(manifests_dir):
 
 
 def other_static_pods(directory):
-    """Names of the static Pods in a directory that are not the control plane's own, as kube-vip or haproxy: nobody moves them."""
+    """Names of the static Pods in a directory that are not the control plane's own, as kube-vip or haproxy. They are never moved."""
     names = []
     for name in sorted(os.listdir(directory)):
         path = os.path.join(directory, name)
@@ -220,7 +220,7 @@ def other_static_pods(directory):
 
 
 def annotated(text, key, value):
-    """A static Pod's manifest with this annotation, everything else as it was; unchanged when its form is none that kubeadm writes.
+    """A static Pod's manifest with this annotation, everything else as it was; unchanged in a form that kubeadm does not write.
 
     kubelet derives a static Pod's uid from its manifest, so this makes it another Pod of the same name.
     """

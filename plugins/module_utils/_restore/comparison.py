@@ -17,7 +17,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import
 
 VANISH, REAPPEAR, CHANGE = "vanish", "reappear", "change"
 STATES = (VANISH, REAPPEAR, CHANGE)
-# They come and go by the second in any cluster: nobody is to look for the one that matters among these.
+# They come and go by the second in any cluster: they would hide the ones that matter.
 QUIET = ("leases", "masterleases", "events")
 _QUIET_NAMES = 3
 # Keys of no object, as an API server keeps some for itself.
@@ -76,7 +76,7 @@ class Keys:
                 if key > last:
                     fresh, last = True, key
                     self.seen += 1
-                    # what restores themselves have left there is nobody's loss
+                    # what restores themselves left there is not a difference
                     if key.startswith(commit_vote.PREFIX.encode()):
                         continue
                     yield key, kv["create_revision"], kv["mod_revision"], kv["version"]
@@ -161,7 +161,7 @@ class Groups:
 
     @property
     def objects(self):
-        """How many of them are objects that somebody may miss."""
+        """How many of them are objects other than leases and events."""
         return sum(group[0] for (kind, _namespace), group in self._groups.items() if kind not in QUIET + (OTHER,))
 
     def as_list(self):

@@ -109,7 +109,7 @@ def _of_the_data(pods, layout):
     found = []
     data_dir, base = layout.data_dir, layout.transactions_dir
     if os.path.lexists(base) and (os.path.islink(base) or not os.path.isdir(base)):
-        found.append("%s is no directory: move it away, since restores of %s are kept there" % (base, data_dir))
+        found.append("%s is not a directory: move it away, since restores of %s are kept there" % (base, data_dir))
     elif layout.crosses_file_systems():
         found.append(
             "%s is a file system of its own, so data cannot be renamed between it and %s: unmount it, or mount one on %s itself" % (base, data_dir, data_dir)
@@ -142,7 +142,7 @@ def _of_processes(pods, layout):
     if not used or "etcd" not in pods or procs.remaining(("etcd",), data_dir=pods["etcd"].flags.get("data-dir", "")):
         return []
     return [
-        "etcd has its database in %s in use, but no process of it is in a Pod that can be recognised, so nobody could prove that it stopped: does kubelet "
+        "etcd has its database in %s in use, but no process of it is in a Pod that can be recognised, so its stop cannot be confirmed: does kubelet "
         "keep no control groups for Pods (cgroupsPerQOS: false), or does its manifest set a uid?" % layout.data_dir
     ]
 
@@ -153,9 +153,9 @@ def _of_file_systems(base, held):
         where = existing(path)
         space = os.statvfs(where)
         if space.f_flag & os.ST_RDONLY:
-            found.append("the file system of %s (%s) is mounted read-only: mount it for writing, and look for the reason first: dmesg" % (what, where))
+            found.append("the file system of %s (%s) is mounted read-only: find the reason first (dmesg), and then mount it for writing" % (what, where))
         elif (space.f_files and space.f_favail < _FEW_INODES) or space.f_bavail * space.f_frsize < _FEW_BYTES:
-            found.append("the file system of %s (%s) is full: make room there" % (what, where))
+            found.append("the file system of %s (%s) is full: free some space there" % (what, where))
     return found
 
 
@@ -166,9 +166,9 @@ def _files_that_are_missing(pods):
         named = [(flag, value) for flag in sorted(pod.flags) if _NEEDED.search(flag) for value in pod.values(flag) or [pod.flags[flag]]]
         for flag, value in named:
             missing = [path for path in _paths(flag, value) if path.startswith("/") and seen_by(pod, path) is None]
-            # what nobody can see is not known to be missing
+            # an unreadable file is not known to be missing
             missing = [path for path in missing if not pod.hides(path) or procs.remaining((component,))]
-            found += ["%s (--%s of %s) is missing, so that would not start again: put it back" % (path, flag, component) for path in missing]
+            found += ["%s (--%s of %s) is missing, so it could not restart: put it back" % (path, flag, component) for path in missing]
     return found
 
 

@@ -28,7 +28,7 @@ def bump_revision(known):
         return 0
     snapshot = int(known["proof"]["snapshot"].get("revision") or 0)
     live = max(int((known["live"].get(host) or {}).get("revision") or 0) for host in hosts)
-    # of a database that nobody serves now
+    # of a database that no etcd serves now
     on_disk = max(int(nodes[host].get("revision_on_disk") or 0) for host in hosts)
     ahead = max(live, on_disk) - snapshot
     # each restore before may have raised it as this one does
@@ -97,7 +97,7 @@ def _members(known):
         said += '; stopped, with their old data kept, until "ansible-playbook k8s_dr.etcd.rejoin -l %s": %s' % (listed, ", ".join(retired))
     if lost:
         said += (
-            "; declared lost: %s. Do NOT switch them on again before they are wiped, since they would serve the old data beside the restored cluster"
+            "; declared lost: %s. Do NOT start them again before they are wiped, since they would serve the previous data beside the restored cluster"
             % ", ".join(lost)
         )
     return said
@@ -185,7 +185,7 @@ def objects(comparison, wanted, comparer):
         return said
     live = comparison["live"]
     said = [
-        "OBJECTS   %d would vanish, %d reappear, %d change back, leases and events aside (%d live keys, %d in the snapshot, compared in %s s%s)"
+        "OBJECTS   %d deleted, %d re-created, %d modified, leases and events aside (%d live keys, %d in the snapshot, compared in %s s%s)"
         % (
             comparison["vanish"]["objects"],
             comparison["reappear"]["objects"],

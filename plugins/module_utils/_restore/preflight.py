@@ -127,7 +127,7 @@ def _node(host, node, known):
     if not node["systemd"] and int(known["rollback_after"].get(host, 0)) != 0:
         yield (
             host,
-            "%s is not run by systemd, so it can have no timer that rolls the restore back when this controller dies" % host,
+            "%s does not run systemd, so no timer can roll the restore back if this controller dies" % host,
             "To restore without a timer, add -e etcd_restore_rollback_after=0",
         )
 
@@ -135,7 +135,7 @@ def _node(host, node, known):
 def nodes(known):
     """What the nodes alone show, before etcd or the API is asked."""
     findings = list(_options_of_members(known))
-    # who takes part is not known then
+    # the hosts that take part are not known then
     if findings:
         return findings
     findings += [
@@ -153,7 +153,7 @@ def nodes(known):
                 (
                     host,
                     "%s was stopped for good by the restore %s of other members, and is no longer a member" % (host, retired.get("id", "")),
-                    "First bring it back with: ansible-playbook k8s_dr.etcd.rejoin -l %s\nOr leave it out with -l, or with etcd_restore_members." % host,
+                    "First return it with: ansible-playbook k8s_dr.etcd.rejoin -l %s\nOr leave it out with -l, or with etcd_restore_members." % host,
                 )
             )
     for host in known["voters"]:
@@ -173,7 +173,7 @@ def nodes(known):
 
 
 _TWO_WAYS = (
-    "There are two ways on. Restore all members: drop the -l, and have all of them in the inventory. Or restore a cluster of %s alone on purpose: drop the "
+    "There are two ways. Restore all members: drop the -l, and have all of them in the inventory. Or restore a cluster of %s alone on purpose: drop the "
     "-l and add -e '{\"etcd_restore_members\": %s}'; the others are then stopped for good, and lose their membership, until rejoin.yml brings them back as "
     "new members. Of these, machines that are gone for good are left out and named instead: -e '{\"etcd_restore_lost_members\": [\"NAME\"]}'"
 )
@@ -221,7 +221,7 @@ def _members(known):
         if answering:
             yield (
                 host,
-                "%s is said to be lost, but answers %s at %s"
+                "%s is declared lost, but answers %s at %s"
                 % (
                     ", ".join(dict.fromkeys(place["member"] for place in answering)),
                     host,
@@ -260,7 +260,7 @@ def cluster(known):
                     host,
                     "etcd of %s serves, but no process uses the database in %s, which its manifest mounts at its --data-dir: it was started from another "
                     "manifest than %s/etcd.yaml, or a moment ago" % (host, node["data_dir"], known["manifests_dir"]),
-                    "Run this again; if it is still so, restart kubelet, so that etcd runs as its manifest says, and see which data it has.",
+                    "Run this again; if it is still so, restart kubelet, so that etcd runs as its manifest says, and check which data it has.",
                 )
             )
     findings += _members(known)
@@ -473,7 +473,7 @@ def warnings(known):
             then, now = minor(manifest.get("kubernetes_version")), minor(node["kubernetes_version"])
             if then and now and then != now and host == known["first"]:
                 said.append(
-                    "the snapshot is of Kubernetes %d.%d, and %s runs %d.%d: what either stores in a form that the other does not know is lost to it"
+                    "the snapshot is of Kubernetes %d.%d, and %s runs %d.%d: objects in a form that only one of them knows are unreadable for the other"
                     % (then + (host,) + now)
                 )
     if not manifest:

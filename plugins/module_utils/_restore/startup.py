@@ -73,7 +73,7 @@ class Runtime:
 
     @property
     def sandbox_image(self):
-        """The image of each Pod's sandbox (pause); empty when nobody says.
+        """The image of each Pod's sandbox (pause); empty if it is not configured.
 
         CRI-O and containerd up to 1.7 say it to everybody who asks for their state (cri-o: server/runtime_status.go).  containerd 2 has it in its
         configuration alone (2.4.2: internal/cri/server/podsandbox/sandbox_run.go, getSandboxImageName).
@@ -118,12 +118,12 @@ def look(pods, kubelet, runtime):
     obstacles += _of_file_systems(kubelet, runtime)
     for component, pod in sorted(pods.items()):
         obstacles += [
-            "%s would listen at %s (--%s), which is no address of this host, so it would not start again: give the host that address, or change %s"
+            "%s would listen at %s (--%s), which is not an address of this host, so it could not restart: give the host that address, or change %s"
             % (component, address, flag, pod.path)
             for flag, address in _foreign(pod, _LISTENS)
         ]
         warnings += [
-            "%s tells others to reach it at %s (--%s), which is no address of this host: they do only where something passes it on" % (component, address, flag)
+            "%s tells others to reach it at %s (--%s), which is not an address of this host: this needs a proxy or NAT" % (component, address, flag)
             for flag, address in _foreign(pod, _ADVERTISES)
         ]
     return obstacles, warnings
@@ -145,7 +145,7 @@ def _of_images(pods, runtime):
         elif runtime.has(image) is False:
             if policy == "Never":
                 obstacles.append(
-                    "%s is not on this node, and is never fetched (imagePullPolicy: Never), so that would not start again: load it, for example "
+                    "%s is not on this node, and is never fetched (imagePullPolicy: Never), so it could not restart: load it, for example "
                     "with ctr -n k8s.io images import" % whose
                 )
             else:
@@ -173,14 +173,14 @@ def _of_file_systems(kubelet, runtime):
         space = os.statvfs(where)
         what = "the file system of %s" % ", ".join("%s (%s)" % item for item in names.items())
         if space.f_flag & os.ST_RDONLY:
-            found.append("%s is mounted read-only, so no Pod would start: mount it for writing, and look for the reason first: dmesg" % what)
+            found.append("%s is mounted read-only, so no Pod would start: find the reason first (dmesg), and then mount it for writing" % what)
         elif (space.f_files and space.f_ffree < _FEW_INODES) or space.f_bfree * space.f_frsize < _FEW_BYTES:
-            found.append("%s has less than %d MB or %d inodes free, so no Pod would start: make room there" % (what, _FEW_BYTES >> 20, _FEW_INODES))
+            found.append("%s has less than %d MB or %d inodes free, so no Pod would start: free some space there" % (what, _FEW_BYTES >> 20, _FEW_INODES))
     return found
 
 
 def _foreign(pod, flags):
-    """(flag, address) of addresses that are none of this host's.  A name is left to whoever resolves it."""
+    """(flag, address) of addresses that are none of this host's.  Names are not resolved here."""
     found = []
     for flag in flags if pod.host_network else ():
         for value in pod.flags.get(flag, "").split(","):

@@ -21,7 +21,7 @@ MEANINGS = {
     "committing": "the cluster serves the restored data, which was validated; with several nodes, this one has voted to keep it",
     "committed": "all nodes keep the restored data",
     "rolling-back": "its rollback was interrupted",
-    "rejoining": "a restore of other members retired the node, and rejoin.yml is bringing it back",
+    "rejoining": "a restore of other members retired the node, and rejoin.yml is returning it",
 }
 
 

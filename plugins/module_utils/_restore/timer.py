@@ -20,7 +20,7 @@ _RETIRED_LATER = 180
 # The timer counts from when it was armed.  A node that was rebooted runs the service at once: whoever was taking the restore
 # further has lost it.  No Type=oneshot, which systemd before 244 does not restart (systemd#13754).
 SERVICE = """[Unit]
-Description=Take this node back from etcd restore @ID@, which was not committed
+Description=Rollback of the uncommitted etcd restore @ID@
 RequiresMountsFor=@T@ @MANIFESTS@
 StartLimitIntervalSec=0
 

@@ -121,7 +121,7 @@ class Host:
         if not self.first.get("reachable"):
             said = text_of(self.first.get("error"))
             if retired:
-                return "restore %s of other members stopped it for good; the playbook k8s_dr.etcd.rejoin brings it back" % text_of(retired.get("id"))
+                return "restore %s of other members stopped it for good; the playbook k8s_dr.etcd.rejoin returns it" % text_of(retired.get("id"))
             return said or "its etcd does not answer"
         if self.etcd.get("is_learner"):
             return "it is a learner, whose data may be incomplete"
@@ -206,14 +206,14 @@ def why_first(fit, cluster, wanted):
     if not others:
         return "%s and the only member" % state
     if len(cluster.hosts) + len(cluster.absent) == 1:
-        return "%s, and no other member is in this play, so it was taken although it is the leader" % state
-    return "%s, and no other member can be relied on, so it was taken although it is the leader" % state
+        return "%s, and no other member is in this play, so it was chosen although it is the leader" % state
+    return "%s, and no other member is healthy, so it was chosen although it is the leader" % state
 
 
 def no_snapshot(cluster, reasons):
     """The sentence for a cluster that has no member to rely on."""
     everyone = in_order(cluster.hosts + cluster.absent)
-    text = "No snapshot was taken, since no etcd member of %s can be relied on. " % ", ".join(host.name for host in everyone)
+    text = "No snapshot was taken, since no etcd member of %s is healthy. " % ", ".join(host.name for host in everyone)
     text += " ".join("%s: %s." % (host.label, why.rstrip(".")) for host, why in sorted(reasons, key=lambda one: one[0].number))
     if any(host.first.get("reachable") and not host.etcd.get("members_agreed") and not host.etcd.get("is_learner") for host in cluster.hosts):
         text += (
@@ -234,7 +234,7 @@ def warnings_of(fit, unfit, cluster, wanted):
     if len(leaders) > 1:
         found.append("%s both say that they lead the cluster. It may have split in two, and the snapshot holds the data of one side." % " and ".join(leaders))
     if wanted and not (fit and wanted in (fit[0].name, fit[0].member)):
-        found.append("etcd_snapshot_from is %s, which is no host or member that can be relied on, so another one was chosen." % wanted)
+        found.append("etcd_snapshot_from is %s, which is not a healthy host or member, so another one was chosen." % wanted)
     return found
 
 
@@ -260,7 +260,7 @@ def clusters_of(hosts):
         return None in (authority[host], authority[other]) or authority[host] == authority[other]
 
     groups = []
-    # who shows no CA belongs to where it is known
+    # a host without a CA belongs to the cluster that knows it
     for host in sorted(hosts, key=lambda host: (authority[host] is None, host.number)):
         fitting = [group for group in groups if all(together(host, one) for one in group)]
         fitting.sort(key=lambda group: not all(host.knows(one) for one in group))
@@ -293,7 +293,7 @@ def member_selection(facts, hosts):
         strangers, silent = in_order(strangers + silent), []
     for host in strangers:
         refused[host.name] = left_out(host, host.unfit(0)) + (
-            " It is no member of a cluster that answers, so if it is one of another, that has no snapshot now. If it is none, take it out of the inventory."
+            " It is not a member of any cluster that answers. If it is of another cluster, that has no snapshot now. Otherwise remove it from the inventory."
         )
     if len(clusters) == 1:
         clusters[0].absent += silent
@@ -316,7 +316,7 @@ def member_selection(facts, hosts):
                 "warnings": warnings_of(fit, unfit, cluster, wanted) if fit else [],
             }
         )
-    # who is of no cluster that could be named is told of with the first
+    # hosts of no known cluster are reported with the first cluster
     for one in [one for one in answer if one["candidates"]][:1]:
         one["warnings"] += [left_out(host, host.unfit(0)) for host in together + idle]
     return {"clusters": answer, "refused": refused, "rounds": max(len(one["candidates"]) for one in answer)}

@@ -32,7 +32,7 @@ def rules(keep, option="keep"):
     found = {}
     for name, number in (keep if isinstance(keep, dict) else {"last": keep}).items():
         if name not in RULES:
-            raise ValueError("`%s` has the rule %s, which is none of: %s" % (option, str(name)[:40], ", ".join(RULES)))
+            raise ValueError("`%s` has the rule %s; the rules are: %s" % (option, str(name)[:40], ", ".join(RULES)))
         try:
             if isinstance(number, (bool, float)):
                 raise ValueError

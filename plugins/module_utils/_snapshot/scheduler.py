@@ -73,9 +73,9 @@ def read_config(path):
     except OSError as exc:
         raise Failed("%s cannot be read: %s; the playbook k8s_dr.etcd.schedule writes it" % (path, exc.strerror)) from exc
     except ValueError:
-        raise Failed("%s is not JSON; the playbook k8s_dr.etcd.schedule writes it anew" % path) from None
+        raise Failed("%s is not JSON; write it again with the playbook k8s_dr.etcd.schedule" % path) from None
     if not isinstance(config, dict) or config.get("format") != FORMAT or not isinstance(config.get("steps"), list):
-        raise Failed("%s is not of format %d, so it is of another version of this program; the playbook k8s_dr.etcd.schedule writes it anew" % (path, FORMAT))
+        raise Failed("%s is not of format %d, as of another version of this program; write it again with the playbook k8s_dr.etcd.schedule" % (path, FORMAT))
     # Up to ansible-core 2.18 numbers may come as text.
     for name in NUMBERS:
         config[name] = int(config[name])
@@ -114,7 +114,7 @@ class State:
         try:
             self.write(run)
         except OSError as exc:
-            say("WARNING: what became of the run cannot be noted in %s: %s" % (self.path, exc.strerror))
+            say("WARNING: the result of the run cannot be recorded in %s: %s" % (self.path, exc.strerror))
 
     def write(self, run):
         write_durably(self.path, json.dumps(run, sort_keys=True, indent=1) + "\n")
@@ -229,7 +229,7 @@ class Choice:
             return True, "its etcd is the only member", []
         name_of = {member["id"]: member["name"] or member["id"] for member in members}
         first = {member["id"]: own if member["id"] == me else self.ask_member(member) for member in members}
-        # What a member says now was not known to any member before: so it is told apart from one that lags behind.
+        # A second query tells a member that lags behind from one that was asked first.
         again = {member["id"]: self.asked() if member["id"] == me else self.ask_member(member) for member in members}
         facts = []
         for member in members:
@@ -240,7 +240,7 @@ class Choice:
         choice = snapshot_selection.member_selection(facts, [fact["host"] for fact in facts])
         cluster = next((one for one in choice["clusters"] if name_of[me] in one["hosts"]), None)
         if not cluster or not cluster["candidates"]:
-            raise Failed(choice["refused"].get(name_of[me]) or "No snapshot was taken: this node's etcd is a member of no cluster that answers.")
+            raise Failed(choice["refused"].get(name_of[me]) or "No snapshot was taken: this node's etcd is not a member of any cluster that answers.")
         chosen = cluster["candidates"][0]
         return chosen == name_of[me], "%s: %s" % (chosen, cluster["why"]), cluster["warnings"]
 
@@ -328,7 +328,7 @@ def verdict(run):
     if not failed:
         return ""
     kept = run.get("snapshot")
-    return "FAILED: %s%s" % (" ".join(text.rstrip(".") + "." for text in failed), " The snapshot is whole at %s." % kept if kept else "")
+    return "FAILED: %s%s" % (" ".join(text.rstrip(".") + "." for text in failed), " The snapshot is complete at %s." % kept if kept else "")
 
 
 def do_run(config, check=False, now=False, call=call_module):
@@ -413,7 +413,7 @@ def lost_runs(expression, now=None):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="k8s-dr-etcd", description="Takes, proves and keeps snapshots of this node's etcd.")
+    parser = argparse.ArgumentParser(prog="k8s-dr-etcd", description="Takes, verifies and keeps snapshots of this node's etcd.")
     commands = parser.add_subparsers(dest="command")
     commands.required = True
     running = commands.add_parser("run", help="what the timer does")

@@ -22,7 +22,7 @@ HOST_TROUBLE = re.compile(
     "|operation not permitted|permission denied|failed to create new OS thread",
     re.IGNORECASE,
 )
-# Signals that come from outside: the kernel short of memory, or somebody who ends processes.
+# Signals that come from outside: the kernel short of memory, or an operator who ends processes.
 ENDED_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
 
 

@@ -191,7 +191,7 @@ class Objects:
             self.encrypted[envelope.storage] = self.encrypted.get(envelope.storage, 0) + 1
 
     def damaged(self):
-        """One sentence for every resource some objects of which cannot be read; where none can, somebody else stores there in a way of his own."""
+        """One sentence for every resource some objects of which cannot be read; where none can, another component stores there in its own format."""
         return [
             "%d of %d %s cannot be read (%s)" % (others, readable + others, resource, ", ".join(names) + (", ..." if others > len(names) else ""))
             for resource, (readable, others, names) in sorted(self._resources.items())
@@ -292,7 +292,7 @@ def compare_inventory(manifest, found, most=5):
 
 
 class Verification:
-    """One snapshot and how far it gets.
+    """One snapshot and the level that it reaches.
 
     path: the file as stored, or its name in `remote`, a Remote of _remote/store.py.
     plain: the snapshot itself where the stored file is packed and was decrypted before, or None.
@@ -301,7 +301,7 @@ class Verification:
     """
 
     def __init__(self, path, manifest, options, plain=None, identity_file=None, remote=None):
-        # who is told of it need not know where it was put for a while
+        # messages do not name its temporary path
         self.path = remote.path(path) if remote else path
         self.remote = remote
         self.name = path
@@ -371,7 +371,7 @@ class Verification:
         expected = self.manifest
         size = _size(self.stored)
         if size is None:
-            raise Damaged("%s is gone, or no regular file" % self.path)
+            raise Damaged("%s is missing, or not a regular file" % self.path)
         if expected and size != expected["size"]:
             raise Damaged("%s has %s bytes, and had %s when it was taken" % (self.path, size, expected["size"]))
         try:
@@ -425,7 +425,7 @@ class Verification:
 
     def _open(self):
         """Where the snapshot in the encrypted file is now."""
-        closed = "it is encrypted, and no more than its checksum can be proven without decrypting it: %s"
+        closed = "it is encrypted, and only its checksum can be verified without decrypting it: %s"
         if _dict(self.manifest.get("packing")).get("encryption") == "age" and not self.identity_file:
             raise Unproven(closed % "give the file with a private key of it")
         work = self._workplace()
@@ -445,7 +445,7 @@ class Verification:
     def _differs(self, name, expected, found):
         if expected is not None and found is not None and expected != found:
             raise Damaged(
-                "%s holds another snapshot than the one that was taken, or a damaged one: its %s is %s, and was %s" % (self.path, name, found, expected)
+                "%s is damaged, or another snapshot: its %s is %s, and was %s" % (self.path, name, found, expected)
             )
 
     def _tools(self):
@@ -478,7 +478,7 @@ class Verification:
         try:
             server = self._enter(isolated_server.find_server(self.options["etcd"], LOCAL, etcdctl, image))
         except isolated_server.ThrowawayError as exc:
-            raise Unproven("there is nobody to serve it: %s; give the path of an etcd as `etcd`" % exc) from exc
+            raise Unproven("no etcd server program can serve it: %s; give the path of one as `etcd`" % exc) from exc
         needed = self.facts.get("storage_version") or self.manifest.get("etcd_version") or ""
         if version_tuple(needed)[:2] > version_tuple(server.version)[:2]:
             raise Unproven(

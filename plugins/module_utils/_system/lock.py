@@ -36,7 +36,7 @@ class NamedLock:
         try:
             self._wait()
             os.ftruncate(self.descriptor, 0)
-            # only for who waits; the disk may be full
+            # only for processes that wait; the disk may be full
             with contextlib.suppress(OSError):
                 os.pwrite(self.descriptor, self.holder.encode(), 0)
         except BaseException:

@@ -27,7 +27,7 @@ class Process:
         self.data_dir = data_dir
 
     def serves_other(self, data_dir):
-        """Whether it is an etcd of somebody else, as Calico's, which must be left alone; one that does not say is taken for the control plane's."""
+        """Whether it is another etcd, such as Calico's, which must be left alone; one without a sign of that counts as the control plane's."""
         return bool(self.name == "etcd" and self.data_dir and data_dir) and os.path.realpath(self.data_dir) != os.path.realpath(data_dir)
 
 
@@ -130,7 +130,7 @@ def _ran_before(name, logs):
 
 
 def database_is_locked(path):
-    """Whether somebody, in whatever container and under whatever name, holds the bolt database at `path`.
+    """Whether a process, in any container and under any name, holds the bolt database at `path`.
 
     etcd holds an exclusive flock on the file's inode for as long as it runs (bbolt 1.3.12 to 1.5.0: db.go, flock); it follows a rename.
     """

@@ -34,7 +34,7 @@ def raise_when_ended():
 
 @contextlib.contextmanager
 def held():
-    """While a process is started that has to be known before anybody may end this one.  Yields the mask that the new process has to set again."""
+    """While a process is started that has to be known before this one may be ended.  Yields the mask that the new process has to set again."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
         yield before

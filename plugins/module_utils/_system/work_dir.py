@@ -16,7 +16,7 @@ import time
 # Names of directories that hold a copy of data while something looks at it; beside the data, so hidden.
 WORK_PREFIX = ".k8s-dr-"
 _LOCK = "lock"
-# What has no lock was made by somebody else than a module; nobody needs it this long.
+# What has no lock was not made by a module, and is not needed this long.
 _ABANDONED = 24 * 3600
 
 
@@ -67,7 +67,7 @@ def _tidy(parent):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(path, ignore_errors=True)
         except OSError:
-            # somebody works in there
+            # a process works in there
             pass
         finally:
             os.close(descriptor)

@@ -59,7 +59,7 @@ def test_a_report():
     damaged = {"item": "/b/4.db", "snapshot": {"path": "/b/4.db", "level": None, "failed": "checksum", "problem": "/b/4.db has {{ 3 }} bytes", "levels": {}}}
     crashed = {"item": "/b/5.db", "msg": "Task failed: Module failed: no space"}
     found = drill_report([good, damaged, crashed], "cp1")
-    assert found["problem"] == "2 of 3 snapshots on cp1 were not proven. /b/4.db has { { 3 }} bytes. Module failed: no space."
+    assert found["problem"] == "2 of 3 snapshots on cp1 were not verified. /b/4.db has { { 3 }} bytes. Module failed: no space."
     assert [line.split()[0] for line in found["lines"]] == ["/b/1.db:", "DAMAGED", "NOT"]
     assert [one["failed"] for one in found["snapshots"]] == [None, "checksum", None]
     assert drill_report([], "cp1") == {"snapshots": [], "lines": [], "problem": ""}

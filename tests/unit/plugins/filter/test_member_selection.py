@@ -165,7 +165,7 @@ def test_silent_host_is_recognised_by_its_name_or_address():
     # the third member is accounted for by its name, so there is room for nobody else
     answer = choose(host("h1"), host("h2"), host("n3", reached=GONE), host("x", reached=GONE))
     assert one(answer)["hosts"] == ["h1", "h2", "n3"]
-    assert list(answer["refused"]) == ["x"] and "take it out of the inventory" in answer["refused"]["x"]
+    assert list(answer["refused"]) == ["x"] and "remove it from the inventory" in answer["refused"]["x"]
     answer = choose(host("h1"), host("h2"), host("h3", reached=GONE, address="fd00:0:0::3"))
     assert one(answer)["warnings"][0].startswith("h3 (etcd member n3) was left out")
     manifest = {"restore": {"host": "node", "missing": [], "etcd": {"name": "n3", "peer_urls": ""}}}
@@ -263,7 +263,7 @@ def test_host_without_an_etcd_is_missed_by_nobody():
     answer = choose(host("h1", etcd={"names": ["n1"]}), host("h3", asked=DEAD, node=retired))
     assert answer["refused"] == {} and one(answer)["candidates"] == ["h1"]
     assert one(answer)["warnings"] == [
-        "h3 (etcd member n3) was left out of the backup: restore r1 of other members stopped it for good; the playbook k8s_dr.etcd.rejoin brings it back."
+        "h3 (etcd member n3) was left out of the backup: restore r1 of other members stopped it for good; the playbook k8s_dr.etcd.rejoin returns it."
     ]
 
 
@@ -271,7 +271,7 @@ def test_nobody_answers():
     answer = choose(host("h1", asked=DEAD), host("h2", reached=GONE))
     assert (answer["clusters"], answer["rounds"], sorted(answer["refused"])) == ([], 0, ["h1", "h2"])
     said = answer["refused"]["h1"]
-    assert said.startswith("No snapshot was taken, since no etcd member of h1, h2 can be relied on. h1: etcd at https://127.0.0.1:2379 does not answer. h2: ")
+    assert said.startswith("No snapshot was taken, since no etcd member of h1, h2 is healthy. h1: etcd at https://127.0.0.1:2379 does not answer. h2: ")
     assert "salvage" not in said
 
 

@@ -191,7 +191,7 @@ def test_a_fresh_host_is_for_kubeadm():
     assert "--control-plane" in sentence
     assert "etcdctl member remove a2" in sentence
     assert "kubectl delete node node2" in sentence
-    sentence = refused(node={}, problem="/etc/kubernetes/manifests does not exist: this host is no kubeadm control plane node")
+    sentence = refused(node={}, problem="/etc/kubernetes/manifests does not exist: this host is not a kubeadm control plane node")
     assert "does not exist" in sentence
     assert "kubeadm token create" in sentence
     # the manifests are somewhere

@@ -189,7 +189,7 @@ def test_a_small_difference_of_clocks_is_noise():
     ("watched", "where", "value", "words"),
     [
         ({"url": URL, "reason": "no space left", "controller": {}, "node": {}}, None, None, "not measured: no space left"),
-        ({}, None, None, "not measured: nobody watched"),
+        ({}, None, None, "not measured: there was no watch"),
         ({"url": URL, "controller": probe(first_good=None, answering_at_start=False, last_error="refused")}, "controller", None, "(refused)"),
         ({"url": URL, "controller": probe(first_good=None, answering_at_start=False), "node": probe()}, "node", 5.3, ""),
         ({"url": URL, "controller": probe(answering_at_start=False)}, "controller", 5.3, "did not answer before the restore either"),
@@ -221,7 +221,7 @@ def test_a_restore_that_went_back():
     assert [phase["finished"] for phase in report["phases"] if phase["name"] in ("stop", "roll back")] == [False, True]
     assert report["outage"]["inside"] is None
     assert report["undo"] == ""
-    assert report["hints"] == ["Look at the cluster again with: ansible-playbook k8s_dr.etcd.validate -l cp1"]
+    assert report["hints"] == ["Validate the cluster again with: ansible-playbook k8s_dr.etcd.validate -l cp1"]
 
 
 def test_a_validation_that_failed_was_broken_off():
@@ -264,7 +264,7 @@ def test_a_revision_that_was_not_raised_has_consequences():
 
 def test_a_snapshot_of_what_was_discarded_that_could_not_be_made():
     report = restore_report(facts(safety=[{}], safety_problem="the disk is full."))
-    assert report["hints"] == ["There is no snapshot of what was discarded (the disk is full). All of it is still in the old data."]
+    assert report["hints"] == ["There is no snapshot of what was discarded (the disk is full). All of it is still in the previous data directory."]
     assert "safety snapshot" not in seconds(report["phases"])
 
 

@@ -36,7 +36,7 @@ def plan(node=None, **known):
         ({"kubelet_running": False, "data_in_use": False, "systemd": False, "obstacles": ["x"]}, {}, []),
         ({"missing": ["kube-scheduler"], "complete": False}, {}, ["no manifest of kube-scheduler in /m"]),
         ({"obstacles": ["/a is full.", "/b is immutable"], "runtime": {"running": False}}, {}, ["On cp1 /a is full", "/b is", "runtime does not answer"]),
-        ({"systemd": False}, {}, ["add -e etcd_restore_rollback_after=0 to go without"]),
+        ({"systemd": False}, {}, ["add -e etcd_restore_rollback_after=0 to continue without it"]),
         ({"systemd": False}, {"rollback_after": "0"}, []),
         ({"free_bytes": 491 * MB}, {}, ["cp1 has 491.00 MB free in the file system of /d, and needs 492.00 MB there"]),
         ({}, {"answering": ["cp3", "cp3"]}, ["cp3 answers cp1 and is not in this run"]),

@@ -114,7 +114,7 @@ def test_the_time_of_the_upload_counts():
     [
         ({"metrics": {"msg": "no such directory."}}, "no such directory."),
         ({"off_site": "far:x", "uploaded": {"msg": "wrong credentials {{ x }}"}}, "wrong credentials { { x }}."),
-        ({"off_site": "far:x"}, "the snapshot is not at far:x, since this host was lost in the middle; it is whole on it."),
+        ({"off_site": "far:x"}, "the snapshot is not at far:x, since the connection to this host was lost; the snapshot is complete on it."),
         ({"off_site": "far:x", "uploaded": {"uploaded": [], "msg": "lost"}}, "lost."),
         (
             {"off_site": "far:x", "uploaded": SHIPPED, "pruned": {"msg": "denied"}},
@@ -122,11 +122,11 @@ def test_the_time_of_the_upload_counts():
         ),
         (
             {"fetch": "/here"},
-            "the snapshot could not be fetched to /here on the controller: the host was lost; it is whole on the host that took it.",
+            "the snapshot could not be fetched to /here on the controller: the host was lost; it is complete on the host that took it.",
         ),
         (
             {"fetch": "/here", "fetch_problem": "no room", "off_site": "far:x", "uploaded": {"msg": "denied."}},
-            "denied. the snapshot could not be fetched to /here on the controller: no room; it is whole on the host that took it.",
+            "denied. the snapshot could not be fetched to /here on the controller: no room; it is complete on the host that took it.",
         ),
     ],
 )

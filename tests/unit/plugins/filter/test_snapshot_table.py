@@ -26,7 +26,7 @@ def test_a_table():
     stranger = {"file": "etcd-x.db", "path": "/b/etcd-x.db", "size": None, "verified": False, "problem": "/b/etcd-x.db has no manifest"}
     found = snapshot_table({"cp1": [GOOD, stranger], "s3:backups": [encrypted, dict(GOOD, verified=False, problem="it is damaged")]}, NOW)
     assert found["lines"] == [
-        "age     revision  size     proven  packing   where       snapshot",
+        "age     revision  size     level   packing   where       snapshot",
         "60 min  582       0.94 MB  status  zstd+age  s3:backups  etcd-cp1-20260103T020405Z.db",
         "24 h    582       0.94 MB  drill   -         cp1         etcd-cp1-20260102T030405Z.db",
         "24 h    582       0.94 MB  NO      -         s3:backups  etcd-cp1-20260102T030405Z.db",

@@ -140,7 +140,7 @@ def test_nothing_is_unfinished(mode):
         (three("committing"), "Roll it back with: ansible-playbook k8s_dr.etcd.rollback -l cp1. Or run"),
         (three("committing", "committed"), "All nodes keep its data, because cp2 committed it. Run this again with -e etcd_restore_unfinished=resume"),
         (three("committed", "committing"), "All nodes keep its data, because cp1 committed it. Run this again with -e etcd_restore_unfinished=resume"),
-        ([host("cp1", "rejoining", kind="retire"), host("cp2", "committed")], "Bring the node back with: ansible-playbook k8s_dr.etcd.rejoin -l cp1"),
+        ([host("cp1", "rejoining", kind="retire"), host("cp2", "committed")], "Return the node with: ansible-playbook k8s_dr.etcd.rejoin -l cp1"),
     ],
 )
 def test_refused(hosts, words):
@@ -202,7 +202,7 @@ def test_resumed():
     found = unfinished_restore(three("swapped", "swapped", "swapped"), "cp1", {"unfinished": "resume"})
     assert found["message"] == (
         "RESUME of restore 20260102T040000Z-0001 of %s on cp1: its state is \"swapped\" (the control plane is stopped, with the restored data) since "
-        "2026-01-02T04:00:01Z. It goes on from there." % LABEL
+        "2026-01-02T04:00:01Z. It continues from there." % LABEL
     )
     hosts = three("swapped", "swapped", record=about(hosts=["cp1", "cp2"])) + [host("cp3", "", retired={"id": "x"})]
     found = unfinished_restore(hosts, "cp3", {"unfinished": "resume"})

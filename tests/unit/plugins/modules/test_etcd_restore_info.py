@@ -255,4 +255,4 @@ def test_clocks(monkeypatch, node):
 
 
 def test_a_host_that_is_no_control_plane(monkeypatch, tmp_path):
-    assert "no kubeadm control plane node" in run(monkeypatch, manifests_dir=str(tmp_path / "none"))["msg"]
+    assert "not a kubeadm control plane node" in run(monkeypatch, manifests_dir=str(tmp_path / "none"))["msg"]

@@ -312,7 +312,7 @@ class Exit(Exception):
     ("arguments", "check", "failed", "words"),
     [
         ({"urls": ["https://127.0.0.1:1"]}, True, False, None),
-        ({"urls": ["https://127.0.0.1:1"], "ca": "rubbish", "max_seconds": 0}, False, True, "ca is no certificate"),
+        ({"urls": ["https://127.0.0.1:1"], "ca": "rubbish", "max_seconds": 0}, False, True, "not a usable certificate"),
         ({"urls": ["ftp://a"]}, False, True, "ftp://a"),
         ({"urls": ["https://127.0.0.1:1"], "max_seconds": 0}, False, False, None),
     ],

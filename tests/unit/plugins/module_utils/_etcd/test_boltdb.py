@@ -295,7 +295,7 @@ CONTRADICTIONS = {
     "children out of order": ({4: branch_page(4, [(revision(12), 6), (revision(2), 5)])}, "page 4 has keys out of order"),
     "keys below their branch": ({6: leaf_page(6, revisions(11, 5))}, "page 6 has keys that belong elsewhere"),
     "keys of the next page": ({5: leaf_page(5, revisions(2, 11))}, "page 5 has keys that belong elsewhere"),
-    "a key that is no revision": ({5: leaf_page(5, [(revision(2) + b"/registry", b"")])}, "no revision"),
+    "a key that is not a revision": ({5: leaf_page(5, [(revision(2) + b"/registry", b"")])}, "not a revision"),
     "a bucket without a header": ({3: leaf_page(3, [(b"key", b"short", True)])}, "bucket without a header"),
     "an inline bucket that is cut off": ({3: leaf_page(3, [(b"key", bucket(0) + b"x", True)])}, "bucket key is cut off"),
     "an inline bucket of branches": ({3: leaf_page(3, [(b"key", bucket(0) + branch_page(0, [])[:16], True)])}, "bucket key is damaged"),

@@ -80,7 +80,7 @@ def test_what_was_not_well_before_is_a_warning(seen):
     before = copy.deepcopy(seen)
     found = judged(seen, baseline=before)
     assert not problems(found)
-    assert warnings(found)["workloads"] == ["deployment shop/web has 0 of 2 Pods ready, and was not well before"]
+    assert warnings(found)["workloads"] == ["deployment shop/web has 0 of 2 Pods ready, and was unhealthy before"]
 
 
 def test_what_nobody_saw_well_fails_a_cluster_only_when_all_must_be_well(seen):

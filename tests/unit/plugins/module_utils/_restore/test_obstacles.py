@@ -124,7 +124,7 @@ def test_the_place_for_restores_is_no_directory(node, kind):
         os.symlink("/tmp", place)
     else:
         open(place, "w").close()
-    assert only(node.look()).startswith(place + " is no directory")
+    assert only(node.look()).startswith(place + " is not a directory")
 
 
 @pytest.mark.parametrize("name", ["member", "member/wal", "member/snap"])
@@ -193,7 +193,7 @@ def test_file_systems(node, monkeypatch, change, word):
 
 def test_files_that_the_control_plane_needs(node):
     (node.pki / "apiserver.crt").unlink()
-    assert only(node.look()) == "%s/apiserver.crt (--tls-cert-file of kube-apiserver) is missing, so that would not start again: put it back" % node.pki
+    assert only(node.look()) == "%s/apiserver.crt (--tls-cert-file of kube-apiserver) is missing, so it could not restart: put it back" % node.pki
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_every_flag_that_speaks_of_files_is_known():
 def test_files_of_today(node, component, flag, value, missing):
     path = node.manifests / (component + ".yaml")
     path.write_text(path.read_text() + '    - "--%s=%s"\n' % (flag, value))
-    assert node.look() == ["%s (--%s of %s) is missing, so that would not start again: put it back" % (each, flag, component) for each in missing]
+    assert node.look() == ["%s (--%s of %s) is missing, so it could not restart: put it back" % (each, flag, component) for each in missing]
 
 
 def test_what_is_no_file_that_is_needed(node):

@@ -109,7 +109,7 @@ case("runtime-hangs", "nodes", {"cp1": "runtime of runtime-hangs-cp1 does not an
 EXPIRED = {"node": {"certificates": [dict(CERTIFICATE, problem="/pki/a.crt (a's) expired on 2026-01-01", days_left=-9)]}}
 case("certificate-expired", "nodes", {"cp1": "On certificate-expired-cp1 /pki/a.crt (a's) expired on 2026-01-01, and what is stopped now would not"}, EXPIRED)
 NO_TIMER = {"node": {"systemd": False}}
-case("systemd", "nodes", {"cp1": "systemd-cp1 is not run by systemd"}, NO_TIMER)
+case("systemd", "nodes", {"cp1": "systemd-cp1 does not run systemd"}, NO_TIMER)
 case("systemd-unwanted", "nodes", {"cp1": None}, dict(NO_TIMER, etcd_restore_rollback_after=0))
 ALL = "On findings-all-cp1 /a is full. Nothing was done. On findings-all-cp1 /b is missing"
 TO_COME = {"node": {"kubelet_running": False, "obstacles": ["/c is immutable"]}}
@@ -123,7 +123,7 @@ case("lost-somewhere", "cluster", {"cp1": None}, LOST)
 # documentation addresses answer nobody
 case("lost-silent", "cluster", {"cp1": None}, dict(LOST, knocked=[{"item": {"member": "cp2", "host": "192.0.2.12", "port": 2380}}]))
 KNOCKED = [{"item": {"member": "cp2", "host": "192.0.2.12", "port": port}, "state": "started"} for port in (2379, 2380)]
-ANSWERS = "cp2 is said to be lost, but answers lost-answers-cp1 at 192.0.2.12 port 2379, 192.0.2.12 port 2380. Nothing was done. It runs, so include it"
+ANSWERS = "cp2 is declared lost, but answers lost-answers-cp1 at 192.0.2.12 port 2379, 192.0.2.12 port 2380. Nothing was done. It runs, so include it"
 case("lost-answers", "cluster", {"cp1": ANSWERS}, dict(LOST, knocked=KNOCKED))
 
 WRONG = {"node": {"etcd_servers": ["https://127.0.0.1:2379", "https://192.0.2.12:2379"]}}
@@ -463,7 +463,7 @@ def compared(**changes):
 
 def test_lines_about_objects():
     said = planning.objects(compared(), True, "cp1")
-    assert said[0].startswith("OBJECTS   1 would vanish, 1 reappear, 1 change back, leases and events aside (360 live keys, 358 in the snapshot")
+    assert said[0].startswith("OBJECTS   1 deleted, 1 re-created, 1 modified, leases and events aside (360 live keys, 358 in the snapshot")
     assert said[1:] == ["vanish  1  pods  default  a", "all of them: /r/plan.txt"]
     silent = planning.objects(compared(compared=False, reason="the live etcd does not answer."), True, "cp1")
     assert silent == ["OBJECTS   not compared: the live etcd does not answer", "the snapshot holds 358 keys: pods 12"]

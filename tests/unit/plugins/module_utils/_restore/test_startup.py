@@ -192,10 +192,10 @@ def test_addresses_that_the_host_does_not_have(monkeypatch, kubelet, own):
     assert startup.look(pods, kubelet, startup.Runtime("")) == ([], [])
     own.add(address)
     obstacles, warnings = startup.look(pods, kubelet, startup.Runtime(""))
-    end = "which is no address of this host, so it would not start again: give the host that address, or change /manifests/etcd.yaml"
+    end = "which is not an address of this host, so it could not restart: give the host that address, or change /manifests/etcd.yaml"
     assert obstacles == ["etcd would listen at %s (--%s), %s" % (address, flag, end) for flag in ("listen-client-urls", "listen-peer-urls")]
     assert [warning.split(" tells")[0] for warning in warnings] == ["etcd", "etcd", "kube-apiserver"]
-    assert "kube-apiserver tells others to reach it at %s (--advertise-address), which is no address of this host" % address in warnings[-1]
+    assert "kube-apiserver tells others to reach it at %s (--advertise-address), which is not an address of this host" % address in warnings[-1]
 
 
 def test_names_and_sockets_are_no_addresses(monkeypatch, kubelet, own):

@@ -217,7 +217,7 @@ def test_what_an_operator_may_write(keep, rules):
     [
         (-1, "`keep` is -1"),
         ({"daily": -2}, "`keep.daily` is -2"),
-        ({"dayly": 7}, "`keep` has the rule dayly, which is none of: last, hourly, daily, weekly, monthly, yearly"),
+        ({"dayly": 7}, "`keep` has the rule dayly; the rules are: last, hourly, daily, weekly, monthly, yearly"),
         ("seven", "`keep` should be a number"),
         (True, "`keep` should be a number"),
         (1.5, "`keep` should be a number"),

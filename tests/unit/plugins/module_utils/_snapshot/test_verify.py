@@ -190,7 +190,7 @@ def test_the_checksum(tmp_path):
             go()
         assert found.levels["checksum"]["ok"] is False and words in found.levels["checksum"]["problem"]
     found = snapshot_verify.Verification(str(tmp_path / "none"), None, OPTIONS)
-    with pytest.raises(snapshot_verify.Damaged, match="is gone, or no regular file"):
+    with pytest.raises(snapshot_verify.Damaged, match="is missing, or not a regular file"):
         found.to("drill")
     assert list(found.levels) == ["checksum"]
 
