@@ -174,8 +174,7 @@ def _fitness(facts, via):
         if expected and here != expected and not _same_contents(node, there, key):
             found.append(
                 "The %s of %s %s that of %s: it is of another cluster, or was reinstalled. Copy keys and certificates from %s, or "
-                "reset it and join it again (kubeadm join --control-plane)"
-                % (words, host, "is not" if here else "is missing, unlike", via["host"], via["host"])
+                "reset it and rejoin it (kubeadm join --control-plane)" % (words, host, "is not" if here else "is missing, unlike", via["host"], via["host"])
             )
     mine = node["etcd"].get("version", "")
     theirs = min((other["etcd"]["version"] for other in facts["others"] if other["etcd"].get("healthy")), key=_minor)
