@@ -138,7 +138,7 @@ def test_what_jobs_are_given_are_options_of_roles(defined):
         assert {name.removeprefix("template.") for name in kind["injectors"]["file"]} == fields
 
 
-def test_snapshots_are_stored_the_same_way_whoever_takes_them(defined):
+def test_jobs_and_nodes_store_snapshots_the_same_way(defined):
     own = {job["name"]: job.get("extra_vars", {}) for job in defined["controller_templates"]}
     # a restore makes one of what it discards
     assert own["etcd: snapshot"] == own["etcd: schedule on the nodes"] == own["etcd: restore"] and len(own["etcd: snapshot"]) == 3

@@ -87,14 +87,14 @@ def test_a_node_that_ended_before_it_voted_goes_back(restore):
 
 
 @pytest.mark.parametrize("dummy", range(3))
-def test_whoever_comes_first_everybody_gets_the_same_answer(restore, dummy):
+def test_every_node_gets_the_same_answer_in_any_order(restore, dummy):
     restore.ask_all("vote", times=1)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda item: restore.ask(*item), [(node, *how) for node in NODES for how in (("--timer",), ("abort",), ("--timer",))]))
     assert len(set(answers)) == 1 and answers[0][1] in ("committed", "rolled-back")
 
 
-def test_nobody_guesses_while_the_restored_etcd_is_away(restore, member):
+def test_no_node_decides_while_the_restored_etcd_is_unreachable(restore, member):
     restore.ask_all("vote", times=1)
     member.kill(signal.SIGKILL)
     assert restore.ask("cp1") == (1, "")

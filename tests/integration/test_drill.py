@@ -181,7 +181,7 @@ def test_a_snapshot_of_a_fresh_cluster(tmp_path):
     assert result["snapshot"]["levels"]["drill"]["keys"] == 0
 
 
-def test_a_file_of_somebody_else(master, tmp_path):
+def test_a_snapshot_without_a_manifest_of_its_own(master, tmp_path):
     path = copy(master, tmp_path / "backups")
     manifest_of(path).unlink()
     code, result = drill(path, tmp_path / "work")
@@ -301,7 +301,7 @@ def test_an_inventory_that_is_damaged(master, tmp_path):
 # ---- what is no damage
 
 
-def test_a_host_that_cannot_do_it_says_so_and_blames_nobody(master, tmp_path):
+def test_a_host_that_cannot_run_a_level_says_so_and_calls_no_snapshot_damaged(master, tmp_path):
     path = copy(master, tmp_path / "backups")
     for more, words in (
         ({"etcd": "/bin/true"}, "there is nobody to serve it: /bin/true is no etcd server"),

@@ -175,7 +175,7 @@ def test_a_removal_that_costs_the_quorum_is_refused(make):
     assert cluster.ask("m3", "absent")["changed"] is True
 
 
-def test_half_the_name_is_somebody_else(make):
+def test_a_partial_name_matches_no_member(make):
     cluster = make(2)
     other = cluster.new("m3")
     for more in ({"name": "m2"}, {"peer_urls": [cluster.by_name["m2"].peer_url]}):
@@ -215,7 +215,7 @@ def test_without_a_quorum_nothing_is_tried(make):
     assert time.monotonic() - started < 60
 
 
-def test_nobody_listens_and_nothing_is_said_twice(make):
+def test_an_endpoint_without_a_listener_is_reported_once(make):
     cluster = make(1)
     cluster.new("m2")
     endpoint = "https://127.0.0.1:%d" % harness.free_ports(1)[0]

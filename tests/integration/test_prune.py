@@ -97,14 +97,14 @@ def test_the_newest_stays_whatever_the_rules_are(tmp_path):
     assert rc == 0 and not result["changed"] and not (tmp_path / "nothing").exists(), result
 
 
-def test_a_rule_that_is_none_removes_nothing(tmp_path):
+def test_an_invalid_rule_removes_nothing(tmp_path):
     make(tmp_path / "backups", 1)
     for keep, words in (({"dayly": 1}, "`keep` has the rule dayly"), (-1, "`keep` is -1"), ("few", "`keep` should be a number")):
         rc, result = prune(directory=tmp_path / "backups", keep=keep)
         assert rc == 1 and words in result["msg"] and result["msg"].endswith("No snapshot was removed"), result
 
 
-def test_it_waits_for_whoever_takes_a_snapshot(tmp_path):
+def test_it_waits_while_a_snapshot_is_taken(tmp_path):
     directory = tmp_path / "backups"
     paths = [make(directory, day) for day in (1, 2)]
     with open(directory / ".lock", "w", encoding="utf-8") as lock:

@@ -231,7 +231,7 @@ def test_a_run_that_is_ended_leaves_no_etcd_and_nothing_that_stays(etcd, snapsho
     assert list(work.iterdir()) == []
 
 
-def test_nobody_else_reaches_it_and_it_reaches_nobody(etcd, snapshot, tmp_path, work):
+def test_the_isolated_etcd_is_unreachable_and_reaches_no_network(etcd, snapshot, tmp_path, work):
     spy = tmp_path / "etcdctl"
     seen = tmp_path / "seen"
     spy.write_text(

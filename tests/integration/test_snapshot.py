@@ -97,7 +97,7 @@ def only_good(directory, count):
     assert rc == 0 and all(entry["verified"] for entry in listed["snapshots"]) and len(listed["snapshots"]) == count
 
 
-def test_a_snapshot_is_taken_proven_and_described(member, version, tmp_path):
+def test_a_snapshot_is_taken_verified_and_described(member, version, tmp_path):
     directory = tmp_path / "above" / "backups"
     rc, result = take(member, directory, diff=True)
     assert rc == 0, result
@@ -263,7 +263,7 @@ def test_a_run_that_is_ended_midway_leaves_nothing_that_stays(member, tmp_path, 
         ("kill -9 $$", "signal 9"),
     ],
 )
-def test_what_is_not_proven_never_gets_a_good_name(member, tmp_path, on_save, said):
+def test_an_unverified_file_never_gets_a_final_name(member, tmp_path, on_save, said):
     directory = tmp_path / "backups"
     take(member, directory)
     rc, result = take(member, directory, etcdctl=fake(member, tmp_path / "etcdctl", on_save), keep=1)

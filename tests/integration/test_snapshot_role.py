@@ -361,7 +361,7 @@ def test_an_archive_must_be_named_and_a_url_have_a_checksum(etcd, archive, tmp_p
     assert rc != 0 and "set etcd_client_archive to" in output
 
 
-def test_a_large_one_is_told_of_on_the_way(tmp_path):
+def test_progress_of_a_large_snapshot_is_reported(tmp_path):
     with harness.Etcd(VERSION, tmp_path) as member:
         for number in range(16):
             member.put("/big/%d" % number, os.urandom(1000000))

@@ -367,7 +367,7 @@ def test_a_bucket_with_keys_of_kms(s3, place, rclone):
 
 
 @pytest.mark.parametrize("rclone", ["rclone", "rclone-new"])
-def test_deletes_that_are_forbidden_are_told_of_once_and_fail_nothing(s3, place, rclone):
+def test_forbidden_deletes_are_one_warning_and_no_failure(s3, place, rclone):
     where = "far:backups/worm-" + rclone
     paths = [make(place / "local", day) for day in (1, 2, 3, 4)]
     assert upload(s3, place, directory=place / "local", remote=where)[0] == 0

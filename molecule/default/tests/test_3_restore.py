@@ -209,7 +209,7 @@ def discarded(cp1, restored):
     return dict(json.loads(cp1.file(path + ".json").content_string), path=path)
 
 
-def test_there_is_a_proven_snapshot_of_what_was_discarded(cp1, restored, discarded):
+def test_there_is_a_verified_snapshot_of_the_discarded_data(cp1, restored, discarded):
     assert discarded["verified"] is True
     assert discarded["revision"] >= restored.revision
     assert discarded["path"] in restored.output

@@ -241,14 +241,14 @@ def test_an_expired_certificate(cluster, refused, on_the_node):
     assert "kubeadm certs renew all" in text
 
 
-def test_a_key_that_somebody_moved_away(refused, on_the_node):
+def test_a_key_that_was_moved_away(refused, on_the_node):
     """What runs has read it long ago, and would not start again."""
     path = "/etc/kubernetes/pki/ca.key"
     on_the_node("mv %s %s.away" % (path, path), "mv %s.away %s" % (path, path))
     assert path + " (--cluster-signing-key-file of kube-controller-manager) is missing" in refused()
 
 
-def test_a_manifest_that_somebody_took_away(cluster, refused, on_the_node):
+def test_a_manifest_that_was_moved_away(cluster, refused, on_the_node):
     """The scheduler's: nobody misses it for a while. What starts with a dot kubelet does not read."""
     directory = "/etc/kubernetes/manifests/"
     on_the_node("mv {0}kube-scheduler.yaml {0}.kube-scheduler.yaml".format(directory), "mv {0}.kube-scheduler.yaml {0}kube-scheduler.yaml".format(directory))

@@ -50,7 +50,7 @@ def test_a_second_time_changes_nothing(cluster):
     assert changes(cluster.playbook("schedule.yml", *SETTINGS)) == dict.fromkeys(cluster.nodes, 0)
 
 
-def test_what_is_proven_is_that_systemd_can_run_it(cluster, cp1):
+def test_the_role_verifies_that_systemd_can_run_the_program(cluster, cp1):
     """By hand it works all the same: only the unit is kept from etcd's certificates."""
     dropin = "/etc/systemd/system/%s.service.d" % UNIT
     timer = cp1.check_output("cat /etc/systemd/system/%s.timer", UNIT)

@@ -137,7 +137,7 @@ def test_a_restore_that_fails_where_nobody_is_left_to_ask_goes_back_and_says_tha
     own_kubeconfig("-n", cluster.namespace, "delete", "deployment/half")
 
 
-def test_where_nobody_may_look_nothing_is_stopped_in_vain(cluster, bindings, without):
+def test_without_access_nothing_is_stopped(cluster, bindings, without):
     """As with an external CA: no administrator's kubeconfig, and no way to make a certificate."""
     process, before = cluster.etcd_process(), len(cluster.transactions())
     cluster.snapshot()

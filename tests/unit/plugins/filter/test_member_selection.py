@@ -141,7 +141,7 @@ def test_member_that_is_left_out(facts, why):
     assert len(found["warnings"]) == 1 and found["warnings"][0].startswith("h2") and why in found["warnings"][0]
 
 
-def test_what_was_written_in_between_makes_nobody_lag():
+def test_writes_between_two_queries_make_no_member_lag():
     found = one(choose(host("h1", again=says("n1", revision=140)), host("h2", again=says("n2", revision=120)), host("h3", again=says("n3", revision=100))))
     assert found["candidates"] == ["h2", "h3", "h1"]
 
@@ -258,7 +258,7 @@ def test_silent_host_that_cannot_be_compared_fills_a_gap():
     assert list(answer["refused"]) == ["x"]
 
 
-def test_host_without_an_etcd_is_missed_by_nobody():
+def test_a_host_without_an_etcd_is_not_missed():
     retired = {"restore": {"missing": ["etcd"], "etcd": {"name": "n3"}, "retired": {"id": "r1", "state": "committed"}}}
     answer = choose(host("h1", etcd={"names": ["n1"]}), host("h3", asked=DEAD, node=retired))
     assert answer["refused"] == {} and one(answer)["candidates"] == ["h1"]
@@ -267,7 +267,7 @@ def test_host_without_an_etcd_is_missed_by_nobody():
     ]
 
 
-def test_nobody_answers():
+def test_no_member_answers():
     answer = choose(host("h1", asked=DEAD), host("h2", reached=GONE))
     assert (answer["clusters"], answer["rounds"], sorted(answer["refused"])) == ([], 0, ["h1", "h2"])
     said = answer["refused"]["h1"]
@@ -287,7 +287,7 @@ def test_two_leaders():
     assert found["candidates"] == ["h3", "h1", "h2"] and "may have split in two" in found["warnings"][0]
 
 
-def test_nobody_to_ask():
+def test_no_host_to_ask():
     assert member_selection([], []) == {"clusters": [], "refused": {}, "rounds": 0}
 
 

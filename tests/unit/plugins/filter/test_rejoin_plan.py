@@ -199,7 +199,7 @@ def test_a_fresh_host_is_for_kubeadm():
     assert "Put all four back" in sentence
 
 
-def test_a_restore_that_is_unfinished_is_somebody_elses():
+def test_an_unfinished_restore_refuses_the_rejoin():
     for one in ({"kind": "restore", "state": "started"}, {"kind": "retire", "state": "stopped", "about": {"live": {}}}):
         sentence = refused(node=node(unfinished=[dict(one, id="T1")]))
         assert "T1" in sentence

@@ -33,13 +33,13 @@ def test_each_cluster_has_a_line_and_those_that_failed_come_last():
     assert found["lines"][1].startswith("b1    FAILED  b1: its disk is full") and found["lines"][-1] == "1 of 2 clusters are backed up, 1 are not"
 
 
-def test_a_snapshot_that_is_only_half_done_is_told_of_and_fails():
+def test_a_snapshot_that_is_missing_in_one_place_is_reported_and_fails():
     found = snapshot_summary(choice(), {"a2": TAKEN, "b1": TAKEN}, {"a2": "It is not off-site."}, GROUPS)
     row = next(row for row in found["clusters"] if row["name"] == "west")
     assert not row["ok"] and row["path"] and "FAILED  a2:/b/etcd-a2.db" in found["lines"][1] and found["lines"][1].endswith("It is not off-site.")
 
 
-def test_hosts_of_no_cluster_are_told_of_by_group():
+def test_hosts_of_no_cluster_are_reported_by_group():
     silent = dict.fromkeys(("c1", "c2"), "they are silent")
     found = snapshot_summary(choice(refused=silent), {"a2": TAKEN, "b1": TAKEN}, silent, GROUPS)
     assert [row["name"] for row in found["clusters"]] == ["west", "b1", "south"] and found["failed"] == 1

@@ -43,7 +43,7 @@ def test_every_scheduled_module_starts_without_an_installed_ansible(tmp_path):
         assert "no_such_option" in said or "missing required arguments" in said, (name, found)
 
 
-def test_a_module_that_is_none_is_refused():
+def test_an_unknown_module_is_refused():
     with pytest.raises(AnsibleLookupError, match="no module no_such"):
         schedule_program.contents(["no_such"])
 

@@ -118,12 +118,12 @@ def test_whether_the_controller_is_a_pod_of_the_cluster(monkeypatch, answer, ins
     assert asked == ["/api/v1/pods?limit=1&fieldSelector=metadata.name%3Djob-7%26x"]
 
 
-def test_without_an_api_server_nobody_knows(node):
+def test_without_an_api_server_the_answer_is_unknown(node):
     assert look(node, controller_pod="job-7")["controller_inside"] is None
     assert look(node)["controller_inside"] is None
 
 
-def test_whether_somebody_uses_the_data(node):
+def test_whether_a_process_uses_the_data(node):
     assert look(node)["data_in_use"] is False
     with open(node / "lib/etcd/member/snap/db", "rb") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
@@ -178,7 +178,7 @@ def test_what_the_database_says(monkeypatch, node):
     assert asked == [str(node / "lib/etcd")]
 
 
-def test_a_database_that_is_none(node):
+def test_an_invalid_database(node):
     found = look(node)
     assert (found["members_on_disk"], found["revision_on_disk"]) == ([], 0)
 

@@ -71,7 +71,7 @@ def test_what_is_carried_over_is_what_was_written(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "\0\0\0", "k8s_dr_etcd_snapshot_runs_total many\n", "runs_total 7\n"])
-def test_a_damaged_file_is_begun_anew(tmp_path, text):
+def test_a_damaged_metrics_file_is_replaced(tmp_path, text):
     path = tmp_path / module.FILE
     path.write_text(text)
     assert module.read_before(str(path))[1] == {}

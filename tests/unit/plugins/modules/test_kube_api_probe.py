@@ -237,7 +237,7 @@ def test_it_ends_with_the_process_that_started_it(api, tmp_path):
     assert watch(params(api.url, while_process=1, max_seconds=0.2))["ended_by"] == "max_seconds"
 
 
-def test_a_server_of_another_ca_is_none(api, pki):
+def test_a_server_with_another_ca_is_not_accepted(api, pki):
     seen = watch(params(api.url, ca=text(pki["stranger"][0]), max_seconds=0))["apis"][api.url]
     assert seen["answering_at_start"] is False
     assert "CERTIFICATE_VERIFY_FAILED" in seen["last_error"]

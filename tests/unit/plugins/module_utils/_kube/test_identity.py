@@ -163,7 +163,7 @@ def test_what_a_restore_takes_away_ends_no_questions(node, cluster):
     assert who(api) == "ca.key"
 
 
-def test_nobody_is_let_in(node, cluster):
+def test_no_certificate_is_accepted(node, cluster):
     """Who was refused what, who could not ask, and the remedy, in one sentence."""
     cluster.groups = set()
     api = cluster.api(node({"admin.conf": ADMINS, "apiserver-kubelet-client": None}, ca_key=False))

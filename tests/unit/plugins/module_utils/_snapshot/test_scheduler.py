@@ -134,7 +134,7 @@ def test_what_is_always_run_hears_of_a_run_that_could_not_begin(tmp_path):
     assert modules.called[-1][1] == {"off_site": False, "nothing": None}
 
 
-def test_a_full_disk_keeps_nobody_from_making_room(tmp_path, capsys, monkeypatch):
+def test_a_full_disk_does_not_stop_the_run_that_frees_space(tmp_path, capsys, monkeypatch):
     def write(_state, _run):
         raise OSError(28, "No space left on device")
 
@@ -174,7 +174,7 @@ def test_a_run_in_check_mode_leaves_no_trace(tmp_path, capsys):
     assert not (tmp_path / "state" / "last-run.json").exists()
 
 
-def test_settings_that_are_none_are_told_of(tmp_path, capsys):
+def test_invalid_settings_are_reported(tmp_path, capsys):
     path = tmp_path / "schedule.json"
     for text in (None, "{", "[]", '{"format": 2, "steps": []}'):
         if text is not None:
