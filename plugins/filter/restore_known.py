@@ -56,7 +56,7 @@ CLOCK_TOLERANCE = 30
 # A Pod is given the CA of its cluster, unless it has no token, as AWX's jobs; then its name has to do.
 OWN_CA = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
 # What every host has as a fact, by what the decisions call it.
-FACTS = {"live": "__etcd_restore_live", "tools": "etcd_client_tools", "answering": "__etcd_restore_probe_results"}
+FACTS = {"live": "__etcd_restore_live", "tools": "__etcd_restore_tools", "answering": "__etcd_restore_probe_results"}
 # {what the decisions call it: option of the role}; these are true or false.
 SWITCHES = {
     "from_inside": "etcd_restore_from_inside",

@@ -13,7 +13,7 @@ description:
   - Decrypts and decompresses a snapshot that M(k8s_dr.etcd.etcd_snapshot) has encrypted into O(dest), with a manifest beside it. It gets its final name
     only after its checksum matches the original snapshot's.
   - The stored file is only read. A plain snapshot is copied.
-  - Run it where the private key may be: on the controller or a host for drills, and never on the cluster.
+  - Run it where the private key may be, on the controller or a host for drills, and never on the cluster.
 author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:

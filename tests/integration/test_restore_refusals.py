@@ -90,7 +90,7 @@ def facts(host, **changes):
             "snapshot": {"size": 100 * MB, "revision": 582, "sha256": "00", "storage_version": None, "integrity": "ok"},
             "manifest": MANIFEST,
         },
-        "etcd_client_tools": {"save": "etcdctl", "restore": "etcdutl", "bump_revision": True},
+        "__etcd_restore_tools": {"save": "etcdctl", "restore": "etcdutl", "bump_revision": True},
     }
 
 

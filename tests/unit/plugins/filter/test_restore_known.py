@@ -14,8 +14,13 @@ from ansible_collections.k8s_dr.etcd.plugins.filter.restore_known import restore
 from jinja2.runtime import Undefined, missing
 
 SWITCHES = dict.fromkeys(module.SWITCHES.values(), "no")
-OPTIONS = {"etcd_restore_members": [], "etcd_restore_lost_members": [], "etcd_restore_max_age_days": 0, "etcd_restore_snapshot_dir": "/b"}
-OPTIONS["etcd_restore_keep"] = 3
+OPTIONS = {
+    "etcd_restore_members": [],
+    "etcd_restore_lost_members": [],
+    "etcd_restore_max_age_days": 0,
+    "etcd_restore_snapshot_dir": "/b",
+    "etcd_restore_keep": 3,
+}
 ROLE = {
     "__etcd_restore_hosts": ["cp1"],
     "__etcd_restore_voters": ["cp1", "cp2"],
@@ -28,7 +33,7 @@ ROLE = {
 }
 HOSTVARS = {
     "cp1": {"__etcd_restore_node": {"host": "a"}, "__etcd_restore_live": {"revision": 7}, "__etcd_restore_before": {"validation": {"ok": True}}},
-    "cp2": {"__etcd_restore_node": {"host": "b"}, "etcd_restore_rollback_after": 60, "etcd_client_tools": {"save": "etcdctl"}},
+    "cp2": {"__etcd_restore_node": {"host": "b"}, "etcd_restore_rollback_after": 60, "__etcd_restore_tools": {"save": "etcdctl"}},
 }
 
 
