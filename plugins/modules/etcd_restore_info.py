@@ -299,8 +299,10 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import startu
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.layout import DataLayout, held_directory, held_static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.obstacles import certificates, obstacles
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import list_transactions
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory import SnapshotDirectory
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory_access import foreign_owner, name_of
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.fingerprints import fingerprints
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.manifest import foreign_owner, list_snapshots, manifest_path, name_of
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.manifest import manifest_path
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.procs import database_is_locked, kubelet_backs_off, kubelet_is_running
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import bytes_below, existing, free_bytes
@@ -348,7 +350,7 @@ def snapshot_files(directory, path):
     try:
         if os.path.isdir(directory):
             owner = foreign_owner(directory, False)
-        listed = list_snapshots(directory)
+        listed = SnapshotDirectory(directory).snapshots()
         newest = next(({"path": each["path"], "created": each["created"], "manifest": True} for each in listed if each["verified"]), {})
     except OSError as exc:
         problem = "%s cannot be read: %s" % (exc.filename or directory, exc.strerror)

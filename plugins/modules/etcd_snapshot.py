@@ -301,202 +301,24 @@ seconds:
   sample: {serve: 0.0, save: 0.2, prove: 0.4, inventory: 0.1, encrypt: 0.0}
 """
 
-import base64
-import contextlib
-import json
 import os
-import shlex
-import signal
-import socket
-import stat
 import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.formatters import human_to_bytes
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import isolated_server, members_on_disk, wal
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import isolated_server, members_on_disk
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import CONNECTION_SPEC, EtcdClient
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import Tool, find_tools
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import static_pods
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import (
-    encryption,
-    fingerprints as snapshot_fingerprints,
-    inventory as object_inventory,
-    manifest as snapshot_manifest,
-    retention,
-    status as snapshot_status,
-    verify as snapshot_verify,
-)
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs, signals
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import sync_directory
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import encryption, retention, take
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.bundle import bundle_files
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.data_directory import DataDirectory
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory import SnapshotDirectory
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory_access import access_to
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.manifest import ManifestError
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.clock import utc
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused, os_error_words
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, find_tool, run_tool
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import existing, free_bytes, shortage
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.work_dir import WorkDir
-
-# A snapshot is as large as the database, which goes on growing while it is sent.
-HEADROOM = 1.1
-# Room for the logs of an etcd that starts.
-LOG_SPACE = 130 * 1024 * 1024
-# Keys per question: neither etcd nor this module ever holds more.
-PAGE = 5000
-# An object inventory is worth this many seconds and no more.
-INVENTORY_SECONDS = 120
-OWN = (*snapshot_manifest.SUFFIXES, ".json", ".partial", ".new")
-# Where the role etcd_restore keeps the snapshots of what a restore discarded.
-OWN_NAMES = (snapshot_manifest.LOCK, "discarded")
-
-
-def look_at_cluster(client):
-    """What the manifest says of the member; Refused when a snapshot of it would be none to rely on."""
-    tool = Tool(client.binary, client.timeout)
-    if not tool.can_save:
-        raise Refused("%s is %s %s, which takes no snapshots; give the path of an etcdctl as `etcdctl`" % (tool.path, tool.name, tool.version))
-    status = client.status()
-    if status["is_learner"]:
-        raise Refused("the member at %s is a learner, whose data may be incomplete; ask a voting member" % client.endpoint)
-    if status["leader_id"] == "0":
-        raise Refused("the member at %s has no leader, so its data may be behind the cluster's; nothing was taken" % client.endpoint)
-    members = client.members()
-    alarms = client.alarms()
-    if "CORRUPT" in alarms:
-        raise Refused("etcd has raised the alarm CORRUPT: members disagree about the data, and a snapshot of one may be the wrong one; nothing was taken")
-    return status, members, alarms
-
-
-def read_pods(manifests_dir):
-    try:
-        return static_pods.read_static_pods(manifests_dir)
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        # No control plane, or a stray copy of a manifest: the data are worth a snapshot all the same.
-        return {}
-
-
-def look_at_host(manifests_dir, pki_dir):
-    """(Kubernetes version or None, the API server's prefix for keys, fingerprints)"""
-    pods = read_pods(manifests_dir)
-    apiserver = pods.get("kube-apiserver")
-    version = apiserver.image_version if apiserver else None
-    prefix = apiserver.flags.get("etcd-prefix", "/registry") if apiserver else "/registry"
-    return version or None, prefix, snapshot_fingerprints.fingerprints(manifests_dir, pki_dir)
-
-
-def plan_directory(directory, probe=True):
-    """(mode or None when there is none, whether to set it to 0700, warnings)"""
-    replaceable = snapshot_manifest.replaceable(directory)
-    warnings = [replaceable] if replaceable else []
-    try:
-        found = os.stat(directory)
-    except FileNotFoundError:
-        return None, True, warnings
-    if not stat.S_ISDIR(found.st_mode):
-        raise Refused("%s is not a directory" % directory)
-    owner = snapshot_manifest.foreign_owner(directory, probe)
-    if owner is not None:
-        raise Refused(
-            "%s belongs to %s, who can read and replace every snapshot in it; nothing was taken. Run: chown %s: %s"
-            % (directory, snapshot_manifest.name_of(owner), snapshot_manifest.name_of(os.geteuid()), shlex.quote(directory))
-        )
-    mode = stat.S_IMODE(found.st_mode)
-    if not mode & 0o077:
-        return mode, False, warnings
-    own = all(name in OWN_NAMES or (name.lstrip(".").startswith("etcd-") and name.endswith(OWN)) for name in os.listdir(directory))
-    if own and found.st_uid == os.geteuid():
-        return mode, True, warnings
-    if mode & 0o022:
-        raise Refused(
-            "others may write to %s (mode %04o), and it holds more than snapshots, so its mode is left alone; give a directory of its own" % (directory, mode)
-        )
-    return mode, False, [*warnings, "others may list %s (mode %04o), and it holds more than snapshots, so its mode is left alone" % (directory, mode)]
-
-
-def check_space(directory, db_size, what="a snapshot", more=0):
-    """What interrupted runs left counts as free: it goes before anything is written, and must not keep this from being done."""
-    short = shortage(directory, int(db_size * HEADROOM) + more, what, more=snapshot_manifest.unfinished_bytes(directory))
-    if short:
-        raise Refused("%s; nothing was taken and nothing removed" % short)
-
-
-class DataDirectory:
-    """A data directory that no etcd uses, served as a copy: a context whose value is (client, members that the data names)."""
-
-    def __init__(self, params):
-        self.path = os.path.realpath(params["data_dir"])
-        self.work_dir = params["work_dir"] or os.path.dirname(self.path)
-        self.params = params
-        self.stack = contextlib.ExitStack()
-
-    def check(self, directory, check_mode):
-        """Refused when it cannot be served, as far as that is to be seen from outside; the version of the server program otherwise."""
-        database = isolated_server.database_of(self.path)
-        if procs.database_is_locked(database):
-            raise Refused("an etcd uses %s right now; nothing was taken" % self.path)
-        if not os.path.isdir(self.work_dir):
-            raise Refused("%s is not a directory" % self.work_dir)
-        if not check_mode:
-            # the room that a killed run took is needed again
-            with WorkDir(self.work_dir):
-                pass
-        size = os.path.getsize(database)
-        copied = sum(os.path.getsize(path) for path in isolated_server.files_of(self.path))
-        shared = os.stat(existing(directory)).st_dev == os.stat(self.work_dir).st_dev
-        check_space(self.work_dir, size if shared else 0, "a copy of %s" % self.path + (" with a snapshot of it" if shared else ""), copied + LOG_SPACE)
-        if not shared:
-            check_space(directory, size)
-        isolated_server.check_memory(size)
-        with self.server() as server:
-            return server.version
-
-    def server(self):
-        pods = read_pods(self.params["manifests_dir"])
-        version = pods["etcd"].image_version if "etcd" in pods else ""
-        return isolated_server.find_server(self.params["etcd"], self.params["endpoint"], find_tool("etcdctl", self.params["etcdctl"]), version)
-
-    def __enter__(self):
-        with contextlib.ExitStack() as stack:
-            work = stack.enter_context(WorkDir(self.work_dir))
-            server = stack.enter_context(self.server())
-            etcdctl = find_tool("etcdctl", self.params["etcdctl"])
-            copy = os.path.join(work.path, "data")
-            isolated_server.copy_data(self.path, copy)
-
-            def serve(**more):
-                deadline = time.monotonic() + self.params["save_timeout"]
-                return stack.enter_context(isolated_server.Throwaway(server, work.path, copy, etcdctl, deadline, self.params["timeout"], election=1000, **more))
-
-            try:
-                served = serve()
-                members = served.members
-            except isolated_server.NotAlone as exc:
-                members = exc.members
-                try:
-                    wal.commit_all(os.path.join(copy, "member", "wal"))
-                except (wal.WalError, OSError) as problem:
-                    raise isolated_server.Unservable("its write-ahead log cannot be read: %s" % problem) from problem
-                served = serve(force_new_cluster=True)
-            self.stack = stack.pop_all()
-        return served.client, members
-
-    def __exit__(self, *exc):
-        return self.stack.__exit__(*exc)
-
-
-def make_directory(directory, mode):
-    if mode is None:
-        parent = os.path.dirname(directory)
-        if os.path.basename(directory) in OWN_NAMES and not os.path.isdir(parent):
-            # that is a directory of snapshots as well
-            make_directory(parent, None)
-        # What is above is not only for snapshots.
-        before = os.umask(0o022)
-        try:
-            os.makedirs(parent, exist_ok=True)
-        finally:
-            os.umask(before)
-        os.mkdir(directory, 0o700)
-        sync_directory(parent)
-    else:
-        os.chmod(directory, 0o700)
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
 
 
 def bytes_of(text):
@@ -510,77 +332,6 @@ def bytes_of(text):
     if limit < 65536:
         raise ValueError("`bwlimit` is %s, and should be a number of bytes in a second such as 20M, at least 64K" % text)
     return limit
-
-
-class Pace:
-    """Pauses a tool that writes a file whenever it is ahead of so many bytes in a second."""
-
-    def __init__(self, target, limit):
-        # etcdctl gives the file its name at the end
-        self.paths, self.limit = (target, target + ".part"), limit
-        self.start = time.monotonic()
-        self.paused = False
-
-    def __call__(self, group):
-        size = 0
-        for path in self.paths:
-            with contextlib.suppress(OSError):
-                size = max(size, os.stat(path).st_size)
-        ahead = size > self.limit * (time.monotonic() - self.start)
-        if ahead != self.paused:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(group, signal.SIGSTOP if ahead else signal.SIGCONT)
-            self.paused = ahead
-
-
-def save(client, target, timeout, limit=None):
-    pace = Pace(target, limit) if limit else None
-    result = run_tool(client.argv("snapshot", "save", target, command_timeout=timeout), timeout + 10, cwd=client.cwd, watch=pace)
-    if result.rc != 0 or not os.path.isfile(target):
-        raise ToolError("no snapshot was taken: `etcdctl snapshot save` %s: %s" % (result.how(), client.words(result)), result)
-
-
-def prove(target, path, params):
-    """What the file that etcd sent holds, in a manifest's words; nothing but a proven one gets past here."""
-    etcdctl, etcdutl = find_tools(params["etcdctl"], params["etcdutl"], params["timeout"])
-    started = time.monotonic()
-    found = snapshot_status.examine(target, etcdctl, etcdutl)
-    if found["problems"]:
-        raise Refused("what etcd sent is no snapshot to rely on, so it was not kept: %s" % found["problems"][0].replace(target, os.path.basename(path)))
-    proven = {name: found[name] for name in ("size", "sha256", "hash", "revision", "total_keys", "total_size", "storage_version", "integrity")}
-    # The path of the tool is nobody's business but this host's.
-    proven["tool"] = {name: found["tool"][name] for name in ("name", "version")} if found["tool"] else None
-    proven["levels"] = snapshot_status.levels(found, time.monotonic() - started)
-    proven["level"] = snapshot_manifest.highest_level(proven["levels"])
-    return proven, found["undetermined"]
-
-
-def take_inventory(client, revision, prefix):
-    """(inventory, None) or (None, why there is none): the keys of exactly this revision, page by page."""
-    inventory = object_inventory.Inventory(prefix)
-    start = inventory.prefix
-    # the first key behind everything that has the prefix
-    stop = start[:-1] + chr(ord(start[-1]) + 1)
-    end = time.monotonic() + INVENTORY_SECONDS
-    seen = None
-    while True:
-        if time.monotonic() > end:
-            return None, "counting the objects took longer than %d seconds" % INVENTORY_SECONDS
-        # A page begins at the last key of the one before, since no command line can hold the key behind it (a NUL).
-        page = ["get", start, stop, "--keys-only", "--rev=%d" % max(revision, 1), "--limit=%d" % (PAGE + 1), "--write-out=json"]
-        try:
-            answer = json.loads(client.run(*page).stdout)
-        except ToolError as exc:
-            return None, exc.message
-        except ValueError:
-            return None, "`etcdctl get` printed something that is not JSON"
-        keys = [base64.b64decode(kv["key"]).decode("utf-8", "replace") for kv in answer.get("kvs", [])]
-        for key in keys:
-            if key != seen:
-                inventory.add(key)
-        if not answer.get("more") or not keys or keys[-1] == seen:
-            return inventory.as_dict(), None
-        start = seen = keys[-1]
 
 
 def main():
@@ -623,7 +374,7 @@ def main():
         result = run(module)
     except ToolError as exc:
         module.fail_json(msg=exc.message, **exc.details())
-    except (Refused, Busy, snapshot_manifest.ManifestError) as exc:
+    except (Refused, Busy, ManifestError) as exc:
         module.fail_json(msg=str(exc))
     except encryption.EncryptionError as exc:
         module.fail_json(msg="no snapshot was kept, since it could not be compressed or encrypted: %s" % exc)
@@ -638,100 +389,84 @@ def main():
 
 def run(module):
     params = module.params
-    directory = os.path.realpath(params["directory"])
+    directory = SnapshotDirectory(os.path.realpath(params["directory"]))
+    host = take.Host(params["manifests_dir"], params["pki_dir"])
     if params["data_dir"] is None:
-        return of_member(module, directory, EtcdClient(params), 0.0)
+        client = EtcdClient(params)
+        return go(module, directory, host, client, client.members)
     # The cluster that serves comes first.
     os.nice(10)
-    source = DataDirectory(params)
-    version = source.check(directory, module.check_mode)
-    if module.check_mode:
-        return of_data(module, directory, version)
-    start = time.monotonic()
-    with source as (client, members):
-        return of_member(module, directory, client, time.monotonic() - start, members)
+    with DataDirectory(params["data_dir"], params["work_dir"], params, host.etcd_version) as data:
+        version = data.check(directory, module.check_mode, take.room)
+        if module.check_mode:
+            # nothing else can be said of a data directory that is not served
+            status = {"version": version, "cluster_id": None, "member_id": None, "db_size": 0}
+            return prepare(module, directory, host, None, None, status, [], 0.0)
+        start = time.monotonic()
+        data.serve()
+        served = time.monotonic() - start
+        return go(module, directory, host, data.client, lambda: data.members, served)
 
 
-def of_data(module, directory, version):
-    """What can be said of a data directory that is not served."""
-    status = {"version": version, "cluster_id": None, "member_id": None, "db_size": 0}
-    return go(module, directory, None, status, [], 0.0)
-
-
-def of_member(module, directory, client, served, members=None):
-    status, found, alarms = look_at_cluster(client)
-    # A copy names itself alone, and its address is none.
-    members = found if members is None else members
+def go(module, directory, host, client, members, served=0.0):
+    tools = take.tools_for(client, module.params["etcdutl"])
+    status, alarms = take.look_at_member(client)
     if "NOSPACE" in alarms:
         module.warn("etcd has raised the alarm NOSPACE: it refuses writes until space is made and the alarm is disarmed")
-    return go(module, directory, client, status, members, served)
+    return prepare(module, directory, host, client, tools, status, members(), served)
 
 
-def go(module, directory, client, status, members, served):
+def prepare(module, directory, host, client, tools, status, members, served):
     params = module.params
-    kubernetes_version, prefix, fingerprints = look_at_host(params["manifests_dir"], params["pki_dir"])
-    mode, set_mode, warnings = plan_directory(directory, not module.check_mode)
-    for warning in warnings:
+    access = access_to(directory.path, not module.check_mode)
+    for warning in access.warnings:
         module.warn(warning)
-    limit = params["bwlimit"] if params["data_dir"] is None else None
-    params["save_timeout"] += int(status["db_size"] / 1e7) + (int(status["db_size"] / limit) if limit else 0)
+    options = dict(params, suffix=encryption.suffix(params["compression"], params["recipients"], params["bundle"]))
+    if params["data_dir"] is not None:
+        options["bwlimit"] = None
+    size, limit = status["db_size"], options["bwlimit"]
+    options["save_timeout"] += int(size / 1e7) + (int(size / limit) if limit else 0)
+    source = take.source_of(host, params["host"], status, members, params["data_dir"] is not None)
     packing = encryption.description(params["compression"], params["recipients"])
-    # for a moment both are there
-    room = {"db_size": status["db_size"], "more": int(status["db_size"] * HEADROOM) if packing else 0}
-    check_space(directory, **room)
-    known = {
-        "format": snapshot_manifest.FORMAT,
-        "source": "member" if params["data_dir"] is None else "data directory",
-        "etcd_version": status["version"],
-        "kubernetes_version": kubernetes_version,
-        "cluster_id": status["cluster_id"],
-        "member": {
-            "id": status["member_id"],
-            "name": next((member["name"] for member in members if member["id"] == status["member_id"]), ""),
-            "leader": status["member_id"] == status["leader_id"] if params["data_dir"] is None else None,
-        },
-        "members": members,
-        "host": params["host"] or socket.gethostname(),
-        "fingerprints": fingerprints,
-    }
     if packing:
-        known["packing"] = packing
-    suffix = encryption.suffix(params["compression"], params["recipients"], params["bundle"])
-    # what is not there is told of before anything is done
-    files = bundle_files(params, client) if params["bundle"] else None
+        source["packing"] = packing
+    needed = take.room(size, bool(packing))
+    take.check_room(directory, needed)
+    # what is missing is an error before anything is done
+    files = bundle_files(params["pki_dir"], params["manifests_dir"], host.pods, client) if params["bundle"] else None
     if module.check_mode:
-        snapshot = predict(directory, known, suffix)
-        before = snapshot_manifest.list_snapshots(directory)
+        snapshot = predict(directory, source, options["suffix"])
+        before = directory.snapshots()
         removed = retention.to_remove(before, params["keep"], snapshot)
-        return {"snapshot": snapshot, "removed": removed, "diff": make_diff(directory, mode, set_mode, before, snapshot, removed)}
+        return {"snapshot": snapshot, "removed": removed, "diff": make_diff(access, before, snapshot, removed)}
 
-    if set_mode:
-        make_directory(directory, mode)
-    with snapshot_manifest.directory_lock(directory, params["lock_timeout"]):
-        snapshot_manifest.tidy(directory)
+    access.prepare()
+    with directory.lock(params["lock_timeout"]):
+        directory.tidy()
         # what seemed to be left by a run that was killed may have been another one's that was waited for
-        check_space(directory, **room)
-        before = snapshot_manifest.list_snapshots(directory)
+        take.check_room(directory, needed)
+        before = directory.snapshots()
         try:
-            snapshot, seconds, undetermined, left = take(client, directory, known, params, prefix, suffix, files)
+            taken = take.take(directory, client, tools, source, host.prefix, options, files)
         finally:
             # After a success there is nothing to tidy.
-            snapshot_manifest.tidy(directory)
-        removed = remove_surplus(module, before, snapshot)
-    for sentence in undetermined:
+            directory.tidy()
+        snapshot = dict(taken.manifest.values, path=directory.file(taken.manifest.file))
+        removed = remove_surplus(module, directory, before, snapshot)
+    for sentence in taken.undetermined:
         module.warn("%s is proven, but its %s" % (snapshot["file"], sentence))
-    if left:
-        module.warn(members_on_disk.warning(left, "at %s" % client.endpoint))
-    diff = make_diff(directory, mode, set_mode, before, snapshot, removed)
-    return {"snapshot": snapshot, "removed": removed, "seconds": dict(seconds, serve=round(served, 2)), "diff": diff}
+    if taken.left:
+        module.warn(members_on_disk.warning(taken.left, "at %s" % client.endpoint))
+    diff = make_diff(access, before, snapshot, removed)
+    return {"snapshot": snapshot, "removed": removed, "seconds": dict(taken.seconds, serve=round(served, 2)), "diff": diff}
 
 
-def remove_surplus(module, before, snapshot):
+def remove_surplus(module, directory, before, snapshot):
     """Remove what is not to be kept; the new snapshot is in place, so nothing that goes wrong here makes it a failure."""
     removed = []
     for path in retention.to_remove(before, module.params["keep"], snapshot):
         try:
-            snapshot_manifest.remove(path)
+            directory.remove(os.path.basename(path))
             removed.append(path)
         except OSError as exc:
             module.warn("%s is in place, but %s could not be removed: %s" % (snapshot["path"], path, exc.strerror))
@@ -741,136 +476,31 @@ def remove_surplus(module, before, snapshot):
     return removed
 
 
-def free_name(directory, host, suffix):
-    """(seconds since the epoch, name): the first second from now on whose name is free."""
-    began = time.time()
-    while os.path.lexists(os.path.join(directory, snapshot_manifest.snapshot_name(host, began, suffix))):
-        began += 1
-    return began, snapshot_manifest.snapshot_name(host, began, suffix)
-
-
-def predict(directory, known, suffix):
-    began, name = free_name(directory, known["host"], suffix)
+def predict(directory, source, suffix):
+    """What is known beforehand of the snapshot that would be taken."""
+    began, name = directory.free_name(source["host"], suffix)
     unknown = dict.fromkeys(("size", "sha256", "hash", "revision", "total_keys", "total_size", "storage_version", "tool", "integrity", "inventory", "levels"))
     return dict(
         unknown,
-        path=os.path.join(directory, name),
+        path=directory.file(name),
         file=name,
         verified=True,
         level="status",
-        created=snapshot_manifest.utc(began),
+        created=utc(began),
         inventory_problem=None,
-        **known,
+        **source,
     )
 
 
-def make_diff(directory, mode, set_mode, before, snapshot, removed):
+def make_diff(access, before, snapshot, removed):
+    directory = access.directory
     paths = [entry["path"] for entry in before]
     after = sorted(set(paths + [snapshot["path"]]) - set(removed))
     lines = {"before": sorted(paths), "after": after}
-    if set_mode:
-        lines["before"].insert(0, "%s (%s)" % (directory, "absent" if mode is None else "mode %04o" % mode))
+    if access.restrict:
+        lines["before"].insert(0, "%s (%s)" % (directory, "absent" if access.mode is None else "mode %04o" % access.mode))
         lines["after"].insert(0, "%s (mode 0700)" % directory)
     return dict({side: "".join(line + "\n" for line in text) for side, text in lines.items()}, before_header=directory, after_header=directory)
-
-
-def bundle_files(params, client):
-    """{name in the bundle: path, or bytes} of what a new cluster would need besides the snapshot."""
-    found = {}
-    for directory, prefix in ((params["pki_dir"], "pki"), (params["manifests_dir"], "manifests")):
-        for parent, _directories, names in os.walk(directory):
-            inner = os.path.relpath(parent, directory)
-            found.update({os.path.normpath(os.path.join(prefix, inner, name)): os.path.join(parent, name) for name in names})
-    found = {name: path for name, path in found.items() if os.path.isfile(path) and encryption.NAME.match(name)}
-    if not any(name.startswith("pki/") and name.endswith(".key") for name in found):
-        raise Refused("there are no private keys in %s, and without them a bundle is of no use; give `pki_dir`. No snapshot was taken" % params["pki_dir"])
-    pods = read_pods(params["manifests_dir"])
-    apiserver = pods.get("kube-apiserver")
-    flags = apiserver.flags if apiserver else {}
-    if flags.get("encryption-provider-config"):
-        path = snapshot_fingerprints.encryption_configuration_file(apiserver)
-        if not path:
-            raise Refused(
-                "the EncryptionConfiguration %s cannot be read on this host, and without it nobody could read the Secrets of the bundle. No snapshot was taken"
-                % flags["encryption-provider-config"]
-            )
-        found["encryption-configuration.yaml"] = path
-    configuration = cluster_configuration(client, flags.get("etcd-prefix", "/registry")) if client else None
-    if configuration:
-        found["kubeadm-config.yaml"] = configuration
-    return found
-
-
-def cluster_configuration(client, prefix):
-    """kubeadm's ClusterConfiguration as the cluster has it, or None: not every cluster is one of kubeadm's, and it may be encrypted."""
-    try:
-        answer = json.loads(client.run("get", prefix.rstrip("/") + "/configmaps/kube-system/kubeadm-config", "--write-out=json").stdout)
-        return snapshot_verify.data_of_configmap(base64.b64decode(answer["kvs"][0]["value"])).get("ClusterConfiguration")
-    except (ToolError, ValueError, LookupError):
-        return None
-
-
-def left_members(client, path, members):
-    """Members in a snapshot that the cluster it is of does not have, neither before nor after."""
-    left = members_on_disk.leftovers(members_on_disk.in_database(path), members)
-    try:
-        return members_on_disk.leftovers(left, client.members()) if left else []
-    except ToolError:
-        return []
-
-
-def encrypt_file(target, proven, inventory, params, files=None):
-    """Compress and encrypt what was verified: (the new file, what the manifest says of both, the object inventory as it may be read by anybody)."""
-    encrypted = target + ".encrypted"
-    packing = encryption.description(params["compression"], params["recipients"])
-    try:
-        if files is not None:
-            packing.update(encryption.pack(target, target + ".tar", files))
-            os.unlink(target)
-            target += ".tar"
-        stored = encryption.encrypt(target, encrypted, params["compression"], params["recipients"], params["save_timeout"])
-    except OSError as exc:
-        raise encryption.EncryptionError(os_error_words(exc)) from exc
-    # from here on no copy is left that anybody could read
-    os.unlink(target)
-    plain = {"size": proven["size"], "sha256": proven["sha256"]}
-    if inventory and params["recipients"]:
-        inventory = dict(inventory, names={})
-    return encrypted, dict(proven, plain=plain, packing=packing, **stored), inventory
-
-
-def take(client, directory, known, params, prefix, suffix, files=None):
-    """Save, verify, describe, encrypt, publish: (the manifest with its path, seconds of each, what could not be determined, members of no cluster in it)."""
-    began, name = free_name(directory, known["host"], suffix)
-    # A manifest must not say that the snapshot is of a time to come.
-    time.sleep(max(0, began - time.time()))
-    path = os.path.join(directory, name)
-    partial = snapshot_manifest.partial_dir(path)
-    os.mkdir(partial, 0o700)
-    # The tool puts its own temporary file beside its target, and this directory goes as a whole.
-    target = os.path.join(partial, "snapshot.db")
-    start = time.monotonic()
-    try:
-        save(client, target, params["save_timeout"], params["bwlimit"] if params["data_dir"] is None else None)
-    except ToolError:
-        if free_bytes(directory) < 1024 * 1024:
-            raise Refused("no snapshot was taken: the disk of %s is full" % directory) from None
-        raise
-    saved = time.monotonic()
-    proven, undetermined = prove(target, path, params)
-    left = left_members(client, target, known["members"]) if params["data_dir"] is None else []
-    proved = time.monotonic()
-    inventory, problem = take_inventory(client, proven["revision"], prefix) if params["inventory"] else (None, "it was not wanted")
-    counted = time.monotonic()
-    if "packing" in known:
-        target, proven, inventory = encrypt_file(target, proven, inventory, params, files)
-    encrypted = time.monotonic()
-    manifest = dict(known, file=name, verified=True, created=snapshot_manifest.utc(began), inventory=inventory, inventory_problem=problem)
-    manifest.update(proven)
-    snapshot_manifest.publish(path, target, manifest)
-    seconds = {"save": round(saved - start, 2), "prove": round(proved - saved, 2), "inventory": round(counted - proved, 2)}
-    seconds["encrypt"] = round(encrypted - counted, 2)
-    return dict(manifest, path=path), seconds, undetermined, left
 
 
 if __name__ == "__main__":

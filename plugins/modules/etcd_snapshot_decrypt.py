@@ -93,7 +93,9 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import boltdb
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import encryption, manifest as snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import encryption
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory import SnapshotDirectory, directory_of, plain_name
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.manifest import Manifest, ManifestError, manifest_path
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import sha256_of_file
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused, os_error_words
@@ -101,19 +103,13 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Bu
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import shortage
 
 
-def decrypted_manifest(manifest, name):
-    """What is said of the snapshot itself: nothing of how it was stored."""
-    found = {key: value for key, value in manifest.items() if key not in ("packing", "plain", "off_site")}
-    return dict(found, file=name, **(manifest.get("plain") or {}))
-
-
 def is_there(target, wanted):
     """Whether an earlier run has decrypted it."""
     try:
-        there = snapshot_manifest.read_manifest(target)
-    except snapshot_manifest.ManifestError:
+        there = Manifest.read(target)
+    except ManifestError:
         return False
-    return there["sha256"] == wanted["sha256"] and os.path.isfile(target) and sha256_of_file(target) == wanted["sha256"]
+    return there.sha256 == wanted.sha256 and os.path.isfile(target) and sha256_of_file(target) == wanted.sha256
 
 
 def check_space(directory, size):
@@ -128,44 +124,44 @@ def run(module):
     path, directory = os.path.abspath(params["path"]), os.path.realpath(params["dest"])
     if not os.path.isdir(directory):
         raise Refused("%s is not a directory" % params["dest"])
-    stored = snapshot_manifest.describe(path, sha256_of_file)
+    there, name = directory_of(path)
+    stored = there.describe(name, sha256_of_file)
     if not stored["verified"]:
         # one that others packed has no manifest of ours
-        packed = None if os.path.lexists(snapshot_manifest.manifest_path(path)) else boltdb.packed_file(path)
+        packed = None if os.path.lexists(manifest_path(path)) else boltdb.packed_file(path)
         raise Refused(stored["problem"] + (". %s" % packed if packed else ""))
-    manifest = snapshot_manifest.read_manifest(path)
-    target = os.path.join(directory, snapshot_manifest.plain_name(os.path.basename(path)))
+    manifest = Manifest.read(path)
+    target = os.path.join(directory, plain_name(name))
     if target == path:
         raise Refused("%s is neither compressed nor encrypted, and it is in that directory already" % path)
-    wanted = decrypted_manifest(manifest, os.path.basename(target))
-    files = target + ".files" if params["files"] and (manifest.get("packing") or {}).get("bundle") else None
+    wanted = manifest.of_decrypted(os.path.basename(target))
+    files = target + ".files" if params["files"] and manifest.packing.get("bundle") else None
     if is_there(target, wanted) and (files is None or os.path.isdir(files)):
         return False, target, wanted, files, start
     identity = params["identity_file"]
-    if (manifest.get("packing") or {}).get("encryption") == "age" and identity and not os.access(identity, os.R_OK):
+    if manifest.is_encrypted and identity and not os.access(identity, os.R_OK):
         raise Refused("the file with the private key, %s, cannot be read" % identity)
-    packed = ((manifest.get("packing") or {}).get("packed") or {}).get("size") or 0
-    check_space(directory, wanted["size"] + packed)
+    check_space(directory, wanted.size + manifest.tar_size)
     if module.check_mode:
         return True, target, wanted, files, start
-    partial = snapshot_manifest.partial_dir(target)
-    with snapshot_manifest.directory_lock(directory, 60):
-        snapshot_manifest.tidy(directory)
+    here = SnapshotDirectory(directory)
+    partial = here.partial(wanted.file)
+    with here.lock(60):
+        here.tidy()
         os.mkdir(partial, 0o700)
         try:
             decrypted = os.path.join(partial, "snapshot.db")
-            plain = {"size": wanted["size"], "sha256": wanted["sha256"]}
             inner = os.path.join(partial, "files") if files else None
-            encryption.decrypt(path, decrypted, dict(manifest, plain=plain), identity, params["timeout"], inner)
+            encryption.decrypt(path, decrypted, manifest, identity, params["timeout"], inner)
             if files:
                 shutil.rmtree(files, ignore_errors=True)
                 os.rename(inner, files)
-            for one in (target, snapshot_manifest.manifest_path(target)):
+            for one in (target, manifest_path(target)):
                 if os.path.lexists(one):
                     os.unlink(one)
-            snapshot_manifest.publish(target, decrypted, wanted)
+            here.publish(decrypted, wanted)
         finally:
-            snapshot_manifest.discard_partial(partial)
+            here.discard(wanted.file)
     return True, target, wanted, files, start
 
 
@@ -184,11 +180,11 @@ def main():
     os.umask(0o077)
     try:
         changed, path, manifest, files, start = run(module)
-    except (Refused, encryption.EncryptionError, snapshot_manifest.ManifestError, Busy, signals.Ended) as exc:
+    except (Refused, encryption.EncryptionError, ManifestError, Busy, signals.Ended) as exc:
         module.fail_json(msg="%s was not decrypted: %s" % (os.path.basename(module.params["path"]), exc))
     except OSError as exc:
         module.fail_json(msg="%s was not decrypted: %s" % (os.path.basename(module.params["path"]), os_error_words(exc)))
-    module.exit_json(changed=changed, path=path, snapshot=manifest, files=files, seconds=round(time.monotonic() - start, 2))
+    module.exit_json(changed=changed, path=path, snapshot=manifest.values, files=files, seconds=round(time.monotonic() - start, 2))
 
 
 if __name__ == "__main__":

@@ -204,7 +204,9 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import snapshots as remote_snapshots, store as remote_store
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest, verify as snapshot_verify
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import levels as verification_levels, verify as snapshot_verify
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory import directory_of
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.manifest import Manifest, ManifestError, manifest_path
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError, os_error_words
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
@@ -222,15 +224,15 @@ def read_manifest(path, required, remote):
             # without one there is nothing to compare what is got with
             return manifest, None if manifest else "%s has no manifest" % remote.path(path)
         # a copy that has another name now is as good; its checksum tells
-        return snapshot_manifest.read_manifest(path, renamed=not required), None
-    except snapshot_manifest.ManifestError as exc:
-        there = remote or os.path.lexists(snapshot_manifest.manifest_path(path))
+        return Manifest.read(path, renamed=not required), None
+    except ManifestError as exc:
+        there = remote or os.path.lexists(manifest_path(path))
         return None, str(exc) if required or there else None
 
 
 def is_gone(path, remote):
     """Whether neither the snapshot nor its manifest is there any more."""
-    manifest = snapshot_manifest.manifest_path(path)
+    manifest = manifest_path(path)
     if not remote:
         return not os.path.lexists(path) and not os.path.lexists(manifest)
     try:
@@ -239,29 +241,24 @@ def is_gone(path, remote):
         return False
 
 
-def was_renamed(path, manifest):
-    return manifest is not None and manifest["file"] != os.path.basename(path)
-
-
 def record(module, path, manifest, levels, remote):
     """(whether the manifest says it now, or would but for check mode; a diff)"""
-    if not levels or not module.params["record"] or manifest is None or was_renamed(path, manifest):
+    if not levels or not module.params["record"] or manifest is None or manifest.was_renamed(path):
         return False, {}
-    before = manifest.get("levels") if isinstance(manifest.get("levels"), dict) else {}
     try:
         if remote:
-            remote_snapshots.note(remote, path, manifest["sha256"], levels, module.check_mode)
+            remote_snapshots.note(remote, path, manifest.sha256, levels, module.check_mode)
         elif not module.check_mode:
-            snapshot_manifest.update_manifest(path, LOCK_SECONDS, manifest["sha256"], levels=levels)
-    except (RcloneError, snapshot_manifest.ManifestError, Busy, OSError) as exc:
+            directory, name = directory_of(path)
+            directory.note(name, manifest.sha256, LOCK_SECONDS, levels=levels)
+    except (RcloneError, ManifestError, Busy, OSError) as exc:
         # what was found stands all the same
         module.warn("the result for %s is not recorded in its manifest: %s" % (remote.path(path) if remote else path, getattr(exc, "strerror", None) or exc))
         return False, {}
-    after = dict(before, **levels)
-    header = snapshot_manifest.manifest_path(remote.path(path) if remote else path)
+    header = manifest_path(remote.path(path) if remote else path)
     diff = {"before_header": header, "after_header": header}
-    for side, found in (("before", before), ("after", after)):
-        diff[side] = json.dumps({"level": snapshot_manifest.highest_level(found), "levels": found}, indent=1, sort_keys=True) + "\n"
+    for side, found in (("before", manifest), ("after", manifest.with_levels(levels))):
+        diff[side] = json.dumps({"level": verification_levels.highest(found.levels), "levels": found.levels}, indent=1, sort_keys=True) + "\n"
     return True, diff
 
 
@@ -281,15 +278,15 @@ def run(module):
             verification.to(params["level"])
         except snapshot_verify.Damaged as exc:
             found["problem"] = str(exc)
-            found["failed"] = next(name for name in snapshot_verify.LEVELS if levels.get(name, {}).get("ok") is False)
+            found["failed"] = verification_levels.failed(levels)
         except snapshot_verify.Unproven as exc:
             found["problem"] = "%s was not verified up to the level %s: %s" % (path, params["level"], exc)
         found["notes"] = verification.notes
-        if was_renamed(stored, manifest):
-            found["notes"].append("it was %s when it was taken, and nothing is noted of it under another name" % manifest["file"])
+        if manifest is not None and manifest.was_renamed(stored):
+            found["notes"].append("it was %s when it was taken, and nothing is noted of it under another name" % manifest.file)
     else:
-        found["failed"] = snapshot_verify.LEVELS[0]
-    found.update(levels=levels, level=snapshot_manifest.highest_level(levels))
+        found["failed"] = verification_levels.LEVELS[0]
+    found.update(levels=levels, level=verification_levels.highest(levels))
     diff = {}
     if found["problem"] and manifest is not None and is_gone(stored, remote):
         found.update(gone=True, failed=None, problem=None)
@@ -303,7 +300,7 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "required": True},
-            "level": {"type": "str", "choices": list(snapshot_verify.LEVELS), "default": "drill"},
+            "level": {"type": "str", "choices": list(verification_levels.LEVELS), "default": "drill"},
             "decrypted_path": {"type": "path"},
             "identity_file": {"type": "path"},
             "remote": {"type": "str"},

@@ -117,6 +117,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import snapshots as remote_snapshots, store as remote_store
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory import directory_of
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import file_digests
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError, Refused, os_error_words
@@ -159,7 +160,7 @@ def named(remote, name):
     if manifest is None:
         names = [entry["file"] for entry in remote_snapshots.list_snapshots(remote, missing_ok=False) if entry["verified"]]
         raise Refused("%s has no snapshot %s with a manifest; the newest there: %s" % (remote.where, name, ", ".join(names[:3]) or "none"))
-    if not manifest["verified"]:
+    if not manifest.verified:
         raise Refused("%s was not verified when it was taken" % remote.path(name))
     return manifest
 
@@ -170,7 +171,7 @@ def here(path, manifest):
         return False
     if not os.path.islink(path) and os.path.isfile(path):
         size, digests = file_digests(path)
-        if (size, digests["sha256"]) == (manifest["size"], manifest["sha256"]):
+        if not manifest.differs(path, size, digests["sha256"]):
             return True
     raise Refused("%s exists, and is not the off-site snapshot; move it away" % path)
 
@@ -183,33 +184,33 @@ def check_space(directory, needed):
 
 def get(remote, manifest, path, lock_timeout):
     """Get what is not here; the seconds that took."""
-    directory = os.path.dirname(path)
-    partial = snapshot_manifest.partial_dir(path)
-    with snapshot_manifest.directory_lock(directory, lock_timeout):
+    directory, name = directory_of(path)
+    partial = directory.partial(name)
+    with directory.lock(lock_timeout):
         if here(path, manifest):
             if not has_manifest(path, manifest):
-                snapshot_manifest.write_manifest(path, manifest)
+                directory.write_manifest(manifest)
             return 0.0
         # a download that an interrupted run left in it is resumed
         os.makedirs(partial, mode=0o700, exist_ok=True)
         target = os.path.join(partial, "snapshot")
         have = os.path.getsize(target) if os.path.isfile(target) else 0
-        check_space(directory, max(0, manifest["size"] - have))
-        seconds = remote.get(manifest["file"], target, manifest["size"], manifest["sha256"])
-        snapshot_manifest.publish(path, target, manifest)
+        check_space(directory.path, max(0, manifest.size - have))
+        seconds = remote.get(name, target, manifest.size, manifest.sha256)
+        directory.publish(target, manifest)
     return seconds
 
 
 def has_manifest(path, manifest):
     try:
-        return snapshot_manifest.read_manifest(path)["sha256"] == manifest["sha256"]
+        return snapshot_manifest.Manifest.read(path).sha256 == manifest.sha256
     except snapshot_manifest.ManifestError:
         return False
 
 
-def own(manifest):
-    """What was in the manifest, without what a list says of it."""
-    return {name: value for name, value in manifest.items() if name not in ("path", "remote", "problem")}
+def own(entry):
+    """The Manifest of an entry, without what a list says of it."""
+    return snapshot_manifest.Manifest({name: value for name, value in entry.items() if name not in ("path", "remote", "problem")})
 
 
 def run(module):
@@ -219,9 +220,9 @@ def run(module):
     )
     if remote.rclone.config_warning():
         module.warn(remote.rclone.config_warning())
-    manifest = own(newest(remote, params["etcd_ca"]) if params["name"] == "latest" else named(remote, params["name"]))
+    manifest = own(newest(remote, params["etcd_ca"])) if params["name"] == "latest" else named(remote, params["name"])
     directory = os.path.realpath(params["directory"])
-    path = os.path.join(directory, manifest["file"])
+    path = os.path.join(directory, manifest.file)
     missing = not here(path, manifest)
     changed = missing or not has_manifest(path, manifest)
     seconds = 0.0
@@ -232,7 +233,7 @@ def run(module):
         seconds = get(remote, manifest, path, params["lock_timeout"])
     before = path + "\n" if not missing else ""
     diff = {"before": before, "after": path + "\n", "before_header": directory, "after_header": directory}
-    return {"changed": changed, "snapshot": dict(manifest, path=path), "source": remote.path(manifest["file"]), "seconds": seconds, "diff": diff}
+    return {"changed": changed, "snapshot": dict(manifest.values, path=path), "source": remote.path(manifest.file), "seconds": seconds, "diff": diff}
 
 
 def main():

@@ -183,22 +183,23 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import find_tools
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest, status as snapshot_status
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import status as snapshot_status
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.manifest import Manifest, ManifestError, manifest_path
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
 
 
 def manifest_beside(snapshot):
     """(manifest, problem) of a snapshot that was examined; (None, None) when it has no manifest."""
-    path = snapshot_manifest.manifest_path(snapshot["path"])
+    path = manifest_path(snapshot["path"])
     if not os.path.lexists(path):
         return None, None
     try:
-        manifest = snapshot_manifest.read_manifest(snapshot["path"], renamed=True)
-    except snapshot_manifest.ManifestError as exc:
+        manifest = Manifest.read(snapshot["path"], renamed=True)
+    except ManifestError as exc:
         return None, str(exc)
-    if snapshot["sha256"] and manifest["sha256"] != snapshot["sha256"]:
+    if snapshot["sha256"] and manifest.sha256 != snapshot["sha256"]:
         return None, "%s describes another file than %s, so the one or the other was replaced" % (path, snapshot["path"])
-    return manifest, None
+    return manifest.values, None
 
 
 def main():
@@ -216,7 +217,7 @@ def main():
     if params["timeout"] is not None and params["timeout"] < 1:
         module.fail_json(msg="`timeout` must be at least 1 second")
     # what others compressed has no manifest of ours
-    if params["path"].endswith((".zst", ".age")) and os.path.lexists(snapshot_manifest.manifest_path(params["path"])):
+    if params["path"].endswith((".zst", ".age")) and os.path.lexists(manifest_path(params["path"])):
         module.fail_json(msg="%s is encrypted or compressed: first decrypt it with the module k8s_dr.etcd.etcd_snapshot_decrypt" % params["path"])
     try:
         etcdctl, etcdutl = find_tools(params["etcdctl"], params["etcdutl"])

@@ -109,7 +109,8 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import snapshots as remote_snapshots, store as remote_store
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory import SnapshotDirectory, latest_verified
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory_access import foreign_owner, name_of
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import sha256_of_file
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError
 
@@ -134,15 +135,15 @@ def main():
         else:
             if os.path.isdir(directory):
                 # what is restored is chosen from it
-                owner = snapshot_manifest.foreign_owner(directory, False)
+                owner = foreign_owner(directory, False)
                 if owner is not None:
-                    module.warn("%s belongs to %s, who can replace every snapshot in it" % (directory, snapshot_manifest.name_of(owner)))
-            snapshots = snapshot_manifest.list_snapshots(directory, sha256_of_file if params["checksum"] else None)
+                    module.warn("%s belongs to %s, who can replace every snapshot in it" % (directory, name_of(owner)))
+            snapshots = SnapshotDirectory(directory).snapshots(sha256_of_file if params["checksum"] else None)
     except RcloneError as exc:
         module.fail_json(msg=exc.message)
     except OSError as exc:
         module.fail_json(msg="%s cannot be read: %s" % (exc.filename or directory, exc.strerror))
-    module.exit_json(changed=False, snapshots=snapshots, latest=snapshot_manifest.latest_verified(snapshots))
+    module.exit_json(changed=False, snapshots=snapshots, latest=latest_verified(snapshots))
 
 
 if __name__ == "__main__":

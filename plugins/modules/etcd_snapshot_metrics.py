@@ -84,7 +84,8 @@ import re
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import levels as verification_levels
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory import SnapshotDirectory
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import write_durably
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused, os_error_words
 
@@ -106,7 +107,6 @@ METRICS = (
     ("newest_level", "gauge", "Its verification level."),
     ("stored", "gauge", "Snapshots on this host, by whether they can be relied on."),
 )
-LEVELS = ("checksum", "structure", "status", "restore", "drill")
 # What is carried over from the file that is there.
 KEPT = ("runs_total", "failures_total", "last_success_timestamp_seconds", "last_off_site_timestamp_seconds", "last_drill_timestamp_seconds")
 LABEL = re.compile(r"^[a-zA-Z_][a-zA-Z0-9_]*$")
@@ -153,9 +153,9 @@ def collect(params, before, snapshots, now):
         found["newest_timestamp_seconds"] = seconds_of(newest["created"])
         found["newest_size_bytes"] = newest["size"]
         found["newest_revision"] = newest["revision"]
-        found["newest_level"] = newest.get("level") if newest.get("level") in LEVELS else None
-    drills = [(one.get("levels") or {}).get("drill") for one in snapshots if isinstance(one.get("levels"), dict)]
-    passed = [seconds_of(one.get("at")) or 0 for one in drills if isinstance(one, dict) and one.get("ok") is True]
+        found["newest_level"] = newest.get("level") if newest.get("level") in verification_levels.NAMES else None
+    drills = [verification_levels.passed(one.get("levels"), "drill") for one in snapshots]
+    passed = [seconds_of(one.get("at")) or 0 for one in drills if one]
     # the one that was drilled may not be kept as long as it matters when that was
     found["last_drill_timestamp_seconds"] = max(passed + [before.get("last_drill_timestamp_seconds", 0)]) or None
     verified = len([one for one in snapshots if one["verified"]])
@@ -179,7 +179,7 @@ def expose(metrics, labels):
         lines += ["# HELP %s%s %s" % (PREFIX, name, words), "# TYPE %s%s %s" % (PREFIX, name, kind)]
         value = metrics[name]
         if name == "newest_level":
-            rows = [(common + [("level", level)], 1 if level == value else 0) for level in LEVELS]
+            rows = [(common + [("level", level)], 1 if level == value else 0) for level in verification_levels.NAMES]
         elif isinstance(value, dict):
             rows = [(common + [("verified", state)], count) for state, count in sorted(value.items())]
         else:
@@ -215,7 +215,7 @@ def main():
         if not os.path.isdir(params["textfile_dir"]):
             raise Refused("%s is not a directory; give that of node_exporter's option --collector.textfile.directory" % params["textfile_dir"])
         before, kept = read_before(path)
-        snapshots = snapshot_manifest.list_snapshots(os.path.realpath(params["directory"]))
+        snapshots = SnapshotDirectory(os.path.realpath(params["directory"])).snapshots()
         metrics = collect(params, kept, snapshots, int(time.time()))
         text = expose(metrics, params["labels"])
         if not module.check_mode:

@@ -154,7 +154,8 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import snapshots as remote_snapshots, store as remote_store
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import fingerprints, manifest as snapshot_manifest, retention
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import fingerprints, retention
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory import SnapshotDirectory
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError, os_error_words
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
@@ -169,28 +170,29 @@ class Directory:
 
     def __init__(self, params):
         self.path = os.path.realpath(params["directory"])
+        self.directory = SnapshotDirectory(self.path)
         self.lock_timeout = params["lock_timeout"]
 
     def held(self, check_mode):
         """A context in which no other run changes the place."""
         if check_mode or not os.path.isdir(self.path):
             return contextlib.nullcontext()
-        return snapshot_manifest.directory_lock(self.path, self.lock_timeout)
+        return self.directory.lock(self.lock_timeout)
 
     def tidy(self):
         """Finish what interrupted runs left."""
         if os.path.isdir(self.path):
-            snapshot_manifest.tidy(self.path)
+            self.directory.tidy()
 
     def snapshots(self):
-        return snapshot_manifest.list_snapshots(self.path)
+        return self.directory.snapshots()
 
     def lost(self, dummy):
         """An interrupted removal leaves no manifest here without its partial directory."""
         return []
 
     def remove(self, snapshot):
-        snapshot_manifest.remove(snapshot["path"])
+        self.directory.remove(snapshot["file"])
 
 
 class OffSite:

@@ -134,8 +134,10 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import snapshots as remote_snapshots, store as remote_store
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import levels as verification_levels, manifest as snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory import SnapshotDirectory, directory_of
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.clock import utc
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import file_digests
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError, Refused, os_error_words
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
@@ -148,10 +150,11 @@ def stored_here(params):
     """(the snapshot that is named or None, all others of the directory that can be relied on), described."""
     named = None
     if params["path"]:
-        named = snapshot_manifest.describe(os.path.realpath(params["path"]))
+        directory, name = directory_of(os.path.realpath(params["path"]))
+        named = directory.describe(name)
         if not named["verified"]:
             raise Refused("%s was not uploaded: %s" % (params["path"], named["problem"]))
-    others = snapshot_manifest.list_snapshots(os.path.realpath(params["directory"])) if params["directory"] else []
+    others = SnapshotDirectory(os.path.realpath(params["directory"])).snapshots() if params["directory"] else []
     return named, [entry for entry in others if entry["verified"] and not (named and entry["path"] == named["path"])]
 
 
@@ -169,7 +172,7 @@ def failed_there(remote, sizes, entries):
     if not any(entry["file"] in sizes and noted(entry, remote.where) for entry in entries):
         return set()
     try:
-        return {one["file"] for one in remote_snapshots.list_snapshots(remote, sizes=sizes) if snapshot_manifest.failed_level(one)}
+        return {one["file"] for one in remote_snapshots.list_snapshots(remote, sizes=sizes) if verification_levels.failed(one.get("levels"))}
     except RcloneError:
         return set()
 
@@ -194,13 +197,6 @@ def refuse_what_is_not_mounted(entries, remote):
                 raise Refused("%s was mounted at earlier uploads to %s, and is not mounted now; nothing was written there" % (copy["mount"], remote.where))
 
 
-def proven_higher(ours, theirs):
-    order = list(snapshot_manifest.LEVELS)
-    rank = {"structure": order.index("status")}
-    rank.update((name, order.index(name)) for name in order)
-    return rank.get(ours.get("level"), -1) > rank.get(theirs.get("level"), -1)
-
-
 def find(remote, entry, sizes):
     """(what has to be done: all, manifest, note or nothing; the manifest there).  Another snapshot of the name is never replaced."""
     name = entry["file"]
@@ -211,14 +207,14 @@ def find(remote, entry, sizes):
         except snapshot_manifest.ManifestError:
             # half of one, or a damaged one: it is replaced
             manifest = None
-    if manifest is not None and manifest["sha256"] != entry["sha256"]:
+    if manifest is not None and manifest.sha256 != entry["sha256"]:
         raise Refused(
             "%s is another snapshot of the same name (of the host %s, taken at %s); give each cluster a path of its own"
-            % (remote.path(name), manifest["host"], manifest["created"])
+            % (remote.path(name), manifest.host, manifest.created)
         )
-    if sizes.get(name) != entry["size"] or (manifest and snapshot_manifest.failed_level(manifest)):
+    if sizes.get(name) != entry["size"] or (manifest and verification_levels.failed(manifest.levels)):
         return "all"
-    if manifest is None or proven_higher(entry, manifest):
+    if manifest is None or verification_levels.is_higher(entry.get("level"), manifest.values.get("level")):
         return "manifest"
     return "nothing" if noted(entry, remote.where) else "note"
 
@@ -282,11 +278,12 @@ def upload(module, remote, entry, step):
 
 
 def note(module, remote, entry, how):
-    copy = {"remote": remote.where, "file": entry["file"], "at": snapshot_manifest.utc(), "verified_by": how}
+    copy = {"remote": remote.where, "file": entry["file"], "at": utc(), "verified_by": how}
     if remote.mount():
         copy["mount"] = remote.mount()
     try:
-        snapshot_manifest.update_manifest(entry["path"], module.params["lock_timeout"], entry["sha256"], off_site=[copy])
+        directory, name = directory_of(entry["path"])
+        directory.note(name, entry["sha256"], module.params["lock_timeout"], off_site=[copy])
     except (snapshot_manifest.ManifestError, Busy, OSError) as exc:
         module.warn("%s is off-site, but its manifest does not record that: %s" % (entry["path"], exc))
 

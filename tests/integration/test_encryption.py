@@ -21,6 +21,7 @@ import harness
 import pytest
 import servers
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import encryption
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.manifest import Manifest
 from restore_sandbox import blocks_of
 from test_drill import IN_A_SECRET, SECRET, change, copy, drill, hide, hosts_with, manifest_of, master, read  # noqa: F401
 from test_snapshot_role import VERSION, play
@@ -65,6 +66,11 @@ def manifest(plain, compression, recipients):
     return {"packing": encryption.description(compression, recipients), "plain": {"size": plain.stat().st_size, "sha256": digest(plain)}}
 
 
+def decrypt(packed_file, back, known, identity=None, files=None):
+    named = {"format": 1, "file": "a.db", "hash": None, "revision": 5, "verified": True, "host": "cp1", "created": "2026-01-02T03:04:05Z"}
+    return encryption.decrypt(str(packed_file), str(back), Manifest(dict(named, **known["plain"], **known)), identity and str(identity), files=files)
+
+
 @pytest.mark.parametrize("compression", ["none", "zstd"])
 @pytest.mark.parametrize("encrypted", [False, True])
 def test_there_and_back(tmp_path, plain, key, another, compression, encrypted):
@@ -74,7 +80,7 @@ def test_there_and_back(tmp_path, plain, key, another, compression, encrypted):
     assert found == {"size": packed_file.stat().st_size, "sha256": digest(packed_file)} and packed_file.stat().st_mode & 0o777 == 0o600
     assert (found["size"] < 1500000) == (compression == "zstd")
     assert (b"age-encryption.org" in packed_file.read_bytes()[:100]) == encrypted
-    found = encryption.decrypt(str(packed_file), str(back), manifest(plain, compression, recipients), str(key.identity) if encrypted else None)
+    found = decrypt(packed_file, back, manifest(plain, compression, recipients), key.identity if encrypted else None)
     assert found["sha256"] == digest(plain)
     assert back.read_bytes() == plain.read_bytes() and back.stat().st_mode & 0o777 == 0o600
 
@@ -111,7 +117,7 @@ def test_a_program_that_is_killed_says_nothing_about_the_snapshot(tmp_path, plai
 
 def refused(tmp_path, packed_file, known, identity, kind, words):
     with pytest.raises(encryption.EncryptionError) as caught:
-        encryption.decrypt(str(packed_file), str(tmp_path / "back"), known, identity and str(identity))
+        decrypt(packed_file, tmp_path / "back", known, identity)
     assert caught.value.kind == kind and words in str(caught.value), caught.value
     assert not (tmp_path / "back").exists()
 
@@ -380,7 +386,7 @@ def test_a_bundle_that_wants_out_of_its_directory(tmp_path, plain, key, name):
     known = manifest(plain, "none", [key.recipient])
     known["packing"].update(found)
     with pytest.raises(encryption.EncryptionError, match="holds something that its manifest does not name"):
-        encryption.decrypt(str(packed_file), str(tmp_path / "back"), known, str(key.identity), files=str(tmp_path / "files"))
+        decrypt(packed_file, tmp_path / "back", known, key.identity, files=str(tmp_path / "files"))
     assert not (tmp_path / "back").exists() and not (tmp_path / "back.tar").exists() and not (tmp_path / "files").exists()
 
 

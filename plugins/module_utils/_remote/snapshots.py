@@ -4,7 +4,7 @@
 
 """Snapshots in a store off-site: listing them, their manifests, noting what was found of them, removing them.
 
-    list_snapshots(remote)                         # as manifest.list_snapshots has local ones, newest first
+    list_snapshots(remote)                         # as SnapshotDirectory.snapshots() has local ones, newest first
     read_manifest(remote, "etcd-cp1-20260102T030405Z.db")
     note(remote, "etcd-cp1-20260102T030405Z.db", sha256, levels)
     remove(remote, "etcd-cp1-20260102T030405Z.db")  # and its manifest
@@ -23,51 +23,46 @@ import hashlib
 import os
 import tempfile
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest, retention
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory import directory_of
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.retention import newest_first
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError
 
 _TEMPORARY = "k8s-dr-etcd-"
 
 
 def list_snapshots(remote, missing_ok=True, sizes=None):
-    """Every snapshot there, newest first, as snapshot_manifest.list_snapshots describes local ones; without having read them.
+    """Every snapshot there, newest first, as SnapshotDirectory.snapshots() describes local ones; without having read them.
 
     Besides the manifest's fields each has `remote`, `path` (how rclone names it), `file`, `verified` and `problem`.  A manifest
     whose file is gone is listed too; `size` is then None.  sizes: what names() has said just now.
     """
     sizes = remote.names(missing_ok) if sizes is None else sizes
-    manifests = [name for name in sizes if name.startswith("etcd-") and name.endswith(snapshot_manifest.MANIFEST_SUFFIX)]
-    files = {name[: -len(snapshot_manifest.MANIFEST_SUFFIX)] for name in manifests}
+    manifests = [name for name in sizes if name.startswith("etcd-") and name.endswith(snapshot_manifest.SUFFIX)]
+    files = {name[: -len(snapshot_manifest.SUFFIX)] for name in manifests}
     files.update(name for name in sizes if name.startswith("etcd-") and name not in manifests)
     entries = []
     with tempfile.TemporaryDirectory(prefix=_TEMPORARY) as directory:
         unread = _get_manifests(remote, directory, manifests) if manifests else None
         for name in sorted(files):
             entries.append(_describe(remote, name, sizes, os.path.join(directory, name), unread))
-    return retention.newest_first(entries)
+    return newest_first(entries)
 
 
 def read_manifest(remote, name):
     """The manifest of a snapshot there; None when it has none, ManifestError when it cannot be one."""
     try:
-        text = remote.read(name + snapshot_manifest.MANIFEST_SUFFIX, snapshot_manifest.MAX_MANIFEST)
+        text = remote.read(name + snapshot_manifest.SUFFIX, snapshot_manifest.MAX_MANIFEST)
     except RcloneError as exc:
         if exc.kind == "absent":
             return None
         raise
-    with tempfile.TemporaryDirectory(prefix=_TEMPORARY) as directory:
-        path = os.path.join(directory, name)
-        with open(snapshot_manifest.manifest_path(path), "wb") as stream:
-            stream.write(text)
-        try:
-            return snapshot_manifest.read_manifest(path)
-        except snapshot_manifest.ManifestError as exc:
-            raise snapshot_manifest.ManifestError(str(exc).replace(path, remote.path(name))) from None
+    return snapshot_manifest.Manifest.parse(text, remote.path(name), name)
 
 
 def _get_manifests(remote, directory, names):
     """Copy all of them here; one sentence about those that cannot be read, or None.  Damage of one must not hide the others."""
-    result = remote.get_small("etcd-*" + snapshot_manifest.MANIFEST_SUFFIX, snapshot_manifest.MAX_MANIFEST, directory)
+    result = remote.get_small("etcd-*" + snapshot_manifest.SUFFIX, snapshot_manifest.MAX_MANIFEST, directory)
     if result.code == 0:
         return None
     if not any(os.path.exists(os.path.join(directory, name)) for name in names):
@@ -82,22 +77,15 @@ def _describe(remote, name, sizes, local, unread=None):
         entry["problem"] = "%s cannot be relied on: %s" % (where, unread)
         return entry
     try:
-        manifest = snapshot_manifest.read_manifest(local)
+        manifest = snapshot_manifest.Manifest.read(local)
     except snapshot_manifest.ManifestError as exc:
         entry["problem"] = str(exc).replace(local, where)
         return entry
-    entry = dict(manifest, **entry)
     if name not in sizes:
-        entry["problem"] = "%s is gone, and its manifest is still there" % where
-    elif sizes[name] != manifest["size"]:
-        entry["problem"] = "%s has %d bytes, and had %d when it was taken" % (where, sizes[name], manifest["size"])
-    elif not manifest["verified"]:
-        entry["problem"] = "%s was not verified when it was taken" % where
-    elif snapshot_manifest.failed_level(manifest):
-        entry["problem"] = "%s is not to be relied on: %s" % (where, snapshot_manifest.failed_level(manifest))
+        problem = "%s is gone, and its manifest is still there" % where
     else:
-        entry["verified"] = True
-    return entry
+        problem = manifest.differs(where, sizes[name]) or manifest.distrust(where)
+    return dict(manifest.values, **dict(entry, verified=problem is None, problem=problem))
 
 
 def put_manifest(remote, name, text):
@@ -116,7 +104,8 @@ def note(remote, name, sha256, levels, check_mode=False):
     """
     if remote.name is None:
         if not check_mode:
-            snapshot_manifest.update_manifest(os.path.join(remote.where, name), sha256=sha256, levels=levels)
+            directory, inner = directory_of(os.path.join(remote.where, name))
+            directory.note(inner, sha256, levels=levels)
         return
     if not remote.replaces_whole():
         raise RcloneError("this rclone could lose the manifest where a connection breaks off; 1.63 and later keep it", "tool")
@@ -125,8 +114,7 @@ def note(remote, name, sha256, levels, check_mode=False):
     manifest = read_manifest(remote, name)
     if manifest is None:
         raise snapshot_manifest.ManifestError("%s has no manifest any more" % remote.path(name))
-    manifest = snapshot_manifest.changed(remote.path(name), manifest, sha256, levels=levels)
-    put_manifest(remote, name, snapshot_manifest.text_of(manifest).encode("utf-8"))
+    put_manifest(remote, name, manifest.changed(remote.path(name), sha256, levels).text.encode("utf-8"))
     if remote.size(name) is None:
         # it was removed meanwhile, and its manifest is not to come back
         remote.delete(snapshot_manifest.manifest_path(name))
@@ -135,4 +123,4 @@ def note(remote, name, sha256, levels, check_mode=False):
 def remove(remote, name):
     """Remove a snapshot, then its manifest, by which the next run finds what an interrupted one left."""
     remote.delete(name)
-    remote.delete(name + snapshot_manifest.MANIFEST_SUFFIX)
+    remote.delete(name + snapshot_manifest.SUFFIX)

@@ -146,15 +146,14 @@ def encrypt(source, target, compression, recipients, timeout=None):
 def decrypt(path, target, manifest, identity_file=None, timeout=None, files=None):
     """Write `target` from the encrypted file: {"size", "sha256"} of it, which are those that the manifest has of what is in it.
 
-    files: a directory, which must not be there, for what else is in a bundle; it is made where there is something.  There is no target after
-    an error, and no such directory.
+    manifest: a Manifest, or None where there is none.  files: a directory, which must not be there, for what else is in a bundle; it is made where
+    there is something.  There is no target after an error, and no such directory.
     """
-    packing = manifest.get("packing") if isinstance(manifest.get("packing"), dict) else {}
-    plain = manifest.get("plain") if isinstance(manifest.get("plain"), dict) else {}
+    packing, plain = (manifest.packing, manifest.plain) if manifest else ({}, {})
     commands = []
     if packing.get("encryption", "none") not in ("none", "age") or packing.get("compression", "none") not in COMPRESSIONS:
         raise EncryptionError("%s is packed in a way that this version does not know; use the one that took it, or a later one" % path)
-    if packing.get("encryption") == "age":
+    if manifest and manifest.is_encrypted:
         if not identity_file:
             raise EncryptionError("%s is encrypted to %s; give the file with a private key of it" % (path, _names(packing.get("recipients"))), "identity")
         if not os.path.isfile(identity_file):

@@ -18,10 +18,11 @@ import contextlib
 import json
 import time
 
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.clock import MOMENT, utc
+
 # How the time of a snapshot names its period; all of one name are of one period.
 PERIODS = {"hourly": "%Y-%m-%dT%H", "daily": "%Y-%m-%d", "weekly": "%G-W%V", "monthly": "%Y-%m", "yearly": "%Y"}
 RULES = ("last",) + tuple(PERIODS)
-_CREATED = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def rules(keep, option="keep"):
@@ -71,7 +72,7 @@ def kept_by(snapshots, keep):
     for name, number in keep.items():
         seen = set()
         for snapshot in snapshots:
-            period = snapshot["path"] if name == "last" else time.strftime(PERIODS[name], time.strptime(snapshot["created"], _CREATED))
+            period = snapshot["path"] if name == "last" else time.strftime(PERIODS[name], time.strptime(snapshot["created"], MOMENT))
             if period not in seen and len(seen) < number:
                 seen.add(period)
                 kept.setdefault(snapshot["path"], []).append(name)
@@ -81,7 +82,7 @@ def kept_by(snapshots, keep):
 def to_remove(snapshots, keep, newest, shared=False):
     """Paths that are surplus once `newest` exists, oldest last.
 
-    snapshots: as list_snapshots returns them; with or without `newest`.  keep: a number, or a dictionary of rules.
+    snapshots: as SnapshotDirectory.snapshots() returns them; with or without `newest`.  keep: a number, or a dictionary of rules.
     newest: the snapshot that was just taken.  It always stays, whatever the clock says, and therefore so does a verified
     one.  Only verified snapshots of the same lineage are counted and removed; whatever else is there is not ours to judge.
     """
@@ -104,7 +105,7 @@ def judge(snapshots, keep, now, shared=False):
     reason `newest`: a clock that once went wrong must not cost what is newest in truth.
     """
     keep = rules(keep)
-    latest = time.strftime(_CREATED, time.gmtime(now))
+    latest = utc(now)
     lineages = {}
     for snapshot in newest_first(snapshots):
         if snapshot.get("verified") is True:

@@ -33,8 +33,9 @@ import tempfile
 import time
 from urllib.parse import urlsplit
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest, member_selection as snapshot_selection
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import member_selection as snapshot_selection
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.clock import utc
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import write_durably
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy, NamedLock
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import run_tool
@@ -92,7 +93,7 @@ class State:
 
     def __enter__(self):
         os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
-        holder = "by process %d since %s" % (os.getpid(), snapshot_manifest.utc())
+        holder = "by process %d since %s" % (os.getpid(), utc())
         self.lock = NamedLock(os.path.join(os.path.dirname(self.path), "lock"), holder, "another run is under way%s; nothing was done", self.timeout)
         self.lock.__enter__()
         return self
@@ -337,7 +338,7 @@ def do_run(config, check=False, now=False, call=call_module):
         before = state.read()
         if before.get("started") and not before.get("ended"):
             say("WARNING: the run that began at %s did not end: it was killed, or the machine went down" % before["started"])
-        run = {"format": FORMAT, "started": snapshot_manifest.utc(), "ended": None, "ok": None, "mine": None, "problem": None, "snapshot": None, "steps": []}
+        run = {"format": FORMAT, "started": utc(), "ended": None, "ok": None, "mine": None, "problem": None, "snapshot": None, "steps": []}
         run["last_success"] = before.get("last_success")
         run["failures"] = int(before.get("failures") or 0) + (1 if before.get("started") and not before.get("ended") else 0)
         if not check:
@@ -351,7 +352,7 @@ def do_run(config, check=False, now=False, call=call_module):
             run_steps(config, check, run, call)
         except signals.Ended as exc:
             run["ok"], run["problem"] = False, "the run did not finish: %s" % exc
-        run["ended"] = snapshot_manifest.utc()
+        run["ended"] = utc()
         if run["ok"] and run["mine"]:
             run["last_success"] = run["started"]
         run["failures"] = 0 if run["ok"] else run["failures"] + 1

@@ -13,7 +13,7 @@ import signal
 import time
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.boltdb import SnapshotFile
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import levels as verification_levels
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, run_tool
 
 # A tool that fails for one of these says something about the host and nothing about the file.
@@ -114,8 +114,8 @@ def levels(snapshot, seconds):
     """What a manifest says of a file that was examined and has no problems: both levels in one go."""
     tool = snapshot["tool"]
     return {
-        "checksum": snapshot_manifest.level(True, seconds),
-        "status": snapshot_manifest.level(True, seconds, tool="%s %s" % (tool["name"], tool["version"]) if tool else None),
+        "checksum": verification_levels.result(True, seconds),
+        "status": verification_levels.result(True, seconds, tool="%s %s" % (tool["name"], tool["version"]) if tool else None),
     }
 
 

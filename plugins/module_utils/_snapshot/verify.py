@@ -28,7 +28,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import static_po
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import (
     encryption,
     inventory as object_inventory,
-    manifest as snapshot_manifest,
+    levels as verification_levels,
     status as snapshot_status,
 )
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import sha256_of_file
@@ -37,7 +37,6 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import shortage
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.work_dir import WorkDir
 
-LEVELS = snapshot_manifest.LEVELS
 # The write-ahead log of an etcd that was restored and started.
 _OWN_SPACE = 160 * 1024 * 1024
 # What one question to etcd may take is for a question, not for reading all of a large database.
@@ -296,7 +295,7 @@ class Verification:
 
     path: the file as stored, or its name in `remote`, a Remote of _remote/store.py.
     plain: the snapshot itself where the stored file is packed and was decrypted before, or None.
-    manifest: what was written when it was taken, or None.  options: etcd, etcdctl, etcdutl, work_dir, manifests_dir, timeout.
+    manifest: its Manifest, or None.  options: etcd, etcdctl, etcdutl, work_dir, manifests_dir, timeout.
     identity_file: with the private key that decrypts it, or None.
     """
 
@@ -306,9 +305,11 @@ class Verification:
         self.remote = remote
         self.name = path
         self.stored = None if remote else path
-        self.manifest = manifest or {}
+        self.manifest = manifest
+        self.known = manifest.values if manifest else {}
         self.options = options
-        self.packed = is_packed(path, manifest)
+        # one that others packed has no manifest of ours
+        self.packed = manifest.is_packed if manifest else path.endswith((".zst", ".age", ".tar"))
         self.plain = plain if self.packed else self.stored
         self.identity_file = identity_file
         self.levels = {}
@@ -323,20 +324,20 @@ class Verification:
     def to(self, wanted):
         """Verify up to `wanted`; raises Damaged or Unproven where it ends.  What was reached is in `levels`."""
         self._wanted = wanted
-        size = self.manifest.get("size") if self.remote else _size(self.stored)
+        size = self.manifest.size if self.remote else _size(self.stored)
         self._deadline = time.monotonic() + (self.options["timeout"] or 2 * snapshot_status.default_timeout(size))
         try:
-            for name in LEVELS[: LEVELS.index(wanted) + 1]:
+            for name in verification_levels.LEVELS[: verification_levels.LEVELS.index(wanted) + 1]:
                 started = time.monotonic()
                 try:
                     more = getattr(self, "_" + name)()
                 except Damaged as exc:
-                    self.levels[name] = snapshot_manifest.level(False, time.monotonic() - started, str(exc))
+                    self.levels[name] = verification_levels.result(False, time.monotonic() - started, str(exc))
                     raise
                 except RcloneError as exc:
                     if exc.kind not in ("corrupt", "absent"):
                         raise Unproven("the verification level %s could not be tried: %s" % (name, exc.message)) from exc
-                    self.levels[name] = snapshot_manifest.level(False, time.monotonic() - started, exc.message)
+                    self.levels[name] = verification_levels.result(False, time.monotonic() - started, exc.message)
                     raise Damaged(exc.message) from exc
                 except (isolated_server.TimeIsUp, _OutOfTime):
                     raise Unproven("the verification level %s was not finished in time; raise `timeout`, or find out why this host is so slow" % name) from None
@@ -344,7 +345,7 @@ class Verification:
                     raise Unproven("the verification level %s could not be tried: %s" % (name, exc)) from exc
                 except ToolError as exc:
                     raise Unproven("the verification level %s could not be tried: %s" % (name, exc.message)) from exc
-                self.levels[name] = snapshot_manifest.level(True, time.monotonic() - started, **more)
+                self.levels[name] = verification_levels.result(True, time.monotonic() - started, **more)
         finally:
             while self._stack:
                 self._stack.pop().__exit__(None, None, None)
@@ -368,23 +369,25 @@ class Verification:
     def _checksum(self):
         if self.remote:
             return self._checksum_off_site()
-        expected = self.manifest
         size = _size(self.stored)
         if size is None:
             raise Damaged("%s is missing, or not a regular file" % self.path)
-        if expected and size != expected["size"]:
-            raise Damaged("%s has %s bytes, and had %s when it was taken" % (self.path, size, expected["size"]))
+        self._compare(size=size)
         try:
             found = sha256_of_file(self.stored)
         except OSError as exc:
             raise Damaged("%s cannot be read: %s" % (self.path, exc.strerror)) from exc
-        if expected and found != expected["sha256"]:
-            raise Damaged("%s is not the file that was taken: its sha256 has changed" % self.path)
+        self._compare(sha256=found)
         return {}
 
+    def _compare(self, **found):
+        problem = self.manifest and self.manifest.differs(self.path, **found)
+        if problem:
+            raise Damaged(problem)
+
     def _checksum_off_site(self):
-        size, sha256 = self.manifest["size"], self.manifest["sha256"]
-        if self._wanted == LEVELS[0]:
+        size, sha256 = self.manifest.size, self.manifest.sha256
+        if self._wanted == verification_levels.LEVELS[0]:
             # nothing more is to be done with it, so it is read where it is
             found, digest = self.remote.digest(self.name, size)
             if digest != sha256:
@@ -413,25 +416,23 @@ class Verification:
         if found["problems"]:
             raise Damaged(found["problems"][0].replace(self.plain, self.path))
         self.facts.update({name: found[name] for name in ("revision", "hash", "total_size", "storage_version")})
-        expected = dict(self.manifest)
-        if self.packed:
-            expected.update(_dict(expected.get("plain")))
-            self._differs("size", expected.get("size"), found["size"])
-            self._differs("sha256", expected.get("sha256"), found["sha256"])
+        if self.packed and self.manifest:
+            for name in ("size", "sha256"):
+                self._differs(name, self.manifest.plain.get(name), found[name])
         for name in ("revision", "total_size", "hash"):
-            self._differs(name, expected.get(name), found[name])
+            self._differs(name, self.known.get(name), found[name])
         self.notes += found["undetermined"]
         return {"tool": snapshot_status.levels(found, 0)["status"]["tool"]}
 
     def _open(self):
         """Where the snapshot in the encrypted file is now."""
         closed = "it is encrypted, and only its checksum can be verified without decrypting it: %s"
-        if _dict(self.manifest.get("packing")).get("encryption") == "age" and not self.identity_file:
+        if self.manifest and self.manifest.is_encrypted and not self.identity_file:
             raise Unproven(closed % "give the file with a private key of it")
         work = self._workplace()
         # of a bundle the tar as well, until the snapshot is out of it
-        packed = _dict(_dict(self.manifest.get("packing")).get("packed")).get("size") or 0
-        self._check_space(_dict(self.manifest.get("plain")).get("size") or 0, packed)
+        if self.manifest:
+            self._check_space(self.manifest.plain.get("size") or 0, self.manifest.tar_size)
         decrypted = os.path.join(work, "decrypted.db")
         try:
             encryption.decrypt(self.stored, decrypted, self.manifest, self.identity_file, max(1, self._left()))
@@ -473,13 +474,13 @@ class Verification:
         started = time.monotonic()
         etcdctl = find_tool("etcdctl", self.options["etcdctl"])
         prefix, image = read_manifests(self.options["manifests_dir"])
-        inventory = _dict(self.manifest.get("inventory"))
+        inventory = _dict(self.known.get("inventory"))
         prefix = str(inventory.get("prefix") or prefix)
         try:
             server = self._enter(isolated_server.find_server(self.options["etcd"], LOCAL, etcdctl, image))
         except isolated_server.ThrowawayError as exc:
             raise Unproven("no etcd server program can serve it: %s; give the path of one as `etcd`" % exc) from exc
-        needed = self.facts.get("storage_version") or self.manifest.get("etcd_version") or ""
+        needed = self.facts.get("storage_version") or self.known.get("etcd_version") or ""
         if version_tuple(needed)[:2] > version_tuple(server.version)[:2]:
             raise Unproven(
                 "%s is etcd %s, which is too old for a snapshot of %s; give the path of a newer etcd as `etcd`" % (server.path, server.version, needed)
@@ -525,14 +526,14 @@ class Verification:
         else:
             what = "its manifest has no object inventory" if self.manifest else "it has no manifest"
             self.notes.append("its objects were only counted: %s to compare them with" % what)
-        before = _dict(_dict(self.manifest.get("levels")).get("drill"))
-        same = (before.get("etcd_version"), before.get("compact_revision")) == (served.server.version, compacted)
-        if same and before.get("ok") and before.get("hash_kv") not in (None, hash_kv):
+        before = verification_levels.passed(self.manifest.levels, "drill") if self.manifest else None
+        same = before and (before.get("etcd_version"), before.get("compact_revision")) == (served.server.version, compacted)
+        if same and before.get("hash_kv") not in (None, hash_kv):
             raise Damaged("%s is served, but with the hash %d, and had %s at %s" % (self.path, hash_kv, before["hash_kv"], before.get("at")))
         if found.objects.unknown():
             self.notes.append("stored in a way that is not Kubernetes', so only counted: %s" % ", ".join(found.objects.unknown()))
         encrypted = sum(found.objects.encrypted.values())
-        if encrypted and _dict(self.manifest.get("fingerprints")).get("encryption_configuration", "") is None:
+        if encrypted and _dict(self.known.get("fingerprints")).get("encryption_configuration", "") is None:
             self.notes.append("%d objects are encrypted, but the API server had no EncryptionConfiguration when it was taken" % encrypted)
         return {
             "revision": expected,
@@ -548,14 +549,6 @@ class Verification:
 
 class _OutOfTime(Exception):
     """The time that was given is over."""
-
-
-def is_packed(path, manifest):
-    """Whether the stored file is something else than the snapshot itself."""
-    packing = _dict((manifest or {}).get("packing"))
-    if packing.get("compression", "none") != "none" or packing.get("encryption", "none") != "none" or packing.get("bundle"):
-        return True
-    return not manifest and path.endswith((".zst", ".age", ".tar"))
 
 
 def read_manifests(directory):

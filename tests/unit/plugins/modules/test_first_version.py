@@ -13,7 +13,9 @@ import re
 
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.filter.unfinished_restore import unfinished_restore
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import fingerprints, manifest as snapshot_manifest, old_manifest, retention
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import fingerprints, levels, old_manifest, retention
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory import SnapshotDirectory, latest_verified
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.manifest import Manifest
 from ansible_collections.k8s_dr.etcd.plugins.modules import etcd_snapshot_metrics as metrics
 
 FIRST = pathlib.Path(__file__).parents[2] / "fixtures" / "first"
@@ -31,12 +33,12 @@ def directory(tmp_path):
 
 
 def test_its_snapshot_is_listed_as_verified_and_kept(directory):
-    [found] = snapshot_manifest.list_snapshots(str(directory))
+    [found] = SnapshotDirectory(str(directory)).snapshots()
     assert found["verified"] and found["problem"] is None
     assert (found["revision"], found["total_keys"], found["host"], found["etcd_version"]) == (6005764, 446, "cp1", "3.7.3")
-    assert snapshot_manifest.latest_verified([found]) == found["path"]
-    manifest = snapshot_manifest.read_manifest(found["path"])
-    assert snapshot_manifest.highest_level(manifest["levels"]) == "status" and snapshot_manifest.failed_level(manifest) is None
+    assert latest_verified([found]) == found["path"]
+    manifest = Manifest.read(found["path"])
+    assert levels.highest(manifest.levels) == "status" and manifest.distrust("it") is None
     # beside one of today, of the same cluster and host, it counts as older
     newer = dict(found, path=found["path"] + "2", created="2026-11-30T00:00:00Z", fingerprints=dict(found["fingerprints"], contents={}))
     assert retention.lineage(found) == retention.lineage(newer)

@@ -11,6 +11,7 @@ import hashlib
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import snapshots as remote_snapshots, store as remote_store
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory import latest_verified
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError
 
 NAME = "etcd-cp1-20260102T030405Z.db"
@@ -40,7 +41,7 @@ def test_listing_tells_what_can_be_relied_on(far):
     assert "has 2 bytes" in by_name[cut]["problem"] and "has no manifest" in by_name[bare]["problem"]
     assert "is gone" in by_name[gone]["problem"] and "is not JSON" in by_name["etcd-x.db"]["problem"]
     assert by_name[NAME]["path"] == "far:" + NAME and by_name[NAME]["remote"] == "far:"
-    assert snapshot_manifest.latest_verified(entries) == "far:" + NAME
+    assert latest_verified(entries) == "far:" + NAME
 
 
 def test_a_place_that_does_not_exist_yet_holds_no_snapshots(far):
@@ -61,7 +62,7 @@ def test_a_manifest_is_read_alone(far):
     store, remote = far.store, far.remote
     assert remote_snapshots.read_manifest(remote, NAME) is None
     far.add()
-    assert remote_snapshots.read_manifest(remote, NAME)["sha256"] == digest(b"snapshot")
+    assert remote_snapshots.read_manifest(remote, NAME).sha256 == digest(b"snapshot")
     (store / (NAME + ".json")).write_text("[]")
     with pytest.raises(snapshot_manifest.ManifestError, match="^far:" + NAME):
         remote_snapshots.read_manifest(remote, NAME)
@@ -82,7 +83,7 @@ def test_what_was_found_is_noted_there(far):
     assert (store / (NAME + ".json")).read_bytes() == before
     remote_snapshots.note(remote, NAME, sha256, LEVELS)
     found = remote_snapshots.read_manifest(remote, NAME)
-    assert (found["levels"], found["level"], found["sha256"]) == (LEVELS, "checksum", sha256)
+    assert (found.levels, found.values["level"], found.sha256) == (LEVELS, "checksum", sha256)
 
 
 def test_a_manifest_that_could_be_lost_is_left_alone(far):
@@ -91,7 +92,7 @@ def test_a_manifest_that_could_be_lost_is_left_alone(far):
     for check_mode in (True, False):
         with pytest.raises(RcloneError, match="could lose the manifest"):
             remote_snapshots.note(remote, NAME, digest(b"snapshot"), LEVELS, check_mode)
-    assert "levels" not in remote_snapshots.read_manifest(remote, NAME)
+    assert remote_snapshots.read_manifest(remote, NAME).levels == {}
 
 
 def test_what_was_removed_meanwhile_does_not_come_back(far):

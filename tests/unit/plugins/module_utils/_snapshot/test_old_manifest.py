@@ -10,7 +10,9 @@ import json
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.layout import DataLayout
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import list_transactions
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest, old_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import old_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory import SnapshotDirectory
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.manifest import Manifest
 
 LEVEL = {"at": "2026-01-02T03:04:06Z", "ok": True, "seconds": 0.1, "problem": None}
 OLD = {
@@ -47,22 +49,22 @@ def stored(tmp_path, manifest):
 
 def test_an_old_manifest_is_read_in_the_words_of_today(tmp_path):
     path = stored(tmp_path, OLD)
-    found = snapshot_manifest.read_manifest(path)
+    found = Manifest.read(path).values
     assert {name: found[name] for name in RENAMED} == RENAMED and not set(found) & set(old_manifest.KEYS)
     assert {name: found[name] for name in set(OLD) - set(old_manifest.KEYS)} == {name: OLD[name] for name in set(OLD) - set(old_manifest.KEYS)}
-    [entry] = snapshot_manifest.list_snapshots(str(tmp_path))
+    [entry] = SnapshotDirectory(str(tmp_path)).snapshots()
     assert entry["verified"] and entry["level"] == "status" and entry["packing"] == OLD["seal"]
 
 
 def test_a_failure_that_an_old_manifest_notes_still_counts(tmp_path):
     stored(tmp_path, dict(OLD, rungs={"checksum": dict(LEVEL, ok=False, problem="it differs")}))
-    [entry] = snapshot_manifest.list_snapshots(str(tmp_path))
+    [entry] = SnapshotDirectory(str(tmp_path)).snapshots()
     assert not entry["verified"] and "checksum" in entry["problem"] and "it differs" in entry["problem"]
 
 
 def test_a_change_is_written_with_the_new_keys(tmp_path):
-    path = stored(tmp_path, OLD)
-    snapshot_manifest.update_manifest(path, levels={"restore": LEVEL})
+    stored(tmp_path, OLD)
+    SnapshotDirectory(str(tmp_path)).note(OLD["file"], OLD["sha256"], levels={"restore": LEVEL})
     written = json.loads((tmp_path / (OLD["file"] + ".json")).read_text())
     assert written["level"] == "restore" and list(written["levels"]) == ["checksum", "restore", "status"]
     assert written["inventory"] == OLD["census"] and not set(written) & set(old_manifest.KEYS)

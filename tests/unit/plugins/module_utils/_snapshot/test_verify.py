@@ -11,7 +11,8 @@ import time
 
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import isolated_server
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest, verify as snapshot_verify
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import levels, verify as snapshot_verify
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.manifest import Manifest
 from hypothesis import given, strategies as st
 
 
@@ -175,7 +176,8 @@ OPTIONS = {"etcd": None, "etcdctl": "", "etcdutl": "", "work_dir": "/nonexistent
 def verification(tmp_path, content=b"data", wanted="checksum", **changes):
     path = tmp_path / "etcd-cp1-20260102T030405Z.db"
     path.write_bytes(content)
-    manifest = dict({"size": 4, "sha256": hashlib.sha256(b"data").hexdigest()}, **changes)
+    known = {"format": 1, "file": path.name, "hash": None, "revision": 5, "verified": True, "host": "cp1", "created": "2026-01-02T03:04:05Z"}
+    manifest = Manifest(dict(known, size=4, sha256=hashlib.sha256(b"data").hexdigest(), **changes))
     found = snapshot_verify.Verification(str(path), manifest, OPTIONS)
     return found, lambda: found.to(wanted)
 
@@ -183,7 +185,7 @@ def verification(tmp_path, content=b"data", wanted="checksum", **changes):
 def test_the_checksum(tmp_path):
     found, go = verification(tmp_path)
     go()
-    assert snapshot_manifest.highest_level(found.levels) == "checksum"
+    assert levels.highest(found.levels) == "checksum"
     for content, words in ((b"dat", "has 3 bytes, and had 4"), (b"dots", "its sha256 has changed")):
         found, go = verification(tmp_path, content)
         with pytest.raises(snapshot_verify.Damaged, match=words):
@@ -202,9 +204,6 @@ def test_what_is_encrypted_is_not_looked_into_without_its_key(tmp_path):
     assert list(found.levels) == ["checksum"]
 
 
-def test_what_a_packed_file_is():
-    assert not snapshot_verify.is_packed("a.db", {"packing": {"compression": "none", "encryption": "none", "bundle": []}})
-    assert not snapshot_verify.is_packed("a.db.zst", {"size": 1})
-    assert not snapshot_verify.is_packed("a.db", None)
-    assert snapshot_verify.is_packed("a.db.zst", None)
-    assert snapshot_verify.is_packed("a.db", {"packing": {"compression": "zstd"}})
+def test_what_is_packed_without_a_manifest_is_told_by_its_name():
+    assert not snapshot_verify.Verification("a.db", None, OPTIONS).packed
+    assert snapshot_verify.Verification("a.db.zst", None, OPTIONS).packed

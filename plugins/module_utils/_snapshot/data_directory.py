@@ -1,0 +1,104 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A data directory that no etcd uses, served as a copy, so that a snapshot of it can be taken.  Private to this collection."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import isolated_server, wal
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import find_tool
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import existing, shortage
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.work_dir import WorkDir
+
+# Room for the logs of an etcd that starts.
+_LOG_SPACE = 130 * 1024 * 1024
+
+
+class DataDirectory:
+    """Served while it is a context.
+
+    path: of the data directory, or of what is called `member` in it; it is only read.  work_dir: in whose file system the copy is made, beside the
+    data by default.  options: etcd, etcdctl, endpoint, timeout, save_timeout.  image_version: of the etcd of this host, "" where that is unknown.
+    """
+
+    def __init__(self, path, work_dir, options, image_version):
+        self.path = os.path.realpath(path)
+        self.work_dir = work_dir or os.path.dirname(self.path)
+        self.options = options
+        self.image_version = image_version
+        # of the copy: who serves it, and the members that the data names
+        self.client = None
+        self.members = []
+        self._work = None
+        self._server = None
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        return self._stack.__exit__(*exc)
+
+    def check(self, directory, check_mode, room):
+        """Refused when it cannot be served, as far as that is to be seen from outside; the version of the server program otherwise.
+
+        directory: a SnapshotDirectory for the snapshot, which needs room(database size) there.
+        """
+        database = isolated_server.database_of(self.path)
+        if procs.database_is_locked(database):
+            raise Refused("an etcd uses %s right now; nothing was taken" % self.path)
+        if not os.path.isdir(self.work_dir):
+            raise Refused("%s is not a directory" % self.work_dir)
+        if not check_mode:
+            # first of all, since the room that a killed run took is needed again
+            self._work = self._stack.enter_context(WorkDir(self.work_dir))
+        self._check_room(directory, os.path.getsize(database), room)
+        isolated_server.check_memory(os.path.getsize(database))
+        etcdctl = find_tool("etcdctl", self.options["etcdctl"])
+        self._server = self._stack.enter_context(
+            isolated_server.find_server(self.options["etcd"], self.options["endpoint"], etcdctl, self.image_version)
+        )
+        return self._server.version
+
+    def _check_room(self, directory, database_size, room):
+        copied = sum(os.path.getsize(path) for path in isolated_server.files_of(self.path)) + _LOG_SPACE
+        what = "a copy of %s" % self.path
+        if os.stat(existing(directory.path)).st_dev == os.stat(self.work_dir).st_dev:
+            copied += room(database_size)
+            what += " with a snapshot of it"
+            short = shortage(self.work_dir, copied, what)
+        else:
+            short = shortage(self.work_dir, copied, what) or directory.shortage(room(database_size), "a snapshot")
+        if short:
+            raise Refused("%s; nothing was taken and nothing removed" % short)
+
+    def serve(self):
+        """Copy it and serve the copy; afterwards there are `client` and `members`."""
+        copy = os.path.join(self._work.path, "data")
+        isolated_server.copy_data(self.path, copy)
+        try:
+            served = self._serve(copy)
+            self.members = served.members
+        except isolated_server.NotAlone as exc:
+            self.members = exc.members
+            try:
+                wal.commit_all(os.path.join(copy, "member", "wal"))
+            except (wal.WalError, OSError) as problem:
+                raise isolated_server.Unservable("its write-ahead log cannot be read: %s" % problem) from problem
+            served = self._serve(copy, force_new_cluster=True)
+        self.client = served.client
+
+    def _serve(self, copy, **more):
+        deadline = time.monotonic() + self.options["save_timeout"]
+        etcdctl = find_tool("etcdctl", self.options["etcdctl"])
+        throwaway = isolated_server.Throwaway(
+            self._server, self._work.path, copy, etcdctl, deadline, self.options["timeout"], election=1000, **more
+        )
+        return self._stack.enter_context(throwaway)
