@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import isolated_server, wal
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import isolated_server, members_on_disk, wal
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import find_tool
@@ -19,6 +19,8 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.work_dir impor
 
 # Room for the logs of an etcd that starts.
 _LOG_SPACE = 130 * 1024 * 1024
+# Milliseconds before the copy elects itself, in which it tells the members as the data names them; it takes up to twice as long.
+_ELECTION = 300
 
 
 class DataDirectory:
@@ -83,11 +85,12 @@ class DataDirectory:
         """Copy it and serve the copy; afterwards there are `client` and `members`."""
         copy = os.path.join(self._work.path, "data")
         isolated_server.copy_data(self.path, copy)
+        stored = members_on_disk.on_disk(copy)[0]
         try:
             served = self._serve(copy)
-            self.members = served.members
+            self.members = with_names(served.members, stored)
         except isolated_server.NotAlone as exc:
-            self.members = exc.members
+            self.members = with_names(exc.members, stored)
             try:
                 wal.commit_all(os.path.join(copy, "member", "wal"))
             except (wal.WalError, OSError) as problem:
@@ -99,6 +102,14 @@ class DataDirectory:
         deadline = time.monotonic() + self.options["save_timeout"]
         etcdctl = find_tool("etcdctl", self.options["etcdctl"])
         throwaway = isolated_server.Throwaway(
-            self._server, self._work.path, copy, etcdctl, deadline, self.options["timeout"], election=1000, **more
+            self._server, self._work.path, copy, etcdctl, deadline, self.options["timeout"], election=_ELECTION, **more
         )
         return self._stack.enter_context(throwaway)
+
+
+def with_names(members, stored):
+    """The members that a copy told, with names and client URLs from its disk where it told none: once it is elected it has written its own over them."""
+    known = {member["id"]: member for member in stored}
+    return [
+        dict(member, **{one: member[one] or known.get(member["id"], {}).get(one, member[one]) for one in ("name", "client_urls")}) for member in members
+    ]
