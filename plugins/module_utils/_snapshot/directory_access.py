@@ -29,7 +29,7 @@ def name_of(uid):
 
 
 def foreign_owner(directory, probe):
-    """Whom a directory belongs to that is neither root nor this user; None where all is well.
+    """The id of another user who owns a directory; None when root or this user does.
 
     Where a server maps root to another user (root_squash), or a mount gives all files to one, what this process makes belongs to that one as well: a file
     is made to see it, without `probe` the lock of an earlier run is looked at.
@@ -49,7 +49,7 @@ def foreign_owner(directory, probe):
 
 
 def replaceable(directory):
-    """Why somebody else could put another directory in its place, in a sentence; None when nobody can."""
+    """One sentence about another user who could put another directory in its place, or None."""
     ours = {0, os.geteuid()}
     if os.path.isdir(directory):
         ours.add(os.stat(directory).st_uid)

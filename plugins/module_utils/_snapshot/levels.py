@@ -4,7 +4,7 @@
 
 """Verification levels: what is recorded of each, and whether it counts as passed.  Private to this collection.
 
-`levels` is {name: result} as manifests have it.  Whoever wrote a manifest may have damaged it, so anything else than a result counts as not tried.
+`levels` is {name: result} as manifests have it.  A damaged manifest may hold anything, so what is not a result counts as not tried.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import f
 
 # A snapshot is as large as the database, which goes on growing while it is sent.
 _HEADROOM = 1.1
-# Keys per question: neither etcd nor this module ever holds more.
+# Keys per question: neither etcd nor this process ever holds more.
 _PAGE = 5000
 # An object inventory is worth this many seconds and no more.
 _INVENTORY_SECONDS = 120
@@ -160,7 +160,7 @@ def verify(target, name, etcdctl, etcdutl):
     if found["problems"]:
         raise Refused("what etcd sent is no snapshot to rely on, so it was not kept: %s" % found["problems"][0].replace(target, name))
     verified = {one: found[one] for one in ("size", "sha256", "hash", "revision", "total_keys", "total_size", "storage_version", "integrity")}
-    # The path of the tool is nobody's business but this host's.
+    # The path of the tool means something on this host only.
     verified["tool"] = {one: found["tool"][one] for one in ("name", "version")} if found["tool"] else None
     verified["levels"] = snapshot_status.levels(found, time.monotonic() - started)
     verified["level"] = verification_levels.highest(verified["levels"])
@@ -222,7 +222,7 @@ def encrypt(target, compression, recipients, timeout, files):
         stored = encryption.encrypt(target, encrypted, compression, recipients, timeout)
     except OSError as exc:
         raise encryption.EncryptionError(os_error_words(exc)) from exc
-    # from here on no copy is left that anybody could read
+    # from here on the only copy is the encrypted one
     os.unlink(target)
     return encrypted, dict(stored, packing=packing)
 
