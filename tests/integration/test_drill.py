@@ -338,7 +338,7 @@ def test_no_room_for_a_trial(master, tmp_path):
         code, result = drill(path, small)
     finally:
         subprocess.run(["umount", str(small)], check=True)
-    assert code == 1 and "MB for it" in result["msg"]
+    assert code == 1 and "MB free and verifying the snapshot needs" in result["msg"]
     assert result["snapshot"]["level"] == "status"
 
 
