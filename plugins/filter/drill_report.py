@@ -56,7 +56,7 @@ def mapping(value):
 def line_of(one, notes):
     """What was found of one snapshot."""
     if one["problem"]:
-        return "%s %s: %s" % ("DAMAGED" if one["failed"] else "NOT PROVEN", one["path"], one["problem"])
+        return "%s %s: %s" % ("DAMAGED" if one["failed"] else "NOT VERIFIED", one["path"], one["problem"])
     if one["gone"]:
         return "%s was removed meanwhile." % one["path"]
     drill, restore = mapping(one["levels"].get("drill")), mapping(one["levels"].get("restore"))

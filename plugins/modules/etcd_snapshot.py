@@ -298,7 +298,7 @@ seconds:
   description: Seconds that saving, verifying, counting and encrypting took, and C(serve), which is copying and serving O(data_dir).
   returned: success, not in check mode
   type: dict
-  sample: {serve: 0.0, save: 0.2, prove: 0.4, inventory: 0.1, encrypt: 0.0}
+  sample: {serve: 0.0, save: 0.2, verify: 0.4, inventory: 0.1, encrypt: 0.0}
 """
 
 import os
@@ -454,7 +454,7 @@ def prepare(module, directory, host, client, tools, status, members, served):
         snapshot = dict(taken.manifest.values, path=directory.file(taken.manifest.file))
         removed = remove_surplus(module, directory, before, snapshot)
     for sentence in taken.undetermined:
-        module.warn("%s is proven, but its %s" % (snapshot["file"], sentence))
+        module.warn("%s is verified, but its %s" % (snapshot["file"], sentence))
     if taken.left:
         module.warn(members_on_disk.warning(taken.left, "at %s" % client.endpoint))
     diff = make_diff(access, before, snapshot, removed)

@@ -566,6 +566,6 @@ def test_the_playbooks_find_all_damage_off_site(master, tmp_path, rclone):
     lines = [line for line in output.splitlines() if '"msg": "' in line]
     for name in said:
         # a link is nothing that rclone reads
-        assert any(("DAMAGED" if "20260110" not in name else "NOT PROVEN") in line and name in line for line in lines), (name, output)
+        assert any(("DAMAGED" if "20260110" not in name else "NOT VERIFIED") in line and name in line for line in lines), (name, output)
     assert list((tmp_path / "work").iterdir()) == []
     assert rc_of_drill == 0 and "%s: restored by" % good in drilled, drilled

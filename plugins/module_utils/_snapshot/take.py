@@ -265,7 +265,7 @@ def take(directory, client, tools, source, prefix, options, files=None):
     verified, taken.undetermined = verify(target, name, *tools)
     # a copy that is served names itself alone
     taken.left = left_members(client, target, source["members"]) if source["source"] == "member" else []
-    taken.step("prove")
+    taken.step("verify")
     inventory, problem = count_objects(client, verified["revision"], prefix) if options["inventory"] else (None, "it was not wanted")
     taken.step("inventory")
     values = dict(source, file=name, created=utc(began), inventory_problem=problem, **verified)

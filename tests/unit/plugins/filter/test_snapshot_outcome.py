@@ -10,7 +10,7 @@ from ansible_collections.k8s_dr.etcd.plugins.filter.snapshot_outcome import Filt
 SNAPSHOT = {
     "path": "/b/etcd-cp2.db", "revision": 7, "total_keys": 486, "size": 1490000, "sha256": "2c06958e4a7f" + "0" * 52, "etcd_version": "3.6.4",
 }
-TAKEN = {"snapshot": SNAPSHOT, "seconds": {"save": 0.2, "prove": 0.14}, "removed": ["a"]}
+TAKEN = {"snapshot": SNAPSHOT, "seconds": {"save": 0.2, "verify": 0.14}, "removed": ["a"]}
 LINE = "/b/etcd-cp2.db: revision 7, 486 keys, 1.42 MB, sha256 2c06958e4a7f, taken and verified in 0.3 s, 1 older removed."
 CLUSTER = {
     "hosts": ["cp1", "cp2"],

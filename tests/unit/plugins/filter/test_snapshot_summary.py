@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from ansible_collections.k8s_dr.etcd.plugins.filter.snapshot_summary import FilterModule, snapshot_summary
 
-TAKEN = {"snapshot": {"path": "/b/etcd-a2.db", "revision": 7, "size": 1570000}, "seconds": {"save": 0.2, "prove": 0.4}}
+TAKEN = {"snapshot": {"path": "/b/etcd-a2.db", "revision": 7, "size": 1570000}, "seconds": {"save": 0.2, "verify": 0.4}}
 GROUPS = {
     "all": ["a1", "a2", "b1", "c1", "c2", "x9"],
     "control_plane": ["a1", "a2", "b1", "c1", "c2"],
