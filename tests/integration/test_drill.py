@@ -304,7 +304,7 @@ def test_an_inventory_that_is_damaged(master, tmp_path):
 def test_a_host_that_cannot_run_a_level_says_so_and_calls_no_snapshot_damaged(master, tmp_path):
     path = copy(master, tmp_path / "backups")
     for more, words in (
-        ({"etcd": "/bin/true"}, "there is nobody to serve it: /bin/true is no etcd server"),
+        ({"etcd": "/bin/true"}, "no etcd server program can serve it: /bin/true is not an etcd server"),
         ({"etcdutl": "/bin/true"}, "/bin/true is not an etcdctl or etcdutl"),
         ({"timeout": 4, "etcdutl": at_restore(tmp_path, "sleep 6")}, "the verification level restore was not finished in time"),
     ):
@@ -326,7 +326,7 @@ def test_a_store_that_cannot_be_written_to(master, tmp_path):
     finally:
         subprocess.run(["umount", str(path.parent)], check=True)
     assert (code, result["changed"], result["snapshot"]["level"]) == (0, False, "status"), result
-    assert "is not noted in its manifest: Read-only file system" in json.dumps(result["warnings"])
+    assert "is not recorded in its manifest: Read-only file system" in json.dumps(result["warnings"])
 
 
 def test_no_room_for_a_trial(master, tmp_path):

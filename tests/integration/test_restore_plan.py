@@ -153,7 +153,7 @@ def test_without_a_server_program_there_is_a_reason(etcd, snapshot, work, tmp_pa
     code, result = plan(etcd, snapshot, work, etcd="/nonexistent/etcd")
     assert (code, result["comparison"]["reason"]) == (0, "/nonexistent/etcd cannot be run: No such file or directory")
     code, result = plan(etcd, snapshot, work, etcd="/bin/true")
-    assert (code, result["comparison"]["reason"]) == (0, "/bin/true is no etcd server: `/bin/true --version` ended with code 0")
+    assert (code, result["comparison"]["reason"]) == (0, "/bin/true is not an etcd server: `/bin/true --version` ended with code 0")
 
 
 def test_time_that_is_over_is_no_failure(etcd, snapshot, work):
