@@ -149,7 +149,7 @@ def test_a_server_that_is_killed_midway(far, place):
     far.start()
     # what is there now is nothing that anybody takes for a snapshot
     rc, result = fetch(far, place, place / "back")
-    assert rc == 1 and ("holds no snapshot" in result["msg"] or "it is not there" in result["msg"]), result
+    assert rc == 1 and ("holds no verified snapshot" in result["msg"] or "it is not there" in result["msg"]), result
     rc, result = upload(far, place, directory=place / "local")
     assert rc == 0 and far.stored(path.name).read_bytes() == content, result
 
@@ -406,7 +406,7 @@ def test_what_is_proven_later_is_not_sent_to_where_nothing_may_be_replaced(s3, p
     locked = (403, "AccessDenied", "Access Denied because object protected by object lock.")
     with servers.Proxy(s3, lambda action, path: locked if action == "s3:PutObject" else None) as far:
         rc, result = upload(far, place, path=path, remote=where)
-    assert rc == 0 and not result["changed"] and result["present"] == [path.name] and "is not noted there" in json.dumps(result["warnings"]), result
+    assert rc == 0 and not result["changed"] and result["present"] == [path.name] and "are not recorded there" in json.dumps(result["warnings"]), result
 
 
 @pytest.mark.parametrize("rclone", ["rclone", "rclone-new"])

@@ -146,7 +146,7 @@ def test_without_access_nothing_is_stopped(cluster, bindings, without):
         without(path)
     looked = cluster.playbook("validate.yml", "-l", "cp1", check=False)
     said = " ".join(looked.stdout.split())
-    assert looked.returncode != 0 and "Whether the cluster is well could not be checked" in said
+    assert looked.returncode != 0 and "Whether the cluster is healthy could not be checked" in said
     for words in ("super-admin.conf (does not exist)", "there is no openssl", "kubelet-client.crt (403: ", "kubeadm init phase kubeconfig super-admin"):
         assert words in said, said
     refused = cluster.restore(check=False)
