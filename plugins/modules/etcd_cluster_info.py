@@ -213,12 +213,13 @@ etcd:
       sample: [2c06958e4a7f3f6ff2cf3a5e8f2b0c3a1d0e5b6a7988c9d0e1f2a3b4c5d6e7f8]
 """
 
+import concurrent.futures
 import hashlib
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import CONNECTION_SPEC, EtcdClient
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.cluster import UNKNOWN, ask
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import Tool, suitable
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import Tool, examine_tools, suitable
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import certificates as kube_certificates
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
 
@@ -257,23 +258,26 @@ def main():
         supports_check_mode=True,
     )
     params = module.params
-    etcd, error = dict(UNKNOWN), None
-    try:
-        client = EtcdClient(params)
-        client.argv()
-        Tool(client.binary, params["timeout"])
-    except ToolError as exc:
-        if not params["tools"]:
-            module.fail_json(msg=exc.message, **exc.details())
-        etcd["error"], error = exc.message, exc
-    else:
-        etcd, error = ask(client)
-        if params["hash_revision"] and etcd["reachable"]:
-            etcd["hash"] = hash_at(client, params["hash_revision"])
+    # the tools are looked at while etcd is asked: each of a dozen questions starts one
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        examined = pool.submit(examine_tools, params) if params["tools"] else None
+        try:
+            client = EtcdClient(params)
+            client.argv()
+            if not params["tools"]:
+                Tool(client.binary, params["timeout"])
+        except ToolError as exc:
+            if not params["tools"]:
+                module.fail_json(msg=exc.message, **exc.details())
+            etcd, error = dict(UNKNOWN, error=exc.message), exc
+        else:
+            etcd, error = ask(client)
+            if params["hash_revision"] and etcd["reachable"]:
+                etcd["hash"] = hash_at(client, params["hash_revision"])
     etcd["authorities"] = authorities(params["cacert"])
     answer = {"etcd": etcd}
-    if params["tools"]:
-        answer["tools"] = suitable(params, etcd["version"])
+    if examined:
+        answer["tools"] = suitable(examined.result(), etcd["version"])
     if params["required"] and not etcd["members_agreed"]:
         module.fail_json(msg=etcd["error"], **answer, **(error.details() if error else {}))
     module.exit_json(changed=False, **answer)

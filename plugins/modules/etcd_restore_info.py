@@ -289,7 +289,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import CONNECTION_SPEC, EtcdClient
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.cluster import UNKNOWN, ask
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.members_on_disk import on_disk
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import server_version, suitable
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import examine_tools, server_version, suitable
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeApi, KubeError, url_of
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.kubeadm import kept_manifests, running
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.kubelet import Kubelet, runtime_answers
@@ -439,7 +439,7 @@ def suitable_tools(params, pods):
     """RV(tools) of the documentation."""
     version = server_version(pods["etcd"]) if "etcd" in pods else ""
     # of an etcd that nobody knows the version of, nobody knows what suits it
-    return suitable(params, version) if version else None
+    return suitable(examine_tools(params), version) if version else None
 
 
 def ask_etcd(params, _pods):

@@ -162,10 +162,16 @@ def unfit(tools, server_version):
     return None
 
 
-def suitable(params, server_version):
-    """The survey of the tools that `params` names as CONNECTION_SPEC has it, None unless they suit a server of this version."""
+def examine_tools(params):
+    """(etcdctl, etcdutl) that `params` names as CONNECTION_SPEC has it, with all that they can do asked for; (None, None) when a named one is broken."""
     try:
         tools = find_tools(params["etcdctl"], params["etcdutl"], params["timeout"])
     except ToolError:
-        return None
+        return None, None
+    unfit(tools, "")
+    return tools
+
+
+def suitable(tools, server_version):
+    """The survey of (etcdctl, etcdutl), None unless they suit a server of this version."""
     return None if unfit(tools, server_version) else survey(*tools, server_version=server_version)

@@ -251,12 +251,12 @@ def test_cluster_without_certificates_fails_in_any_case(monkeypatch, run, requir
 
 def test_tools_are_told_beside_what_etcd_says(monkeypatch, run):
     monkeypatch.setattr(etcd_cluster_info, "EtcdClient", lambda _params: FakeClient())
-    monkeypatch.setattr(etcd_cluster_info, "Tool", lambda *_args: None)
+    monkeypatch.setattr(etcd_cluster_info, "examine_tools", lambda _params: (ETCDCTL_3_6, None))
     asked = []
-    monkeypatch.setattr(etcd_cluster_info, "suitable", lambda _params, version: asked.append(version) or {"save": "/opt/etcdctl"})
+    monkeypatch.setattr(etcd_cluster_info, "suitable", lambda tools, version: asked.append((tools[0].name, version)) or {"save": "/opt/etcdctl"})
     failed, result = run(etcd_cluster_info, tools=True)
     assert not failed
-    assert (result["tools"], result["etcd"]["healthy"], asked) == ({"save": "/opt/etcdctl"}, True, ["3.5.16"])
+    assert (result["tools"], result["etcd"]["healthy"], asked) == ({"save": "/opt/etcdctl"}, True, [("etcdctl", "3.5.16")])
 
 
 def test_a_host_without_tools_is_no_failure_where_they_are_asked_for(monkeypatch, run):
@@ -264,7 +264,7 @@ def test_a_host_without_tools_is_no_failure_where_they_are_asked_for(monkeypatch
         raise ToolError("there is no etcdctl on this host")
 
     monkeypatch.setattr(etcd_cluster_info, "EtcdClient", missing)
-    monkeypatch.setattr(etcd_cluster_info, "suitable", lambda _params, version: None)
+    monkeypatch.setattr(etcd_cluster_info, "examine_tools", lambda _params: (None, None))
     failed, result = run(etcd_cluster_info, tools=True, required=False)
     assert not failed
     assert (result["tools"], result["etcd"]["reachable"], result["etcd"]["error"]) == (None, False, "there is no etcdctl on this host")
@@ -282,8 +282,17 @@ def test_a_host_without_tools_is_no_failure_where_they_are_asked_for(monkeypatch
 )
 def test_only_tools_that_suit_the_server_are_told(monkeypatch, tools, server, suit):
     monkeypatch.setattr(etcd_tools, "find_tools", lambda *_args: tools)
-    found = etcd_tools.suitable({"etcdctl": None, "etcdutl": None, "timeout": 1}, server)
+    found = etcd_tools.suitable(etcd_tools.examine_tools({"etcdctl": None, "etcdutl": None, "timeout": 1}), server)
     assert (found is not None) is suit
+
+
+def test_a_named_tool_that_is_broken_suits_nothing(monkeypatch):
+    def broken(*_args):
+        raise ToolError("/opt/etcdctl cannot be run: Exec format error")
+
+    monkeypatch.setattr(etcd_tools, "find_tools", broken)
+    tools = etcd_tools.examine_tools({"etcdctl": "/opt/etcdctl", "etcdutl": None, "timeout": 1})
+    assert etcd_tools.suitable(tools, "3.6.1") is None
 
 
 def snapshot(monkeypatch, **found):
