@@ -29,7 +29,7 @@ html_theme_options = {{"nosidebar": True, "page_width": "72em"}}
 """
 # What Ansible's own site explains is linked by name, and is not at hand here.
 ELSEWHERE = (
-    *("ansible_collections.ansible.builtin.%s_module" % name for name in ("copy", "fetch")),
+    *("ansible_collections.ansible.builtin.%s_module" % name for name in ("assert", "copy", "fetch")),
     *("action_plugins", "ansible_configuration_settings", "common_return_values"),
 )
 
