@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import re
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs
@@ -50,32 +49,29 @@ class Tool:
         self.name = "etcd" + match.group(1)
         self.version = match.group(2)
         self._timeout = timeout
+        self._helps = {}
 
-    # Each of these starts the tool, so it is asked for once, and by who wants to know.
-
-    @functools.cached_property
-    def _commands(self):
-        return run_tool([self.path, "snapshot", "--help"], self._timeout).stdout
-
-    @functools.cached_property
-    def _restore_help(self):
-        return run_tool([self.path, "snapshot", "restore", "--help"], self._timeout).stdout
+    def _help(self, *command):
+        """The help of a command; it starts the tool, so once, and only for who wants to know."""
+        if command not in self._helps:
+            self._helps[command] = run_tool([self.path, *command, "--help"], self._timeout).stdout
+        return self._helps[command]
 
     @property
     def can_save(self):
-        return self.name == "etcdctl" and bool(re.search(r"^\s+save\s", self._commands, re.MULTILINE))
+        return self.name == "etcdctl" and bool(re.search(r"^\s+save\s", self._help("snapshot"), re.MULTILINE))
 
     @property
     def can_status(self):
-        return bool(re.search(r"^\s+status\s", self._commands, re.MULTILINE))
+        return bool(re.search(r"^\s+status\s", self._help("snapshot"), re.MULTILINE))
 
     @property
     def can_restore(self):
-        return bool(re.search(r"^\s+restore\s", self._commands, re.MULTILINE)) and "--data-dir" in self._restore_help
+        return bool(re.search(r"^\s+restore\s", self._help("snapshot"), re.MULTILINE)) and "--data-dir" in self._help("snapshot", "restore")
 
     @property
     def can_bump(self):
-        return self.can_restore and "--bump-revision" in self._restore_help and "--mark-compacted" in self._restore_help
+        return self.can_restore and "--bump-revision" in self._help("snapshot", "restore") and "--mark-compacted" in self._help("snapshot", "restore")
 
     def describe(self):
         return {
