@@ -64,7 +64,9 @@ def wait(api, params, leases, restarted=None):
             well_since = (well_since or elapsed) if validation["ok"] else None
             pending = any(layer.get("pending") for layer in validation["layers"].values())
             waits = elapsed < params["settle_time"] or (pending and elapsed - (well_since or 0) < _PATIENCE_WITH_OTHERS)
-            pause, over = 1, elapsed >= timeout or (validation["ok"] and not waits)
+            # not a whole second late when it has settled
+            settling = params["settle_time"] - elapsed
+            pause, over = min(1, settling) if settling > 0 else 1, elapsed >= timeout or (validation["ok"] and not waits)
         if over:
             break
         first = first or validation["observed"]

@@ -56,6 +56,21 @@ def test_what_fails_nothing_is_waited_for_a_minute_and_then_a_warning(monkeypatc
     assert validation["layers"]["workloads"] == {"problems": [], "warnings": ["deployment shop/web has 0 of 2 Pods ready"]}
 
 
+@pytest.mark.parametrize("settle", [1, 2.5, 5])
+def test_a_cluster_that_is_well_is_waited_for_until_it_has_settled_and_no_longer(monkeypatch, settle):
+    cluster = Cluster(monkeypatch)
+    look = cluster.observe
+
+    def observe(api, leases):
+        # a look takes a moment
+        cluster.now += 0.125
+        return look(api, leases)
+
+    monkeypatch.setattr(validation, "observe", observe)
+    found = wait(cluster, settle_time=settle)
+    assert found["ok"] and settle <= found["seconds"] <= settle + 0.3
+
+
 def test_what_fails_nothing_is_not_waited_for_once_it_is_well(monkeypatch):
     validation = wait(Cluster(monkeypatch, ready=lambda seconds: 2 if seconds > 20 else 1))
     assert validation["ok"] and 20 < validation["seconds"] <= 22 and not validation["layers"]["workloads"]["warnings"]
