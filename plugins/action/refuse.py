@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.k8s_dr.etcd.plugins.plugin_utils import loaded_filters  # pylint: disable=unused-import # noqa: F401
 
 
 class ActionModule(ActionBase):

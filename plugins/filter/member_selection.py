@@ -31,7 +31,7 @@ options:
     elements: dict
     required: true
   hosts:
-    description: All hosts of the play, in its order.
+    description: All hosts of the play, in its order. Those whose facts are V(predicted) are left out.
     type: list
     elements: str
     required: true

@@ -16,24 +16,11 @@ author:
 description:
   - Says on each host what was done and what failed. A snapshot that was taken and did not get to each place that is configured is a failure.
   - Used by the role P(k8s_dr.etcd.etcd_snapshot#role).
-positional: _input, choice, taken, tried
+positional: _input
 options:
   _input:
     description: >-
-      Results of one host, as the role's C(vars/main.yml) puts them together: C(host), C(directory), C(predicted), C(check_mode), C(off_site), C(uploaded),
-      C(pruned), C(fetch), C(is_fetched), C(fetch_problem) and C(metrics).
-    type: dict
-    required: true
-  choice:
-    description: What the filter P(k8s_dr.etcd.member_selection#filter) chose.
-    type: dict
-    required: true
-  taken:
-    description: By host, what M(k8s_dr.etcd.etcd_snapshot) returned for a snapshot that it took.
-    type: dict
-    required: true
-  tried:
-    description: By host, why it did not take a snapshot although it was its turn. Empty for none.
+      Results of one host and of those that may take the snapshot of its cluster, as P(k8s_dr.etcd.snapshot_known#filter) puts them together.
     type: dict
     required: true
 """
@@ -41,7 +28,7 @@ options:
 EXAMPLES = r"""
 - name: Show why this host's cluster has no snapshot
   ansible.builtin.debug:
-    msg: "{{ ({'host': 'cp1'} | k8s_dr.etcd.snapshot_outcome(choice, {'cp1': taken}, {})).problem }}"
+    msg: "{{ (['cp1'] | k8s_dr.etcd.snapshot_known(hostvars) | k8s_dr.etcd.snapshot_outcome).problem }}"
 """
 
 RETURN = r"""
@@ -136,9 +123,9 @@ def artifacts(host, snapshot, warnings, place):
     return {"etcd_snapshot": found, "etcd_snapshots": [found], "etcd_snapshot_warnings": warnings}
 
 
-def snapshot_outcome(result, choice, taken, tried):
+def snapshot_outcome(result):
     """See RETURN."""
-    host = result["host"]
+    host, choice, taken, tried = (result[name] for name in ("host", "choice", "taken", "tried"))
     own = mapping(taken.get(host))
     result = dict(result, snapshot=own.get("snapshot"))
     cluster = next((one for one in choice["clusters"] if host in one["hosts"]), {})

@@ -16,22 +16,10 @@ description:
   - A cluster is called as the inventory group that holds its hosts and no others of the play, or by its hosts where there is no such group.
   - Hosts that belong to no cluster that answers are reported by group as well.
   - Used by the role P(k8s_dr.etcd.etcd_snapshot#role).
-positional: _input, taken, problems, groups
+positional: _input
 options:
   _input:
-    description: What the filter P(k8s_dr.etcd.member_selection#filter) chose.
-    type: dict
-    required: true
-  taken:
-    description: By host, what M(k8s_dr.etcd.etcd_snapshot) returned.
-    type: dict
-    required: true
-  problems:
-    description: By host, one text that says why its cluster has no snapshot, or what else makes the run fail there. Empty for none.
-    type: dict
-    required: true
-  groups:
-    description: The inventory's groups.
+    description: What is known of all hosts and of the inventory's groups, as P(k8s_dr.etcd.snapshot_known#filter) puts it together.
     type: dict
     required: true
 """
@@ -39,7 +27,7 @@ options:
 EXAMPLES = r"""
 - name: Say which clusters have one
   ansible.builtin.debug:
-    msg: "{{ (choice | k8s_dr.etcd.snapshot_summary({'cp1': taken}, {}, groups)).lines }}"
+    msg: "{{ (ansible_play_hosts_all | k8s_dr.etcd.snapshot_known(hostvars) | k8s_dr.etcd.snapshot_summary).lines }}"
 """
 
 RETURN = r"""
@@ -76,9 +64,10 @@ def apart(hosts, play, groups):
     return found
 
 
-def snapshot_summary(choice, taken, problems, groups):
+def snapshot_summary(known_of_all):
     """See RETURN."""
-    problems = {host: text_of(problem) for host, problem in problems.items()}
+    choice, taken, groups = (known_of_all[name] for name in ("choice", "taken", "groups"))
+    problems = {host: text_of(problem) for host, problem in known_of_all["problems"].items()}
     known = [list(cluster["hosts"]) for cluster in choice["clusters"]]
     play = {host for hosts in known for host in hosts} | set(choice["refused"])
     stray = [host for host in choice["refused"] if not any(host in hosts for hosts in known)]

@@ -52,7 +52,8 @@ _value:
   description: >-
     V(left), the unfinished restore of the host, empty where there is none; V(resumed), whether it is finished now, the same for every host;
     V(about), the record of the restore, empty without one; V(refusal), a sentence, empty where the run goes on; V(take_back), whether the host rolls
-    back first; V(ends), whether check mode cannot go on from there; V(message), what is done about it, empty where nothing is.
+    back first; V(ends), whether check mode cannot go on from there; V(message), what is done about it, empty where nothing is; V(members), the hosts that
+    the record names when the restore is finished now, else those of the options.
   type: dict
 """
 
@@ -192,6 +193,7 @@ def unfinished_restore(hosts, host, options=None):
     # the same on all nodes but for what it was live before
     about = next((other["about"] for other in lefts.values() if other.get("about")), {})
     answer = {"left": left, "about": about, "resumed": mode == "resume" and possible, "take_back": False, "ends": False, "refusal": "", "message": ""}
+    answer["members"] = about["hosts"] if answer["resumed"] and "hosts" in about else options.get("members") or []
     conflicts = _conflicts(known, about, options) if answer["resumed"] and about else []
     if conflicts:
         answer["refusal"] = _contradicted(about, conflicts, lefts)

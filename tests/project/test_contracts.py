@@ -8,7 +8,7 @@ import re
 import pytest
 import yaml
 from ansible_collections.k8s_dr.etcd.plugins.doc_fragments.etcd import ModuleDocFragment
-from ansible_collections.k8s_dr.etcd.plugins.filter import restore_known
+from ansible_collections.k8s_dr.etcd.plugins.filter import restore_known, snapshot_known
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import CONNECTION_SPEC
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -82,9 +82,11 @@ def read_by(role, point, options):
     while todo:
         part = todo.pop()
         names = {name for text in expressions(part) for name in re.findall(r"\b\w+", text)} - found - own
+        # the filters that read variables by themselves
         if "restore_known" in names:
-            # the one filter that reads variables by itself
             names |= set(restore_known.OPTIONS.values()) | set(restore_known.SWITCHES.values()) - found - own
+        if "snapshot_known" in names:
+            names |= set(snapshot_known.OPTIONS.values()) - found - own
         found |= names
         todo += [variables[name] for name in sorted(names & set(variables))]
     return found & set(options)

@@ -274,6 +274,8 @@ def clusters_of(hosts):
 def member_selection(facts, hosts):
     """What the filter of this name documents."""
     known = {one["host"]: one for one in facts}
+    # one that has no tools in check mode can be asked nothing
+    hosts = [name for name in hosts if not (known.get(name) or {}).get("predicted")]
     everyone = [Host(number, name, known.get(name)) for number, name in enumerate(hosts)]
     clusters = clusters_of([host for host in everyone if host.answers])
     silent = [host for host in everyone if not host.answers]

@@ -29,7 +29,7 @@ NOTHING = {
 
 
 def outcome(host="cp2", taken=None, tried=None, choice=CHOICE, **more):
-    return snapshot_outcome(dict(NOTHING, host=host, **more), choice, {"cp2": TAKEN} if taken is None else taken, tried or {})
+    return snapshot_outcome(dict(NOTHING, host=host, choice=choice, taken={"cp2": TAKEN} if taken is None else taken, tried=tried or {}, **more))
 
 
 def test_a_snapshot_on_the_node():

@@ -21,8 +21,12 @@ def choice(**more):
     return dict(found, **more)
 
 
+def summary(choice, taken, problems, groups):
+    return snapshot_summary({"choice": choice, "taken": taken, "problems": problems, "groups": groups})
+
+
 def test_each_cluster_has_a_line_and_those_that_failed_come_last():
-    found = snapshot_summary(choice(), {"a2": TAKEN, "b1": {}, "a1": {}}, {"b1": "b1: its disk is full {{ x }}."}, GROUPS)
+    found = summary(choice(), {"a2": TAKEN, "b1": {}, "a1": {}}, {"b1": "b1: its disk is full {{ x }}."}, GROUPS)
     assert (found["ok"], found["failed"]) == (1, 1)
     rows = {row["name"]: row for row in found["clusters"]}
     assert rows["west"] == {
@@ -34,17 +38,17 @@ def test_each_cluster_has_a_line_and_those_that_failed_come_last():
 
 
 def test_a_snapshot_that_is_missing_in_one_place_is_reported_and_fails():
-    found = snapshot_summary(choice(), {"a2": TAKEN, "b1": TAKEN}, {"a2": "It is not off-site."}, GROUPS)
+    found = summary(choice(), {"a2": TAKEN, "b1": TAKEN}, {"a2": "It is not off-site."}, GROUPS)
     row = next(row for row in found["clusters"] if row["name"] == "west")
     assert not row["ok"] and row["path"] and "FAILED  a2:/b/etcd-a2.db" in found["lines"][1] and found["lines"][1].endswith("It is not off-site.")
 
 
 def test_hosts_of_no_cluster_are_reported_by_group():
     silent = dict.fromkeys(("c1", "c2"), "they are silent")
-    found = snapshot_summary(choice(refused=silent), {"a2": TAKEN, "b1": TAKEN}, silent, GROUPS)
+    found = summary(choice(refused=silent), {"a2": TAKEN, "b1": TAKEN}, silent, GROUPS)
     assert [row["name"] for row in found["clusters"]] == ["west", "b1", "south"] and found["failed"] == 1
     nobody = dict.fromkeys(("a1", "a2", "b1", "c1", "c2"), "nobody answers")
-    found = snapshot_summary({"clusters": [], "refused": nobody}, {}, nobody, GROUPS)
+    found = summary({"clusters": [], "refused": nobody}, {}, nobody, GROUPS)
     assert sorted(row["name"] for row in found["clusters"]) == ["b1", "south", "west"] and found["ok"] == 0
-    assert snapshot_summary({"clusters": [], "refused": {}}, {}, {}, {})["clusters"] == []
+    assert summary({"clusters": [], "refused": {}}, {}, {}, {})["clusters"] == []
     assert list(FilterModule().filters()) == ["snapshot_summary"]

@@ -93,6 +93,7 @@ OFF_SITE = about(label="s3:backups/prod/etcd-cp1-20260102T030405Z.db", off_site=
 def test_what_contradicts_the_record(record, options, conflicts):
     found = unfinished_restore(three("swapped", "swapped", "swapped", record=record), "cp1", dict(options, unfinished="resume"))
     assert found["resumed"] and found["about"] == record and bool(found["refusal"]) is bool(conflicts)
+    assert found["members"] == record["hosts"]
     for name, recorded, given in conflicts:
         assert "etcd_restore_%s was %s and is %s" % (name, recorded, given) in found["refusal"]
     assert found["refusal"].count(" and is ") == len(conflicts)
@@ -122,12 +123,13 @@ def test_the_record_of_a_node_that_has_finished_is_that_of_the_others():
 
 @pytest.mark.parametrize("mode", ["refuse", "resume", "rollback"])
 def test_nothing_is_unfinished(mode):
-    expect = {"left": {}, "about": {}, "resumed": False, "take_back": False, "ends": False, "refusal": "", "message": ""}
+    expect = {"left": {}, "about": {}, "resumed": False, "take_back": False, "ends": False, "refusal": "", "message": "", "members": []}
     assert unfinished_restore(three("", "", ""), "cp2", {"unfinished": mode}) == expect
     # that all have committed one is nothing unfinished
     assert unfinished_restore(three("committed", "committed", "committed"), "cp2", {"unfinished": mode}) == expect
     # a node that could not be asked
     assert unfinished_restore([["cp1", {}], *three("", "")[1:]], "cp2", {"unfinished": mode}) == expect
+    assert unfinished_restore(three("", "", ""), "cp2", {"unfinished": mode, "members": ["cp2"]})["members"] == ["cp2"]
 
 
 @pytest.mark.parametrize(
