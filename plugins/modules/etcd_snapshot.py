@@ -301,6 +301,7 @@ seconds:
   sample: {serve: 0.0, save: 0.2, verify: 0.4, inventory: 0.1, encrypt: 0.0}
 """
 
+import concurrent.futures
 import os
 import time
 
@@ -409,11 +410,13 @@ def run(module):
 
 
 def go(module, directory, host, client, members, served=0.0):
-    tools = take.tools_for(client, module.params["etcdutl"])
-    status, alarms = take.look_at_member(client)
+    # each question starts one of etcd's tools, and they need not wait for each other
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(take.tools_for, client, module.params["etcdutl"]), pool.submit(take.look_at_member, client), pool.submit(members)]
+        tools, (status, alarms), known = (one.result() for one in asked)
     if "NOSPACE" in alarms:
         module.warn("etcd has raised the alarm NOSPACE: it refuses writes until space is made and the alarm is disarmed")
-    return prepare(module, directory, host, client, tools, status, members(), served)
+    return prepare(module, directory, host, client, tools, status, known, served)
 
 
 def prepare(module, directory, host, client, tools, status, members, served):

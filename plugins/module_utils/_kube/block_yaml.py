@@ -16,6 +16,7 @@ Private to this collection.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import re
 
@@ -53,7 +54,9 @@ def doubt(text):
     return min(_read(text)[1], key=lambda doubt: doubt[0], default=None)
 
 
+@functools.lru_cache(maxsize=16)
 def _read(text):
+    # the same manifests are read several times in one module, and what is returned is changed by nobody
     if text.lstrip(_BLANK + "\n").startswith("{"):
         # as kubelet does (1.37.2: apimachinery's pkg/util/yaml/decoder.go, ToJSON): in JSON a # is no comment and a tab is a blank
         with contextlib.suppress(ValueError):
