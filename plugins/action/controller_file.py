@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import stat
-import tempfile
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import write_durably
 
 
 def text_of(content):
@@ -33,24 +34,13 @@ def read(path):
 
 
 def write(path, text, mode):
-    """The file has its name only when it is whole, and its mode before anything is in it."""
     directory = os.path.dirname(path)
     os.makedirs(os.path.dirname(directory), exist_ok=True)
     with contextlib.suppress(FileExistsError):
         # the mode of a directory that exists is its owner's decision
         os.mkdir(directory, 0o700)
-    descriptor, partial = tempfile.mkstemp(dir=directory, prefix=".k8s-dr-")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            os.fchmod(stream.fileno(), mode)
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(partial)
-        raise
+    # a name of its own, for tasks of several hosts, or of several controllers, may write the same file at once
+    write_durably(path, text, mode, temporary=os.path.join(directory, ".k8s-dr-" + secrets.token_hex(8)))
 
 
 def remove(path):
