@@ -31,11 +31,11 @@ sandbox-down: ## Delete that cluster
 	tests/sandbox/down
 
 .PHONY: demo
-demo: ## From nothing: cluster, snapshot, accident, restore, and what came back
+demo: ## Make a cluster, take a snapshot, delete and change objects, restore, and compare
 	$(in_venv) python tests/demo/demo.py
 
 .PHONY: demo-picture
-demo-picture: ## Run the demo and draw docs/demo.svg of what it showed
+demo-picture: ## Run the demo and write its output to docs/demo.svg
 	$(in_venv) python tests/demo/picture.py
 
 .PHONY: lint
@@ -50,7 +50,7 @@ sanity: ## ansible-test sanity (SANITY_CORES="2.17 2.19 2.21")
 	tests/tools/sanity $(SANITY_CORES)
 
 .PHONY: unit
-unit: ## Tests that need nothing but Python, of the code and of what the project says of itself
+unit: ## Tests that need only Python: of the code, and of the rules of the project
 	PYTHONPATH=$(collections) $(in_venv) pytest tests/unit tests/project -n 2 --junitxml=$(reports)/unit.xml $(PYTEST_ARGS)
 
 .PHONY: integration
@@ -58,43 +58,43 @@ integration: ## Tests with a real etcd on loopback (ETCD_VERSIONS="3.4 3.5")
 	PYTHONPATH=$(collections) $(in_venv) pytest tests/integration -n 3 --dist loadfile --junitxml=$(reports)/integration.xml $(PYTEST_ARGS)
 
 .PHONY: molecule
-molecule: ## The roles on a real cluster, with everything that may go wrong (SCENARIO=default; ha: three control planes; faults)
+molecule: ## Tests of the roles on a real cluster, with failures (SCENARIO=default; ha: three control planes; faults)
 	tests/tools/molecule $(SCENARIO)
 
 .PHONY: faults
-faults: ## A sample of the faults that a restore survives: every state once, every fault once
+faults: ## A sample of the fault injection: every state once, every fault once
 	tests/tools/molecule faults
 
 .PHONY: test-faults
-test-faults: ## Every state of a restore x every fault on a real node, a table at the end (an hour and more; FAULTS="swapped-node ...")
+test-faults: ## Every state of a restore x every fault on a real node, a table at the end (2 hours; FAULTS="swapped-node ...")
 	FAULTS='$(or $(FAULTS),all)' tests/tools/molecule faults
 
 .PHONY: test-matrix
-test-matrix: ## Every version of ansible-core, Python and etcd that is supported, a table at the end (an hour and more; MATRIX="core-2.20 python-3.8-units etcd")
+test-matrix: ## Every version of ansible-core, Python and etcd that is supported, a table at the end (3 hours; MATRIX="core-2.20 python-3.8-units etcd")
 	$(in_venv) python tests/tools/matrix.py
 
 .PHONY: test-fast
-test-fast: ## What tells most in two minutes: lint, unit and build
+test-fast: ## Lint, unit and build, in two minutes
 	@STAGES="lint unit build" $(in_venv) python tests/tools/run_all.py
 
 .PHONY: bench-outage
-bench-outage: ## How long a restore keeps the API away, against the textbook and the floor (RUNS=7, SIZES="small large", NODES=1)
+bench-outage: ## The API downtime of a restore, beside the documented procedure and the restart-only baseline (RUNS=7, SIZES="small large", NODES=1)
 	$(in_venv) python bench/outage.py
 
 .PHONY: bench-snapshot
-bench-snapshot: ## What a snapshot costs beside etcdctl and sha256sum alone, and many clusters in one run (RUNS=5, SIZES="3 1024", FLEET=20, FORKS="1 5 20")
+bench-snapshot: ## The cost of a snapshot beside etcdctl and sha256sum alone, and many clusters in one run (RUNS=5, SIZES="3 1024", FLEET=20, FORKS="1 5 20")
 	PYTHONPATH=$(collections) $(in_venv) python bench/snapshot.py
 
 .PHONY: bench-playbooks
-bench-playbooks: ## How long the playbooks take from the command to the prompt, beside an earlier commit (RUNS=7, BASE=97e024d, NODES=1)
+bench-playbooks: ## The time that the playbooks take from the command to the prompt, beside an earlier commit (RUNS=7, BASE=97e024d, NODES=1)
 	$(in_venv) python bench/playbooks.py
 
 .PHONY: changelog
-changelog: ## Write CHANGELOG.md anew from changelogs/fragments and the modules and roles there are
+changelog: ## Write CHANGELOG.md from changelogs/fragments, the modules and the roles
 	$(in_venv) antsibull-changelog release --update-existing --reload-plugins --refresh
 
 .PHONY: build
-build: ## Build the collection and have Galaxy's importer judge it
+build: ## Build the collection and check it with Galaxy's importer
 	$(in_venv) tests/tools/build
 
 .PHONY: reference
@@ -102,10 +102,10 @@ reference: ## Modules, roles and playbooks as a site in reports/reference, by an
 	tests/tools/venv docs python tests/tools/reference.py
 
 .PHONY: test
-test: ## All of it, the quick ones first
+test: ## All stages, the quick ones first
 	@$(in_venv) python tests/tools/run_all.py
 
 .PHONY: clean
-clean: ## Delete what the above leaves in the checkout (the cache outside it and the sandbox stay)
+clean: ## Delete the files that these targets leave in the checkout (the cache outside it and the sandbox stay)
 	rm -rf reports .ansible .cache .ruff_cache .pytest_cache .hypothesis tests/output k8s_dr-etcd-*.tar.gz
 	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -105,7 +105,7 @@ METRICS = (
     ("newest_size_bytes", "gauge", "Its size."),
     ("newest_revision", "gauge", "Its revision."),
     ("newest_level", "gauge", "Its verification level."),
-    ("stored", "gauge", "Snapshots on this host, by whether they can be relied on."),
+    ("stored", "gauge", "Snapshots on this host, by whether they are verified."),
 )
 # What is carried over from the file that is there.
 KEPT = ("runs_total", "failures_total", "last_success_timestamp_seconds", "last_off_site_timestamp_seconds", "last_drill_timestamp_seconds")
