@@ -159,22 +159,32 @@ def test_a_role_takes_the_variables(command):
     assert why_not(given) == ""
 
 
-# Commands that differ in their variables only are one call of Ansible's, which takes a second.
-@pytest.mark.parametrize("rest", sorted({parsed(command)[1] for command in PLAYED}), ids=" ".join)
-def test_ansible_takes_the_command(rest, tmp_path):
-    extra = [word for command in PLAYED for word in parsed(command)[0] if parsed(command)[1] == rest]
+def playbook_of(command):
+    """(the file of its playbook, its other words without -e and -i)."""
+    rest = parsed(command)[1]
     [playbook] = [word for word in rest if re.fullmatch(r"k8s_dr\.etcd\.\w+|\w+\.yml", word)]
     path = ROOT / "playbooks" / (playbook.removeprefix("k8s_dr.etcd.").removesuffix(".yml") + ".yml")
-    assert path.exists(), "there is no such playbook"
-    limit = rest[rest.index("-l") + 1].split(",") if "-l" in rest else []
+    return path, tuple(word for word in rest if word != playbook)
+
+
+# Commands that differ in their playbooks and variables only are one call of Ansible's, which takes a second.
+@pytest.mark.parametrize("words", sorted({playbook_of(command)[1] for command in PLAYED}), ids=lambda words: " ".join(words) or "no options")
+def test_ansible_takes_the_commands(words, tmp_path):
+    alike = [command for command in PLAYED if playbook_of(command)[1] == words]
+    extra = [value for command in alike for value in parsed(command)[0]]
+    paths = sorted({playbook_of(command)[0] for command in alike})
+    assert [path for path in paths if not path.exists()] == [], "there is no such playbook"
+    limit = words[words.index("-l") + 1].split(",") if "-l" in words else []
     inventory = tmp_path / "inventory.yml"
     inventory.write_text(yaml.safe_dump({"control_plane": {"hosts": {name: {} for name in ("cp1", "cp2", "cp3", "drillhost")}}}))
     env = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
-    argv = [str(pathlib.Path(sys.executable).with_name("ansible-playbook")), "-i", inventory, path, "--list-hosts"]
-    argv += [word for word in rest if word != playbook] + [word for value in extra for word in ("-e", value.replace("$PWD", str(tmp_path)))]
+    argv = [str(pathlib.Path(sys.executable).with_name("ansible-playbook")), "-i", inventory, *paths, "--list-hosts", *words]
+    argv += [word for value in extra for word in ("-e", value.replace("$PWD", str(tmp_path)))]
     process = subprocess.run(argv, cwd=ROOT / "playbooks", env=env, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     assert process.returncode == 0, process.stdout + process.stderr
-    assert all(re.search(r"^ +%s$" % name, process.stdout, re.MULTILINE) for name in limit), process.stdout
+    listed = re.split(r"^playbook: ", process.stdout, flags=re.MULTILINE)[1:]
+    assert len(listed) == len(paths), process.stdout
+    assert all(re.search(r"^ +%s$" % name, part, re.MULTILINE) for part in listed for name in limit), process.stdout
 
 
 @pytest.mark.parametrize(("block", "command"), TYPED, ids=["%s: %s" % (block.page, command[:60]) for block, command in TYPED])

@@ -82,7 +82,8 @@ def test_who_is_ended_while_etcd_starts_ends_that_as_well(monkeypatch, tmp_path)
     real = subprocess.Popen
 
     def popen(_argv, preexec_fn=None, executable=None, **how):
-        started.append(real(["sleep", "60"], **how))
+        # as before_exec() does, it takes signals again, which this process holds back
+        started.append(real(["sleep", "60"], preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, ()), **how))
         # as it comes to a module, which has no other thread
         signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
         time.sleep(0.1)

@@ -55,6 +55,12 @@ class Node:
         self.systemctl.chmod(0o755)
         self.environment = dict(os.environ, PATH="%s:%s" % (self.systemctl.parent, os.environ["PATH"]))
 
+    def quick(self, name):
+        """A program that the rollback script finds and that does nothing."""
+        program = self.systemctl.parent / name
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+
     def begin(self):
         self.transaction.begin(self.plan)
         # The machine that runs the tests may be a node itself: neither its processes nor its kubelet are meant, or waited for.

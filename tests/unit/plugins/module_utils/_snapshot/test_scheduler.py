@@ -83,9 +83,18 @@ def test_no_single_change_of_the_leader_leaves_it_to_nobody(tmp_path, old, new):
             assert any(look(tmp_path, Modules(name, leaders[name])) for name in NAMES), (old, new, leaders)
 
 
-def test_a_node_whose_etcd_is_down_fails(tmp_path, capsys):
+@pytest.fixture
+def slept(monkeypatch):
+    """The seconds that a run would sleep while it waits for etcd."""
+    found = []
+    monkeypatch.setattr(scheduler.Choice.wait_for_etcd, "__defaults__", (found.append, time.monotonic))
+    return found
+
+
+def test_a_node_whose_etcd_is_down_fails(tmp_path, capsys, slept):
     assert scheduler.do_run(config(tmp_path), call=Modules("n1", down=["n1"])) == 1
     assert "FAILED: no snapshot was taken on this node after 0 seconds of waiting: it is down." in capsys.readouterr().out
+    assert slept == [5]
     with pytest.raises(scheduler.Failed, match="is healthy"):
         look(tmp_path, Modules("n1", alarms=["CORRUPT"]))
 
@@ -117,6 +126,7 @@ def test_a_run_tells_what_it_did(tmp_path, capsys):
     assert json.loads((tmp_path / "state" / "last-run.json").read_text())["failures"] == 2
 
 
+@pytest.mark.usefixtures("slept")
 def test_what_is_always_run_hears_of_a_run_that_could_not_begin(tmp_path):
     steps = [
         {"name": "take", "module": "etcd_snapshot", "args": {}},
