@@ -30,7 +30,7 @@ def guarded(version, tmp_path_factory):
 SAYS = "has authentication enabled, and the common name of %s is not a user with the role root"
 
 
-def test_it_is_said_what_it_is_and_what_helps(guarded, tmp_path):
+def test_the_error_names_the_cause_and_the_remedy(guarded, tmp_path):
     etcd, _snapshot = guarded
     rc, result = harness.run_module("etcd_cluster_info", required=False, **etcd.connection)
     assert rc == 0, result

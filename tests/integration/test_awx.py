@@ -111,7 +111,7 @@ def test_every_playbook_is_a_job(defined):
     assert {one["playbook"] for one in defined["controller_templates"]} == playbooks
 
 
-def test_every_name_is_the_name_of_something(defined):
+def test_every_name_refers_to_an_existing_object(defined):
     names = {kind: [one["name"] for one in defined[kind]] for kind in KINDS}
     assert all(len(found) == len(set(found)) for found in names.values()), names
     for job in defined["controller_templates"]:
@@ -180,7 +180,7 @@ def test_credentials_are_where_they_are_needed_and_nowhere_else():
     assert all(job["credentials"] == ["control plane nodes"] for job in controller()["controller_templates"])
 
 
-def test_the_nightly_proof_needs_no_private_key():
+def test_the_nightly_verification_needs_no_private_key():
     """A drill of an encrypted snapshot would fail every night."""
     for recipients, job, level in (([], "etcd: drill", "status"), (["age1a"], "etcd: verify", "checksum")):
         found = controller(k8s_dr_recipients=recipients)

@@ -74,7 +74,7 @@ def manifest(tmp_path, version):
     (tmp_path / "manifests" / "etcd.yaml").write_text(ETCD_YAML % version)
 
 
-def test_out_of_an_archive(archive, version, tmp_path):
+def test_tools_from_an_archive(archive, version, tmp_path):
     source = {"source": "archive", "archive": archive, "checksum": "sha256:" + sha256(archive)}
     expected = sorted(os.path.basename(path) for path in harness.tools(version).values())
     rc, result = install(tmp_path, check_mode=True, diff=True, **source)
@@ -96,13 +96,13 @@ def test_out_of_an_archive(archive, version, tmp_path):
     assert rc == 0 and [tool["changed"] for tool in result["tools"]] == [name == "etcdctl" for name in expected]
 
 
-def test_out_of_a_zip_file(tmp_path):
+def test_tools_from_a_zip_file(tmp_path):
     version = harness.VERSIONS[-1]
     rc, result = install(tmp_path, source="archive", archive=make_archive(version, tmp_path / "etcd.zip"))
     assert rc == 0 and result["tools"][0]["version"].startswith(version), result
 
 
-def test_an_archive_that_is_not_the_one(archive, tmp_path):
+def test_an_archive_with_another_checksum_is_refused(archive, tmp_path):
     rc, result = install(tmp_path, source="archive", archive=archive, checksum="sha256:" + "0" * 64)
     assert rc == 1 and "was expected; nothing was installed" in result["msg"]
     (tmp_path / "page.html").write_text("404 not found")
@@ -173,7 +173,7 @@ def test_a_tool_that_does_not_run_here_is_not_installed(tmp_path):
     assert (tmp_path / "bin" / "etcdctl").read_text() == "#!/bin/sh\necho mine\n"
 
 
-def test_what_is_replaced_is_kept(archive, version, tmp_path):
+def test_replaced_tools_are_kept(archive, version, tmp_path):
     (tmp_path / "bin").mkdir()
     path = tmp_path / "bin" / "etcdctl"
     path.write_text("#!/bin/sh\necho 'etcdctl version: 3.2.1'\n")
@@ -218,7 +218,7 @@ def test_old_tools_do_not_suit_a_new_server(tmp_path):
     assert rc == 1 and "does not start on an etcd 3.6.1-0 server" in result["msg"], result
 
 
-def test_a_server_of_which_nobody_knows_the_version(archive, version, tmp_path):
+def test_a_server_of_unknown_version(archive, version, tmp_path):
     manifest(tmp_path, version)
     path = tmp_path / "manifests" / "etcd.yaml"
     path.write_text(path.read_text().replace(":%s-0" % version, "@sha256:00"))
@@ -271,7 +271,7 @@ def contained_etcd(version, tmp_path):
         process.wait()
 
 
-def test_out_of_the_running_etcd(contained_etcd, version, tmp_path):
+def test_tools_from_the_running_etcd(contained_etcd, version, tmp_path):
     rc, result = install(tmp_path, check_mode=True)
     assert rc == 0 and result["changed"] and not (tmp_path / "bin").exists(), result
     rc, result = install(tmp_path)

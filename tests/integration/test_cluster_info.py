@@ -51,7 +51,7 @@ def test_environment_of_the_caller_does_not_matter(etcd):
     assert rc == 0, result
 
 
-def test_nobody_listens(etcd):
+def test_an_endpoint_without_a_listener_is_unreachable(etcd):
     endpoint = "https://127.0.0.1:%d" % harness.free_ports(1)[0]
     rc, result = ask(etcd, endpoint=endpoint, timeout=1)
     assert rc == 1
@@ -97,7 +97,7 @@ def test_alarm_makes_it_unhealthy(version, tmp_path):
     assert "NOSPACE" in result["etcd"]["error"]
 
 
-def test_three_members_and_what_is_left_of_them(version, tmp_path):
+def test_three_members_that_fail_one_by_one(version, tmp_path):
     ports = harness.free_ports(6)
     cluster = ",".join("m%d=https://127.0.0.1:%d" % (number, ports[number + 3]) for number in range(3))
     members = [

@@ -34,7 +34,7 @@ def test_a_file_is_written_once_with_its_mode(tmp_path):
     assert path.stat().st_mode & 0o7777 == 0o600 and os.listdir(path.parent) == ["report.html"]
 
 
-def test_a_tree_is_removed_and_what_a_link_leads_to_is_not(tmp_path):
+def test_a_tree_is_removed_but_not_the_target_of_a_link(tmp_path):
     (tmp_path / "tree" / "below").mkdir(parents=True)
     (tmp_path / "kept").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "kept")
@@ -47,7 +47,7 @@ def test_a_tree_is_removed_and_what_a_link_leads_to_is_not(tmp_path):
     assert rc == 0 and not result["changed"] and os.listdir(tmp_path) == ["kept"], result
 
 
-def test_what_cannot_be_written_is_one_sentence(tmp_path):
+def test_a_failed_write_is_one_sentence(tmp_path):
     (tmp_path / "file").touch()
     rc, result = controller_file(tmp_path / "file" / "report", content="x")
     assert rc != 0 and "cannot write" in result["msg"] and "on the controller" in result["msg"], result

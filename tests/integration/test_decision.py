@@ -69,7 +69,7 @@ def test_all_keep_the_data_once_all_have_voted(restore):
     assert set(restore.ask_all("abort")) == {(0, "committed")}
 
 
-def test_one_vote_that_is_missing_takes_all_back(restore):
+def test_one_missing_vote_rolls_all_nodes_back(restore):
     for node in NODES[1:]:
         assert restore.ask(node, "vote") == (0, "voted")
     assert restore.ask("cp3", "--timer") == (0, "rolled-back")
@@ -78,7 +78,7 @@ def test_one_vote_that_is_missing_takes_all_back(restore):
     assert set(restore.ask_all()) == {(0, "rolled-back")}
 
 
-def test_a_node_that_ended_before_it_voted_goes_back(restore):
+def test_a_node_that_died_before_its_vote_rolls_back(restore):
     """Its state said that it would vote; nobody can have decided to keep the data, so there is nobody whom it would have to ask."""
     (restore.root / "cp1" / "restored-cluster").unlink()
     assert restore.ask("cp1", "--timer") == (0, "rolled-back")
@@ -119,7 +119,7 @@ def test_no_proxy_is_asked(restore, tmp_path, monkeypatch):
     assert "ETCDCTL_API=3\n" in said and "192.0.2.1" not in said
 
 
-def test_a_member_that_serves_other_data_has_gone_back(version, member, tmp_path):
+def test_a_member_that_serves_other_data_counts_as_rolled_back(version, member, tmp_path):
     """One that knows nothing of a decision has to go back then; one that can read it has to obey it, whatever the others run."""
     with harness.Etcd(version, tmp_path / "etcd", name="old") as old:
         (tmp_path / "nodes").mkdir()

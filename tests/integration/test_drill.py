@@ -126,7 +126,7 @@ def at_restore(directory, command):
 # ---- good ones
 
 
-def test_a_good_snapshot_gets_to_the_top(version, tmp_path):
+def test_a_good_snapshot_passes_all_levels(version, tmp_path):
     path = store_of(version, tmp_path)
     before = read(path)
     code, result = drill(path, tmp_path / "work", version, check_mode=True, diff=True)
@@ -210,7 +210,7 @@ def test_a_copy_under_another_name(master, tmp_path):
     assert manifest_of(path).read_bytes() == manifest_of(master).read_bytes()
 
 
-def test_an_encrypted_one_that_was_decrypted(master, tmp_path):
+def test_a_decrypted_snapshot(master, tmp_path):
     """What encrypts it does not matter to the verification, so it is encrypted by turning it around here."""
     path = copy(master, tmp_path / "backups")
     plain = {"size": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
@@ -317,7 +317,7 @@ def test_a_host_that_cannot_run_a_level_says_so_and_calls_no_snapshot_damaged(ma
     assert result["latest"] == str(path)
 
 
-def test_a_store_that_cannot_be_written_to(master, tmp_path):
+def test_a_directory_that_cannot_be_written(master, tmp_path):
     path = copy(master, tmp_path / "backups")
     subprocess.run(["mount", "--bind", str(path.parent), str(path.parent)], check=True)
     try:
@@ -329,7 +329,7 @@ def test_a_store_that_cannot_be_written_to(master, tmp_path):
     assert "is not recorded in its manifest: Read-only file system" in json.dumps(result["warnings"])
 
 
-def test_no_room_for_a_trial(master, tmp_path):
+def test_no_free_space_for_a_trial_restore(master, tmp_path):
     path = copy(master, tmp_path / "backups")
     small = tmp_path / "small"
     small.mkdir()
@@ -350,7 +350,7 @@ def test_a_snapshot_that_retention_removes_meanwhile(master, tmp_path):
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
-def test_one_that_is_ended_leaves_no_etcd_and_no_copy(master, tmp_path, ending):
+def test_a_drill_that_is_ended_leaves_no_etcd_and_no_copy(master, tmp_path, ending):
     path = copy(master, tmp_path / "backups")
     work = tmp_path / "work"
     args = {name: os.fspath(value) for name, value in options_of(path, work).items()}
@@ -446,7 +446,7 @@ def broken_ways(master, directory):
     return said
 
 
-def test_verify_finds_every_kind_of_damage_and_no_other(master, tmp_path):
+def test_verify_finds_every_kind_of_damage_and_no_false_one(master, tmp_path):
     said = broken_ways(master, tmp_path / "backups")
     good = copy(master, tmp_path / "backups")
     hosts = hosts_with(tmp_path, etcd_drill_level="drill")
@@ -524,7 +524,7 @@ def rclone():
     return found.stdout.split()[1]
 
 
-def test_what_is_off_site_is_proven_where_it_is_or_after_it_was_got(master, tmp_path, rclone):
+def test_off_site_snapshots_are_verified_there_or_after_a_download(master, tmp_path, rclone):
     good = copy(master, tmp_path / "remote")
     bad = copy(master, tmp_path / "remote", "etcd-cp1-20260101T000000Z.db")
     bad.write_bytes(bad.read_bytes()[:-1] + b"!")

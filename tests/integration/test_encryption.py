@@ -73,7 +73,7 @@ def decrypt(packed_file, back, known, identity=None, files=None):
 
 @pytest.mark.parametrize("compression", ["none", "zstd"])
 @pytest.mark.parametrize("encrypted", [False, True])
-def test_there_and_back(tmp_path, plain, key, another, compression, encrypted):
+def test_encrypt_and_decrypt(tmp_path, plain, key, another, compression, encrypted):
     recipients = [another.recipient, key.recipient] if encrypted else []
     packed_file, back = tmp_path / "encrypted", tmp_path / "back"
     found = encryption.encrypt(str(plain), str(packed_file), compression, recipients)
@@ -143,7 +143,7 @@ def test_what_cannot_be_decrypted_leaves_nothing_behind(tmp_path, plain, key, an
     refused(tmp_path, packed_file, known, key.identity, "corrupt", "holds more than the snapshot that was encrypted")
 
 
-def test_damage_that_only_zstd_sees(tmp_path, plain):
+def test_damage_that_only_zstd_detects(tmp_path, plain):
     packed_file = tmp_path / "encrypted"
     encryption.encrypt(str(plain), str(packed_file), "zstd", [])
     whole = packed_file.read_bytes()
@@ -168,7 +168,7 @@ def test_what_cannot_be_packed_so(compression, recipients, words):
         encryption.check(compression, recipients)
 
 
-def test_what_age_takes_is_taken(tmp_path, monkeypatch):
+def test_every_key_that_age_accepts_is_accepted(tmp_path, monkeypatch):
     """Keys of a newer age than the tests have, as post-quantum ones: no pattern of ours is asked."""
     age = tmp_path / "age"
     age.write_text("#!/bin/sh\n[ \"$1 $2 $3\" = '--encrypt --recipient age1pq1qqqq' ]\n")
@@ -177,14 +177,14 @@ def test_what_age_takes_is_taken(tmp_path, monkeypatch):
     encryption.check("none", ["age1pq1qqqq"])
 
 
-def test_a_program_that_is_not_there(monkeypatch, key):
+def test_a_missing_program(monkeypatch, key):
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr(encryption, "DIRECTORIES", ())
     with pytest.raises(encryption.EncryptionError, match="there is no program age on this host; install the package age"):
         encryption.check("none", [key.recipient])
 
 
-def test_the_pages_commands(plain, tmp_path):
+def test_the_commands_of_the_page(plain, tmp_path):
     """What docs/encryption.md has for whoever has only the two programs, as it is printed there."""
     pages = [
         blocks_of("docs/encryption.md", "Keys"),
@@ -209,7 +209,7 @@ def test_the_pages_commands(plain, tmp_path):
 
 
 @pytest.mark.parametrize("compression, encrypted", [("none", True), ("zstd", True), ("zstd", False)])
-def test_a_full_disk_is_told(plain, key, tmp_path, compression, encrypted):
+def test_a_full_disk_is_reported(plain, key, tmp_path, compression, encrypted):
     small = tmp_path / "small"
     small.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(small)], check=True)
@@ -283,7 +283,7 @@ def test_a_snapshot_is_encrypted_and_decrypted(etcd, tmp_path, key, another):
     assert rc == 0 and result["changed"] and digest(plain) == written["plain"]["sha256"], result
 
 
-def test_packed_in_other_ways(etcd, tmp_path, key):
+def test_other_packings(etcd, tmp_path, key):
     for number, (packing, suffix) in enumerate((({"compression": "zstd"}, ".db.zst"), ({"recipients": [key.recipient]}, ".db.age"), ({}, ".db"))):
         backups, dest = tmp_path / ("backups%d" % number), tmp_path / ("dest%d" % number)
         dest.mkdir()
@@ -373,7 +373,7 @@ def kubeadm_config(text):
 
 
 @pytest.mark.parametrize("name", ["../out", "/etc/passwd", "pki/../../out", "..", "pki/", "a//../b"])
-def test_a_bundle_that_wants_out_of_its_directory(tmp_path, plain, key, name):
+def test_a_bundle_cannot_write_outside_its_directory(tmp_path, plain, key, name):
     """Whoever could write such a one has a key that counts, and yet nothing is written where it does not belong."""
     packed_file, packed = tmp_path / "encrypted", tmp_path / "packed"
     found = encryption.pack(str(plain), str(packed), {"pki/ca.crt": b"x"})
@@ -390,7 +390,7 @@ def test_a_bundle_that_wants_out_of_its_directory(tmp_path, plain, key, name):
     assert not (tmp_path / "back").exists() and not (tmp_path / "back.tar").exists() and not (tmp_path / "files").exists()
 
 
-def test_what_is_not_decrypted_is_told(etcd, tmp_path, key, another):
+def test_a_refused_decryption_says_why(etcd, tmp_path, key, another):
     backups, dest = tmp_path / "backups", tmp_path / "dest"
     dest.mkdir()
     rc, result = take(etcd, backups, recipients=[key.recipient])
@@ -409,7 +409,7 @@ def test_what_is_not_decrypted_is_told(etcd, tmp_path, key, another):
     assert rc == 1 and "is damaged" in result["msg"] and visible(dest) == [], result
 
 
-def test_nothing_plain_is_left_when_encryption_fails_or_is_killed(etcd, tmp_path, key, monkeypatch):
+def test_no_plain_text_is_left_when_encryption_fails_or_is_killed(etcd, tmp_path, key, monkeypatch):
     backups = tmp_path / "backups"
     rc, result = take(etcd, backups, recipients=[key.recipient, "age1nonsense"])
     assert rc == 1 and "does not encrypt to the recipients" in result["msg"] and "No snapshot was taken" in result["msg"] and not backups.exists(), result
@@ -517,7 +517,7 @@ def broken_ways(master, directory, key):  # noqa: F811
     return said
 
 
-def test_the_levels_of_an_encrypted_one(master, tmp_path, key, another):  # noqa: F811
+def test_the_levels_of_an_encrypted_snapshot(master, tmp_path, key, another):  # noqa: F811
     path = encrypt_stored(copy(master, tmp_path / "backups"), key)
     code, result = drill(path, tmp_path / "work")
     assert code == 1 and "give the file with a private key of it" in result["msg"] and read(path)["level"] == "checksum", result
@@ -531,7 +531,7 @@ def test_the_levels_of_an_encrypted_one(master, tmp_path, key, another):  # noqa
 
 
 @pytest.mark.parametrize("place", ["on the host", "off-site"])
-def test_verify_finds_all_damage_to_encrypted_ones(master, tmp_path, key, monkeypatch, place):  # noqa: F811
+def test_verify_finds_all_damage_to_encrypted_snapshots(master, tmp_path, key, monkeypatch, place):  # noqa: F811
     monkeypatch.setenv("PATH", os.path.dirname(servers.program("rclone")) + os.pathsep + os.environ["PATH"])
     store = tmp_path / ("backups" if place == "on the host" else "remote")
     said = broken_ways(master, store, key)

@@ -98,7 +98,7 @@ def test_votes_and_decision(cluster, version, tmp_path, monkeypatch):
     assert decide("m0") == (0, "committed")
 
 
-def test_who_is_remembered_without_a_quorum(version, tmp_path):
+def test_members_are_read_without_a_quorum(version, tmp_path):
     members = harness.members(version, tmp_path, host="::1")
     with members[0], members[1], members[2]:
         assert all(member.ready() for member in members)

@@ -52,7 +52,7 @@ def until(condition, seconds=20):
         time.sleep(0.05)
 
 
-def test_it_is_started_and_ended(tmp_path):
+def test_the_watch_starts_and_ends(tmp_path):
     wait = {"ansible.builtin.pause": {"seconds": 1}}
     wrong = {"k8s_dr.etcd.kube_api_watch": {"state": "started", "urls": ["nothing"]}, "failed_when": False, "register": "wrong"}
     late = dict(STOP, register="late", failed_when=False)
@@ -66,7 +66,7 @@ def test_it_is_started_and_ended(tmp_path):
     assert "ended before" in late["msg"] and "nothing" in wrong["msg"] and "192.0.2.11" in wrong["msg"]
 
 
-def test_it_ends_with_ansible_that_was_killed(tmp_path):
+def test_the_watch_ends_when_ansible_is_killed(tmp_path):
     process = play(tmp_path, START, write("watch", tmp_path / "said"), {"ansible.builtin.pause": {"seconds": 60}})
     try:
         until((tmp_path / "said").exists)

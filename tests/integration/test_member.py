@@ -60,7 +60,7 @@ def make(version, tmp_path):
         yield lambda count: Members(version, tmp_path, count, stack)
 
 
-def test_a_member_comes_as_a_learner_and_gets_its_vote(make):
+def test_a_member_joins_as_a_learner_and_is_promoted(make):
     cluster = make(1)
     harness.fill(cluster.by_name["m1"])
     cluster.new("m2")
@@ -111,14 +111,14 @@ def test_one_learner_at_a_time(make):
     assert cluster.by_name["m1"].etcdctl("member", "add", "m3", "--learner", "--peer-urls=" + cluster.by_name["m3"].peer_url, check=False).returncode != 0
 
 
-def test_a_voter_that_never_started_must_not_cost_the_quorum(make):
+def test_a_voter_that_never_started_does_not_cost_the_quorum(make):
     cluster = make(1)
     cluster.new("m2")
     assert "without a quorum" in cluster.ask("m2", "voter", rc=1)
     assert cluster.listed() == {"m1": False}
 
 
-def test_a_dead_member_is_removed_and_comes_again(make):
+def test_a_dead_member_is_removed_and_added_again(make):
     cluster = make(3)
     third = cluster.by_name["m3"]
     third.kill()
@@ -202,7 +202,7 @@ def test_an_entry_by_its_url_and_one_by_its_name_go_together(make):
     assert cluster.listed() == {"m1": False}
 
 
-def test_without_a_quorum_nothing_is_tried(make):
+def test_without_a_quorum_nothing_changes(make):
     cluster = make(2)
     cluster.by_name["m2"].kill()
     deadline = time.monotonic() + 15

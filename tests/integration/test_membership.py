@@ -169,7 +169,7 @@ def served_by(version, tmp_path, data_dir, peer_port):
 
 
 @pytest.mark.parametrize("wide", [False, True], ids=["bucket-inline", "bucket-with-a-page"])
-def test_no_member_of_before_comes_to_life_in_an_upgrade(tmp_path, wide):
+def test_an_upgrade_revives_no_previous_member(tmp_path, wide):
     """etcdctl 3.4 restores no members of the new cluster and leaves the old ones, which 3.6 goes by; only 3.5.26 and later remove them."""
     need("3.4", "3.5.16", "3.6")
     port, more = harness.free_ports(1)[0], []

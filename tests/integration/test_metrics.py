@@ -32,7 +32,7 @@ def value(path, name, labels='{cluster="prod"}'):
     return float(lines[0].split()[-1]) if lines else None
 
 
-def test_the_alerts_go_off_when_they_should(tmp_path):
+def test_the_alerts_fire_when_they_should(tmp_path):
     ended = promtool("check", "rules", ALERTS)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     (tmp_path / "alerts.yml").write_text(ALERTS.read_text())
@@ -61,7 +61,7 @@ def test_every_metric_of_the_alerts_is_written(tmp_path):
     assert rc == 1 and "is not a directory; give that of node_exporter's option" in result["msg"], result
 
 
-def test_snapshot_yml_tells_of_what_went_well_and_of_what_did_not(tmp_path):
+def test_snapshot_yml_records_successes_and_failures(tmp_path):
     (tmp_path / "textfile").mkdir()
     path = tmp_path / "textfile" / "k8s_dr_etcd_snapshot.prom"
 

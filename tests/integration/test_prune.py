@@ -115,7 +115,7 @@ def test_it_waits_while_a_snapshot_is_taken(tmp_path):
     assert rc == 0 and result["removed"] == [str(paths[0])], result
 
 
-def test_what_a_killed_run_left_is_ended(tmp_path):
+def test_the_leftovers_of_a_killed_run_are_removed(tmp_path):
     directory = tmp_path / "backups"
     paths = [make(directory, day) for day in (1, 2, 3)]
     # as it is after the rename, and after the manifest went

@@ -16,7 +16,7 @@ from test_snapshot_role import play, stats
 
 
 @pytest.mark.parametrize(("leader_survives", "power_fails"), [(True, True), (False, True), (False, False)])
-def test_what_is_salvaged_is_all_that_the_survivor_has(version, tmp_path, leader_survives, power_fails):
+def test_a_salvage_holds_all_data_of_the_survivor(version, tmp_path, leader_survives, power_fails):
     acknowledged, found = quorum_loss.one_round(version, tmp_path, leader_survives, power_fails)
     print({way: numbers if numbers is None else len(acknowledged - numbers) for way, numbers in found.items()})
     for way in quorum_loss.WAYS:

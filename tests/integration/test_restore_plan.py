@@ -59,7 +59,7 @@ def told(difference):
     return {(group["kind"], group["namespace"]): (group["count"], group["names"]) for group in difference["kinds"]}
 
 
-def test_what_vanishes_reappears_and_changes(version, tmp_path, work):
+def test_deleted_recreated_and_modified_objects_are_found(version, tmp_path, work):
     with harness.Etcd(version, tmp_path) as etcd:
         for name in ("kept", "changed", "deleted", "replaced"):
             etcd.put("/registry/configmaps/default/" + name, b"old")
@@ -135,7 +135,7 @@ def test_revisions_that_repeat_after_a_restore(version, tmp_path, work):
     assert told(found["change"]) == {("pods", "a"): (1, ["x"])}
 
 
-def test_the_running_etcd_is_the_one_that_serves(etcd, snapshot, work):
+def test_the_program_of_the_running_etcd_serves_the_snapshot(etcd, snapshot, work):
     found = compare(etcd, snapshot, work, etcd=None)
     assert found["server"]["path"] == "/proc/%d/exe" % etcd.pid
 
@@ -156,7 +156,7 @@ def test_without_a_server_program_there_is_a_reason(etcd, snapshot, work, tmp_pa
     assert (code, result["comparison"]["reason"]) == (0, "/bin/true is not an etcd server: `/bin/true --version` ended with code 0")
 
 
-def test_time_that_is_over_is_no_failure(etcd, snapshot, work):
+def test_an_expired_time_limit_is_no_failure(etcd, snapshot, work):
     slow = work.parent / "slow"
     slow.write_text("#!/bin/sh\ncase $1 in --version) exec %s --version;; esac\nexec sleep 100\n" % (etcd.dir / "etcd"))
     slow.chmod(0o755)
@@ -183,7 +183,7 @@ def test_a_snapshot_that_does_not_start_is_a_failure(etcd, snapshot, work):
     assert result["msg"].startswith("%s cannot be restored, so nothing was done: `" % broken)
 
 
-def test_no_room(etcd, snapshot, tmp_path):
+def test_no_free_space_is_an_error(etcd, snapshot, tmp_path):
     small = tmp_path / "small"
     small.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(small)], check=True)
@@ -198,7 +198,7 @@ def test_no_room(etcd, snapshot, tmp_path):
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_is_ended_leaves_no_etcd_and_nothing_that_stays(etcd, snapshot, tmp_path, sig):
+def test_a_run_that_is_ended_leaves_no_etcd_and_no_files(etcd, snapshot, tmp_path, sig):
     work = tmp_path / "work"
     work.mkdir()
     # it serves, and the live one is slow to answer

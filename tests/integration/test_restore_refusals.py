@@ -121,13 +121,13 @@ def test_checks_that_find_nothing(tmp_path):
     assert "raised by 1000018, members cp1=https://192.0.2.11:2380,cp2=https://192.0.2.12:2380" in said and "failed=0" in said, said
 
 
-def test_all_findings_of_all_nodes_are_said_at_once(tmp_path):
+def test_all_findings_of_all_nodes_are_reported_at_once(tmp_path):
     hosts = {"cp1": facts("cp1", obstacles=["/a is full"]), "cp2": facts("cp2", kubelet_running=False)}
     said = play_of(tmp_path, hosts, CHECKS)
     assert "1. On cp1 /a is full." in said and "2. No kubelet runs on cp2" in said, said
 
 
-def test_a_node_that_went_silent_keeps_the_others_from_being_stopped(tmp_path):
+def test_no_node_is_stopped_when_one_became_unreachable(tmp_path):
     """One that is lost in a task that may fail, as the watch, just leaves the play."""
     hosts = {host: facts(host) for host in ("cp1", "cp2", "cp3")}
     with socket.create_server(("127.0.0.1", 0)) as gone:

@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 ROLE = ROOT / "roles" / "etcd_restore"
 
 
-def test_what_a_failed_restore_says(tmp_path):
+def test_the_error_of_a_failed_restore(tmp_path):
     tasks = yaml.safe_load((ROLE / "tasks/rescue.yml").read_text())
     request, end = tasks[0]["block"][0], tasks[-1]
     request.pop("notify")

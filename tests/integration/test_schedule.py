@@ -142,14 +142,14 @@ def scheduled(member, tmp_path_factory):
     return Node(tmp_path / "cp1")
 
 
-def test_check_mode_says_what_would_be_done_and_does_nothing(scheduled):
+def test_check_mode_reports_changes_and_makes_none(scheduled):
     rc, output = scheduled.run("run", "--check")
     assert rc == 0 and "This node takes the snapshot: its etcd is the only member." in output, output
     assert "take: done" in output and "upload: would be done" in output, output
     assert not scheduled.backups.exists() and not (scheduled.place / "state" / "last-run.json").exists()
 
 
-def test_a_run_takes_proves_and_keeps_without_ansible(scheduled):
+def test_a_run_takes_verifies_and_retains_without_ansible(scheduled):
     for _run in range(4):
         rc, output = scheduled.run()
         assert rc == 0 and "take: done in" in output and "revision" in output, output
@@ -190,7 +190,7 @@ def test_one_run_at_a_time(scheduled):
     assert rc == 0 and scheduled.last()["failures"] == 0, output
 
 
-def test_what_could_not_be_sent_is_sent_by_the_next_run(scheduled):
+def test_a_failed_upload_is_repeated_by_the_next_run(scheduled):
     away = scheduled.place / "off-site"
     away.rename(scheduled.place / "not-mounted")
     rc, output = scheduled.run()
@@ -223,7 +223,7 @@ def test_a_step_that_fails_stops_only_what_needs_it_and_fails_the_run(scheduled)
     assert os.path.exists(scheduled.last()["snapshot"])
 
 
-def test_what_was_missed_is_made_up_for_once_etcd_is_there(scheduled, tmp_path):
+def test_a_missed_run_is_made_up_for_once_etcd_serves(scheduled, tmp_path):
     member = harness.Etcd(VERSION, tmp_path / "etcd")
     with member:
         harness.fill(member, objects=10)
@@ -246,7 +246,7 @@ def test_what_was_missed_is_made_up_for_once_etcd_is_there(scheduled, tmp_path):
         assert rc == 0 and "did not end: it was killed" in output, output
 
 
-def test_a_run_that_is_stopped_leaves_nothing_half_done(member, scheduled, tmp_path):
+def test_a_run_that_is_stopped_leaves_nothing_unfinished(member, scheduled, tmp_path):
     node = scheduled.another(tmp_path / "cp1", member)
     etcdctl = tmp_path / "etcdctl"
     real = harness.bin_dir(VERSION) / "etcdctl"
@@ -265,7 +265,7 @@ def test_a_run_that_is_stopped_leaves_nothing_half_done(member, scheduled, tmp_p
     assert os.listdir(node.backups) == [".lock"] and node.last()["ok"] is False
 
 
-def test_of_three_members_one_takes_it(scheduled, tmp_path):
+def test_one_of_three_members_takes_the_snapshot(scheduled, tmp_path):
     cluster = harness.members(VERSION, tmp_path / "three", names=("n1", "n2", "n3"))
     (tmp_path / "three").mkdir(exist_ok=True)
     with cluster[0], cluster[1], cluster[2]:

@@ -208,7 +208,7 @@ def test_check_mode_leaves_every_byte_as_it_was(member, tmp_path):
     assert set(result["snapshot"]) == set(predicted["snapshot"])
 
 
-def test_a_second_run_is_refused_and_told_who_is_at_it(member, tmp_path):
+def test_a_second_run_is_refused_and_names_the_first(member, tmp_path):
     directory = tmp_path / "backups"
     go = tmp_path / "go"
     slow = fake(member, tmp_path / "etcdctl", "while [ ! -e %s ]; do sleep 0.05; done" % go)
@@ -230,7 +230,7 @@ def test_a_second_run_is_refused_and_told_who_is_at_it(member, tmp_path):
 
 
 @pytest.mark.parametrize("sig, tidy_at_once", [(signal.SIGKILL, False), (signal.SIGTERM, True), (signal.SIGHUP, True)])
-def test_a_run_that_is_ended_midway_leaves_nothing_that_stays(member, tmp_path, sig, tidy_at_once):
+def test_a_run_that_is_ended_midway_leaves_no_files(member, tmp_path, sig, tidy_at_once):
     directory = tmp_path / "backups"
     take(member, directory)
     before = names(directory)
@@ -322,7 +322,7 @@ def test_a_full_disk(member, tmp_path):
         only_good(disk / "backups", 1)
 
 
-def test_what_a_killed_run_left_does_not_keep_others_from_it(member, tmp_path):
+def test_the_leftovers_of_a_killed_run_do_not_block_the_next(member, tmp_path):
     """It took so much room that nothing more would fit, and it is no use to anybody."""
     with small_disk(tmp_path / "disk", 16 * 1024 * 1024) as disk:
         rc, result = take(member, disk / "backups", keep=1)
@@ -404,7 +404,7 @@ def test_a_directory_of_another_user(member, tmp_path):
     assert rc == 0 and "Run: chmod go-w %s" % tmp_path in str(result["warnings"][0]), result
 
 
-def test_a_directory_that_is_none(member, tmp_path):
+def test_a_path_that_is_not_a_directory(member, tmp_path):
     (tmp_path / "file").write_text("x")
     rc, result = take(member, tmp_path / "file")
     assert rc == 1 and "is not a directory" in result["msg"]
@@ -417,7 +417,7 @@ def test_a_directory_that_is_none(member, tmp_path):
     assert rc == 0 and result["snapshot"]["path"].startswith(str(tmp_path / "disk"))
 
 
-def test_an_endpoint_that_is_not_there(member, tmp_path):
+def test_an_endpoint_that_does_not_exist(member, tmp_path):
     options = dict(member.connection, endpoint="https://127.0.0.1:1", timeout=2)
     rc, result = harness.run_module("etcd_snapshot", directory=tmp_path / "backups", **options)
     assert rc == 1 and "https://127.0.0.1:1" in result["msg"]
@@ -489,7 +489,7 @@ def test_the_read_can_be_limited(tmp_path):
             assert rc == 1 and "`bwlimit` is %s, and should be" % wrong in result["msg"], result
 
 
-def test_a_tool_that_is_paused_ends_with_who_paused_it(tmp_path):
+def test_a_paused_tool_ends_with_the_process_that_paused_it(tmp_path):
     """However that ended: etcd would keep for it all that it has not read."""
 
     def states():

@@ -278,7 +278,7 @@ def test_restore_accepts_the_good_one(snapshot, etcd, tmp_path):
     assert harness.restore(etcd.version, snapshot, tmp_path / "restored").returncode == 0
 
 
-def test_structure_is_proven_behind_a_right_checksum(snapshot, etcd, tmp_path):
+def test_structure_is_verified_behind_a_right_checksum(snapshot, etcd, tmp_path):
     """A server with a damaged database makes snapshots whose checksum is right."""
     good = snapshot.read_bytes()
     # The root of all buckets, as the two meta pages name it.
@@ -330,7 +330,7 @@ def test_live_database_does_not_block(etcd):
     assert time.monotonic() - started < 20
 
 
-def test_locked_snapshot_is_proven_without_the_tool(snapshot, etcd, tmp_path):
+def test_locked_snapshot_is_verified_without_the_tool(snapshot, etcd, tmp_path):
     path = harness.copy(snapshot, tmp_path / "locked.db")
     with open(path, "rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
@@ -345,7 +345,7 @@ def test_locked_snapshot_is_proven_without_the_tool(snapshot, etcd, tmp_path):
             snapshot_status.run_status(tool, str(path), 1)
 
 
-def test_what_is_no_file(tmp_path):
+def test_not_a_file(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "link").symlink_to(tmp_path / "fifo")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
@@ -366,7 +366,7 @@ def test_what_is_no_file(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_file_of_somebody_else(snapshot):
+def test_file_of_another_user(snapshot):
     os.seteuid(65534)
     try:
         found = examine(snapshot, None)
@@ -454,7 +454,7 @@ def test_random_damage_is_refused(snapshot, tmp_path):
         assert everything.integrity == first.integrity, what
 
 
-def test_random_damage_behind_a_right_checksum_is_no_surprise(snapshot, tmp_path):
+def test_random_damage_behind_a_right_checksum_is_handled(snapshot, tmp_path):
     """The walk ends and raises nothing, whatever the pages say."""
     path = tmp_path / "with-checksum.db"
     for what, bad in fuzz(snapshot.read_bytes(), 200):
@@ -508,7 +508,7 @@ def test_every_reader_says_what_a_packed_snapshot_is(snapshot, etcd, tmp_path, k
 
 
 @pytest.mark.parametrize("tool", ["3.6", "3.7"])
-def test_hashkv_of_etcdutl_ruins_a_snapshot(snapshot, tmp_path, tool):
+def test_hashkv_of_etcdutl_damages_a_snapshot(snapshot, tmp_path, tool):
     """Why nothing here runs it, and docs/proof.md warns of it."""
     try:
         etcdutl = harness.tools(tool)["etcdutl"]

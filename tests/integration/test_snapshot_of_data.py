@@ -127,7 +127,7 @@ def test_one_of_three_members_that_were_killed_holds_all_that_was_acknowledged(v
     assert served_by(version, tmp_path, best["path"], "/registry/configmaps/shop/last") == b"acknowledged"
 
 
-def test_writes_that_are_cut_off_in_the_middle(version, tmp_path):
+def test_writes_that_are_interrupted(version, tmp_path):
     with harness.Etcd(version, tmp_path) as etcd:
         writers = [
             subprocess.Popen(
@@ -152,7 +152,7 @@ def test_writes_that_are_cut_off_in_the_middle(version, tmp_path):
         assert counts["w%d" % number] - count in (0, 1)
 
 
-def test_data_that_is_used_is_refused(etcd, tmp_path):
+def test_data_that_another_process_uses_is_refused(etcd, tmp_path):
     code, result = take(etcd, etcd.data_dir, tmp_path / "backups")
     assert (code, result["msg"]) == (1, "an etcd uses %s right now; nothing was taken" % etcd.data_dir)
     assert not (tmp_path / "backups").exists()
@@ -179,7 +179,7 @@ def test_data_that_cannot_be_served(version, tmp_path):
     assert (code, result["msg"]) == (1, "no snapshot of {0} was taken, which is as it was: there is no etcd database in {0}".format(home / "none"))
 
 
-def test_room_is_looked_for_beforehand(version, tmp_path):
+def test_free_space_is_checked_first(version, tmp_path):
     with harness.Etcd(version, tmp_path) as etcd:
         harness.fill(etcd)
     small = tmp_path / "small"

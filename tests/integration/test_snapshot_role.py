@@ -256,7 +256,7 @@ def test_without_a_quorum_nothing_is_taken(three, tmp_path):
         assert words in flat(output), output
 
 
-def test_nobody_can_be_reached(three, tmp_path):
+def test_no_host_can_be_reached(three, tmp_path):
     hosts = {name: dict(own, **OFF) for name, own in hosts_of(three, tmp_path).items()}
     rc, output, _recap = play("playbooks/snapshot.yml", tmp_path, hosts)
     assert rc == 2 and "No snapshot was taken, since no etcd member of cp1, cp2, cp3 is healthy" in flat(output), output
@@ -276,7 +276,7 @@ def wrapper(path, tool, script):
     return str(path)
 
 
-def test_one_that_lags_is_not_chosen(three, tmp_path):
+def test_a_member_that_lags_behind_is_not_chosen(three, tmp_path):
     hosts = hosts_of(three, tmp_path)
     let_lead(three, "cp1")
     slow = ("*endpoint\\ status*", "| sed 's/\"revision\":[0-9]*/\"revision\":7/'; exit 0")
@@ -286,7 +286,7 @@ def test_one_that_lags_is_not_chosen(three, tmp_path):
     assert "cp2 (etcd member n2) was left out of the backup: it is behind: it has revision 7, and its cluster had " in flat(output), output
 
 
-def test_one_that_cannot_take_it_leaves_it_to_the_next(three, tmp_path):
+def test_when_a_member_fails_the_next_one_takes_the_snapshot(three, tmp_path):
     hosts = hosts_of(three, tmp_path)
     let_lead(three, "cp1")
     (tmp_path / "file").write_text("no directory")
@@ -344,7 +344,7 @@ def test_two_clusters_with_the_same_ids_have_a_snapshot_each(tmp_path):
         assert sorted(found["host"] for found in stats(output)["etcd_snapshots"]) == ["east", "west"]
 
 
-def test_no_member_that_can_be_relied_on_is_a_failure(etcd, tmp_path):
+def test_without_a_healthy_member_the_run_fails(etcd, tmp_path):
     hosts = {"cp1": with_tools(etcd, tmp_path)}
     hosts["cp1"].update(etcd_client_endpoint="https://127.0.0.1:1", etcd_client_timeout=2)
     rc, output, _recap = play("playbooks/snapshot.yml", tmp_path, hosts)
@@ -380,7 +380,7 @@ def test_progress_of_a_large_snapshot_is_reported(tmp_path):
         assert jobs.is_dir() and list(jobs.iterdir()) == []
 
 
-def test_a_large_one_goes_on_where_its_host_is_lost_for_a_while(tmp_path):
+def test_a_large_snapshot_continues_when_its_host_is_unreachable_for_a_while(tmp_path):
     off, over, jobs = tmp_path / "off", tmp_path / "over", tmp_path / "jobs"
 
     def lose():

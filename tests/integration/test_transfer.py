@@ -27,7 +27,7 @@ def transfer(path, dest, *more, **args):
     return harness.ansible("etcd_snapshot_transfer", *more, path=path, dest=dest, **args)
 
 
-def test_it_comes_whole_once(tmp_path):
+def test_a_file_is_transferred_whole_and_once(tmp_path):
     path, dest = tmp_path / "there", tmp_path / "here"
     # both ends of a piece: what does not compress, and what does
     path.write_bytes(os.urandom(9 * MB) + bytes(80 * MB) + os.urandom(5))
@@ -57,7 +57,7 @@ def small_home(tmp_path):
     subprocess.run(["umount", "-l", str(tmp_path / "home")], check=True)
 
 
-def test_it_goes_to_the_host_whose_home_is_small(tmp_path, small_home):
+def test_a_transfer_to_a_host_does_not_use_its_home(tmp_path, small_home):
     path, dest = tmp_path / "here", tmp_path / "there"
     path.write_bytes(os.urandom(45 * MB) + bytes(80 * MB) + os.urandom(5))
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -71,7 +71,7 @@ def test_it_goes_to_the_host_whose_home_is_small(tmp_path, small_home):
     assert sorted(os.listdir(tmp_path)) == ["here", "home", "there"] and os.listdir(tmp_path / "home") == []
 
 
-def test_room_is_looked_for_where_it_goes(tmp_path, small_home):
+def test_free_space_is_checked_at_the_destination(tmp_path, small_home):
     path = tmp_path / "here"
     path.write_bytes(bytes(60 * MB))
     rc, result = transfer(path, tmp_path / "home" / "there", to="host")
@@ -137,7 +137,7 @@ def test_nothing_is_kept_of_a_file_that_changes(tmp_path):
     assert dest.read_bytes() == b"the one before" and sorted(os.listdir(tmp_path)) == ["here", "there"]
 
 
-def test_it_takes_no_longer_than_it_may(tmp_path):
+def test_a_transfer_ends_at_its_time_limit(tmp_path):
     path = tmp_path / "there"
     path.write_bytes(os.urandom(20 * MB))
     rc, result = transfer(path, tmp_path / "here", timeout=0)

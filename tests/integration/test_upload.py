@@ -82,7 +82,7 @@ def whole(path, content):
 
 
 @pytest.mark.parametrize("rclone", ["rclone", "rclone-new"])
-def test_there_and_back(far, place, rclone):
+def test_upload_and_download(far, place, rclone):
     path = make(place / "local")
     rc, result = upload(far, place, rclone, path=path, check_mode=True)
     assert rc == 0 and result["changed"] and [one["file"] for one in result["uploaded"]] == [path.name], result
@@ -108,7 +108,7 @@ def test_there_and_back(far, place, rclone):
     assert rc == 0 and not result["changed"], result
 
 
-def test_wrong_credentials_then_all_that_waits(far, place):
+def test_wrong_credentials_then_all_waiting_snapshots(far, place):
     older, newer = make(place / "local", 2), make(place / "local", 3)
     content = newer.read_bytes()
     rc, result = upload(far, place, wrong=True, path=newer, directory=place / "local")
@@ -214,7 +214,7 @@ def test_a_damaged_object_is_refused_and_replaced(far, place):
 
 
 @pytest.mark.parametrize("rclone", ["rclone", "rclone-new"])
-def test_what_is_proven_there_is_noted_there(far, kind, place, rclone):
+def test_a_level_verified_off_site_is_recorded_there(far, kind, place, rclone):
     def prove(**more):
         config = far.config(place / "rclone.conf")
         options = {"path": path.name, "remote": far.where, "rclone_config": config, "rclone": servers.program(rclone), "level": "checksum"}
@@ -252,7 +252,7 @@ def test_what_is_proven_there_is_noted_there(far, kind, place, rclone):
         assert prove()[0] == 0
 
 
-def test_what_is_damaged_here_is_not_sent(far, place):
+def test_a_damaged_snapshot_is_not_uploaded(far, place):
     path = make(place / "local")
     path.write_bytes(os.urandom(300000))
     rc, result = upload(far, place, path=path)
@@ -285,8 +285,8 @@ def test_without_a_shell_it_is_read_back(place):
 
 
 @pytest.mark.parametrize("rclone", ["rclone", "rclone-new"])
-def test_rclone_sends_in_parts_from_where_it_is_thought_to(rclone):
-    """What is in parts is read back: test_what_the_configuration_says_is_not_overruled."""
+def test_rclone_uploads_in_parts_from_the_expected_size(rclone):
+    """What is in parts is read back: test_settings_in_the_configuration_are_not_overridden."""
     flags = subprocess.run([servers.program(rclone), "help", "flags"], capture_output=True, text=True, check=True).stdout
     assert re.search(r"--s3-upload-cutoff .*\(default %dMi\)" % (remote_store.ONE_PIECE // MB), flags)
 
@@ -345,7 +345,7 @@ FAULTS = [
 
 @pytest.mark.parametrize("rclone", ["rclone", "rclone-new"])
 @pytest.mark.parametrize("action, fault, words", FAULTS, ids=[fault[1] + "-" + action[3:] for action, fault, _words in FAULTS])
-def test_what_a_storage_refuses_is_said_with_the_remedy(s3, place, rclone, action, fault, words):
+def test_a_refusal_of_the_storage_is_reported_with_the_remedy(s3, place, rclone, action, fault, words):
     path = make(place / "local")
     with servers.Proxy(s3, lambda asked, path: fault if asked == action else None) as far:
         rc, result = upload(far, place, rclone, path=path, remote="far:backups/faults", retries=1)
@@ -398,7 +398,7 @@ def test_forbidden_deletes_are_one_warning_and_no_failure(s3, place, rclone):
     assert re.search("1 surplus snapshots stay: .*an object lock or a retention policy protects it", json.dumps(result["warnings"])), result
 
 
-def test_what_is_proven_later_is_not_sent_to_where_nothing_may_be_replaced(s3, place):
+def test_later_levels_are_not_uploaded_where_nothing_may_be_replaced(s3, place):
     path, where = make(place / "local"), "far:backups/immutable"
     assert upload(s3, place, path=path, remote=where)[0] == 0
     local = pathlib.Path(str(path) + ".json")
@@ -410,7 +410,7 @@ def test_what_is_proven_later_is_not_sent_to_where_nothing_may_be_replaced(s3, p
 
 
 @pytest.mark.parametrize("rclone", ["rclone", "rclone-new"])
-def test_what_the_configuration_says_is_not_overruled(s3, place, rclone):
+def test_settings_in_the_configuration_are_not_overridden(s3, place, rclone):
     path, where = make(place / "local", size=6 * MB), "far:backups/own-" + rclone
     config = pathlib.Path(s3.config(place / "own.conf"))
     config.write_text(config.read_text() + "upload_cutoff = 5M\nchunk_size = 5M\n")
@@ -423,7 +423,7 @@ def test_what_the_configuration_says_is_not_overruled(s3, place, rclone):
     assert rc == 0 and (s3.data / ("made-" + rclone)).is_dir(), result
 
 
-def test_a_bucket_that_is_not_there_is_not_made(place):
+def test_a_missing_bucket_is_not_created(place):
     with servers.S3(place / "far") as far:
         path = make(place / "local")
         rc, result = upload(far, place, path=path, remote="far:elsewhere/prod")
@@ -442,7 +442,7 @@ def test_a_mounted_directory(place):
     assert (place / "share" / path.name).read_bytes() == path.read_bytes()
 
 
-def test_a_share_that_is_mounted_no_more(place):
+def test_a_share_that_is_no_longer_mounted(place):
     """What lies below a mount point takes everything, and is off-site nowhere."""
     local, share = place / "local", place / "share"
     paths = [make(local, day) for day in (1, 2)]
@@ -455,7 +455,7 @@ def test_a_share_that_is_mounted_no_more(place):
     assert not list(share.iterdir())
 
 
-def test_what_is_gone_there_is_sent_again_unless_it_was_replaced(far, place):
+def test_a_deleted_copy_is_uploaded_again_unless_it_was_replaced(far, place):
     local = place / "local"
     paths = [make(local, day) for day in (1, 2, 3)]
     rc, result = upload(far, place, directory=local)
@@ -475,7 +475,7 @@ def test_what_is_gone_there_is_sent_again_unless_it_was_replaced(far, place):
     assert far.stored(paths[2].name).read_bytes() == paths[2].read_bytes()
 
 
-def test_what_is_not_as_it_should_be_there_is_sent_again(far, place):
+def test_a_wrong_copy_is_uploaded_again(far, place):
     local = place / "local"
     paths = [make(local, day) for day in (1, 2, 3, 4)]
     rc, result = upload(far, place, directory=local)
@@ -497,7 +497,7 @@ def test_what_is_not_as_it_should_be_there_is_sent_again(far, place):
     assert rc == 0 and not result["changed"] and result["uploaded"] == [], result
 
 
-def test_a_server_that_says_nothing_is_given_up(kind, place):
+def test_a_silent_server_is_given_up(kind, place):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         far = kind(place / "far")
         far.port = silent.getsockname()[1]
@@ -508,7 +508,7 @@ def test_a_server_that_says_nothing_is_given_up(kind, place):
         assert "not done in time" in result["msg"] and str(path) in result["msg"], result
 
 
-def test_snapshot_yml_sends_fetches_and_fails_loudly_when_it_cannot(place, tmp_path, monkeypatch):
+def test_snapshot_yml_uploads_and_downloads_and_fails_when_it_cannot(place, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", os.path.dirname(servers.program("rclone")) + os.pathsep + os.environ["PATH"])
     backups, jobs = tmp_path / "backups", tmp_path / "jobs"
 

@@ -182,7 +182,7 @@ def tasks_of(found):
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("roles/*/*/*.yml")), ids=lambda path: "-".join(path.parts[-3:]))
-def test_nothing_on_the_controller_becomes_anybody(path):
+def test_nothing_on_the_controller_uses_become(path):
     """ansible_become in the inventory beats the keyword, and is for the hosts."""
     content = load(path)
     for task in tasks_of(content if isinstance(content, list) else []):

@@ -130,7 +130,7 @@ def test_there_is_something_to_test():
     assert len(BLOCKS) > 60 and len(PLAYED) > 40 and sum(block.language == "sh" for block in BLOCKS) >= 8
 
 
-def test_the_page_for_the_worst_day_says_which_inventory():
+def test_the_emergency_runbook_says_which_inventory():
     """Ansible takes none from the directory it is in, and ends well when it finds no hosts."""
     commands = [command for block, command in TYPED if block.page == "docs/worst-day.md" and command.startswith("ansible-playbook ")]
     before_all = next(block.text for block in BLOCKS if block.page == "docs/worst-day.md")
@@ -200,7 +200,7 @@ def test_every_command_is_run_or_says_why_not(block, command):
 
 
 @pytest.mark.parametrize(("page", "heading"), EXECUTED)
-def test_what_is_said_to_run_it_names_it(page, heading):
+def test_the_executing_test_names_the_page(page, heading):
     assert 'blocks_of("%s", "%s")' % (page, heading) in (ROOT / EXECUTED[page, heading]).read_text()
     assert any(block.page == page and block.heading == heading for block in BLOCKS)
 

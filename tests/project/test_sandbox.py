@@ -69,7 +69,7 @@ def test_the_readme_names_the_versions_that_it_makes(tmp_path):
 
 
 @pytest.mark.parametrize("version", ["1.38", "1.20.3", "v1.37.2", "1.37.0-rc.1", "latest"])
-def test_what_is_no_version_is_refused(tmp_path, version):
+def test_an_invalid_version_is_refused(tmp_path, version):
     said = ask("kubernetes_version %s" % version, K8S_DR_CACHE=str(tmp_path))
     assert said.returncode == 1 and "'%s' is no version of Kubernetes; say 1.20, " % version in said.stderr
 
@@ -80,7 +80,7 @@ def test_kubeadms_flags_are_not_for_old_etcds(machine):
     assert said.returncode == 1 and "does not go with etcd 3.5.35; it needs 3.6 or later." in said.stderr
 
 
-def test_a_build_goes_on_where_it_was(machine, tmp_path):
+def test_a_build_is_resumed(machine, tmp_path):
     env, run = machine
     (tmp_path / "theirs").write_text("module k8s.io/kubernetes\n\ngo 1.26.0\n\nreplace (\n\tk8s.io/api => ./staging/src/k8s.io/api\n)\n")
     (tmp_path / "break").touch()

@@ -104,7 +104,7 @@ def test_what_runs_before_a_commit_is_there():
             assert line in makefile and "tests/tools/venv dev" in hook["entry"], hook
 
 
-def test_editors_are_told_what_the_linters_want():
+def test_editors_follow_the_linters():
     width = re.search(r"^line-length = (\d+)$", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE).group(1)
     assert "max_line_length = %s\n" % width in (ROOT / ".editorconfig").read_text(encoding="utf-8")
     assert yaml.safe_load((ROOT / ".yamllint").read_text(encoding="utf-8"))["rules"]["line-length"]["max"] == int(width)
@@ -128,7 +128,7 @@ def environment(tmp_path):
 
 
 @pytest.mark.parametrize("code", [0, 3])
-def test_what_a_container_leaves_is_its_callers(tmp_path, code):
+def test_files_of_a_container_belong_to_its_caller(tmp_path, code):
     """Root's reports cannot be uploaded, and root's cache cannot be saved, by who runs the workflow."""
     program(tmp_path / "bin/docker", 'for word; do shift; case $word in *=*) export "${word?}";; docker.io/*) exec "$@";; esac; done')
     for name in ("apt-get", "git"):

@@ -34,7 +34,7 @@ ON_KUBERNETES = {
     "failed-restore": ("default", "test_5_failures.py"),
     "undo": ("faults", "test_oldest_core.py"),
     "who-asks": ("faults", "test_who_asks.py"),
-    "rejoin": ("ha", "test_3_rejoin.py::test_a_wiped_host_comes_back_twice", "test_3_rejoin.py::test_a_restore_of_one_member_ends_with_three"),
+    "rejoin": ("ha", "test_3_rejoin.py::test_a_wiped_host_rejoins_twice", "test_3_rejoin.py::test_a_restore_of_one_member_ends_with_three"),
 }
 # Playbooks from end to end; modules with a real etcd, by the Python of a managed node; and what depends on the version of etcd.
 PLAYBOOKS = (

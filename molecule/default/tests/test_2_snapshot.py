@@ -28,7 +28,7 @@ def manifest(cp1, snapshot):
     return json.loads(cp1.file(snapshot + ".json").content_string)
 
 
-def test_nobody_else_can_read_it(cp1, snapshot):
+def test_only_root_can_read_it(cp1, snapshot):
     directory = cp1.file(DIRECTORY)
     assert (directory.user, directory.mode) == ("root", 0o700)
     for path in (snapshot, snapshot + ".json"):

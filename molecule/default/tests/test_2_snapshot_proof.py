@@ -38,7 +38,7 @@ def test_a_drill_beside_the_live_etcd(cluster, cp1, core):
 
 
 @pytest.mark.parametrize("core", [None, OLDEST])
-def test_damage_is_found_and_said(cluster, cp1, core):
+def test_damage_is_found_and_reported(cluster, cp1, core):
     more = {"core": core} if core else {}
     directory = "/var/backups/molecule-proof"
     variables = ("-e", "etcd_snapshot_dir=" + directory)

@@ -156,7 +156,7 @@ def test_the_report_measured_what_we_measured(restored):
     assert 0 < report["outage"]["inside"] < report["outage"]["seconds"] + 1
 
 
-def test_the_report_tells_when_each_phase_was(restored):
+def test_the_report_says_when_each_phase_was(restored):
     report = json.loads(report_of(restored, "json"))
     phases = [phase["name"] for phase in report["phases"]]
     assert [name for name in phases if name != "safety snapshot"] == [
@@ -168,7 +168,7 @@ def test_the_report_tells_when_each_phase_was(restored):
     assert [state["state"] for state in report["nodes"][0]["states"]][-1] == "committed"
 
 
-def test_the_report_tells_what_was_restored_and_how_to_undo_it(restored):
+def test_the_report_says_what_was_restored_and_how_to_undo_it(restored):
     report = json.loads(report_of(restored, "json"))
     assert report["snapshot"]["path"] == restored.snapshot
     assert report["revision"]["before"] >= restored.revision
@@ -217,7 +217,7 @@ def test_there_is_a_verified_snapshot_of_the_discarded_data(cp1, restored, disca
     assert cp1.file(discarded["path"]).mode == 0o600
 
 
-def test_what_was_discarded_comes_back_and_goes_again(cluster, cp1, restored, discarded):
+def test_the_discarded_data_is_restored_and_undone(cluster, cp1, restored, discarded):
     """A second restore, of what the first one discarded; then that one is undone: what was written between the two is back."""
     cluster.note("between")
     first = cluster.transactions()[-1]

@@ -117,11 +117,11 @@ def created(days):
 # -- without being asked for -----------------------------------------------------------------------------------------
 
 
-def test_without_a_yes(refused, snapshot):
+def test_without_a_confirmation(refused, snapshot):
     assert "etcd_restore_confirm=true" in refused(*of(snapshot), confirm=False, nothing="nothing was done")
 
 
-def test_check_mode_only_says_what_it_would_do(cluster, snapshot, on_the_node):
+def test_check_mode_only_reports(cluster, snapshot, on_the_node):
     """Beside the control plane's own there is a static Pod as kube-vip is one: the plan names it as what stays."""
     pod = cluster.workload("kube-vip", "kube-system", "marker-vip")["spec"]["template"]["spec"]
     manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "kube-vip", "namespace": "kube-system"}, "spec": dict(pod, hostNetwork=True)}

@@ -40,7 +40,7 @@ def paste(cluster, blocks):
     cluster.run("cp1", "rmdir", STOPPED)
 
 
-def test_there_and_back(cluster, paste):
+def test_snapshot_and_restore_by_hand(cluster, paste):
     cluster.wait_ready()
     cluster.note("seen", "in the snapshot")
     snapshot = cluster.snapshot()
@@ -79,7 +79,7 @@ def test_the_tool_comes_out_of_its_image_where_no_etcd_runs(cluster, paste):
     cluster.wait_ready(300)
 
 
-def test_damage_is_told(cluster, paste):
+def test_damage_is_reported(cluster, paste):
     snapshot = cluster.snapshot()
     broken = "/tmp/broken.db"
     cluster.run("cp1", "sh", "-c", "cp %s %s && printf X | dd of=%s bs=1 seek=100000 conv=notrunc" % (snapshot, broken, broken))

@@ -67,7 +67,7 @@ def test_everything_on_the_node_is_lost(cluster, far, key, tmp_path, monkeypatch
     assert list(landing.glob("k8s-dr-*")) == [] and pathlib.Path(config).exists()
 
 
-def test_nothing_is_left(cluster, far, key, tmp_path):
+def test_the_cluster_is_lost(cluster, far, key, tmp_path):
     """A new control plane out of what lies off-site, and nothing else."""
     identity, recipient = key
     config = far.config(tmp_path / "rclone.conf")

@@ -99,7 +99,7 @@ def test_a_run_that_fails_is_a_failed_unit(cp1):
     assert len(taken(cp1)) == len(before) + 1
 
 
-def test_it_goes_without_a_trace(cluster, cp1):
+def test_removal_leaves_no_trace(cluster, cp1):
     kept = taken(cp1)
     cluster.playbook("schedule.yml", "-e", "etcd_schedule_state=absent")
     left = "/etc/systemd/system /var/lib/systemd/timers /usr/local/lib /usr/local/sbin /etc /var/lib"

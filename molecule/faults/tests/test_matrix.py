@@ -149,7 +149,7 @@ def states(facts):
 
 
 @pytest.mark.parametrize(("state", "fault", "way"), cells(), ids=lambda value: value or "self")
-def test_old_or_new(cluster, snapshot, old, runs, table, state, fault, way):
+def test_the_cluster_has_the_old_data_or_the_restored_data(cluster, snapshot, old, runs, table, state, fault, way):
     table[(state, fault)] = "FAILED"
     inode = old
 

@@ -102,7 +102,7 @@ def test_every_playbook_is_a_job_template():
     assert {pathlib.PurePosixPath(one["playbook"]).stem for one in CONTROLLER["controller_templates"]} == set(PLAYBOOKS)
 
 
-def test_a_night(cluster, launch):
+def test_a_nightly_run(cluster, launch):
     """All that changes no data, in the order of the guide; and what it hands to the next job."""
     cluster.wait_ready()
     assert launch("etcd: install the tools").status == "successful"
@@ -182,7 +182,7 @@ def test_a_job_is_cancelled_in_the_middle_of_a_restore(cluster, launch):
         assert {one.state for one in cluster.transactions() if one.path == left.path} == {state}
 
 
-def test_a_job_that_has_to_begin_anew_restores_the_same_snapshot(cluster, launch):
+def test_a_job_that_has_to_start_again_restores_the_same_snapshot(cluster, launch):
     """It was cancelled before its data was staged, and a newer snapshot was taken since: the survey's empty answer is not that one."""
     cluster.wait_ready()
     cluster.note("seen", "in the snapshot")

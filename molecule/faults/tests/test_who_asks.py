@@ -78,7 +78,7 @@ def reaches_kubelets(kubectl):
 
 
 @pytest.mark.parametrize("missing", [[], [SUPER], [ADMIN], [SUPER, ADMIN]], ids=["none", "super-admin", "admin", "both"])
-def test_a_cluster_is_validated_whoever_is_there_to_ask(cluster, own_kubeconfig, without, missing):
+def test_a_cluster_is_validated_with_every_identity(cluster, own_kubeconfig, without, missing):
     for path in missing:
         without(path)
     assert "The cluster works, seen from cp1" in cluster.playbook("validate.yml", "-l", "cp1").stdout
@@ -112,7 +112,7 @@ def test_a_snapshot_from_before_the_bindings_is_restored_and_validated(cluster, 
     wait_for(lambda: reaches_kubelets(own_kubeconfig), 90, "kubectl logs works again")
 
 
-def test_a_restore_that_fails_where_nobody_is_left_to_ask_goes_back_and_says_that_the_cluster_works(cluster, own_kubeconfig, bindings, without):
+def test_a_restore_that_fails_without_an_identity_rolls_back_and_reports_a_working_cluster(cluster, own_kubeconfig, bindings, without):
     # well before, and in the snapshot it wants a second Pod, which finds no node
     half = cluster.workload("half", cluster.namespace, "marker-half", replicas=2)
     elsewhere = {"labelSelector": {"matchLabels": {"app": "half"}}, "topologyKey": "kubernetes.io/hostname"}
@@ -154,7 +154,7 @@ def test_without_access_nothing_is_stopped(cluster, bindings, without):
     assert (cluster.etcd_process(), len(cluster.transactions())) == (process, before)
 
 
-def test_a_check_that_cannot_be_made_takes_no_restore_back(cluster, own_kubeconfig, bindings, without):
+def test_a_check_that_cannot_be_made_rolls_no_restore_back(cluster, own_kubeconfig, bindings, without):
     own_kubeconfig("-n", cluster.namespace, "delete", "configmap/late", "--ignore-not-found")
     bindings.remove(ADMINS)
     cluster.snapshot()

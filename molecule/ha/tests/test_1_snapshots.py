@@ -83,7 +83,7 @@ def test_the_leader_is_left_alone(cluster, leader, expected):
     assert "WARNING:" not in said
 
 
-def test_the_leader_takes_it_where_it_is_asked_for_or_alone(cluster):
+def test_the_leader_takes_the_snapshot_when_named_or_alone(cluster):
     let_lead(cluster, "cp2")
     said, host, manifest = taken(cluster, "-e", "etcd_snapshot_from=cp2")
     assert (host, manifest["member"]["leader"]) == ("cp2", True) and "as etcd_snapshot_from says" in said

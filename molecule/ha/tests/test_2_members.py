@@ -109,7 +109,7 @@ def test_one_host_is_refused_with_the_missing_members_and_both_ways_on(cluster, 
     assert_untouched(cluster, before)
 
 
-def test_a_member_that_runs_cannot_be_called_lost(cluster, before):
+def test_a_running_member_cannot_be_declared_lost(cluster, before):
     names = [etcd_name(cluster, host) for host in OTHERS]
     process = cluster.playbook("restore.yml", "-l", "cp1", *CONFIRMED, *variables(etcd_restore_lost_members=names), check=False)
     assert process.returncode != 0
@@ -125,7 +125,7 @@ def test_salvage_is_refused_where_there_is_a_quorum(cluster, before):
     assert_untouched(cluster, before)
 
 
-def test_one_member_is_restored_on_purpose_and_the_others_come_back(cluster, before):
+def test_one_member_is_restored_on_purpose_and_the_others_rejoin(cluster, before):
     only = variables(etcd_restore_members=["cp1"])
     plan = text_of(cluster.playbook("restore.yml", "--check", *only))
     assert "ansible-playbook k8s_dr.etcd.rejoin -l cp2,cp3" in plan

@@ -89,7 +89,7 @@ def test_healthy_members_are_left_alone(three):
     assert started == {host: three.etcd_process(host) for host in three.nodes}
 
 
-def test_a_wiped_host_comes_back_twice(three):
+def test_a_wiped_host_rejoins_twice(three):
     three.note("before")
     for marker in ("first", "second"):
         three.run("cp2", "sh", "-c", WIPE)
@@ -108,7 +108,7 @@ def test_a_wiped_host_comes_back_twice(three):
         assert changes(again)["cp2"] == 0
 
 
-def test_a_member_that_was_removed_behind_its_back(three):
+def test_a_member_that_was_removed_while_it_ran(three):
     remove(three, "cp2")
     wait_for(lambda: not three.run("cp2", "pgrep", "-x", "etcd", check=False).strip(), 60, "etcd ends")
     live = three.live("cp2")
@@ -119,7 +119,7 @@ def test_a_member_that_was_removed_behind_its_back(three):
 
 
 @pytest.mark.parametrize("moment", ["stopped", "rejoining"])
-def test_the_controller_dies_in_the_middle(three, moment):
+def test_the_controller_dies_during_a_rejoin(three, moment):
     remove(three, "cp2")
     known = newest(three, "cp2")
     process = rejoin(three, "cp2", background=True)
@@ -133,7 +133,7 @@ def test_the_controller_dies_in_the_middle(three, moment):
     assert newest(three, "cp2") == begun
 
 
-def test_a_member_that_cannot_start_is_taken_out_again(three):
+def test_a_member_that_cannot_start_is_removed_again(three):
     remove(three, "cp2")
     known = newest(three, "cp2")
     process = rejoin(three, "cp2", "-e", "etcd_rejoin_start_timeout=30", background=True)
@@ -169,7 +169,7 @@ def test_a_restore_of_one_member_ends_with_three(three):
     assert three.noted("newest") is None
 
 
-def test_the_data_of_a_cluster_that_no_longer_is(three):
+def test_the_data_of_a_cluster_that_no_longer_exists(three):
     """A host that was off while the others were restored wakes up with the old data, and serves nobody."""
     three.playbook("snapshot.yml")
     three.playbook("restore.yml", "-e", '{"etcd_restore_members": ["cp1", "cp3"], "etcd_restore_confirm": true}')

@@ -77,7 +77,7 @@ def seen(cluster):
     return found
 
 
-def test_they_live_through_a_restore_of_all_and_its_undoing(cluster, others):
+def test_other_static_pods_keep_running_during_a_restore_and_its_undo(cluster, others):
     cluster.note("kept")
     cluster.playbook("snapshot.yml")
     cluster.note("newest")
@@ -96,6 +96,6 @@ def test_they_live_through_a_restore_of_all_and_its_undoing(cluster, others):
     assert seen(cluster) == before
 
 
-def test_they_are_named_in_the_plan(cluster, others):
+def test_other_static_pods_are_named_in_the_plan(cluster, others):
     process = cluster.playbook("restore.yml", "--check")
     assert "haproxy" in process.stdout and "kube-vip" in process.stdout

@@ -12,7 +12,7 @@ from cluster import wait_for
 from remote_cluster import begin_anew, handed_out, is_accepted, kubeadm_documents, lose_machines
 
 
-def test_nothing_is_left_of_three(cluster, far, key, tmp_path):
+def test_all_three_control_planes_are_lost(cluster, far, key, tmp_path):
     identity, recipient = key
     config = far.config(tmp_path / "rclone.conf")
     cluster.wait_ready(300)

@@ -78,7 +78,7 @@ def test_a_restore_of_one_member_is_refused_with_the_names_of_the_others(cluster
     assert live(cluster) == before
 
 
-def test_one_node_fails_and_all_go_back(cluster, before):
+def test_one_node_fails_and_all_roll_back(cluster, before):
     """The staged data of one node vanishes between the stop and the swap."""
     known = {item.path for item in cluster.transactions("cp2")}
     misfortune = cluster.start("cp2", VANISH % (cluster.data, " ".join(known)))

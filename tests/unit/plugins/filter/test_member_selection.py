@@ -172,13 +172,13 @@ def test_silent_host_is_recognised_by_its_name_or_address():
     assert one(choose(host("h1"), host("h2"), host("x", asked=DEAD, node=manifest)))["hosts"] == ["h1", "h2", "x"]
 
 
-def test_address_that_every_host_has_proves_nothing():
+def test_address_that_every_host_has_identifies_none():
     local = [dict(member, peer_urls=["https://127.0.0.1:%d" % number], client_urls=["https://[::1]:1"]) for number, member in enumerate(members())]
     answer = choose(host("h1", etcd={"members": local}), host("x", reached=GONE, address="127.0.0.1"))
     assert one(answer)["warnings"][0].startswith("x was left out")
 
 
-def test_cluster_of_which_nobody_answers_is_not_taken_for_members_of_another():
+def test_cluster_without_an_answer_is_not_mistaken_for_members_of_another():
     other = {"cluster": "c2", "names": ["n4"], "leader": "n4"}
     answer = choose(host("h1"), host("h2"), host("h3"), host("h4", etcd=other))
     assert [(found["id"], found["candidates"]) for found in answer["clusters"]] == [("c1", ["h2", "h3", "h1"]), ("c2", ["h4"])]

@@ -107,13 +107,13 @@ def test_the_only_one_that_works_is_left_alone():
     ],
     ids=["removed", "dead", "another address", "another name", "half its address"],
 )
-def test_one_that_is_dead_is_stopped_and_what_is_left_of_it_removed(members, stale):
+def test_a_dead_member_is_stopped_and_its_entry_removed(members, stale):
     answer = plan(members=members)
     assert (answer["case"], [each["id"] for each in answer["stale"]], answer["entry"]) == ("retire", stale, {})
 
 
 @pytest.mark.parametrize("state", ["committed", "rejoining", "swapping"])
-def test_an_entry_that_never_started_is_taken_up(state):
+def test_an_entry_that_never_started_is_used(state):
     entry = member(2, name="", is_learner=True, client_urls=[])
     answer = plan(members=[member(1), member(3), entry], node=retired(state))
     assert answer["case"] == {"committed": "retired", "rejoining": "rejoining", "swapping": "retiring"}[state]
@@ -121,13 +121,13 @@ def test_an_entry_that_never_started_is_taken_up(state):
     assert answer["path"].endswith("-0001")
 
 
-def test_a_retired_host_comes_back():
+def test_a_retired_host_rejoins():
     answer = plan(node=retired("committed"))
     assert (answer["case"], answer["stale"]) == ("retired", [])
     assert "/old" in answer["why"]
 
 
-def test_an_interrupted_rejoin_goes_on():
+def test_an_interrupted_rejoin_is_continued():
     members = [member(1), member(3), member(2, is_learner=True)]
     answer = plan(members=members, node=retired("rejoining"), own=etcd(2, members) | {"is_learner": True})
     assert (answer["case"], answer["stale"]) == ("rejoining", [])
@@ -145,7 +145,7 @@ def test_a_learner_only_lacks_its_vote():
     assert (answer["case"], answer["stale"]) == ("learner", [])
 
 
-def test_one_that_serves_another_cluster_is_put_aside_only_when_asked_to():
+def test_a_member_of_another_cluster_is_replaced_only_on_request():
     own = etcd(2, [member(2)]) | {"cluster_id": "c2"}
     assert "etcd_rejoin_discard" in refused(own=own)
     assert plan(own=own, discard=True)["case"] == "retire"
@@ -153,7 +153,7 @@ def test_one_that_serves_another_cluster_is_put_aside_only_when_asked_to():
     assert plan(own=own | {"healthy": False})["case"] == "retire"
 
 
-def test_a_member_that_is_not_well_is_not_replaced_without_being_asked_to():
+def test_an_unhealthy_member_is_replaced_only_on_request():
     members = [member(1), member(2), member(3)]
     own = etcd(2, members) | {"healthy": False, "error": "it has no leader"}
     assert "it has no leader" in refused(members=members, own=own)
@@ -232,7 +232,7 @@ def test_another_file_with_the_same_certificates_is_no_other_ca():
         assert "CA of the cluster" in refused(node=node(fingerprints=dict(KEYS, ca="zz", contents=contents)), there=there)
 
 
-def test_a_newer_etcd_and_one_of_no_version_may_come():
+def test_a_newer_etcd_and_one_of_unknown_version_may_join():
     for version in ("3.6.0-0", "", "3.5.1-0"):
         assert plan(node=node(etcd=dict(node()["etcd"], version=version)))["case"] == "retire"
 

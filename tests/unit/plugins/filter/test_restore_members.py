@@ -93,7 +93,7 @@ def test_a_split_cluster_has_the_members_of_both_sides():
         ({"disk": THREE, "cluster": (1, 2)}, "the data of cp1"),
     ],
 )
-def test_without_a_quorum_everybody_who_knows_something_counts(known, source):
+def test_without_a_quorum_all_known_members_count(known, source):
     found = restore_members([host(1, **known)])
     assert not found["quorum"]
     assert found["absent"] == ["node2 (named by %s)" % source, "node3 (named by %s)" % source]
@@ -137,7 +137,7 @@ def test_what_is_no_member_cannot_be_lost():
         assert (found["lost_unknown"], found["lost"]) == (["node4"], [])
 
 
-def test_nobody_knows_so_it_is_believed():
+def test_without_other_information_lost_members_are_believed():
     """The data is gone, and the first node's manifest names only itself."""
     found = restore_members([host(1)], ["node2", "cp3"], {"cp3": "192.0.2.13"})
     assert (found["lost_unknown"], found["lost"]) == ([], ["node2", "cp3"])

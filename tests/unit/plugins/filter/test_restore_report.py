@@ -152,7 +152,7 @@ def test_the_outage_from_outside_and_from_inside():
     assert outside["gaps"] == [dict(GAP, name="API away", offset=14.8)]
 
 
-def test_time_that_somebody_took_to_answer_is_not_the_preflights():
+def test_time_that_an_operator_took_to_confirm_is_not_the_preflights():
     report = restore_report(facts(clock={"begun": at(0), "question": 5}))
     assert seconds(report["phases"])["preflight"] == 4.0
     assert seconds(report["phases"])["question"] == 5.0
@@ -208,7 +208,7 @@ def test_what_could_be_seen(watched, where, value, words):
     assert report["outage"]["complete"] is (not outside["remark"])
 
 
-def test_a_restore_that_went_back():
+def test_a_restore_that_was_rolled_back():
     """The stop failed, and what was broken off is said to be."""
     broken = log(*GOOD[:3], ("rolling-back", 60), ("rolled-back", 70))
     broken = [line.replace(".000Z", "Z") if line.startswith("roll") else line for line in broken]  # the script has whole seconds
@@ -231,7 +231,7 @@ def test_a_validation_that_failed_was_broken_off():
 
 
 @pytest.mark.parametrize("other", [{}, {"log": log(*GOOD[:5]), "error": "the rollback failed"}])
-def test_a_restore_that_is_nowhere(other):
+def test_a_restore_that_neither_finished_nor_rolled_back(other):
     """A node that was lost, or whose rollback failed."""
     back = node(log=log(*GOOD[:3], ("rolling-back", 60), ("rolled-back", 70)))
     report = restore_report(facts(back, other, result=""))
@@ -386,7 +386,7 @@ def test_the_page_stands_alone(name):
             assert 0 <= float(value) <= 1000
 
 
-def test_the_page_tells_what_matters():
+def test_the_page_shows_the_essentials():
     page = Page(render("report.html.j2", restore_report(facts())))
     for words in ("Restored", "5.3 s", "1001300", "1200 before", "/var/backups/etcd/a.db", "/var/backups/etcd/safety.db", "/var/lib/etcd.restore/x/old"):
         assert words in page.text

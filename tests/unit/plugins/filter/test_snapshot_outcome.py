@@ -61,7 +61,7 @@ def test_a_host_that_is_refused():
     assert found["problem"] == "cp9 was left out { { x }}." and found["refused"] and not found["ok"] and found["lines"] == []
 
 
-def test_a_candidate_that_fails_leaves_it_to_the_next():
+def test_when_a_candidate_fails_the_next_one_takes_the_snapshot():
     found = outcome("cp1", {"cp1": TAKEN, "cp2": {}}, {"cp2": "its disk is full.", "cp1": ""})
     warning = "No snapshot was taken on cp2 (etcd member two): its disk is full."
     assert found["ok"] and found["warnings"] == [warning] and found["lines"] == [LINE, "WARNING: " + warning]

@@ -99,7 +99,7 @@ def test_what_contradicts_the_record(record, options, conflicts):
     assert found["refusal"].count(" and is ") == len(conflicts)
 
 
-def test_a_contradiction_says_how_to_finish_and_how_to_begin_anew():
+def test_a_contradiction_says_how_to_finish_and_how_to_start_again():
     hosts = three("swapped", "swapped", "swapped", record=about(lost=["cp8"]))
     found = unfinished_restore(hosts, "cp2", {"unfinished": "resume", "members": ["cp9"], "lost_members": ["cp7"]})
     assert found["refusal"] == (

@@ -231,7 +231,7 @@ def test_hash_of_a_revision(monkeypatch, run):
         ("Error: context deadline exceeded", "no"),
     ],
 )
-def test_hash_that_there_is_not(monkeypatch, run, words, reason):
+def test_hash_that_does_not_exist(monkeypatch, run, words, reason):
     client = FakeClient(hashed=ToolError(NO.message, ToolResult(["etcdctl"], 1, "", words)))
     found = hash_of(monkeypatch, run, client, hash_revision=7)
     assert (found["hash"], found["compact_revision"]) == (None, None)
@@ -249,7 +249,7 @@ def test_cluster_without_certificates_fails_in_any_case(monkeypatch, run, requir
     assert (failed, result["msg"]) == (True, "/nonexistent (etcd's key) cannot be read on this host")
 
 
-def test_tools_are_told_beside_what_etcd_says(monkeypatch, run):
+def test_tools_are_returned_with_the_facts_of_etcd(monkeypatch, run):
     monkeypatch.setattr(etcd_cluster_info, "EtcdClient", lambda _params: FakeClient())
     monkeypatch.setattr(etcd_cluster_info, "examine_tools", lambda _params: (ETCDCTL_3_6, None))
     asked = []
@@ -280,7 +280,7 @@ def test_a_host_without_tools_is_no_failure_where_they_are_asked_for(monkeypatch
         ((None, None), "3.6.1", False),
     ],
 )
-def test_only_tools_that_suit_the_server_are_told(monkeypatch, tools, server, suit):
+def test_only_tools_that_suit_the_server_are_returned(monkeypatch, tools, server, suit):
     monkeypatch.setattr(etcd_tools, "find_tools", lambda *_args: tools)
     found = etcd_tools.suitable(etcd_tools.examine_tools({"etcdctl": None, "etcdutl": None, "timeout": 1}), server)
     assert (found is not None) is suit
@@ -366,7 +366,7 @@ def test_no_manifest_beside_a_snapshot():
         ({"sha256": "1" * 64}, "%s describes another file than "),
     ],
 )
-def test_manifest_that_cannot_be_relied_on(beside, change, problem):
+def test_manifest_that_is_invalid(beside, change, problem):
     manifest, found = beside(**change)
     assert manifest is None
     assert found.startswith(problem % beside.path)

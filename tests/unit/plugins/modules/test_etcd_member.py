@@ -54,7 +54,7 @@ def test_a_removal_leaves_a_healthy_majority(healths, victim, fine):
             etcd_member.remove(asked, Cluster(members))
 
 
-def test_a_learner_costs_no_quorum():
+def test_a_learner_does_not_count_for_the_quorum():
     members = [member(1), member(2, False), member(3, is_learner=True)]
     assert etcd_member.remove(module(name="m3", state="absent"), Cluster(members)) == [members[2]]
 
@@ -131,7 +131,7 @@ def hurry(monkeypatch):
 
 
 @pytest.mark.parametrize("words", ["unhealthy cluster", "can only promote a learner member which is in sync with leader", "request timed out"])
-def test_what_passes_is_tried_again(hurry, words):
+def test_transient_errors_are_retried(hurry, words):
     step = Step(3, words)
     etcd_member.again(step, lambda: False, 30)
     assert step.taken == 4
@@ -139,14 +139,14 @@ def test_what_passes_is_tried_again(hurry, words):
         etcd_member.again(Step(1000, words), lambda: False, 0.05)
 
 
-def test_what_does_not_pass_is_not_tried_again(hurry):
+def test_permanent_errors_are_not_retried(hurry):
     step = Step(3, "permission denied")
     with pytest.raises(ToolError, match="permission denied"):
         etcd_member.again(step, lambda: False, 30)
     assert step.taken == 1
 
 
-def test_a_step_that_timed_out_may_have_been_taken(hurry):
+def test_a_step_that_timed_out_may_have_succeeded(hurry):
     step = Step(1, "request timed out")
     etcd_member.again(step, lambda: True, 30)
     assert step.taken == 1

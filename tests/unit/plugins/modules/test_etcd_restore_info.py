@@ -151,7 +151,7 @@ spec:
 """
 
 
-def test_whom_the_api_server_asks(node):
+def test_the_members_that_the_api_server_asks(node):
     assert look(node)["etcd_servers"] == []
     (node / "manifests/kube-apiserver.yaml").write_text(APISERVER)
     assert look(node)["etcd_servers"] == ["https://127.0.0.1:2379", "https://192.0.2.12:2379"]

@@ -38,7 +38,7 @@ def test_the_timer_is_armed_before_anything_is_stopped(monkeypatch, state):
     assert took(monkeypatch, state=state) == ([state], {})
 
 
-def test_a_start_tells_what_the_restored_etcd_says(monkeypatch):
+def test_a_start_returns_the_facts_of_the_restored_etcd(monkeypatch):
     etcd = {"members_agreed": True, "members": [{"name": "cp1"}]}
     monkeypatch.setattr(module, "EtcdClient", lambda _params: None)
     monkeypatch.setattr(module, "ask", lambda _client: (etcd, None))

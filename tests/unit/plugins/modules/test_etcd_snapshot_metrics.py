@@ -24,7 +24,7 @@ def params(**more):
     return dict({"success": True, "seconds": 2.5, "off_site": None}, **more)
 
 
-def test_what_is_known_of_the_newest():
+def test_metrics_of_the_newest_snapshot():
     found = module.collect(params(), {}, [FAILED, NEWEST, DRILLED], 1767500000)
     assert found == {
         "runs_total": 1,
@@ -42,7 +42,7 @@ def test_what_is_known_of_the_newest():
     }
 
 
-def test_a_failure_keeps_when_it_last_went_well():
+def test_a_failure_keeps_the_time_of_the_last_success():
     before = {"runs_total": 4, "failures_total": 1, "last_success_timestamp_seconds": 5, "last_off_site_timestamp_seconds": 6}
     found = module.collect(params(success=False, off_site=False, seconds=None), before, [], 100)
     assert (found["runs_total"], found["failures_total"], found["last_run_success"]) == (5, 2, 0)
@@ -51,13 +51,13 @@ def test_a_failure_keeps_when_it_last_went_well():
     assert module.collect(params(off_site=True), before, [], 100)["last_off_site_timestamp_seconds"] == 100
 
 
-def test_when_it_was_drilled_outlives_the_snapshot():
+def test_the_time_of_the_last_drill_outlives_the_snapshot():
     before = {"last_drill_timestamp_seconds": 1767240000}
     assert module.collect(params(), before, [NEWEST], 1767900000)["last_drill_timestamp_seconds"] == 1767240000
     assert module.collect(params(), {"last_drill_timestamp_seconds": 5}, [DRILLED, FAILED], 1767900000)["last_drill_timestamp_seconds"] == 1767240000
 
 
-def test_what_is_carried_over_is_what_was_written(tmp_path):
+def test_carried_over_values_are_those_that_were_written(tmp_path):
     path = tmp_path / module.FILE
     metrics = module.collect(params(off_site=True), {"runs_total": 7, "failures_total": 2}, [NEWEST, DRILLED], 1767500000)
     for labels in ({}, {"cluster": 'the "big" one\\n'}):

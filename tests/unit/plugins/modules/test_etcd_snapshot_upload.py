@@ -28,7 +28,7 @@ def stays(sizes, found=(), entry=ENTRY):
     return etcd_snapshot_upload.stays_away(entry, FAR, sizes, failed)
 
 
-def test_what_is_there_as_it_should_be():
+def test_a_copy_that_is_correct():
     assert stays(WHOLE, [{"file": NAME, "levels": {"checksum": {"ok": True}}}])
     # what was never noted has to be looked at
     assert not stays(WHOLE, entry=dict(ENTRY, off_site=[]))
@@ -36,13 +36,13 @@ def test_what_is_there_as_it_should_be():
     assert stays(WHOLE, RcloneError("no route", "unreachable"))
 
 
-def test_what_is_there_and_is_not_as_it_should_be():
+def test_a_copy_that_is_wrong():
     assert not stays(dict(WHOLE, **{NAME: 9}))
     assert not stays({NAME: 10})
     assert not stays(WHOLE, [{"file": NAME, "levels": {"checksum": {"ok": False, "at": "", "problem": ""}}}])
 
 
-def test_what_is_gone_there():
+def test_a_copy_that_is_missing():
     assert not stays({})
     assert not stays({NAME + ".json": 500})
     # as retention removes it

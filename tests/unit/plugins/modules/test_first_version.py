@@ -65,7 +65,7 @@ def test_its_restore_is_finished_with_what_its_record_says():
     assert found["resumed"] and found["about"] == about and not found["refusal"]
 
 
-def test_its_metrics_are_counted_on_under_their_names(tmp_path):
+def test_its_metrics_are_read_under_their_names(tmp_path):
     path = tmp_path / metrics.FILE
     assert path.name == "k8s_dr_etcd_snapshot.prom"
     path.write_text((FIRST / "metrics.txt").read_text())

@@ -136,7 +136,7 @@ def wait_for(condition, seconds=10):
         time.sleep(0.01)
 
 
-def test_it_goes_away_and_comes_back(api, pki, tmp_path):
+def test_an_outage_is_measured(api, pki, tmp_path):
     running = Running(tmp_path, api.url, ca=text(pki["cluster"][0]))
     assert json.loads(running.ready_file.read_text()) == {api.url: True}
     time.sleep(0.3)
@@ -169,7 +169,7 @@ def test_it_goes_away_and_comes_back(api, pki, tmp_path):
     assert 0 <= seen["latency_median"] < 1000
 
 
-def test_it_never_comes_back(api, tmp_path):
+def test_an_outage_that_does_not_end(api, tmp_path):
     running = Running(tmp_path, api.url)
     api.stop()
     time.sleep(0.5)
@@ -180,7 +180,7 @@ def test_it_never_comes_back(api, tmp_path):
     assert 0.4 < seen["longest_gap"]["seconds"] < 5
 
 
-def test_it_was_away_before(pki, tmp_path):
+def test_an_outage_that_began_before(pki, tmp_path):
     api = Api(pki["cluster"])
     running = Running(tmp_path, api.url)
     assert json.loads(running.ready_file.read_text()) == {api.url: False}
@@ -196,7 +196,7 @@ def test_it_was_away_before(pki, tmp_path):
     assert seen["longest_gap"]["seconds"] >= 0.3
 
 
-def test_several_are_asked_at_once_and_one_does_not_hold_up_the_others(api):
+def test_a_silent_server_does_not_delay_the_other_requests(api):
     # somebody listens there and says nothing
     with socket.create_server(("127.0.0.1", 0)) as silent:
         mute = "https://127.0.0.1:%d" % silent.getsockname()[1]
@@ -243,20 +243,20 @@ def test_a_server_with_another_ca_is_not_accepted(api, pki):
     assert "CERTIFICATE_VERIFY_FAILED" in seen["last_error"]
 
 
-def test_where_only_those_who_log_in_may_ask_any_answer_counts(api):
+def test_where_anonymous_requests_are_denied_any_answer_counts(api):
     api.status = 401
     seen = watch(params(api.url, max_seconds=0))["apis"][api.url]
     assert seen["answering_at_start"] is True
     assert "any HTTP answer (401" in seen["how"]
 
 
-def test_not_ready_is_no_good_answer(api):
+def test_not_ready_counts_as_a_failure(api):
     api.status = 500
     seen = watch(params(api.url, max_seconds=0))["apis"][api.url]
     assert (seen["answering_at_start"], seen["last_error"]) == (False, "HTTP 500")
 
 
-def test_an_api_server_that_is_not_ready_to_let_people_in_yet():
+def test_an_api_server_that_denies_all_requests_while_it_starts():
     """While it starts, it says 403 to what it allows everybody later."""
     seen = Seen()
     assert [seen.is_good(status) for status in (200, 403, 500, 200)] == [True, False, False, True]
@@ -266,7 +266,7 @@ def test_an_api_server_that_is_not_ready_to_let_people_in_yet():
     assert seen.how == "HTTP 200 from /readyz"
 
 
-def test_it_stays_small_however_long_it_watches():
+def test_memory_is_bounded_however_long_it_watches():
     seen = Seen()
     for second in range(3000):
         seen.add((second, second), (second + 0.1, second + 0.1), "no" if second % 3 == 1 or second in (2000, 2001) else "")
@@ -277,7 +277,7 @@ def test_it_stays_small_however_long_it_watches():
     assert len(json.dumps(result)) < 50000
 
 
-def test_the_median_is_one():
+def test_the_median_is_exact():
     seen = Seen()
     for milliseconds in (1, 2, 3, 500, 600):
         seen.add((0, 0), (milliseconds / 1000.0 + 0.0001, 0), "")
@@ -300,7 +300,7 @@ def test_what_is_an_address(url):
 
 
 @pytest.mark.parametrize(("name", "value"), [("interval", 0), ("timeout", 0), ("max_seconds", -1), ("interval", float("nan")), ("while_process", -1)])
-def test_numbers_that_make_no_sense(name, value):
+def test_invalid_numbers(name, value):
     assert complaint(params("https://a", **{name: value})).startswith(name)
 
 

@@ -460,7 +460,7 @@ def test_a_glance_at_what_is_no_database(tmp_path, monkeypatch, data):
     assert glance(tmp_path, data) is None
 
 
-def test_a_glance_while_somebody_commits_is_taken_again(tmp_path, monkeypatch):
+def test_a_glance_during_a_commit_is_repeated(tmp_path, monkeypatch):
     path = tmp_path / "file.db"
     path.write_bytes(database())
     whole, asked = SnapshotFile._meta, []

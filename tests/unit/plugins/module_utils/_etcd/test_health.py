@@ -37,7 +37,7 @@ def test_where_etcd_says_whether_it_serves(flags, expected):
 
 
 @pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
-def test_somebody_listens(family, address):
+def test_a_port_with_a_listener(family, address):
     with socket.socket(family) as server:
         try:
             server.bind((address, 0))

@@ -76,7 +76,7 @@ def test_no_program_at_all(monkeypatch, no_etcd_runs):
         isolated_server.find_server()
 
 
-def test_who_is_ended_while_etcd_starts_ends_that_as_well(monkeypatch, tmp_path):
+def test_a_process_that_is_ended_while_etcd_starts_ends_etcd(monkeypatch, tmp_path):
     """Or it would write on into a directory that is being removed."""
     started = []
     real = subprocess.Popen

@@ -82,7 +82,7 @@ def test_a_log_without_room_behind_it_grows(tmp_path):
     assert read(tmp_path)[-1][1][3] == 4
 
 
-def test_what_a_power_cut_left_is_written_over(tmp_path):
+def test_the_remains_of_a_power_cut_are_overwritten(tmp_path):
     torn, _crc = segment(0, [entry(5, data=b"y" * 100)])
     write(tmp_path, [(METADATA, b"m"), state(3), entry(4)], behind=torn[16:60] + b"\0" * 512)
     assert wal.commit_all(str(tmp_path)) == 4
@@ -101,7 +101,7 @@ def test_a_log_that_says_nothing(tmp_path, records):
         wal.commit_all(str(tmp_path))
 
 
-def test_a_last_entry_that_was_not_written_whole_is_none(tmp_path):
+def test_a_last_entry_that_was_cut_off_does_not_count(tmp_path):
     write(tmp_path, [(METADATA, b"m"), state(3), entry(4), entry(5, data=b"abcdefgh")])
     path = next(tmp_path.glob("*.wal"))
     path.write_bytes(path.read_bytes().replace(b"abcdefgh", b"abcd\0\0\0\0"))

@@ -161,7 +161,7 @@ def node(tmp_path, pki):
     return Node(tmp_path, pki)
 
 
-def test_api_server_is_known_by_its_own_certificate_whoever_signed_it_and_whatever_it_is_called(node):
+def test_api_server_is_recognized_by_its_own_certificate_with_any_issuer_and_name(node):
     """Its CA need not lie beside --client-ca-file, and it need not name the address asked."""
     node.sign("apiserver")
     with node.serving() as api:
@@ -259,7 +259,7 @@ def test_leaders_from_before_the_snapshot_are_released_and_no_others():
     assert api.asked == [("DELETE", "kube-controller-manager", {"uid": "uid-of-kube-controller-manager", "resourceVersion": "582"})]
 
 
-def test_leaders_that_nobody_may_release_expire():
+def test_leaders_that_cannot_be_released_expire():
     api = Leases(kube_scheduler=5)
     api.request = lambda *args: (409, "it was renewed")
     assert release_leaders(api, ["kube-system/kube-scheduler"], 582) == []

@@ -96,7 +96,7 @@ def test_whatever_is_written_in_block_style(document, width, unicode, indent):
 
 
 @given(st.text(max_size=200), st.text(st.sampled_from("a: -|>\"'\\#\n[]{}&* "), max_size=60))
-def test_it_never_fails(anything, likely):
+def test_the_parser_never_fails(anything, likely):
     parse(anything)
     parse(likely)
 

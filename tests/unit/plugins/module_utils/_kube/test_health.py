@@ -41,12 +41,12 @@ def seen():
     return copy.deepcopy(WELL)
 
 
-def test_well(seen):
+def test_a_healthy_cluster(seen):
     found = judged(seen, {"nodes": ["cp1"], "deployments": ["shop/web"]})
     assert not problems(found) and not warnings(found)
 
 
-def test_a_node_that_is_ready_on_paper_only(seen):
+def test_a_ready_node_whose_lease_is_old(seen):
     """What etcd held when the snapshot was taken says Ready; only a renewed lease shows a living kubelet."""
     seen["nodes"]["cp1"]["renewed"] = NOW - 1
     assert "does not renew its lease" in problems(judged(seen))["nodes"][0]
@@ -57,7 +57,7 @@ def test_controllers_that_do_not_work(seen):
     assert len(problems(judged(seen))["system"]) == 2
 
 
-def test_an_empty_cluster_is_not_well():
+def test_an_empty_cluster_fails():
     empty = {"nodes": {}, "leases": {}, "workloads": {}, "secret_read": False}
     assert "it is empty" in problems(judged(empty))["nodes"][0]
 
@@ -70,12 +70,12 @@ def test_what_the_snapshot_holds_must_be_there(seen, names, layer):
     assert "in the snapshot but not in the cluster" in problems(judged(seen, names))[layer][0]
 
 
-def test_what_was_well_before_must_be_well_again(seen):
+def test_what_was_healthy_before_must_be_healthy_again(seen):
     seen["workloads"]["deployments shop/web"]["ready"] = 1
     assert problems(judged(seen, baseline=WELL))["workloads"] == ["deployment shop/web has 1 of 2 Pods ready"]
 
 
-def test_what_was_not_well_before_is_a_warning(seen):
+def test_what_was_unhealthy_before_is_a_warning(seen):
     seen["workloads"]["deployments shop/web"]["ready"] = 0
     before = copy.deepcopy(seen)
     found = judged(seen, baseline=before)
@@ -83,7 +83,7 @@ def test_what_was_not_well_before_is_a_warning(seen):
     assert warnings(found)["workloads"] == ["deployment shop/web has 0 of 2 Pods ready, and was unhealthy before"]
 
 
-def test_what_nobody_saw_well_fails_a_cluster_only_when_all_must_be_well(seen):
+def test_what_was_not_seen_healthy_fails_only_when_all_must_be_healthy(seen):
     """After a restore of a cluster that was down, nobody knows whether it was well; one that is merely looked at should be."""
     seen["workloads"]["deployments shop/back-again"] = {"wanted": 1, "ready": 0}
     seen["nodes"]["worker"] = {"ready": False, "renewed": 0, "control_plane": False}
@@ -93,7 +93,7 @@ def test_what_nobody_saw_well_fails_a_cluster_only_when_all_must_be_well(seen):
         assert set(problems(judged(seen, baseline=baseline))) == {"nodes", "workloads"}
 
 
-def test_the_control_plane_must_be_well_in_any_case(seen):
+def test_the_control_plane_must_always_be_healthy(seen):
     seen["nodes"]["cp1"]["ready"] = False
     assert problems(judged(seen, scope="known"))["nodes"] == ["node cp1 is not Ready"]
 
@@ -207,7 +207,7 @@ NO_FAULT = {
 
 
 @pytest.mark.parametrize("case", list(NO_FAULT))
-def test_a_good_restore_is_not_taken_back_for(seen, case):
+def test_a_good_restore_is_not_rolled_back_for(seen, case):
     now, then, names = NO_FAULT[case]
     found = judged(dict(seen, **now), names, dict(copy.deepcopy(WELL), **then), scope="control_plane")
     assert not problems(found)
@@ -232,7 +232,7 @@ def test_the_control_plane_fails_in_every_scope(seen, case, scope):
     assert problems(judged(dict(seen, **now), baseline=dict(copy.deepcopy(WELL), **then), scope=scope))
 
 
-def test_scopes_differ_by_what_was_seen_well(seen):
+def test_scopes_differ_by_what_was_healthy_before(seen):
     seen["workloads"]["deployments shop/web"]["ready"] = 1
     seen["nodes"].update(copy.deepcopy(WORKER))
     before = copy.deepcopy(WELL)

@@ -143,7 +143,7 @@ def who(api):
         (OF_1_28, {MASTERS}, "admin.conf"),
     ],
 )
-def test_the_first_one_that_is_let_in_asks(node, cluster, files, let_in, expected):
+def test_the_first_identity_that_is_accepted_is_used(node, cluster, files, let_in, expected):
     cluster.groups = let_in
     api = cluster.api(node(files))
     assert api.get("/api/v1/nodes") == {"items": [], "status": {"allowed": True}}
@@ -154,7 +154,7 @@ def test_the_first_one_that_is_let_in_asks(node, cluster, files, let_in, expecte
     assert len(cluster.asked) == 1
 
 
-def test_what_a_restore_takes_away_ends_no_questions(node, cluster):
+def test_another_identity_is_used_when_a_restore_removes_the_rights(node, cluster):
     api = cluster.api(node({"admin.conf": ADMINS, "apiserver-kubelet-client": None}))
     api.get("/api/v1/nodes")
     assert who(api) == "admin.conf"
@@ -240,7 +240,7 @@ def test_a_key_that_is_not_the_authoritys(node, cluster, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["", "users: []\n", "    client-certificate-data: AAAA\n    client-key-data: AAAA\n", "    client-certificate: /none\n"])
-def test_a_damaged_kubeconfig_is_passed_over(node, cluster, damage):
+def test_a_damaged_kubeconfig_is_skipped(node, cluster, damage):
     directory = node({"admin.conf": ADMINS, "apiserver-kubelet-client": None})
     (directory / "super-admin.conf").write_text(damage)
     api = cluster.api(directory)
@@ -266,12 +266,12 @@ def test_a_kubeconfig_that_names_files(node, cluster):
         (OF_1_28, False, "admin.conf"),
     ],
 )
-def test_who_may_ask_whatever_etcd_holds(node, cluster, files, ca_key, expected):
+def test_identities_that_work_whatever_etcd_holds(node, cluster, files, ca_key, expected):
     lasting = cluster.api(node(files, ca_key)).lasting()
     assert (lasting and lasting.name.rpartition("/")[2]) == expected
 
 
-def test_roles_that_a_snapshot_lacks_are_told_with_the_command(node, cluster):
+def test_roles_that_a_snapshot_lacks_are_reported_with_the_command(node, cluster):
     api = cluster.api(node(TODAY))
     assert missing_roles(api) == []
     cluster.reviews = {"kubernetes-admin": False, "kube-apiserver-kubelet-client": False}
@@ -325,7 +325,7 @@ def validate(monkeypatch, refusals, **params):
     return validation.wait(asked, params, {}), asked
 
 
-def test_validation_is_not_well_and_not_refused_for_a_refusal_that_passes(monkeypatch):
+def test_validation_waits_out_a_temporary_refusal(monkeypatch):
     validation, asked = validate(monkeypatch, refusals=5)
     assert validation["permitted"] and validation["observed"] is not None and asked.looks > 5
     assert validation["identity"] == validation["lasting"] == "/etc/kubernetes/admin.conf"

@@ -152,7 +152,7 @@ def test_drop_ins(host, running):
 
 
 @pytest.mark.parametrize("nothing", ['containerRuntimeEndpoint: ""\n', "containerRuntimeEndpoint: null\n", '{"containerRuntimeEndpoint": null}'])
-def test_a_drop_in_that_takes_back(host, nothing):
+def test_a_drop_in_that_resets_a_value(host, nothing):
     (host.path / "conf.d").mkdir()
     (host.path / "conf.d/a.conf").write_text(nothing)
     assert host(["--config-dir=%s" % (host.path / "conf.d")], config=CONFIG).runtime_socket == CONTAINERD

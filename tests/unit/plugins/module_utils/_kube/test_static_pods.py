@@ -258,7 +258,7 @@ def test_any_value_reads_back_as_it_is(value):
     ],
     ids=["line endings of Windows", "comments", "indented lists", "not the first key", "a flag without a value"],
 )
-def test_forms_that_people_make_of_it(change):
+def test_forms_that_operators_write(change):
     text = change(FULL)
     new = with_flags(text, {"name": "x", "added": "y"})
     before, after = yaml.safe_load(text), yaml.safe_load(new)
@@ -392,7 +392,7 @@ def test_a_file_that_a_flag_names_where_the_host_has_it():
         ({"runAsUser": "somebody"}, {}, None),
     ],
 )
-def test_whom_the_data_belongs_to(of_container, of_pod, owner):
+def test_the_owner_of_the_data(of_container, of_pod, owner):
     """The second is what kubeadm 1.34.4 to 1.37.2 writes with RootlessControlPlane: app/util/staticpod/utils_linux.go."""
     spec = {"containers": [{"name": "etcd", "securityContext": of_container}], "securityContext": of_pod}
     pod = {"metadata": {"labels": {"component": "etcd"}}, "spec": spec}

@@ -50,14 +50,14 @@ def wait(cluster, restarted=None, **params):
     return validation.wait(cluster, params, leases, restarted)
 
 
-def test_what_fails_nothing_is_waited_for_a_minute_and_then_a_warning(monkeypatch):
+def test_a_tolerated_failure_is_a_warning_after_a_minute(monkeypatch):
     validation = wait(Cluster(monkeypatch, ready=lambda seconds: 0))
     assert validation["ok"] and 60 <= validation["seconds"] <= 62
     assert validation["layers"]["workloads"] == {"problems": [], "warnings": ["deployment shop/web has 0 of 2 Pods ready"]}
 
 
 @pytest.mark.parametrize("settle", [1, 2.5, 5])
-def test_a_cluster_that_is_well_is_waited_for_until_it_has_settled_and_no_longer(monkeypatch, settle):
+def test_a_healthy_cluster_is_waited_for_until_it_has_settled(monkeypatch, settle):
     cluster = Cluster(monkeypatch)
     look = cluster.observe
 
@@ -71,18 +71,18 @@ def test_a_cluster_that_is_well_is_waited_for_until_it_has_settled_and_no_longer
     assert found["ok"] and settle <= found["seconds"] <= settle + 0.3
 
 
-def test_what_fails_nothing_is_not_waited_for_once_it_is_well(monkeypatch):
+def test_a_tolerated_failure_that_ends_ends_the_wait(monkeypatch):
     validation = wait(Cluster(monkeypatch, ready=lambda seconds: 2 if seconds > 20 else 1))
     assert validation["ok"] and 20 < validation["seconds"] <= 22 and not validation["layers"]["workloads"]["warnings"]
 
 
-def test_whatever_must_be_well_is_waited_for_to_the_end(monkeypatch):
+def test_a_failure_that_counts_is_waited_for_until_the_time_limit(monkeypatch):
     validation = wait(Cluster(monkeypatch, ready=lambda seconds: 0), scope="all", wait_timeout=90)
     assert not validation["ok"] and 90 <= validation["seconds"] <= 91
     assert validation["layers"]["workloads"]["problems"] == ["deployment shop/web has 0 of 2 Pods ready"]
 
 
-def test_what_a_restored_status_says_is_not_believed_at_once(monkeypatch):
+def test_a_restored_status_is_not_trusted_at_once(monkeypatch):
     """It says that both Pods are ready, as when the snapshot was taken; the kubelet starts them anew and says so three seconds later."""
 
     def ready(seconds):
@@ -102,7 +102,7 @@ def test_one_look_takes_a_second_one_where_the_clock_of_a_leader_is_behind(monke
     assert [lease["alive"] for lease in validation["observed"]["leases"].values()] == [False, False]
 
 
-def test_what_was_written_since_the_restore_is_alive_at_once(monkeypatch):
+def test_what_was_written_since_the_restore_counts_at_once(monkeypatch):
     """Only the kubelet that was restarted has to renew its lease once more; others renew theirs every 10 s, which nothing has to wait for."""
     cluster = Cluster(monkeypatch)
     written = {"cp1": 205, "cp2": 204}

@@ -37,11 +37,11 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import 
         ("something that nobody has seen before", "other"),
     ],
 )
-def test_words_of_rclone_are_told_apart(words, kind):
+def test_messages_of_rclone_are_classified(words, kind):
     assert rclone_process.trouble([words])[0] == kind
 
 
-def test_a_configuration_that_cannot_be_read_is_said_and_others_eyes_are_warned_of(far, tmp_path):
+def test_an_unreadable_configuration_is_an_error_and_a_world_readable_one_a_warning(far, tmp_path):
     with pytest.raises(RcloneError, match="cannot be read"):
         remote_store.Remote("far:", config=str(tmp_path / "absent"), binary=far.remote.rclone.binary)
     config = tmp_path / "rclone.conf"
@@ -53,7 +53,7 @@ def test_a_configuration_that_cannot_be_read_is_said_and_others_eyes_are_warned_
     assert remote.rclone.config_warning() is None
 
 
-def test_what_hangs_is_ended(far):
+def test_a_hanging_rclone_is_ended(far):
     remote = far.remote
     remote.rclone.timeout = 1
     far.plan(["cat", "hang"], ["cat", "hang"])
@@ -63,7 +63,7 @@ def test_what_hangs_is_ended(far):
     assert caught.value.kind == "timeout"
 
 
-def test_flags_are_for_what_the_configuration_says_nothing_of(far):
+def test_flags_are_only_for_what_the_configuration_does_not_set(far):
     remote = far.remote
     far.add()
 

@@ -21,7 +21,7 @@ def digest(data):
     return hashlib.sha256(data).hexdigest()
 
 
-def test_listing_tells_what_can_be_relied_on(far):
+def test_listing_says_which_snapshots_are_verified(far):
     store, remote = far.store, far.remote
     older, cut, bare, gone = ("etcd-cp1-2026010%dT030405Z.db" % day for day in (1, 3, 4, 5))
     far.add()
@@ -71,7 +71,7 @@ def test_a_manifest_is_read_alone(far):
 LEVELS = {"checksum": {"at": "2026-01-03T03:04:05Z", "ok": True, "seconds": 0.1, "problem": None}}
 
 
-def test_what_was_found_is_noted_there(far):
+def test_a_result_is_recorded_off_site(far):
     store, remote = far.store, far.remote
     far.configure(far={"type": "s3"})
     far.add()
@@ -95,7 +95,7 @@ def test_a_manifest_that_could_be_lost_is_left_alone(far):
     assert remote_snapshots.read_manifest(remote, NAME).levels == {}
 
 
-def test_what_was_removed_meanwhile_does_not_come_back(far):
+def test_a_snapshot_that_was_removed_meanwhile_is_not_recreated(far):
     store, remote = far.store, far.remote
     far.configure(far={"type": "s3"})
     far.add()

@@ -21,7 +21,7 @@ def digest(data):
 
 
 @pytest.mark.parametrize("where", [":s3,access_key_id=AKIA,secret_access_key=x:bucket", "far,password=x:dir", "relative/path", "", "-flag:x"])
-def test_places_that_are_none_or_hold_secrets_are_refused(far, where):
+def test_invalid_remotes_and_remotes_with_secrets_are_refused(far, where):
     with pytest.raises(RcloneError) as caught:
         remote_store.Remote(where, binary=far.remote.rclone.binary)
     assert caught.value.kind == "config"
@@ -33,7 +33,7 @@ def test_a_share_that_is_not_mounted_is_refused(far, tmp_path):
         remote_store.Remote(str(tmp_path / "absent"), binary=far.remote.rclone.binary)
 
 
-def test_what_was_sent_is_read_back_and_progress_told(far, tmp_path):
+def test_an_upload_is_read_back_and_progress_is_reported(far, tmp_path):
     store, remote = far.store, far.remote
     local = tmp_path / NAME
     local.write_bytes(b"snapshot")
@@ -45,7 +45,7 @@ def test_what_was_sent_is_read_back_and_progress_told(far, tmp_path):
     assert all(environment == [] for _argv, environment in far.calls())
 
 
-def test_what_landed_damaged_is_sent_again_and_then_said(far, tmp_path):
+def test_a_damaged_upload_is_repeated_and_then_reported(far, tmp_path):
     store, remote = far.store, far.remote
     local = tmp_path / NAME
     local.write_bytes(b"snapshot")
@@ -58,7 +58,7 @@ def test_what_landed_damaged_is_sent_again_and_then_said(far, tmp_path):
     assert caught.value.kind == "corrupt" and local.read_bytes() == b"snapshot"
 
 
-def test_a_failure_where_room_is_lacking_is_said_to_be_one_of_room(far, tmp_path):
+def test_a_failure_for_lack_of_space_says_so(far, tmp_path):
     """SFTP servers give no reason."""
     local = tmp_path / NAME
     local.write_bytes(b"snapshot")
@@ -68,7 +68,7 @@ def test_a_failure_where_room_is_lacking_is_said_to_be_one_of_room(far, tmp_path
     assert caught.value.kind == "full"
 
 
-def test_what_is_not_what_was_taken_is_never_sent(far, tmp_path):
+def test_a_changed_snapshot_is_never_uploaded(far, tmp_path):
     store, remote = far.store, far.remote
     local = tmp_path / NAME
     local.write_bytes(b"snapshoT")
@@ -77,7 +77,7 @@ def test_what_is_not_what_was_taken_is_never_sent(far, tmp_path):
     assert not (store / NAME).exists()
 
 
-def test_an_outage_is_tried_again_and_refused_access_is_not(far, tmp_path):
+def test_an_outage_is_retried_and_refused_access_is_not(far, tmp_path):
     remote = far.remote
     local = tmp_path / NAME
     local.write_bytes(b"snapshot")
@@ -89,7 +89,7 @@ def test_an_outage_is_tried_again_and_refused_access_is_not(far, tmp_path):
     assert len(far.planned()) == 2
 
 
-def test_a_download_goes_on_where_it_broke_off(far, tmp_path):
+def test_an_interrupted_download_is_resumed(far, tmp_path):
     remote = far.remote
     data = os.urandom(100000)
     far.add(data)
@@ -101,7 +101,7 @@ def test_a_download_goes_on_where_it_broke_off(far, tmp_path):
     assert offsets == ["--offset=0", "--offset=40000", "--offset=60000"]
 
 
-def test_a_download_goes_on_with_what_an_earlier_run_left_unless_that_was_something_else(far, tmp_path):
+def test_a_download_resumes_that_of_an_earlier_run_unless_it_was_another_file(far, tmp_path):
     remote = far.remote
     far.add(b"abcdefgh")
     target = tmp_path / "got"
@@ -113,7 +113,7 @@ def test_a_download_goes_on_with_what_an_earlier_run_left_unless_that_was_someth
     assert target.read_bytes() == b"abcdefgh"
 
 
-def test_a_damaged_object_is_not_got(far, tmp_path):
+def test_a_damaged_object_is_not_downloaded(far, tmp_path):
     store, remote = far.store, far.remote
     far.add(b"abcdefgh")
     (store / NAME).write_bytes(b"abcdefgX")
@@ -128,14 +128,14 @@ def test_a_damaged_object_is_not_got(far, tmp_path):
         remote.get("etcd-other.db", str(target), 8, digest(b"abcdefgh"))
 
 
-def test_a_place_that_does_not_exist_yet_is_empty_when_that_is_well(far):
+def test_a_missing_directory_is_empty_where_that_is_allowed(far):
     remote = remote_store.Remote("far:new", binary=far.remote.rclone.binary)
     assert remote.names(missing_ok=True) == {}
     with pytest.raises(RcloneError, match="cannot be listed"):
         remote.names()
 
 
-def test_an_etag_is_believed_only_where_it_is_what_the_server_computed(far):
+def test_an_etag_is_trusted_only_where_the_server_computed_it(far):
     remote = far.remote
 
     def limit(**more):

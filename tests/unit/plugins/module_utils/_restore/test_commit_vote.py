@@ -28,7 +28,7 @@ def voter(systemd):
 
 
 @pytest.mark.parametrize("argument, asked", [([], "abort"), (["--timer"], "--timer")])
-def test_a_node_that_has_voted_goes_back_when_all_do(voter, argument, asked):
+def test_a_node_that_has_voted_rolls_back_when_all_do(voter, argument, asked):
     voter.decide("echo rolled-back")
     assert voter.rollback(*argument).returncode == 0
     voter.is_old()
@@ -57,7 +57,7 @@ def test_a_node_that_cannot_ask_waits(voter, argument):
     voter.is_old()
 
 
-def test_a_node_that_has_not_voted_asks_nobody(node):
+def test_a_node_that_has_not_voted_does_not_ask(node):
     bring_to(node, "started")
     (node.path / "decide").write_text("exit 1\n")
     assert node.rollback("--timer").returncode == 0

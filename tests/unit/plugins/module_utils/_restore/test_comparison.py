@@ -23,7 +23,7 @@ def in_order(side):
 
 
 @given(SIDES, SIDES)
-def test_the_join_says_what_sets_say(snapshot, live):
+def test_the_comparison_equals_that_of_sets(snapshot, live):
     found = list(restore_comparison.merge(in_order(snapshot), in_order(live)))
     assert [key for _state, key in found] == sorted(key for _state, key in found)
     by_state = {state: {key for other, key in found if other == state} for state in restore_comparison.STATES}
@@ -108,7 +108,7 @@ def test_a_key_is_described_and_harmless(key, expected):
     assert restore_comparison.describe(key, "/registry/") == expected
 
 
-def test_groups_are_counted_with_their_first_names_and_the_quiet_ones_come_last():
+def test_groups_are_counted_with_their_first_names_and_unimportant_ones_come_last():
     groups = restore_comparison.Groups(2)
     for name in ("b/1", "a/1", "a/2", "a/3"):
         groups.add("pods", *name.split("/"))
@@ -141,7 +141,7 @@ def group(kind, namespace, count, *names):
     return {"kind": kind, "namespace": namespace, "count": count, "names": list(names)}
 
 
-def test_the_table_is_aligned_and_ends_with_what_is_quiet():
+def test_the_table_is_aligned_and_ends_with_unimportant_groups():
     differences = {
         "vanish": [group("pods", "default", 12, "a", "b"), group("nodes", "", 1, "cp2"), group("events", "", 100, "d/e")],
         "reappear": [group("secrets", "shop", 1, "token")],

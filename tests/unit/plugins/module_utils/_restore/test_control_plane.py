@@ -65,7 +65,7 @@ def etcd_manifest(node):
 
 
 @pytest.mark.parametrize("which", [1, 2, 4])
-def test_a_static_pod_that_kubelet_puts_off_is_given_again_as_another_one(node, etcd_manifest, monkeypatch, which):
+def test_a_static_pod_that_kubelet_delays_is_placed_again_as_another_one(node, etcd_manifest, monkeypatch, which):
     """kubelet 1.22 and later look again only after 10 to 15 s, unless they hear of another Pod."""
     kubelet = PutsOff(node, monkeypatch, which)
     ControlPlane(node.transaction).start_etcd(kubelet.serves, 60, "etcd did not serve")
@@ -81,7 +81,7 @@ def test_a_pod_that_was_begun_is_left_alone_however_long_it_takes(node, etcd_man
     assert len(kubelet.pods) == 1
 
 
-def test_where_kubelet_does_not_show_what_it_begins_it_is_left_alone_more_and_more_and_then_restarted(node, etcd_manifest, monkeypatch):
+def test_where_kubelet_shows_no_start_the_waits_grow_until_it_is_restarted(node, etcd_manifest, monkeypatch):
     kubelet = PutsOff(node, monkeypatch, 1000, shows=False)
     with pytest.raises(TransactionError, match="etcd did not serve within 12 s"):
         ControlPlane(node.transaction).start_etcd(kubelet.serves, 12, "etcd did not serve")
@@ -110,7 +110,7 @@ def test_stop_times_out_with_the_names_of_what_still_runs(node, monkeypatch):
 
 
 @pytest.mark.parametrize("stubborn", [False, True])
-def test_what_kubelet_does_not_stop_is_asked_once_and_then_killed(node, monkeypatch, stubborn):
+def test_processes_that_kubelet_does_not_stop_get_sigterm_once_and_then_sigkill(node, monkeypatch, stubborn):
     """As a kubelet that was started while no API server answered."""
     sent = []
 

@@ -353,7 +353,7 @@ def test_certificates(node):
     assert {entry["days_left"] for entry in found.values()} == {299}
 
 
-def test_an_expired_certificate_and_one_that_is_none(node):
+def test_an_expired_certificate_and_an_invalid_one(node):
     (node.pki / "healthcheck-client.crt").write_bytes(expired())
     (node.pki / "server.crt").write_text("not a certificate")
     problems = [entry["problem"] for entry in node.certificates() if entry["problem"]]
@@ -416,7 +416,7 @@ def test_a_certificate_that_kubelet_did_not_rotate_in_time(node):
     assert "(kubelet's client certificate) expired on " in entry["problem"]
 
 
-def test_the_certificates_of_people_are_told_but_nothing_needs_them(node):
+def test_certificates_of_users_are_returned(node):
     good, dummy = make(5)
     for name, pem in (("admin.conf", expired()), ("super-admin.conf", good)):
         data = base64.b64encode(pem).decode()
@@ -428,7 +428,7 @@ def test_the_certificates_of_people_are_told_but_nothing_needs_them(node):
 
 
 @pytest.mark.parametrize("text", ["", "users: []\n", "    client-certificate: /none\n", "    client-certificate-data: AAAA\n"])
-def test_a_kubeconfig_of_people_that_holds_none_is_left_out(node, text):
+def test_a_kubeconfig_of_a_user_without_a_certificate_is_left_out(node, text):
     (node.kubelet_conf.parent / "admin.conf").write_text(text)
     assert not [entry for entry in node.certificates() if "admin" in entry["path"]]
 

@@ -388,7 +388,7 @@ def said(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_is_said(name):
+def test_the_message_of_each_finding(name):
     found = said(name)
     for host, words in CASES[name][1].items():
         text = " ".join(found.get("%s-%s" % (name, host), "").split())

@@ -34,7 +34,7 @@ def retire(node, point="committed"):
     steps.commit(node.transaction, keep=1)
 
 
-def test_a_retired_node_keeps_its_data_and_gets_none(retiree):
+def test_a_retired_node_keeps_its_data_and_is_not_restored(retiree):
     retire(retiree)
     assert (retiree.path / "old" / ("snap/db" if retiree.live.name == "member" else "member/snap/db")).read_text() == "old"
     assert not (retiree.data_dir / "member").exists() and retiree.data_dir.is_dir()
@@ -47,7 +47,7 @@ def test_a_retired_node_keeps_its_data_and_gets_none(retiree):
 
 
 @pytest.mark.parametrize("point", ["begun", "stopped", "swapped", "committed"])
-def test_a_retired_node_goes_back_from_every_point(retiree, point):
+def test_a_retired_node_rolls_back_from_every_point(retiree, point):
     if point != "begun":
         retire(retiree, point)
     done = retiree.rollback(*(["--undo"] if point == "committed" else ["--timer"]))
@@ -81,7 +81,7 @@ spec:
 """
 
 
-def test_a_retired_node_is_brought_back_and_can_be_retired_again(retiree, monkeypatch):
+def test_a_retired_node_rejoins_and_can_be_retired_again(retiree, monkeypatch):
     etcd = retiree.manifests / FILES[0]
     etcd.write_text(MANIFEST)
     monkeypatch.setattr(control_plane, "KubeApi", lambda *args, **kw: types.SimpleNamespace(ready=lambda: True, url=""))

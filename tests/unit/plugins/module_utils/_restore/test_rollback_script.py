@@ -36,7 +36,7 @@ def test_rollback_from_every_point_and_again(node, point):
 
 
 @pytest.mark.parametrize("point", ["stopped", "swapped"])
-def test_a_manifest_that_is_a_link_to_nowhere_from_where_it_is_held_comes_back(node, point):
+def test_a_manifest_that_is_a_relative_link_is_moved_back(node, point):
     link = node.manifests / FILES[1]
     elsewhere = node.manifests.parent / "elsewhere"
     elsewhere.mkdir()
@@ -182,7 +182,7 @@ def test_a_restore_onto_nothing(node):
     [("--data-dir=/var/etcd/calico-data", False), ("-data-dir\0/elsewhere", False), ("--data-dir=%s", True), ("--data-dir\0%s/", True), ("--name=cp1", True)],
 )
 @pytest.mark.parametrize("mounted", [False, True])
-def test_rollback_leaves_an_etcd_of_somebody_else_alone(node, data, waits, mounted):
+def test_rollback_does_not_wait_for_another_etcd(node, data, waits, mounted):
     if mounted:
         # its manifest mounts the data under another name, by which its process goes
         node.plan["served"], data = "/inside/etcd", data.replace("%s", "/inside/etcd")
@@ -234,7 +234,7 @@ def test_two_rollbacks_at_once(node):
     node.is_old()
 
 
-def test_the_script_is_short_enough_to_read_at_night(node):
+def test_the_script_has_fewer_than_80_lines(node):
     lines = (node.path / "rollback").read_text().splitlines()
     assert len(lines) < 80
     assert lines[0] == "#!/bin/sh"
@@ -347,7 +347,7 @@ STATES = ["begun", *ORDER, "rolling-back", "rolled-back"]
 @pytest.mark.parametrize("mount_point", [False, True], ids=["directory", "mount-point"])
 @pytest.mark.parametrize("argument", [[], ["--timer"], ["--undo"]], ids=lambda value: "".join(value) or "plain")
 @pytest.mark.parametrize("state", STATES)
-def test_the_rollback_once_twice_and_twice_at_once_end_the_same(tmp_path, monkeypatch, state, argument, mount_point):
+def test_one_rollback_and_several_have_the_same_result(tmp_path, monkeypatch, state, argument, mount_point):
     # the disk outlives these cuts
     monkeypatch.setattr(os, "fsync", lambda _handle: None)
     ends = []

@@ -83,7 +83,7 @@ def test_an_image_that_is_not_there_is_fetched(tmp_path, monkeypatch, kubelet, i
     )
 
 
-def test_an_image_that_nobody_fetches(tmp_path, monkeypatch, kubelet, images, own):
+def test_an_image_that_is_never_fetched(tmp_path, monkeypatch, kubelet, images, own):
     Crictl(tmp_path, monkeypatch, images[1:])
     pods = manifests(replace=[("imagePullPolicy: IfNotPresent", "imagePullPolicy: Never")])
     (obstacle,), warnings = startup.look(pods, kubelet, startup.Runtime("/s.sock"))

@@ -78,7 +78,7 @@ def test_a_restore_is_finished_from_every_point(node, point, monkeypatch):
     node.is_old()
 
 
-def test_an_alarm_for_room_that_the_snapshot_carries_is_seen_to(node, monkeypatch):
+def test_a_space_alarm_in_the_snapshot_is_cleared(node, monkeypatch):
     bring_to(node, "swapped")
     relieved = []
     # healthy but for the alarm, and then altogether
@@ -88,7 +88,7 @@ def test_an_alarm_for_room_that_the_snapshot_carries_is_seen_to(node, monkeypatc
 
 
 @pytest.mark.parametrize("urls", [[], ["https://127.0.0.1:2379", "http://127.0.0.1:2381"]])
-def test_an_etcd_that_says_health_nowhere_is_asked_by_its_own_client(node, monkeypatch, urls):
+def test_an_etcd_without_a_health_url_is_asked_by_its_client(node, monkeypatch, urls):
     """As with --listen-metrics-urls that nothing here reaches, and client URLs that speak gRPC only."""
     bring_to(node, "swapped")
     asked = []
@@ -101,7 +101,7 @@ def test_an_etcd_that_says_health_nowhere_is_asked_by_its_own_client(node, monke
     assert node.transaction.state()[0] == "etcd-started" and not answers and set(asked) == set(urls)
 
 
-def test_one_url_that_says_health_is_enough(node, monkeypatch):
+def test_one_health_url_is_enough(node, monkeypatch):
     bring_to(node, "swapped")
     node.transaction.plan["health_urls"] = ["https://127.0.0.1:2379", "http://127.0.0.1:2381"]
     monkeypatch.setattr(steps, "etcd_health", lambda url, tls, query="": "true" if url.endswith(":2381") else "")

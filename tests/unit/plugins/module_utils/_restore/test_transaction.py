@@ -20,7 +20,7 @@ from ansible_collections.k8s_dr.etcd.plugins.modules import etcd_restore_transac
 from ansible_collections.k8s_dr.etcd.tests.unit.plugins.module_utils._restore.node_directories import FILES, POINTS, bring_to
 
 
-def test_data_that_is_made_anew_belongs_to_whom_etcd_runs_as(node):
+def test_created_data_belongs_to_the_user_that_etcd_runs_as(node):
     shutil.rmtree(node.live)
     node.plan["owner"] = [2001, 2002]
     node.begin()
@@ -42,7 +42,7 @@ def test_a_finished_restore_that_was_undone_is_known_as_such(node):
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_one_that_was_left_before_it_stopped_anything(node, point):
+def test_a_restore_that_was_abandoned_before_it_stopped_anything(node, point):
     bring_to(node, point)
 
     def untouched():
@@ -82,7 +82,7 @@ def test_states_are_taken_in_order_and_none_after_a_rollback(node):
     assert node.data() == "old"
 
 
-def test_a_step_under_way_is_not_joined_by_another(node):
+def test_two_steps_do_not_run_at_once(node):
     node.stage()
     with open(node.path / "lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -100,7 +100,7 @@ def test_state_file_is_one_word_and_a_time(node):
     assert oct(node.path.stat().st_mode)[-3:] == "700"
 
 
-def test_every_state_has_a_doing_and_a_done():
+def test_every_step_has_a_state_during_it_and_one_after_it():
     assert len(ORDER) == len(set(ORDER)) == 12
 
 
@@ -113,7 +113,7 @@ def test_an_unfinished_restore_says_what_it_is_about(node):
     assert node.listed()[0]["about"] == {}
 
 
-def test_what_another_run_has_under_way_is_waited_for(node):
+def test_a_step_of_another_run_is_waited_for(node):
     node.stage()
     taken = threading.Event()
 

@@ -95,7 +95,7 @@ def test_one_of_several_members_is_served_alone(data, tmp_path, monkeypatch):
     assert data.members == [NAMED, OTHER] and calls[1]["force_new_cluster"]
 
 
-def test_there_has_to_be_room(data, tmp_path, monkeypatch):
+def test_free_space_is_checked(data, tmp_path, monkeypatch):
     monkeypatch.setattr("ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space.free_bytes", lambda path: 1000000)
     with data, pytest.raises(Refused, match=r"a copy of .*/var/old with a snapshot of it needs"):
         data.check(SnapshotDirectory(str(tmp_path / "backups")), False, room)

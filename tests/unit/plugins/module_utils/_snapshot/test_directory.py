@@ -81,7 +81,7 @@ def test_a_manifest_is_replaced_as_a_whole(tmp_path):
     assert names(tmp_path) == [os.path.basename(path), os.path.basename(path) + ".json"]
 
 
-def test_what_a_list_says_of_files_that_cannot_be_relied_on(tmp_path):
+def test_the_list_says_why_files_are_not_verified(tmp_path):
     good = make(tmp_path, "etcd-a.db")
     shorter = make(tmp_path, "etcd-b.db")
     with open(shorter, "wb") as stream:
@@ -266,7 +266,7 @@ def test_the_manifest_of_another_file_is_left_alone(tmp_path):
         note(path, levels={"checksum": result(True, 1)})
 
 
-def test_a_change_waits_for_whoever_holds_the_directory(tmp_path):
+def test_a_change_waits_for_the_lock_of_the_directory(tmp_path):
     path = make(tmp_path)
     with store.SnapshotDirectory(str(tmp_path)).lock(), pytest.raises(Busy):
         note(path, lock_timeout=0, levels={"checksum": result(True, 1)})

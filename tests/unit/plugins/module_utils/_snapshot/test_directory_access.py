@@ -64,7 +64,7 @@ def test_whom_a_directory_belongs_to(tmp_path, monkeypatch):
         (0o755, 65534, 0, "belongs to nobody, who could put another directory in the place of"),
     ],
 )
-def test_who_could_replace_it(tmp_path, mode, owner, group, words):
+def test_who_could_replace_the_directory(tmp_path, mode, owner, group, words):
     above = tmp_path / "above"
     above.mkdir()
     os.chown(str(above), owner, group)

@@ -42,7 +42,7 @@ def test_a_result():
     assert levels.failure({"status": FAILED}) == "it failed the verification level status at %s: it differs" % FAILED["at"]
 
 
-def test_which_level_proves_more():
+def test_the_order_of_levels():
     assert levels.is_higher("checksum", None) and levels.is_higher("drill", "restore") and levels.is_higher("structure", "checksum")
     assert not levels.is_higher("structure", "status") and not levels.is_higher("status", "structure")
     assert not levels.is_higher(None, None) and not levels.is_higher("unknown", "checksum")

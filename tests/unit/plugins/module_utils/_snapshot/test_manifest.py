@@ -54,7 +54,7 @@ def test_a_manifest_of_any_content_is_read_or_refused_in_words(changes):
 
 
 @given(st.binary(max_size=60))
-def test_a_manifest_that_is_none_is_refused_in_words(content):
+def test_an_invalid_manifest_is_refused_in_words(content):
     with pytest.raises(ManifestError, match=r"^/b/a\.db\.json is "):
         Manifest.parse(content, "/b/a.db")
 
@@ -81,14 +81,14 @@ def test_what_is_stored_is_compared_with_what_was_taken():
     assert manifest().differs("a.db", 4, "1" * 64) == "a.db is not the file that was taken: its sha256 has changed"
 
 
-def test_what_is_not_to_be_relied_on():
+def test_the_reasons_to_distrust_a_snapshot():
     assert manifest().distrust("a.db") is None and manifest(levels=[]).distrust("a.db") is None
     assert manifest(verified=False).distrust("a.db") == "a.db was not verified when it was taken"
     failed = manifest().with_levels({"drill": result(False, 1, "it did not start")}).distrust("a.db")
     assert failed.startswith("a.db is not to be relied on: it failed the verification level drill at ") and failed.endswith(": it did not start")
 
 
-def test_levels_are_replaced_by_name_and_none_is_forgotten():
+def test_levels_are_replaced_by_name_and_all_are_kept():
     found = manifest(level="status", levels={"checksum": result(True, 1), "status": result(True, 1)})
     again = found.with_levels({"checksum": result(False, 2, "it differs")})
     assert sorted(again.levels) == ["checksum", "status"] and again.values["level"] is None

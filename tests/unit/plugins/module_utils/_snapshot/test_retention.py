@@ -47,7 +47,7 @@ def own(snapshots, newest):
 
 
 @given(listings(), st.integers(0, 6), st.booleans())
-def test_only_surplus_verified_ones_of_the_lineage_go(listing, keep, listed):
+def test_only_surplus_verified_snapshots_of_the_lineage_are_removed(listing, keep, listed):
     snapshots, newest = listing
     gone = retention.to_remove(snapshots + ([newest] if listed else []), keep, newest)
     by_path = {one["path"]: one for one in snapshots}
@@ -64,19 +64,19 @@ def test_only_surplus_verified_ones_of_the_lineage_go(listing, keep, listed):
 
 
 @given(listings(), st.integers(1, 6))
-def test_it_has_nothing_to_do_a_second_time(listing, keep):
+def test_retention_removes_nothing_a_second_time(listing, keep):
     snapshots, newest = listing
     gone = retention.to_remove(snapshots, keep, newest)
     assert retention.to_remove([one for one in snapshots if one["path"] not in gone], keep, newest) == []
 
 
 @given(listings(), st.integers(0, 6))
-def test_nothing_goes_for_one_that_is_not_proven(listing, keep):
+def test_an_unverified_snapshot_removes_no_other(listing, keep):
     snapshots, newest = listing
     assert retention.to_remove(snapshots, keep, dict(newest, verified=False)) == []
 
 
-def test_a_clock_that_went_back_does_not_cost_the_new_one():
+def test_a_clock_that_was_set_back_does_not_remove_the_new_snapshot():
     old = [
         {"path": "/b/%d.db" % year, "verified": True, "created": "%d-01-01T00:00:00Z" % year, "host": "cp1", "fingerprints": {"etcd_ca": "aa"}}
         for year in (2030, 2031)
@@ -170,7 +170,7 @@ def taken(created, host="cp1", authority="aa", **more):
     return dict(known, path="/b/%s-%s-%s.db" % (authority, host, created), **more)
 
 
-def test_one_of_a_time_to_come_does_not_cost_the_newest_in_truth():
+def test_a_snapshot_dated_in_the_future_does_not_replace_the_newest():
     future, newest, older = taken("2027-01-01T00:00:00Z"), taken("2025-12-31T00:00:00Z"), taken("2025-12-30T00:00:00Z")
     found = verdicts([future, newest, older], 1)
     assert found[newest["path"]] == ["last"]
@@ -187,7 +187,7 @@ def test_off_site_all_hosts_of_a_cluster_are_one():
     assert together == [snapshots[number]["path"] for number in (3, 4)]
 
 
-def test_what_an_interrupted_removal_left_goes_and_what_is_lost_stays():
+def test_leftovers_of_a_removal_are_removed_and_lost_snapshots_stay_listed():
     now = NOW.timestamp()
     there = [taken("2025-12-31T00:00:00Z"), taken("2025-12-30T00:00:00Z")]
     surplus = taken("2025-12-01T00:00:00Z", verified=False)
@@ -227,6 +227,6 @@ def test_what_an_operator_may_write(keep, rules):
         ("{daily: 7}", "`keep` should be a number"),
     ],
 )
-def test_what_is_no_rule_is_told(keep, words):
+def test_an_invalid_rule_is_reported(keep, words):
     with pytest.raises(ValueError, match="^" + re.escape(words)):
         retention.rules(keep)

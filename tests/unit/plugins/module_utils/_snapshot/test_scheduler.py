@@ -73,7 +73,7 @@ def test_one_of_three_takes_it_and_all_agree_which(tmp_path):
 
 @pytest.mark.parametrize("old", NAMES)
 @pytest.mark.parametrize("new", NAMES)
-def test_no_single_change_of_the_leader_leaves_it_to_nobody(tmp_path, old, new):
+def test_one_change_of_the_leader_does_not_leave_the_snapshot_out(tmp_path, old, new):
     # for each node the change comes before its first look, between its looks, or after its second; all first looks come before any second
     early = [[new, new], [old, new]]
     late = [[old, new], [old, old]]
@@ -99,7 +99,7 @@ def test_a_node_whose_etcd_is_down_fails(tmp_path, capsys, slept):
         look(tmp_path, Modules("n1", alarms=["CORRUPT"]))
 
 
-def test_a_run_tells_what_it_did(tmp_path, capsys):
+def test_a_run_reports_what_it_did(tmp_path, capsys):
     modules = Modules("n1", names=["n1"])
     upload = {"path": {"$from": "take.snapshot.path"}, "deep": [{"x": {"$from": "take.snapshot.no.such"}}]}
     steps = [
@@ -127,7 +127,7 @@ def test_a_run_tells_what_it_did(tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("slept")
-def test_what_is_always_run_hears_of_a_run_that_could_not_begin(tmp_path):
+def test_steps_that_always_run_get_the_failure_of_a_run_that_could_not_begin(tmp_path):
     steps = [
         {"name": "take", "module": "etcd_snapshot", "args": {}},
         {"name": "metrics", "module": "metrics", "args": {"ok": {"$from": "run.ok"}, "why": {"$from": "run.problem"}}, "always": True},
@@ -155,7 +155,7 @@ def test_a_full_disk_does_not_stop_the_run_that_frees_space(tmp_path, capsys, mo
     assert "cannot be recorded in %s: No space left" % (tmp_path / "state" / "last-run.json") in capsys.readouterr().out
 
 
-def test_what_tells_of_a_run_has_time_to_do_so(tmp_path):
+def test_reporting_steps_have_time_when_others_took_too_long(tmp_path):
     """Above all when all the others took too long."""
     steps = [
         {"name": "take", "module": "etcd_snapshot", "args": {}},
@@ -195,7 +195,7 @@ def test_invalid_settings_are_reported(tmp_path, capsys):
     assert scheduler.read_config(str(path))["wait"] == 5
 
 
-def test_the_timer_takes_as_the_playbook_does():
+def test_the_timer_uses_the_arguments_of_the_playbook():
     timer = yaml.safe_load((ROOT / "roles/etcd_schedule/vars/main.yml").read_text())
     # who waits for the lock does it longer where nobody watches; what was taken, and where the configuration is, is known in another way
     for step, file, module, different in (

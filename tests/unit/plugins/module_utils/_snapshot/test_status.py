@@ -237,7 +237,7 @@ def test_locked_file_is_not_given_to_a_tool_that_would_wait(monkeypatch, proof):
     assert "lock" in found["undetermined"][0]
 
 
-def test_damaged_file_is_given_to_a_tool_only_by_who_wants_everything(monkeypatch, proof):
+def test_damaged_file_is_given_to_a_tool_only_on_request(monkeypatch, proof):
     proof.found("missing", "lacks the SHA-256")
     calls = answer(monkeypatch, (0, UP_TO_3_5, ""))
     assert snapshot_status.examine("/a.db", ETCDCTL, ETCDUTL)["hash"] is None

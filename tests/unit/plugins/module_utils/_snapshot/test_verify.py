@@ -66,7 +66,7 @@ def test_other_envelopes():
 
 
 @given(st.binary())
-def test_no_value_is_too_strange(value):
+def test_any_value_is_handled(value):
     for prefix in (b"", b"k8s\0", b"k8s:enc:", b"{"):
         objects = snapshot_verify.Objects()
         objects.add("pods", "a", "b", prefix + value)
@@ -75,7 +75,7 @@ def test_no_value_is_too_strange(value):
         assert len(objects.damaged()) <= 1 and objects.unknown() == []
 
 
-def test_objects_are_judged_by_their_like():
+def test_objects_are_compared_with_others_of_their_kind():
     objects = snapshot_verify.Objects()
     objects.add("widgets.example.com", "a", "x", b"raw")
     objects.add("widgets.example.com", "a", "y", b"raw")
@@ -153,7 +153,7 @@ def test_keys_that_are_missing_or_contradict_themselves():
             read(values, **pair)
 
 
-def test_time_ends():
+def test_reading_ends_at_the_time_limit():
     with pytest.raises(isolated_server.TimeIsUp):
         snapshot_verify.read_back(Served({}), 1, "/registry/", time.monotonic() - 1)
 

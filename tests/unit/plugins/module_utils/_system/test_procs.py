@@ -80,7 +80,7 @@ CALICO = ["etcd", "--name=calico", "--data-dir=/var/etcd/calico-data", "--listen
         (["kube-apiserver", "--data-dir=/x"], False),
     ],
 )
-def test_etcd_of_somebody_else_is_known_by_its_data(proc, command, others):
+def test_another_etcd_is_recognized_by_its_data(proc, command, others):
     (proc / "data").mkdir()
     (proc / "link").symlink_to("data")
     add(proc, 9, [part.replace("%s", str(proc)) for part in command], "0::/kubepods/pod%s/x\n" % ("f" * 32))

@@ -17,7 +17,7 @@ def test_a_shortage_names_the_place_what_is_free_and_what_is_needed(tmp_path, mo
     assert space.shortage("/var/lib", 5_000_000, "the snapshot", more=2_000_000) is None
 
 
-def test_room_is_asked_where_a_directory_would_be_made(tmp_path):
+def test_free_space_is_checked_where_a_directory_would_be_made(tmp_path):
     assert space.existing(str(tmp_path / "not" / "made")) == str(tmp_path)
     assert space.free_bytes(str(tmp_path / "not" / "made")) > 0
 

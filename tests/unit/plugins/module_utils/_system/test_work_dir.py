@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.work_dir import WorkDir
 
 
-def test_a_work_directory_is_private_and_goes(tmp_path):
+def test_a_work_directory_is_private_and_is_removed(tmp_path):
     with WorkDir(str(tmp_path)) as work:
         assert stat.S_IMODE(os.stat(work.path).st_mode) == 0o700
         assert os.path.dirname(work.path) == str(tmp_path)
@@ -22,7 +22,7 @@ def test_a_work_directory_is_private_and_goes(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_run_left_goes_and_nothing_else(tmp_path):
+def test_only_the_leftovers_of_a_killed_run_are_removed(tmp_path):
     left = tmp_path / ".k8s-dr-left"
     left.mkdir()
     (left / "lock").touch()
