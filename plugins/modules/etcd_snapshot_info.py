@@ -69,7 +69,7 @@ EXAMPLES = r"""
 - name: Verify a snapshot before a restore
   k8s_dr.etcd.etcd_snapshot_info:
     path: /var/backups/etcd/etcd-cp1-20260102t030405Z.db
-  register: proven
+  register: verification
 
 - name: Inspect a file that may be damaged
   k8s_dr.etcd.etcd_snapshot_info:

@@ -5,7 +5,7 @@
 """The proof that a file is a snapshot of etcd, without etcd's tools.  Private to this collection.
 
 A snapshot is a bolt database followed by the SHA-256 of it.  `snapshot status` never looks at that checksum, and
-`snapshot restore` looks at nothing else, so both the checksum and the structure are proven here.
+`snapshot restore` looks at nothing else, so both the checksum and the structure are verified here.
 """
 
 from __future__ import annotations
