@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A cluster, a snapshot, an accident, a restore; and a table of what was there, what was lost and what came back.
+"""A cluster, a snapshot, an accident, a restore; and a table of the objects before and after.
 
 It ends with code 0 only if everything came back, and what the accident added is gone.
 """
@@ -29,17 +29,17 @@ ABSENT = "-"
 
 
 def headline(number, text):
-    """Begin a chapter."""
+    """Print the headline of a step."""
     print("\n%s%d. %s%s" % (BOLD, number, text, PLAIN), flush=True)
 
 
 def say(text):
-    """One line of the story."""
+    """Print one line."""
     print("   " + text, flush=True)
 
 
 def run_playbook(sandbox, *args):
-    """Run a playbook, tell its tasks as they go, keep everything in the log; (output, seconds)."""
+    """Run a playbook, print its tasks as they run, keep everything in the log; (output, seconds)."""
     say("%s$ ansible-playbook %s%s" % (BOLD, " ".join(args), PLAIN))
     start = time.monotonic()
     process = sandbox.playbook(*args, background=True)
@@ -117,7 +117,7 @@ def table(rows):
 
 
 def main():
-    """Tell the story."""
+    """Run the demo."""
     began = time.monotonic()
     LOG.parent.mkdir(exist_ok=True)
     LOG.write_text("")
@@ -142,7 +142,7 @@ def main():
     headline(3, "An accident")
     accident(sandbox)
     broken = look(sandbox)
-    say("The payment key, the orders and the web Deployment are deleted; apples cost %s; somebody's miner runs." % broken["ConfigMap prices: apples"])
+    say("The payment key, the orders and the web Deployment are deleted; apples cost %s; a miner runs." % broken["ConfigMap prices: apples"])
 
     headline(4, "One command")
     with sandbox.probe("/api/v1/namespaces/%s/configmaps/prices" % SHOP) as probe:
