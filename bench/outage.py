@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How long a restore keeps the API away: ours, the textbook's, and a mere stop and start of the same containers.
+"""API downtime during a restore: ours, the documented procedure (textbook), and the restart-only baseline (floor).
 
     make bench-outage [RUNS=7] [SIZES="small large"] [NODES=1] [VARIANTS="ours textbook floor"] [AGAINST=DIR] [REST=kubelet+25] [SANDBOX_NAME=bench] [KEEP=1]
 
@@ -38,7 +38,7 @@ NAMESPACE = "bench"
 BACKUPS = "/var/backups/bench"
 MANIFESTS = "/etc/kubernetes/manifests"
 MEGABYTES = {"small": 1, "large": 1100}  # beside what Kubernetes keeps there itself
-# What the issue of an outage is judged by: (ratio, limit).
+# The targets for the outage: (ratio, limit).
 TARGETS = {"ours / floor": 1.1, "ours / against": 0.5, "ours / textbook": 0.2, "worst / median of ours": 1.3, "large / small of ours": 1.2}
 # With three nodes starting three API servers takes most of it, by whatever procedure; what two by hand once took on two cores, in seconds.
 TARGETS_MEMBERS = dict(TARGETS, **{"ours / floor": 1.0, "ours / textbook": 0.9, "ours / 17.5 s": 0.9, "ours / 22.5 s": 0.9})
@@ -48,7 +48,7 @@ QUESTIONS = {"readyz": "/readyz", "read": "read", "write": "write"}
 REST = (os.environ.get("REST", "") or "kubelet+25").split()
 AGAINST = os.environ.get("AGAINST", "")
 
-# The textbook, with every wait as short as correctness allows (the documentation has two of 20 s):
+# The documented procedure, with every wait as short as correctness allows (the documentation has two of 20 s):
 #   kubernetes.io, "Operating etcd clusters for Kubernetes", Restoring an etcd cluster: stop all API servers, restore etcd, start the
 #     API servers again; restart scheduler, controller-manager and kubelet, so that they do not rely on stale data.
 #   kubernetes.io, "Certificate Management with kubeadm": a static Pod is stopped by moving its file out of the manifests, wait until kubelet
@@ -106,7 +106,7 @@ systemctl restart kubelet
 rmdir @MANIFESTS@.textbook
 """.replace("@MANIFESTS@", MANIFESTS)
 
-# The floor: the order of a restore without the restore, and nobody to wait for but the other nodes, at each line that is read.
+# The restart-only baseline: the order of a restore without the restore; each line that is read waits for the other nodes only.
 FLOOR = r"""
 import os, re, signal, ssl, sys, time, urllib.request
 MANIFESTS, HELD = "@MANIFESTS@", "@MANIFESTS@.floor"
@@ -177,7 +177,7 @@ stamp("started")
 os.rmdir(HELD)
 """.replace("@MANIFESTS@", MANIFESTS)
 
-# Values of a megabyte of noise under a prefix that is none of Kubernetes' business.
+# Values of a megabyte of noise under a prefix that Kubernetes does not use.
 FILL = r"""
 import base64, http.client, json, os, ssl, sys
 PKI = "/etc/kubernetes/pki/etcd/"
@@ -193,7 +193,7 @@ for number in range(int(sys.argv[1])):
         sys.exit(text.decode())
 """
 
-# kubelet forgets its back-off when it is restarted; the textbook does that itself at its end.
+# kubelet forgets its back-off when it is restarted; the documented procedure does that itself at its end.
 RESTARTED = r"""
 age() { ps -o etimes= -C "$1" | sort -n | head -n 1; }
 [ "$(age kubelet)" -lt "$(age kube-apiserver)" ] || systemctl restart kubelet
@@ -210,7 +210,7 @@ systemctl restart kubelet
 
 
 class Watch(Probe):
-    """A probe that writes as well."""
+    """A probe that also writes."""
 
     path = "/api/v1/namespaces/%s/configmaps/probe" % NAMESPACE
 
@@ -253,7 +253,7 @@ class Bench:
         subprocess.run([str(ROOT / "tests" / "sandbox" / what)], check=True, env=environment)
 
     def up(self):
-        """Bring it up, with etcd's tools, and as small as it was at first."""
+        """Start it, with etcd's tools, and as small as it was at first."""
         self.script("up")
         self.snapshots = {}
         self.cluster = Cluster(self.name)
@@ -271,7 +271,7 @@ class Bench:
         return self.cluster.etcdctl("endpoint", "status")[0]["Status"]["dbSize"] / 1e6
 
     def playbook(self, *args, timeout=1800, **how):
-        """Run a playbook; its output, which goes to the log as well."""
+        """Run a playbook; its output, which also goes to the log."""
         began, lines = time.monotonic(), []
         process = self.cluster.playbook(*args, background=True, **how)
         end = threading.Timer(timeout, os.killpg, (process.pid, signal.SIGTERM))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How long an operator waits for the playbooks, from the command to the prompt: this checkout beside an earlier commit, in turns on one sandbox.
+"""The time that the playbooks take from the command to the prompt: this checkout beside an earlier commit, in turns on one sandbox.
 
     make bench-playbooks [RUNS=7] [BASE=97e024d] [NODES=1] [REST=kubelet+25] [SANDBOX_NAME=bench] [KEEP=1]
 
@@ -73,7 +73,7 @@ class PlaybookBench(Bench):
         return target
 
     def up(self):
-        """Bring the sandbox up, with etcd's tools by both checkouts, and with what the base needs."""
+        """Start the sandbox, with etcd's tools by both checkouts, and with what the base needs."""
         if self.is_ours:
             self.script("up")
         self.cluster = Cluster(self.name)
@@ -190,7 +190,7 @@ def medians(runs):
 
 
 def compare(found, limits, tasks):
-    """[{what, unit, base, this, ratio, limit, holds}]; limit and holds are None where there is none."""
+    """[{what, unit, base, this, ratio, limit, holds}]; limit and holds are None where there is no limit."""
     rows = []
     for kind, unit, names in (("seconds", "s", SECONDS), ("tasks", "tasks", SECONDS[:3]), ("skipped", "of them skipped", SECONDS[:3])):
         for what in names:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a snapshot costs with snapshot.yml, beside `etcdctl snapshot save` and `sha256sum` alone, what encrypting it costs, and many clusters in one run.
+"""The cost of a snapshot with snapshot.yml, beside `etcdctl snapshot save` and `sha256sum` alone, what encrypting it costs, and many clusters in one run.
 
     make bench-snapshot [RUNS=5] [SIZES="3 1024"] [FLEET=20] [FORKS="1 5 20"]
 

@@ -86,7 +86,7 @@ def restore(version, snapshot, data_dir, *flags, timeout=60):
 
 @functools.lru_cache(maxsize=None)
 def module_path():
-    """Where a module finds what it imports: this collection, and of Ansible what would be sent with it."""
+    """Where a module finds what it imports: this collection, and the part of Ansible that would be sent with it."""
     if not MODULE_PYTHON:
         return str(COLLECTIONS)
     sent = tempfile.mkdtemp(prefix="k8s-dr-module-path-")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is left of acknowledged writes when two of three members are gone, by the way in which the third one's data is rescued.
+"""How many acknowledged writes survive the loss of two of three members, for each way to salvage the data of the third.
 
     python tests/integration/quorum_loss.py [VERSION...]      ROUNDS=3 of each kind
 
@@ -121,7 +121,7 @@ def one_round(version, directory, leader_survives, power_fails=True):
         try:
             saved = survivor.etcdctl("snapshot", "save", running, check=False, timeout=20).returncode == 0
         except subprocess.TimeoutExpired:
-            # one that was started without a quorum serves nobody
+            # one that was started without a quorum does not serve
             saved = False
         survivor.kill(signal.SIGTERM)
     finally:

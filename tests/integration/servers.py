@@ -158,7 +158,7 @@ class ProxyHandler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_args):
-        """Nobody reads it."""
+        """Log nothing."""
 
     def answer(self):
         path, _mark, query = self.path.partition("?")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A snapshot of an etcd that took no writes any more: what is restored of it has the alarm as well, and takes writes again."""
+"""A snapshot of an etcd with a space alarm: the restored data has the alarm as well, and takes writes again."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An etcd with authentication enabled: what it is gets said, and the certificate of a user of it opens it."""
+"""An etcd with authentication enabled: the error says so, and a certificate of one of its users works."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""docs/awx/controller.yml, held against what AWX's own modules accept and against this collection's roles and playbooks."""
+"""docs/awx/controller.yml, compared with what AWX's own modules accept and with this collection's roles and playbooks."""
 
 from __future__ import annotations
 

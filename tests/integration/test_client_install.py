@@ -154,7 +154,7 @@ def test_where_usr_is_read_only_tools_go_below_opt(tmp_path, read_only_usr):
     bare = {"PATH": "/usr/bin:/bin"}
     rc, found = harness.run_module("etcd_client_info", environment=bare, etcdctl="/usr/local/bin", etcdutl="/usr/local/bin")
     assert rc == 0 and found["tools"]["etcdctl"]["path"] == "/opt/bin/etcdctl", found
-    # a place that was chosen is used, or missed
+    # a given path is used, or reported as missing
     rc, result = install(tmp_path, source="archive", archive=archive, bin_dir="/usr/local/elsewhere")
     assert rc == 1 and "Read-only file system" in result["msg"], result
 

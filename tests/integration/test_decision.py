@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The script `decide`, over real etcds: one answer for all nodes, whoever asks first, and none that is guessed."""
+"""The script `decide`, over real etcds: one answer for all nodes, in any order of asking, and none that is guessed."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_all_keep_the_data_once_all_have_voted(restore):
     assert restore.ask_all("vote", times=1) == [(0, "voted")] * 3
     assert restore.ask("cp1") == (0, "undecided")
     assert set(restore.ask_all("--timer")) == {(0, "committed")}
-    # and nobody takes it back any more
+    # and no node rolls back any more
     assert set(restore.ask_all("abort")) == {(0, "committed")}
 
 
@@ -79,7 +79,7 @@ def test_one_missing_vote_rolls_all_nodes_back(restore):
 
 
 def test_a_node_that_died_before_its_vote_rolls_back(restore):
-    """Its state said that it would vote; nobody can have decided to keep the data, so there is nobody whom it would have to ask."""
+    """Its state said that it would vote; no node can have decided to keep the data, so it need not ask."""
     (restore.root / "cp1" / "restored-cluster").unlink()
     assert restore.ask("cp1", "--timer") == (0, "rolled-back")
     assert restore.ask("cp1", "abort") == (0, "rolled-back")

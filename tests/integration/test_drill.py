@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Stored snapshots of real etcds are proven, level by level: every good one passes, and no damage does."""
+"""Stored snapshots of real etcds are verified, level by level: every good one passes, and no damage does."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ def test_the_drill_finds_what_recomputed_checksums_hide(master, tmp_path, old, n
     manifest = read(path)
     assert (manifest["level"], manifest["levels"]["drill"]["ok"]) == ("restore", False)
     assert words in manifest["levels"]["drill"]["problem"]
-    # and nobody relies on it from now on
+    # and from now on it does not count as verified
     code, result = harness.run_module("etcd_snapshot_list", directory=path.parent)
     assert (result["latest"], result["snapshots"][0]["verified"]) == (None, False)
     assert words in result["snapshots"][0]["problem"]
@@ -298,7 +298,7 @@ def test_an_inventory_that_is_damaged(master, tmp_path):
         assert code == 1 and "its object inventory is invalid" in result["msg"], result
 
 
-# ---- what is no damage
+# ---- failures that are not damage
 
 
 def test_a_host_that_cannot_run_a_level_says_so_and_calls_no_snapshot_damaged(master, tmp_path):

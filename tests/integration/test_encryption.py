@@ -185,7 +185,7 @@ def test_a_missing_program(monkeypatch, key):
 
 
 def test_the_commands_of_the_page(plain, tmp_path):
-    """What docs/encryption.md has for whoever has only the two programs, as it is printed there."""
+    """The commands of docs/encryption.md that need only the two programs, as they are printed there."""
     pages = [
         blocks_of("docs/encryption.md", "Keys"),
         blocks_of("docs/encryption.md", "What a new cluster would need"),
@@ -277,7 +277,7 @@ def test_a_snapshot_is_encrypted_and_decrypted(etcd, tmp_path, key, another):
     for check_mode in (True, False):
         rc, result = decrypted(path, dest, key, check_mode)
         assert rc == 0 and not result["changed"], result
-    # what somebody did to the decrypted one is made good
+    # a changed decrypted snapshot is replaced
     plain.write_bytes(b"")
     rc, result = decrypted(path, dest, key)
     assert rc == 0 and result["changed"] and digest(plain) == written["plain"]["sha256"], result
@@ -313,7 +313,7 @@ spec:
 
 
 def test_a_bundle(etcd, tmp_path, key):
-    """What a new cluster would need comes back with the snapshot, and to nobody without the key."""
+    """What a new cluster would need comes with the snapshot, and needs the key."""
     pki, manifests, backups, dest = (tmp_path / name for name in ("pki", "manifests", "backups", "dest"))
     wanted = {"pki/ca.crt": b"a certificate", "pki/ca.key": b"-- PRIVATE KEY --", "pki/etcd/ca.key": b"another"}
     wanted["encryption-configuration.yaml"] = b"kind: EncryptionConfiguration"
@@ -374,7 +374,7 @@ def kubeadm_config(text):
 
 @pytest.mark.parametrize("name", ["../out", "/etc/passwd", "pki/../../out", "..", "pki/", "a//../b"])
 def test_a_bundle_cannot_write_outside_its_directory(tmp_path, plain, key, name):
-    """Whoever could write such a one has a key that counts, and yet nothing is written where it does not belong."""
+    """Its author has a key that counts, and yet no file is written outside the directory."""
     packed_file, packed = tmp_path / "encrypted", tmp_path / "packed"
     found = encryption.pack(str(plain), str(packed), {"pki/ca.crt": b"x"})
     with tarfile.open(packed, "w") as tar:
@@ -501,7 +501,7 @@ def broken_ways(master, directory, key):  # noqa: F811
     change(path, file="etcd-cp1-20250101T000000Z.db.zst.age")
     path = damaged(9, "is missing, or not a regular file")
     path.unlink()
-    # and what a checksum that was computed anew hides
+    # and what a recomputed checksum hides
     path = damaged(10, "is damaged: ")
     data = bytearray(path.read_bytes())
     data[-1] ^= 1

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The flags of the control plane's own programs that speak of files are those that test_obstacles.py judges.
+"""The flags of the control plane's own programs that name files are those that test_obstacles.py tests.
 
-`PYTHONPATH=playbooks/collections tests/tools/venv dev python tests/integration/test_flags.py` writes the list anew, of all programs that are built here.
+`PYTHONPATH=playbooks/collections tests/tools/venv dev python tests/integration/test_flags.py` rewrites the list, from all programs that are built here.
 """
 
 from __future__ import annotations

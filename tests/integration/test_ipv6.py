@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A cluster that speaks IPv6 alone: every place that takes an address apart or puts one together."""
+"""A cluster that speaks IPv6 alone: every place that parses or builds an address."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The watch from the controller, with the real `ansible-playbook`: nothing of it outlives that."""
+"""The watch from the controller, with the real `ansible-playbook`: it ends with that."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STOP = {"register": "seen", "k8s_dr.etcd.kube_api_watch": {"state": "stopped", "
 
 
 def play(tmp_path, *tasks):
-    """An ansible-playbook whose managed host has neither a Python nor somebody to become."""
+    """An ansible-playbook whose managed host has neither a Python nor a user to become."""
     inventory = {"all": {"hosts": {"cp1": {"ansible_host": "192.0.2.1", "ansible_become": True, "ansible_python_interpreter": "/nonexistent"}}}}
     (tmp_path / "inventory.yml").write_text(yaml.safe_dump(inventory))
     (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": list(tasks)}]))

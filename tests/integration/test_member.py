@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""etcd_member with real clusters: members come, catch up, get their vote, die and go."""
+"""etcd_member with real clusters: members join, catch up, are promoted, die and are removed."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_a_dead_member_is_removed_and_added_again(make):
     sentence = cluster.ask("m4", "learner", rc=1)
     assert "m3" in sentence
     assert "etcdctl member remove" in sentence
-    # it was a voter with these very names, and is not told from one that only sleeps
+    # it was a voter with these very names, and cannot be told from one that is paused
     assert cluster.ask("m3", "learner")["changed"] is False
     assert {each["name"]: each["healthy"] for each in cluster.ask("m3", "learner")["members"]} == {"m1": True, "m2": True, "m3": False}
 
@@ -144,7 +144,7 @@ def test_a_dead_member_is_removed_and_added_again(make):
 
 
 def test_what_etcd_takes_while_one_voter_of_four_is_down(make):
-    """Up to 3.5.29 and 3.6.10 nothing; later a member, which gets its vote as well.  The module foretells which."""
+    """Up to 3.5.29 and 3.6.10 nothing; later a member, which is promoted as well.  The module predicts which."""
     cluster = make(4)
     first = cluster.by_name["m1"]
     cluster.by_name["m4"].kill()

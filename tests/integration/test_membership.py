@@ -38,7 +38,7 @@ def read(etcd):
 
 
 def soon(what, expected):
-    """etcd commits what it was told within 0.1 s, other members a little later."""
+    """etcd commits a write within 0.1 s, other members a little later."""
     end = time.monotonic() + 15
     while True:
         found = what()
@@ -78,7 +78,7 @@ def test_three_members_of_which_one_is_removed_and_a_learner_comes(version, tmp_
         soon(lambda: members[0].etcdctl("member", "remove", gone, check=False).returncode, 0)
         for member in members[:2]:
             soon(lambda etcd=member: [item[1] for item in sorted(read(etcd), key=lambda each: each[1])], ["m0", "m1"])
-        # its name is empty until it has told it
+        # its name is empty until it has started
         soon(lambda: members[0].etcdctl("member", "add", "m3", "--learner", "--peer-urls=https://127.0.0.1:1", check=False).returncode, 0)
         for member in members[:2]:
             soon(lambda etcd=member: [item[1:] for item in read(etcd) if item[4]], [("", ["https://127.0.0.1:1"], [], True)])
@@ -140,7 +140,7 @@ def test_the_module_reads_what_is_there_and_does_not_fail_for_the_rest(tmp_path,
 
 
 def staged(tmp_path, snapshot, tools, url):
-    """What the module makes of a snapshot beside live data: (its answer, the staged data)."""
+    """What the module returns for a snapshot beside live data: (its answer, the staged data)."""
     path = tmp_path / "etcd.restore" / "20260101T000000Z-0000"
     path.mkdir(parents=True)
     (tmp_path / "etcd").mkdir()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What Prometheus is told, judged by Prometheus' own promtool."""
+"""The metrics, checked by Prometheus' own promtool."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Retention where it takes something away: in a directory, and off-site on real servers (see servers.py)."""
+"""Retention where it removes snapshots: in a directory, and off-site on real servers (see servers.py)."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_off_site(far, place):  # noqa: F811
     left = sorted(path.name for path in far.stored("").glob("etcd-*"))
     stay = ("etcd-cp1-20260103T030405Z.db", "etcd-cp3-20260104T030405Z.db", other.name)
     assert left == sorted(name + suffix for name in stay for suffix in ("", ".json"))
-    # what is here is not its business, and is not sent again
+    # local files are left alone, and are not uploaded again
     assert len(names(local)) == 10
     rc, result = upload(far, place, directory=local)
     assert rc == 0 and not result["changed"], result

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a restore would lose and bring back, told by real etcds."""
+"""Which objects a restore would delete, re-create and modify, from real etcds."""
 
 from __future__ import annotations
 

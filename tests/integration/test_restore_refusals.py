@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""That the role's checks are given what they decide by: tasks of the role as they are, on nodes that are only facts.
+"""The role's checks get what they need to decide: unchanged tasks of the role, on nodes that are only facts.
 
 What is decided has unit tests: test_preflight.py.
 """
@@ -95,7 +95,7 @@ def facts(host, **changes):
 
 
 def every(tasks):
-    """All tasks, those in blocks as well."""
+    """All tasks, those in blocks included."""
     for task in tasks:
         yield task
         for part in ("block", "rescue", "always"):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a node's own timer runs, as the role etcd_schedule puts it there.  There is no systemd here: the timer itself is tested on a node."""
+"""What a node's own timer runs, as the role etcd_schedule installs it.  There is no systemd here: the timer itself is tested on a node."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_a_run_takes_verifies_and_retains_without_ansible(scheduled):
     assert len(names) == 2, names
     rc, result = harness.run_module("etcd_snapshot_info", path=scheduled.backups / names[-1], **harness.tools(VERSION))
     assert rc == 0 and result["snapshot"]["integrity"] == "ok", result
-    # where they are sent to has rules of its own
+    # the off-site storage has rules of its own
     away = scheduled.place / "off-site"
     assert len(databases(away)) == 3 and (away / names[-1]).read_bytes() == (scheduled.backups / names[-1]).read_bytes(), output
     told = (scheduled.place / "textfile" / "k8s_dr_etcd_snapshot.prom").read_text()
@@ -167,7 +167,7 @@ def test_a_run_takes_verifies_and_retains_without_ansible(scheduled):
     last = scheduled.last()
     assert last["ok"] and last["mine"] and last["snapshot"].endswith(names[-1]) and last["failures"] == 0
     assert oct((scheduled.place / "config" / "schedule.json").stat().st_mode)[-3:] == "600"
-    # the program brings all that it imports along
+    # the program contains all that it imports
     [program] = scheduled.place.glob("lib/*/program.pyz")
     args = json.dumps({"ANSIBLE_MODULE_ARGS": {"directory": str(scheduled.backups)}})
     found = subprocess.run([sys.executable, "-I", "-S", str(program), "module", "etcd_snapshot"], input=args, capture_output=True, text=True, check=False)
@@ -239,7 +239,7 @@ def test_a_missed_run_is_made_up_for_once_etcd_serves(scheduled, tmp_path):
         output = process.communicate(timeout=60)[0]
         assert process.returncode == 0 and len(databases(node.backups)) == 1, output
         assert node.last()["failures"] == 0 and node.last()["last_success"]
-        # one that was killed is told of by the next
+        # the next run reports one that was killed
         state = node.place / "state" / "last-run.json"
         state.write_text(json.dumps(dict(node.last(), ended=None)))
         rc, output = node.run()
@@ -287,7 +287,7 @@ def test_one_of_three_members_takes_the_snapshot(scheduled, tmp_path):
         assert all(rc == 0 for rc, _output in results.values()), results
         second = [name for name in results if nodes[name].backups.exists()]
         assert len(second) == 1 and "was left out of the backup" in results[second[0]][1], results
-        # where each host takes its own nobody is asked
+        # where each host takes its own snapshot, no other member is asked
         for name in results:
             nodes[name].change(take="every")
             rc, output = nodes[name].run()

@@ -89,7 +89,7 @@ def wait_for(condition, timeout=20):
 
 
 def only_good(directory, count):
-    """The directory holds that many proven snapshots with their manifests, and nothing else."""
+    """The directory holds that many verified snapshots with their manifests, and nothing else."""
     good = [name for name in names(directory) if name.endswith(".db")]
     assert len(good) == count
     assert names(directory) == sorted([".lock"] + good + [name + ".json" for name in good])
@@ -385,7 +385,7 @@ def test_a_directory_that_others_may_use(member, tmp_path, mode, foreign, outcom
 
 
 def test_a_directory_of_another_user(member, tmp_path):
-    """Nobody else may list it, and its owner can read and replace all that is in it."""
+    """Only its owner may list it, who can read and replace all that is in it."""
     if os.geteuid() != 0:
         pytest.skip("only root can give a directory away")
     directory = tmp_path / "back ups"

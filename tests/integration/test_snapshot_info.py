@@ -41,7 +41,7 @@ def examine(path, version=NEWEST_DEFAULT, **more):
 
 
 def with_checksum(data):
-    """The contents with a SHA-256 that fits them, as nobody but an attacker or a damaged server makes it."""
+    """The contents with a SHA-256 that fits them, as only an attacker or a damaged server makes it."""
     return data[:-32] + hashlib.sha256(data[:-32]).digest()
 
 
@@ -61,7 +61,7 @@ def test_good_snapshot_by_tools_of_every_version(snapshot, etcd, tool_version):
     assert found["integrity"] == "ok"
     assert found["undetermined"] == []
     said = snapshot_status.run_status(offline_tool("status", *tools_of(tool_version)), str(snapshot), 10)
-    # Only tools from 3.6 on read the storage version; the file tells it to all.
+    # Only tools from 3.6 on read the storage version; the file itself shows it to all.
     assert said["storage_version"] in (None, found["storage_version"])
     assert bool(found["storage_version"]) is not etcd.version.startswith(("3.4", "3.5"))
     reference = examine(snapshot, etcd.version)
@@ -317,7 +317,7 @@ def test_a_copy_of_a_stopped_database_is_told_from_a_snapshot(version, tmp_path)
     assert len(found["hash"]) == 8
 
 
-# ---- what is no file to read, or blocks whoever reads it
+# ---- paths that are not files, and files that block their reader
 
 
 def test_live_database_does_not_block(etcd):

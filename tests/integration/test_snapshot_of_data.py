@@ -35,7 +35,7 @@ def take(etcd, data_dir, directory, check_mode=False, diff=False, **options):
 
 
 def tree(directory):
-    """Everything that can be told of a directory but when it was read."""
+    """All metadata of a directory except the time of the last read."""
     found = {}
     for path in sorted([directory, *pathlib.Path(directory).rglob("*")]):
         info = path.lstat()
@@ -148,7 +148,7 @@ def test_writes_that_are_interrupted(version, tmp_path):
     assert code == 0, result
     counts = result["snapshot"]["inventory"]["objects"]["pods"]
     for number, count in enumerate(acknowledged):
-        # one may have been written whose writer never heard of it
+        # one may have been written without an acknowledgement
         assert counts["w%d" % number] - count in (0, 1)
 
 

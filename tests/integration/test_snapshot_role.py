@@ -143,9 +143,9 @@ def three(cluster):
     return cluster
 
 
-# Large enough for a test: it goes on by itself, and is told of.
+# Large enough for a test: it runs in the background, and its progress is reported.
 LARGE = ("-e", "__etcd_snapshot_large=10000")
-# Nobody answers there, which is as a machine that is off, only faster.
+# There is no listener, which is like a machine that is off, only faster.
 OFF = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
 
 
@@ -207,7 +207,7 @@ def test_one_snapshot_of_a_member_that_does_not_lead(three, tmp_path):
     # and the one that is asked for may be
     rc, output, _recap = play("playbooks/snapshot.yml", tmp_path, hosts, "-e", "etcd_snapshot_from=n1")
     assert rc == 0 and len(databases(tmp_path / "cp1" / "backups")) == 2 and "as etcd_snapshot_from says" in flat(output), output
-    # check mode chooses as well, and takes nothing
+    # check mode chooses too, and takes nothing
     rc, output, recap = play("playbooks/snapshot.yml", tmp_path, hosts, "--check", *LARGE)
     assert rc == 0 and "would be taken into" in flat(output) and len(databases(tmp_path / "cp2" / "backups")) == 1, output
 
@@ -231,7 +231,7 @@ def test_hosts_that_are_down_do_not_fail_the_backup(three, tmp_path):
     assert recap["cp2"]["unreachable"] == recap["cp2"]["failed"] == 0, output
     assert "WARNING: cp2 was left out of the backup: it cannot be reached: Failed to connect" in flat(output), output
     assert len(stats(output)["etcd_snapshot_warnings"]) == 1
-    # its etcd is dead as well
+    # its etcd is dead too
     three["cp2"].kill()
     del hosts["cp2"]["ansible_connection"]
     rc, output, recap = play("playbooks/snapshot.yml", tmp_path, hosts)
@@ -321,7 +321,7 @@ def test_one_snapshot_per_cluster(etcd, three, tmp_path):
     rc, output, recap = play("playbooks/snapshot.yml", tmp_path, hosts)
     assert rc == 2 and recap["other"]["failed"] == 1 and recap["cp2"]["failed"] == 0, output
     assert len(databases(tmp_path / "cp2" / "backups")) == 2 and "that has no snapshot now" in flat(output), output
-    # a control plane that has no etcd, as one that was stopped for good, has nothing to be missed
+    # a control plane that has no etcd, as one that was stopped for good, lacks nothing
     (tmp_path / "other" / "manifests").mkdir()
     rc, output, recap = play("playbooks/snapshot.yml", tmp_path, hosts)
     assert rc == 0 and recap["other"]["failed"] == 0, output
@@ -373,7 +373,7 @@ def test_progress_of_a_large_snapshot_is_reported(tmp_path):
         assert rc == 0 and recap["cp1"]["failed"] == 0, output
         lines = [line for line in output.splitlines() if " of about " in line]
         assert len(lines) >= 2 and any(re.search(r" s, [0-9.]+ [KM]B/s", line) for line in lines), output
-        # what was told is what is: never more than may be read, with what etcdctl reads at once
+        # the reported progress is correct: never more than may be read, with what etcdctl reads at once
         told = [re.search(r"([0-9.]+) (Bytes|KB|MB) of about [0-9.]+ MB are there after ([0-9]+) s", line).groups() for line in lines]
         assert all(float(read) * {"Bytes": 0, "KB": 0.001, "MB": 1}[unit] <= 2.2 * float(seconds) + 8 for read, unit, seconds in told), lines
         assert "taken and verified in" in output and len(databases(tmp_path / "backups")) == 1

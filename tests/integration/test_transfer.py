@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Snapshots on their way from a host to the controller, with the real `ansible` in between."""
+"""Transfers of snapshots between a host and the controller, with the real `ansible` in between."""
 
 from __future__ import annotations
 

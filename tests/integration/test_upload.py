@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Snapshots off-site with real servers: see servers.py for which, and how each starts."""
+"""Off-site snapshots on real servers; servers.py says which, and how each starts."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def test_a_damaged_object_is_refused_and_replaced(far, place):
     rc, result = upload(far, place, path=path, verify="read")
     assert rc == 0 and result["changed"], result
     assert far.stored(path.name).read_bytes() == content
-    # a manifest that is none any more
+    # a damaged manifest
     far.stored(path.name + ".json").write_bytes(b"{")
     rc, result = fetch(far, place, place / "back")
     assert rc == 1 and "is not JSON" in result["msg"], result
@@ -242,7 +242,7 @@ def test_a_level_verified_off_site_is_recorded_there(far, kind, place, rclone):
     rc, result = prove()
     assert rc == 1 and result["snapshot"]["failed"] == "checksum" and result["changed"] == noted, result
     if noted:
-        # nobody has to read it all to know, and whoever has it whole sends it again
+        # the manifest says so without a read of the whole file, and a host that has it whole uploads it again
         rc, result = fetch(far, place, place / "back", rclone)
         assert rc == 1 and "failed the verification level checksum" in result["msg"], result
         rc, result = upload(far, place, rclone, path=path)
@@ -415,7 +415,7 @@ def test_settings_in_the_configuration_are_not_overridden(s3, place, rclone):
     config = pathlib.Path(s3.config(place / "own.conf"))
     config.write_text(config.read_text() + "upload_cutoff = 5M\nchunk_size = 5M\n")
     rc, result = upload(s3, place, rclone, path=path, remote=where, rclone_config=str(config))
-    # it was sent in parts, of which there is no MD5 to believe
+    # it was uploaded in parts, so it has no MD5 to compare
     assert rc == 0 and result["uploaded"][0]["verified_by"] == "read", result
     # and a bucket is made where the user wants that
     config.write_text(config.read_text() + "no_check_bucket = false\n")
@@ -443,7 +443,7 @@ def test_a_mounted_directory(place):
 
 
 def test_a_share_that_is_no_longer_mounted(place):
-    """What lies below a mount point takes everything, and is off-site nowhere."""
+    """The directory below a mount point takes every file, and is not off-site."""
     local, share = place / "local", place / "share"
     paths = [make(local, day) for day in (1, 2)]
     options = {"remote": str(share), "rclone": servers.program("rclone")}
@@ -529,7 +529,7 @@ def test_snapshot_yml_uploads_and_downloads_and_fails_when_it_cannot(place, tmp_
         assert (place / "here" / first).read_bytes() == (backups / first).read_bytes()
         assert (place / "here" / first).stat().st_mode & 0o777 == 0o600 and (place / "here").stat().st_mode & 0o777 == 0o700
         far.start()
-        # a large one is told of on the way, and each place has its own rules and is made less only once the new one is there
+        # the progress of a large one is reported; each place has its own rules, and is pruned only once the new one is there
         for number in range(8):
             etcd.put("/big/%d" % number, os.urandom(1000000))
         keep = {"etcd_snapshot_off_site_keep": {"last": 1}, "etcd_snapshot_keep": {"last": 2, "daily": 1}}
@@ -548,7 +548,7 @@ def test_snapshot_yml_uploads_and_downloads_and_fails_when_it_cannot(place, tmp_
 
 
 def test_clusters_whose_hosts_have_the_same_name_keep_their_own_copies(place, tmp_path):
-    """Of one second, both are called the same: then one of them is told that it has none."""
+    """Of one second, both are called the same: then one of them is told that it has no copy."""
     with harness.Etcd(VERSION, tmp_path / "a") as first, harness.Etcd(VERSION, tmp_path / "b") as second:
         hosts = {}
         for name, etcd, objects in (("a", first, 300), ("b", second, 100)):
@@ -561,6 +561,6 @@ def test_clusters_whose_hosts_have_the_same_name_keep_their_own_copies(place, tm
         theirs = {host: place / "here" / os.path.basename(one["path"]) for host, one in of_host.items()}
         own = [host for host, path in theirs.items() if hashlib.sha256(path.read_bytes()).hexdigest() == of_host[host]["sha256"]]
         told = [host for host in of_host if recap[host]["failed"]]
-        # nobody says that a copy is there which is another one's
+        # no host reports the copy of another one as its own
         assert sorted(own + told) == ["a", "b"] and (told == []) == (theirs["a"] != theirs["b"]) == (rc == 0), output
         assert sorted(os.listdir(place / "here")) == sorted(path.name + suffix for path in {theirs[host] for host in own} for suffix in ("", ".json"))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs of a restore that Ansible or AWX cuts into parts: a sentence, before anything is looked at."""
+"""Runs of a restore that Ansible or AWX cuts into parts are refused before anything is looked at."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said in two places says the same in both."""
+"""What stands in two places is the same in both."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whatever a page tells an operator to type exists and is taken as it is written, or the page says in a comment why no test types it:
+"""Every command on a page exists and is accepted as it is written, or a comment on the page says why no test runs it:
 
     <!-- not run: a machine that joins for good is in molecule/ha/tests/test_three_control_planes.py -->
 
@@ -12,8 +12,10 @@ that EXECUTED names.
 
 from __future__ import annotations
 
+import ast
 import collections
 import fnmatch
+import io
 import json
 import os
 import pathlib
@@ -21,6 +23,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tokenize
 
 import pytest
 import yaml
@@ -82,7 +85,7 @@ BLOCKS = [block for page in PAGES for block in blocks_in(page)]
 
 
 def commands_of(block):
-    """The lines of a block that somebody would type, without a prompt; [] for one that shows something else."""
+    """The lines of a block that an operator would type, without a prompt; [] for one that shows something else."""
     typed = []
     for line in block.text.replace("\\\n", "").splitlines():
         match = re.match(r"(?:\$ |\w+# )?((\S+).*)", line)
@@ -118,7 +121,7 @@ OPTIONS = options()
 
 
 def why_not(variables):
-    """What the roles would say to variables; empty when they would take them."""
+    """Why the roles would refuse variables; empty when they would accept them."""
     unknown = [name for name in variables if name not in OPTIONS]
     if unknown:
         return "no role has %s" % ", ".join(unknown)
@@ -131,7 +134,7 @@ def test_there_is_something_to_test():
 
 
 def test_the_emergency_runbook_says_which_inventory():
-    """Ansible takes none from the directory it is in, and ends well when it finds no hosts."""
+    """Ansible reads none from the current directory, and ends with code 0 when it finds no hosts."""
     commands = [command for block, command in TYPED if block.page == "docs/worst-day.md" and command.startswith("ansible-playbook ")]
     before_all = next(block.text for block in BLOCKS if block.page == "docs/worst-day.md")
     assert commands and before_all == "export ANSIBLE_INVENTORY=$PWD/inventory.yml"
@@ -251,10 +254,10 @@ def test_links_lead_somewhere(page):
 OLD_PHRASES = re.compile(
     r"\b(whoever|nobody|somebody|to be had|is told of|are told of|held against|what came of|what became of|gone on with|is none|was not got|"
     r"put aside|takes? it back|taken back|brought back|can be relied on|so it would not start again|are well|is well|must be well|was not proven|proves and|"
-    r"as far as can be said|nothing to rely on)\b",
+    r"as far as can be said|nothing to rely on|proven|rungs?|census|misfortunes?)\b",
     re.IGNORECASE,
 )
-PROSE = [page for page in PAGES if page.relative_to(ROOT).parts[0] in ("README.md", "docs", "roles")]
+PROSE = [page for page in PAGES if page.name != "CHANGELOG.md"]
 
 
 def prose_of(page):
@@ -290,7 +293,30 @@ def test_old_phrases_stay_away_from_settings(path):
     assert OLD_PHRASES.findall(re.sub(r"{{.*?}}|there is none", "", text)) == []
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: str(page.relative_to(ROOT)))
+CODE = sorted(path for part in ("tests", "bench", "molecule") for path in (ROOT / part).rglob("*.py") if not {"fixtures", "output"} & set(path.parts))
+
+
+def words_of(path):
+    """Comments, docstrings and names of tests."""
+    source = path.read_text(encoding="utf-8")
+    yield from (token.string for token in tokenize.generate_tokens(io.StringIO(source).readline) if token.type == tokenize.COMMENT)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+            yield ast.get_docstring(node) or ""
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            yield node.name.replace("_", " ")
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_old_phrases_stay_away_from_tests_and_benchmarks(path):
+    assert [words for words in words_of(path) if OLD_PHRASES.search(re.sub(r"\s+", " ", words))] == []
+
+
+def test_old_phrases_stay_away_from_make_help():
+    assert OLD_PHRASES.findall((ROOT / "Makefile").read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("page", PROSE, ids=lambda page: str(page.relative_to(ROOT)))
 def test_lines_of_prose_have_at_most_100_characters(page):
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     assert [line for line in text.splitlines() if len(line) > 100 and not re.match(r"\||    |\s*<!--|\[", line)] == []

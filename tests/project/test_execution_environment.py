@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What ansible-builder makes of the definition of the execution environment, and of what the collection says it needs.
+"""What ansible-builder makes of the definition of the execution environment, and of the requirements of the collection.
 
 The image itself is not built here: that takes a registry with its base image.
 """

@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The sandbox's scripts, as far as they can be judged without a cluster: which versions they mean, that a build goes on where it was, and what they do when
-there are no Go modules."""
+"""The sandbox's scripts, as far as they can be tested without a cluster: which versions they mean, that an interrupted build is
+resumed, and what they do without Go modules."""
 
 from __future__ import annotations
 

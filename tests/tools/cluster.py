@@ -156,7 +156,7 @@ class Sandbox:
     # -- playbooks ------------------------------------------------------------------------------------------------
 
     def playbook(self, name, *args, check=True, background=False, core=None, collections=None):
-        """Run a playbook of the collection as an operator in playbooks/ would, with nobody at a terminal.
+        """Run a playbook of the collection as an operator in playbooks/ would, without a terminal.
 
         `core` is another version of ansible-core than the tests' own, as "2.17"; `collections` a directory that the collection was installed into: it is run
         from there, and not from the checkout.

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Misfortunes at a chosen state of a restore.
+"""Faults at a chosen state of a restore.
 
 The collection has no hooks for tests.  What stops it at a state lies in the node for as long as a test needs it: Python's
 os.rename and the command mv, which is how states become durable, wait there after they have written the wanted one.
@@ -34,7 +34,7 @@ import time
 from cluster import ROOT, SandboxError, administrator, wait_for
 from restore_sandbox import DATA, Cluster, Transaction
 
-# `begun` counts from plan.json on: without it, nobody takes the directory for a restore.
+# `begun` counts from plan.json on: without it, the directory is not taken for a restore.
 PYTHON = r"""
 import os, signal, subprocess, time
 P = "/run/failpoint/"
@@ -151,14 +151,14 @@ iptables -w -F CUT-PEERS 2>/dev/null && iptables -w -X CUT-PEERS || :
 
 
 class FaultyCluster(Cluster):
-    """A cluster of one node with a data disk of its own, and misfortunes, which meet `node`."""
+    """A cluster of one node with a data disk of its own, and faults, which hit `node`."""
 
     node = "cp1"
     # where its restores lie, below the data directory that is a mount point
     restores = DATA + "/.restore"
 
     def on(self, host):
-        """The same cluster, with misfortunes for another node."""
+        """The same cluster, with faults that hit another node."""
         other = copy.copy(self)
         other.node = host
         return other
@@ -250,7 +250,7 @@ class FaultyCluster(Cluster):
         self.run(self.node, "sh", "-c", script + ("; echo %s >die" % die if die else ""))
 
     def wait_held(self, run, timeout):
-        """Until somebody waits there; fails when the playbook ends before."""
+        """Until a process waits there; fails when the playbook ends before."""
         watch = self.start(self.node, "until [ -e /run/failpoint/reached ]; do sleep 0.1; done")
         try:
             wait_for(lambda: watch.poll() is not None or run.ended(), timeout, "the restore gets to the state")
@@ -265,7 +265,7 @@ class FaultyCluster(Cluster):
         script = "cd /run/failpoint && echo %s >go.new && mv go.new go" % ("die" if die else "")
         self.run(self.node, "sh", "-c", script)
 
-    # -- misfortunes ----------------------------------------------------------------------------------------------
+    # -- faults ---------------------------------------------------------------------------------------------------
 
     def fill_disk(self):
         """Not a byte is left on the data disk."""
@@ -302,7 +302,7 @@ class FaultyCluster(Cluster):
 
 
 class FaultyMembers(FaultyCluster):
-    """A cluster of several nodes, and misfortunes of one of them."""
+    """A cluster of several nodes, and faults of one of them."""
 
     restores = DATA + ".restore"
 
@@ -319,7 +319,7 @@ class FaultyMembers(FaultyCluster):
         return self.run(self.node, "stat", "-c", "%i", DATA + "/member/snap/db").strip()
 
     def is_armed(self):
-        """Does this node still wait for something, or could nobody say?"""
+        """Does this node still wait for something, or is that not known?"""
         return "no" not in self.run(self.node, "sh", "-c", "ls -d /etc/systemd/system/etcd-restore-* >/dev/null 2>&1 || echo no", check=False, timeout=20)
 
     def own_marks(self):
@@ -454,7 +454,7 @@ class Run:
         finally:
             del os.environ["NODE_SSH_CUT"]
         self.log = pathlib.Path(self._place.name, "log")
-        # a pipe that nobody reads would stop it
+        # a pipe without a reader would stop it
         self._copy = subprocess.Popen(["cat"], stdin=self.process.stdout, stdout=self.log.open("wb"))
         self.process.stdout.close()
 
@@ -496,7 +496,7 @@ class Run:
 
 
 def print_matrix(terminalreporter, cells, columns, legend, name):
-    """{(state, fault): what became of it} as a table, on the terminal and in reports/."""
+    """{(state, fault): the result} as a table, on the terminal and in reports/."""
     if not cells:
         return
     rows = list(dict.fromkeys(state for state, dummy in cells))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every version that docs/versions.md says is supported, run for real; the table that page has, with what was passed in each cell.
+"""Every version that docs/versions.md says is supported, run for real; prints the table of that page, with what passed in each cell.
 
 MATRIX="core-2.20 python-3.8-units etcd" names cells, or beginnings of them; without it all are run. A cell that fails is a run that fails, and so is a version
 that this machine has not: that is no result.

@@ -67,7 +67,7 @@ def playbooks():
 
 
 def main():
-    """Make the site anew."""
+    """Rebuild the site."""
     version = yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))["version"]
     with tempfile.TemporaryDirectory() as work:
         collection = pathlib.Path(work, "ansible_collections", "k8s_dr", "etcd")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where snapshots lie off-site, the key that decrypts them, and a cluster that is made anew out of nothing else, as docs/worst-day.md has it."""
+"""The off-site storage of snapshots, the key that decrypts them, and a new cluster that is made of nothing else, as docs/worst-day.md says."""
 
 from __future__ import annotations
 

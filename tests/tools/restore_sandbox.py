@@ -60,17 +60,17 @@ class Cluster(Sandbox):
         self.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": NAMESPACE}, "data": {"text": text}})
 
     def noted(self, name):
-        """The text of that ConfigMap, None when there is none."""
+        """The text of that ConfigMap, or None."""
         found = self.get("-n", NAMESPACE, "configmap/" + name)
         return found and found["data"]["text"]
 
     def transactions(self, host="cp1"):
-        """What a node knows of restores, oldest first."""
+        """The restores that a node has recorded, oldest first."""
         text = self.run(host, "sh", "-c", "cd %s.restore 2>/dev/null && for d in *; do [ ! -e $d/state ] || echo $d $(cat $d/state); done || :" % DATA)
         return [Transaction("%s.restore/%s" % (DATA, line.split()[0]), *line.split()[:2]) for line in text.splitlines()]
 
     def live(self, host="cp1"):
-        """What tells one data directory of a node from another."""
+        """What identifies a data directory of a node."""
         return self.run(host, "stat", "-c", "%d:%i", DATA + "/member/snap/db").strip()
 
     def etcd_process(self, host="cp1"):

@@ -68,7 +68,7 @@ _IDLE_PROCESSES = []
 
 @contextlib.contextmanager
 def idle(command, **how):
-    """A process that gets the processors and the disk only where nobody else wants them; it ends with this context."""
+    """A process that gets the processors and the disk only when no other process wants them; it ends with this context."""
     disk = ["ionice", "-c", "3"] if shutil.which("ionice") else []
     process = subprocess.Popen(["nice", "-n", "19", *disk, *command], start_new_session=True, **how)
     _IDLE_PROCESSES.append(process)
@@ -111,7 +111,7 @@ def run_together(stages):
 
 @contextlib.contextmanager
 def head_start():
-    """The sandbox's programs are built with what the stages before it leave idle. Where that is not through, or went wrong, the sandbox goes on with it."""
+    """The sandbox's programs are built with what the stages before it leave idle. If that is unfinished or failed, the sandbox continues it."""
     with open(REPORTS / "programs.log", "w") as log, idle([ROOT / "tests/sandbox/up", "--programs"], stdout=log, stderr=log):
         yield
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which node image this run is about: kind's own where it can be pulled."""
+"""Which node image this run uses: kind's own where it can be pulled."""
 
 from __future__ import annotations
 

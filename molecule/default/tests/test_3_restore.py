@@ -139,7 +139,7 @@ def test_the_api_was_away_for_less_than_a_minute(restored):
 
 
 def report_of(restored, kind):
-    """The text of a report file, which nobody else may read."""
+    """The text of a report file, which only its owner may read."""
     path = RESTORES / ("restore-%s.%s" % (restored.id, kind))
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700

@@ -26,7 +26,7 @@ import yaml
 DIRECTORY = "/var/backups/refused"
 OWN_CA = pathlib.Path("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt")
 
-# Every name with all that tells a file from another. Of etcd's own data only what etcd does not write all the time.
+# Every name with all that identifies a file. Of etcd's own data only what etcd does not write all the time.
 TREE = r"""
 find /etc/kubernetes /var/lib/etcd.restore /etc/systemd/system -printf '%p %y %l %m %U:%G %s %T@ %i\n' 2>/dev/null
 find /var/lib/etcd -type d -printf '%p %m %U:%G %i\n'
@@ -36,12 +36,12 @@ find /var/lib -maxdepth 1 '(' -name 'etcd*' -o -name '.*' ')' -printf '%p %y %m 
 
 
 def tree(cluster):
-    """The node as it lies on its disk, and its etcd."""
+    """The state of the node's disk, and its etcd."""
     return sorted(cluster.run("cp1", "sh", "-c", TREE).splitlines()), cluster.live(), cluster.etcd_process()
 
 
 def watched(cluster, *args):
-    """Run a restore; (what became of it, what the API server missed of it)."""
+    """Run a restore; (its result, what the API server missed of it)."""
     with cluster.probe() as probe:
         process = cluster.playbook("restore.yml", "-l", "cp1", *args, check=False)
     return process, [(gap.what, gap.seconds, gap.failures) for gap in probe.gaps() if gap.seconds or gap.failures]
@@ -226,7 +226,7 @@ def test_a_manifest_of_another_file(cluster, refused, snapshot):
 
 
 def test_an_expired_certificate(cluster, refused, on_the_node):
-    """The node's own one, with another last day: nobody looks at the signature of one that has expired."""
+    """The node's own one, with another last day: the signature of an expired one is not checked."""
     path = "/etc/kubernetes/pki/etcd/healthcheck-client.crt"
     pem = cluster.run("cp1", "cat", path)
     der = bytearray(base64.b64decode("".join(pem.split("-----")[2].split())))
@@ -249,7 +249,7 @@ def test_a_key_that_was_moved_away(refused, on_the_node):
 
 
 def test_a_manifest_that_was_moved_away(cluster, refused, on_the_node):
-    """The scheduler's: nobody misses it for a while. What starts with a dot kubelet does not read."""
+    """The scheduler's, without which the cluster works for a while. What starts with a dot kubelet does not read."""
     directory = "/etc/kubernetes/manifests/"
     on_the_node("mv {0}kube-scheduler.yaml {0}.kube-scheduler.yaml".format(directory), "mv {0}.kube-scheduler.yaml {0}kube-scheduler.yaml".format(directory))
     assert "cp1 has no manifest of kube-scheduler in /etc/kubernetes/manifests" in refused()
@@ -297,7 +297,7 @@ def test_a_node_without_systemd(refused, on_the_node):
 
 
 def test_a_clock_that_is_an_hour_ahead(cluster, refused, on_the_node):
-    """A container has the clock of its host; so it is Python on the node that is told another time."""
+    """A container has the clock of its host; so Python on the node gets another time."""
     on_the_node("mkdir /opt/ahead", "rm -r /opt/ahead")
     for name, text in (
         ("python", '#!/bin/sh\nexec env PYTHONPATH=/opt/ahead python3 "$@"\n'),
@@ -310,7 +310,7 @@ def test_a_clock_that_is_an_hour_ahead(cluster, refused, on_the_node):
 
 
 def test_an_etcd_that_the_tools_may_not_ask(refused):
-    """It serves, but not with these certificates: after a restore nobody could prove that it does."""
+    """It serves, but not with these certificates: after a restore that could not be verified."""
     pki = "/etc/kubernetes/pki/apiserver-kubelet-client"
     text = refused("-e", "etcd_client_cert=%s.crt" % pki, "-e", "etcd_client_key=%s.key" % pki)
     assert "etcd_client_cert" in text

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Restores that go wrong after the stop: each leaves the cluster as it was.
+"""Restores that fail after the stop: each leaves the cluster as it was.
 
 What may happen to the controller, the connection or the node is in the scenario "faults", state by state; here is what may
 happen to the restore itself.  The collection has no hooks for tests.  A shell in the node waits until the restore's own state says that it got so far, and
-then does what misfortune would do.
+then injects the fault.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def interrupt(cluster):
     for process in started:
         output = process.communicate(timeout=150)[0]
         print(output)
-        assert process.returncode == 0, "the misfortune did not happen: " + output
+        assert process.returncode == 0, "the fault did not happen: " + output
 
 
 @pytest.fixture
@@ -82,10 +82,10 @@ def test_etcd_does_not_start_on_the_restored_data(cluster, before, interrupt):
 
 
 def test_a_rollback_script_at_the_console_is_enough(cluster, before, interrupt):
-    """No Ansible at all: the operator runs the script that lies beside the data, twice."""
+    """No Ansible at all: the operator runs the script beside the data, twice."""
     process = cluster.playbook("restore.yml", *cluster.confirmed, background=True)
     known = len(cluster.transactions())
-    # on a busy machine nobody looks often enough to see each of them
+    # on a busy machine they may pass between two looks
     late = ("swapped", "starting-etcd", "etcd-started", "starting", "started")
     wait_for(lambda: len(cluster.transactions()) > known and cluster.transactions()[-1].state in late, 180, "the swap")
     os.killpg(process.pid, signal.SIGKILL)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Clusters that are set up otherwise than kubeadm does it."""
+"""Clusters that are not set up as kubeadm does it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def elsewhere(cluster):
 
 
 def test_data_that_is_mounted_under_another_name_beside_a_sidecar_and_a_proxy(cluster, cp1, elsewhere):
-    """It is restored, and taken back; the directory that has its name is left alone, the sidecar's flags are not etcd's, and no proxy is asked."""
+    """It is restored, and rolled back; the directory that has its name is left alone, the sidecar's flags are not etcd's, and no proxy is asked."""
     stale = cp1.file(DATA + "/member/snap/db").sha256sum
     earlier = len(cluster.transactions())
     cluster.note("before")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The commands that docs/worst-day.md has for whoever has no Ansible, as they are printed there."""
+"""The commands of docs/worst-day.md that need no Ansible, as they are printed there."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_snapshot_and_restore_by_hand(cluster, paste):
     cluster.note("seen", "after it")
     before = cluster.run("cp1", "sh", "-c", "cd /etc/kubernetes/manifests && sha256sum *.yaml")
 
-    # which a node has only where somebody installed it
+    # which a node has only where an operator installed it
     cluster.run("cp1", "rm", "/usr/local/bin/etcdutl")
     said = paste(snapshot, "whole", "tool", "restore", "stop", "start")
     assert "whole" in said and "DAMAGED" not in said and "stopped" in said

@@ -11,7 +11,7 @@ from cluster import wait_for
 
 
 def lose(cluster, accident):
-    """Take a snapshot, write something more, and have the accident; the restore is to bring the snapshot back."""
+    """Take a snapshot, write something more, and cause the accident; the restore must restore the snapshot."""
     cluster.wait_ready()
     cluster.note("survivor", "in the snapshot")
     cluster.snapshot()

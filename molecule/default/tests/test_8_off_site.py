@@ -68,7 +68,7 @@ def test_everything_on_the_node_is_lost(cluster, far, key, tmp_path, monkeypatch
 
 
 def test_the_cluster_is_lost(cluster, far, key, tmp_path):
-    """A new control plane out of what lies off-site, and nothing else."""
+    """A new control plane from off-site storage, and nothing else."""
     identity, recipient = key
     config = far.config(tmp_path / "rclone.conf")
     cluster.wait_ready()

@@ -18,10 +18,10 @@ from remote_cluster import far, key  # noqa: F401
 
 TABLE = pytest.StashKey()
 LEGEND = """\
-What the cluster serves in the end, what brought it there, and seconds from the fault until it served.
-  self      the restore, which went on or took itself back; +kubelet: somebody had to start kubelet; +rollback: rollback.yml noted it
+What the cluster serves in the end, what recovered it, and seconds from the fault until it served.
+  self      the restore, which continued or rolled back; +kubelet: the test had to start kubelet; +rollback: rollback.yml noted it
   timer     the rollback timer; boot: the same, at the start of the node
-  console   the script `rollback`, by two people at once
+  console   the script `rollback`, by two operators at once
   rollback  rollback.yml; resume, again: restore.yml with etcd_restore_unfinished=resume, =rollback
 """.splitlines()
 
@@ -32,7 +32,7 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session")
 def table(request):
-    """{(state, fault): what became of the cell}."""
+    """{(state, fault): the result of the cell}."""
     return request.config.stash[TABLE]
 
 

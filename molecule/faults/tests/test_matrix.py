@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every durable state of a restore x everything that may happen to it there: the cluster ends on the old data or on the new.
+"""Every durable state of a restore x every fault: in the end the cluster has its previous data or the restored data.
 
 FAULTS=sample (every state once, every fault, every way back) or all, or cells by name: FAULTS="swapped-node staged-controller-again".
 """
@@ -43,7 +43,7 @@ FAULTS = {
 }
 # from the first state with an armed timer to the last that a timer takes back
 ARMED = FORWARD[FORWARD.index("stopping") : FORWARD.index("committing")]
-# What brings the cluster to an end where the run is dead and no timer is awaited.
+# What recovers the cluster where the run is dead and no timer is awaited.
 RERUNS = ("resume", "rollback", "console", "again")
 
 SAMPLE = {
@@ -68,7 +68,7 @@ TWICE = "$0 & $0; first=$?; wait $!; second=$?; $0; echo $first $second $?"
 
 
 def way_of(state, fault, number):
-    """What is awaited or done after the fault: None, where the run itself or what it left on the node is to bring it to an end."""
+    """What is awaited or done after the fault: None, where the run itself, or what it left on the node, recovers the cluster."""
     if fault not in ("controller", "ssh", "node") or state == "committed":
         return None
     if fault == "node":
@@ -98,7 +98,7 @@ def cells():
 
 @pytest.fixture(scope="module")
 def snapshot(cluster):
-    """Of a cluster with these objects, which a restore brings back."""
+    """Of a cluster with these objects, which a restore re-creates."""
     # what a run before this one left when it was ended
     cluster.unmark("after")
     cluster.mark("kept", "gone")
@@ -136,7 +136,7 @@ def assert_all_is_there(cluster, snapshot, inode, run):
     assert set(marks.values()) == {cluster.marks_each}
     places = [path.split("/")[0] if side == "old" else path.split("/")[2] for path in facts.get("inode", [])]
     assert places == ["member" if side == "old" else "old"], "the old database is in %s" % facts.get("inode")
-    # what had been restored, and perhaps written to, is kept as well
+    # what had been restored, and perhaps written to, is kept, too
     assert all(facts.get("undone", []))
     assert facts["sha256"][0].split()[0] == snapshot[1]
     assert sorted(facts["manifest"]) == ["etcd.yaml", "kube-apiserver.yaml", "kube-controller-manager.yaml", "kube-scheduler.yaml"]
@@ -207,7 +207,7 @@ def test_the_cluster_has_the_old_data_or_the_restored_data(cluster, snapshot, ol
         cluster.run(cluster.node, "systemctl", "start", "kubelet")
         by = "self+kubelet"
     if fault == "ssh" and way in RERUNS:
-        # Nothing was stopped and no timer armed. Nobody can do anything until SSH is back, and nobody has to.
+        # Nothing was stopped and no timer armed. Nothing can be done until SSH is back, and nothing has to be.
         assert assert_all_is_there(cluster, snapshot, inode, run)[0] == "old"
         cluster.heal_ssh()
 
@@ -243,7 +243,7 @@ def test_the_cluster_has_the_old_data_or_the_restored_data(cluster, snapshot, ol
     side, facts, served = assert_all_is_there(cluster, snapshot, inode, run)
     clock("served")
     if fault == "disk" and states(facts)[-1] not in ("committed", "rolled-back"):
-        # It went back, but had no room to write that down; the next run does.
+        # It rolled back, but had no space to record it; the next run does.
         assert side == "old"
         again = start("rollback.yml")
         assert again.wait(300) == 0, again.output()

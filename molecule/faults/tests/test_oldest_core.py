@@ -4,7 +4,7 @@
 
 """The artifact as Galaxy would have it, installed where there is nothing but the oldest ansible-core that is supported.
 
-That one makes text of every variable, so what works with the newest may fail there; and what the artifact lacks is missed nowhere else.
+That one makes text of every variable, so what works with the newest may fail there; and no other test finds what the artifact lacks.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ def test_where_there_is_nothing_to_do(cluster, launch):
     live = cluster.live()
     job = launch("etcd: salvage")
     assert job.status == "failed" and len(job.failures) == 1 and "has a quorum" in job.failures[0] and len(job.failures[0]) < 1000, job.failures
-    # nothing to take back, and nobody who is no member: nothing to do
+    # nothing to roll back, and every host is a member: nothing to do
     assert launch("etcd: roll back").status == "successful"
     assert launch("etcd: rejoin").status == "successful"
     assert cluster.live() == live
@@ -168,7 +168,7 @@ def test_a_job_is_cancelled_in_the_middle_of_a_restore(cluster, launch):
         assert job.status == "canceled"
         left = cluster.transactions()[-1]
         assert left.state == "swapped", left
-        # somebody is there to take it back, should nobody come
+        # the rollback timer is armed, should no operator come
         assert timers(cluster)
 
         if unfinished == "rollback":

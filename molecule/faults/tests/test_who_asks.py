@@ -5,7 +5,7 @@
 """Who may ask the API server after a restore: snapshots and nodes without what kubeadm binds since 1.29 and 1.36.
 
 apiserver-kubelet-client.crt is of the group that ADMINS binds from 1.29 to 1.35, and of none since (kubeadm's phases/certs/certlist.go of 1.34.4 and
-1.36.3), so without both bindings nobody but system:masters may do anything, on all of them.
+1.36.3), so without both bindings only system:masters may do anything, on all of them.
 """
 
 from __future__ import annotations

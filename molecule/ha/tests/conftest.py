@@ -32,7 +32,7 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session")
 def table(request):
-    """{(state, fault): what became of the cell}."""
+    """{(state, fault): the result of the cell}."""
     return request.config.stash[TABLE]
 
 

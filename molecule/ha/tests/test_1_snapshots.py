@@ -38,7 +38,7 @@ def let_lead(cluster, host):
 
 
 def newest(cluster, host):
-    """The manifest of the newest snapshot on a host, {} when there is none."""
+    """The manifest of the newest snapshot on a host, or {}."""
     text = cluster.run(host, "sh", "-c", "cat $(ls -t %s/*.db.json 2>/dev/null | head -n 1) /dev/null" % DIRECTORY)
     return json.loads(text) if text.strip() else {}
 

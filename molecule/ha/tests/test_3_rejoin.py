@@ -40,7 +40,7 @@ def names(cluster):
 
 
 def newest(cluster, host):
-    """The id of its last transaction, old ones of which go; '' when there is none."""
+    """The id of its last transaction, old ones of which are removed; or ''."""
     return cluster.transactions(host)[-1].id if cluster.transactions(host) else ""
 
 
@@ -155,7 +155,7 @@ def test_a_member_that_cannot_start_is_removed_again(three):
 
 
 def test_a_restore_of_one_member_ends_with_three(three):
-    """`etcd_restore_members: [cp1]` on purpose, and the others come back one after the other."""
+    """`etcd_restore_members: [cp1]` on purpose, and the others rejoin one after the other."""
     three.note("kept")
     three.kubectl("-n", three.namespace, "delete", "configmap/newest", "--ignore-not-found")
     three.playbook("snapshot.yml")
@@ -170,10 +170,10 @@ def test_a_restore_of_one_member_ends_with_three(three):
 
 
 def test_the_data_of_a_cluster_that_no_longer_exists(three):
-    """A host that was off while the others were restored wakes up with the old data, and serves nobody."""
+    """A host that was off while the others were restored starts with the old data, and does not serve."""
     three.playbook("snapshot.yml")
     three.playbook("restore.yml", "-e", '{"etcd_restore_members": ["cp1", "cp3"], "etcd_restore_confirm": true}')
-    # what a host would be that nobody had stopped
+    # what a host would be that was not stopped
     three.run("cp2", "sh", "-c", three.transactions("cp2")[-1].path + "/rollback --undo", timeout=300)
     assert len(members(three)) == 2
     process = rejoin(three, "cp2")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every state of a restore of three members x what may happen to one of them there: all end on the old data, or all on the new.
+"""Every state of a restore of three members x every fault of one of them: in the end all have their previous data, or all the restored data.
 
 FAULTS=sample (every state once, every fault), all, none, or cells by name: FAULTS="swapped-power voted-controller".
 """
@@ -29,7 +29,7 @@ FORWARD = (
     "starting",
     "started",
     "committing",  # the victim is about to vote, the others vote
-    "voted",  # all have voted, nobody has asked what was decided
+    "voted",  # all have voted, none has asked what was decided
     "decided",  # and the victim does not write it down, the others do
     "committed",
 )
@@ -71,7 +71,7 @@ def cells():
 
 
 def expected(state):
-    """Which side all must be on in the end: nobody can decide to keep the data before all have voted, and nobody against it afterwards."""
+    """Which side all must be on in the end: before all have voted none can decide to keep the data, and afterwards none can decide against it."""
     return "new" if state in ("voted", "decided", "committed") else "old"
 
 
@@ -90,7 +90,7 @@ def faulty(cluster):
 
 @pytest.fixture(scope="module")
 def snapshot(faulty):
-    """Of a cluster with these objects, which a restore brings back."""
+    """Of a cluster with these objects, which a restore re-creates."""
     # what a run before this one left when it was ended
     faulty.unmark("after")
     faulty.mark("kept", "gone")
@@ -118,7 +118,7 @@ def runs():
 
 
 def side_of(facts):
-    """Which data lies on a node's disk as the live data: old, new, or something that it never should be."""
+    """Which data a node's disk has as the live data: old, new, or something that it never should be."""
     places = facts.get("inode", [])
     if places == ["/var/lib/etcd/member/snap/db"]:
         return "old"
@@ -155,7 +155,7 @@ def test_all_or_none(faulty, old, runs, table, state, fault):
     table[(state, fault)] = "FAILED"
     hosts = list(faulty.nodes)
     victim = faulty.on(hosts[(STATES.index(state) + FAULTS.index(fault)) % len(hosts)])
-    # armed before the state that is meant, and after it whoever waits for it should not wait long
+    # armed before the state that is meant; after that state the test should not wait long for it
     rollback_after = 150 if state in FORWARD[FORWARD.index("starting") :] else 75
     start_of_cell = time.monotonic()
 
@@ -208,7 +208,7 @@ def test_all_or_none(faulty, old, runs, table, state, fault):
         seconds = time.monotonic() - begun
         clock("all have come to an end")
         side, facts = assert_all_on_one_side(faulty, old)
-        clock("%s, proven on all: %s" % (side, words(facts)))
+        clock("%s, verified on all: %s" % (side, words(facts)))
     victim.heal_ssh()
 
     by = "self"

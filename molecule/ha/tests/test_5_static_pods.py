@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Static Pods of others beside the control plane's, as a load balancer for its endpoint and the etcd of a network, live through restores."""
+"""Static Pods of others beside the control plane's, as a load balancer for its endpoint and the etcd of a network, keep running during restores."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_other_static_pods_keep_running_during_a_restore_and_its_undo(cluster, o
     assert (cluster.noted("kept"), cluster.noted("newest")) == ("yes", None)
     assert seen(cluster) == before
 
-    # the script that takes it back stops processes by their names, so that it can be run without Ansible
+    # the rollback script stops processes by their names, so that it can be run without Ansible
     cluster.playbook("rollback.yml", "-e", "etcd_restore_undo=true")
     cluster.wait_ready(300)
     assert (cluster.noted("kept"), cluster.noted("newest")) == ("yes", "yes")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""All three machines are lost, with everything on them: one new control plane out of what lies off-site, and two that join it."""
+"""All three machines are lost, with everything on them: one new control plane is made from off-site storage, and two join it."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def assert_one_healthy_cluster(cluster):
 
 
 def noted_everywhere(cluster, name):
-    """The text of a ConfigMap as each API server says, None when there is none."""
+    """The text of a ConfigMap as each API server says, or None."""
     args = ("-n", cluster.namespace, "get", "configmap/" + name, "--ignore-not-found", "-o", "jsonpath={.data.text}")
     return {cluster.own_kubectl(host, *args).strip() or None for host in cluster.nodes}
 
@@ -81,12 +81,12 @@ def test_a_restore_of_one_member_is_refused_with_the_names_of_the_others(cluster
 def test_one_node_fails_and_all_roll_back(cluster, before):
     """The staged data of one node vanishes between the stop and the swap."""
     known = {item.path for item in cluster.transactions("cp2")}
-    misfortune = cluster.start("cp2", VANISH % (cluster.data, " ".join(known)))
+    fault = cluster.start("cp2", VANISH % (cluster.data, " ".join(known)))
     try:
         process = cluster.playbook("restore.yml", *CONFIRMED, check=False)
-        assert misfortune.wait(10) == 0
+        assert fault.wait(10) == 0
     finally:
-        misfortune.kill()
+        fault.kill()
     assert process.returncode != 0
     assert_as_before(cluster, before)
 

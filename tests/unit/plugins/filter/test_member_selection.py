@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which host takes the snapshot of a cluster, and what is said of the others."""
+"""Which host takes the snapshot of a cluster, and what is reported for the others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def members(cluster="c1", names=NAMES):
 
 
 def says(member, leader="n1", cluster="c1", names=NAMES, **changes):
-    """What etcd_cluster_info tells of a good member."""
+    """What etcd_cluster_info returns for a healthy member."""
     etcd = {
         "reachable": True,
         "healthy": True,
@@ -162,7 +162,7 @@ def test_host_that_left_the_play_before():
 
 
 def test_silent_host_is_recognised_by_its_name_or_address():
-    # the third member is accounted for by its name, so there is room for nobody else
+    # the third member is accounted for by its name, so no other host can be it
     answer = choose(host("h1"), host("h2"), host("n3", reached=GONE), host("x", reached=GONE))
     assert one(answer)["hosts"] == ["h1", "h2", "n3"]
     assert list(answer["refused"]) == ["x"] and "remove it from the inventory" in answer["refused"]["x"]
@@ -185,7 +185,7 @@ def test_cluster_without_an_answer_is_not_mistaken_for_members_of_another():
     assert answer["rounds"] == 3
     answer = choose(host("h1"), host("h2"), host("h3"), host("h4", asked=DEAD))
     assert list(answer["refused"]) == ["h4"] and "that has no snapshot now" in answer["refused"]["h4"]
-    # two are silent, and only one is missed
+    # two are silent, and only one is missing
     answer = choose(host("h1"), host("h2"), host("h3", reached=GONE), host("h4", reached=GONE))
     assert sorted(answer["refused"]) == ["h3", "h4"]
     # whose member a silent one is does not matter as long as all can be
@@ -230,7 +230,7 @@ def test_two_hosts_are_not_one_member():
 
 
 def test_silent_host_of_another_name_or_address_fills_no_gap():
-    # n3 is missed, and whoever is known by its address is not it: it may be a cluster of its own
+    # n3 is missing, and the host with another address is not n3: it may be a cluster of its own
     here = [host("h1", address="fd00::1"), host("h2", address="fd00::2")]
     for silent in (host("x", reached=GONE, address="fd00::9"), host("x", asked=DEAD, address="fd00::9")):
         answer = choose(*(here + [silent]))

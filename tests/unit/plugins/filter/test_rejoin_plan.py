@@ -89,7 +89,7 @@ def test_a_healthy_voter_is_left_alone():
 
 
 def test_the_only_one_that_works_is_left_alone():
-    """As the host that was restored without the others, when nobody limits the play."""
+    """As the host that was restored without the others, when the play has no limit."""
     own = etcd(2, [member(2)])
     answer = rejoin_plan(facts(own=own, others=[{"item": "cp1", "unreachable": True, "msg": "Failed to connect"}], members=[]))
     assert (answer["case"], answer["refusals"], answer["cluster_id"]) == ("member", [], "c1")
@@ -149,7 +149,7 @@ def test_a_member_of_another_cluster_is_replaced_only_on_request():
     own = etcd(2, [member(2)]) | {"cluster_id": "c2"}
     assert "etcd_rejoin_discard" in refused(own=own)
     assert plan(own=own, discard=True)["case"] == "retire"
-    # nothing is lost with one that serves nobody
+    # nothing is lost with one that does not serve
     assert plan(own=own | {"healthy": False})["case"] == "retire"
 
 
@@ -252,7 +252,7 @@ def test_a_dead_voter_besides():
     assert (answer["refusals"], [each["id"] for each in answer["stale"]]) == ([], ["a2"])
     of["members"] = [each for each in of["members"] if each["id"] != "a4"]
     assert "etcd 3.5.35 takes a new member only while 3 of the other 3 voters run, and node5" in refused(of=of)
-    # nothing is added any more, so nobody is asked
+    # nothing is added any more, so the number of voters does not matter
     entry = member(2, name="", is_learner=True)
     of = facts(members=[member(1), entry, member(3), member(5)], node=retired("committed"))
     of["members"][3]["healthy"] = False

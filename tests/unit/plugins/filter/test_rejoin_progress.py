@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How far a new member is, and when the wait for it ends."""
+"""The progress of a new member, and when the wait for it ends."""
 
 from __future__ import annotations
 

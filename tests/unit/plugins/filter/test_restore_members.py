@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Hosts held against members, from whatever knows of them."""
+"""Hosts and members are matched, from all sources that know members."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The thin modules that only look: what they make of what the utilities say."""
+"""The thin modules that only look: what they return for each result of the utilities."""
 
 from __future__ import annotations
 
@@ -347,7 +347,7 @@ def beside(tmp_path):
 def test_manifest_beside_a_snapshot(beside):
     manifest, problem = beside()
     assert (manifest["host"], problem) == ("cp1", None)
-    # renamed together: the checksum tells that they belong together
+    # renamed together: the checksum shows that they belong together
     assert beside(file="b.db")[0]["host"] == "cp1"
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which snapshots of a directory need not be sent again."""
+"""Which snapshots of a directory need not be uploaded again."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_copy_that_is_correct():
     assert stays(WHOLE, [{"file": NAME, "levels": {"checksum": {"ok": True}}}])
     # what was never noted has to be looked at
     assert not stays(WHOLE, entry=dict(ENTRY, off_site=[]))
-    # that the manifests cannot be read now keeps nothing here, and sends nothing
+    # unreadable manifests keep nothing here, and upload nothing
     assert stays(WHOLE, RcloneError("no route", "unreachable"))
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The probe, against a real HTTPS server that goes away and comes back."""
+"""The probe, against a real HTTPS server that stops and starts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 @pytest.fixture(scope="module")
 def pki(tmp_path_factory):
-    """Two self-signed certificates of a name that nobody uses: {name: (certificate, key)} as paths."""
+    """Two self-signed certificates of an unused name: {name: (certificate, key)} as paths."""
     directory = tmp_path_factory.mktemp("pki")
     found = {}
     for name in ("cluster", "stranger"):
@@ -197,7 +197,7 @@ def test_an_outage_that_began_before(pki, tmp_path):
 
 
 def test_a_silent_server_does_not_delay_the_other_requests(api):
-    # somebody listens there and says nothing
+    # it accepts connections and does not answer
     with socket.create_server(("127.0.0.1", 0)) as silent:
         mute = "https://127.0.0.1:%d" % silent.getsockname()[1]
         probe = watch(params([api.url, mute], max_seconds=2.2))
@@ -233,7 +233,7 @@ def test_it_ends_with_the_process_that_started_it(api, tmp_path):
     assert 0.4 < time.monotonic() - start < 5
     assert probe["apis"][api.url]["samples"] > 3
     assert not place.exists()
-    # init is somebody else's, and there
+    # init exists, and belongs to another user
     assert watch(params(api.url, while_process=1, max_seconds=0.2))["ended_by"] == "max_seconds"
 
 

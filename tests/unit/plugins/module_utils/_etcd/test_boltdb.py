@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The proof of a file, on snapshots that are made here byte by byte."""
+"""The verification of a file, on snapshots that are made here byte by byte."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where etcd is asked."""
+"""The endpoint at which etcd is asked."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def client(endpoint):
         (LOCAL, (LOCAL,), LOCAL),
         (LOCAL, (LOCAL, LOCAL_IPV6), LOCAL),
         (LOCAL, (LOCAL_IPV6,), LOCAL_IPV6),
-        # what does not answer is told of under the name that everybody knows
+        # what does not answer is reported under its usual name
         (LOCAL, (), LOCAL),
-        # whoever says where it is means it
+        # a given endpoint is not replaced
         ("https://127.0.0.1:12379", (LOCAL_IPV6,), "https://127.0.0.1:12379"),
         ("https://[fd00::1]:2379", (LOCAL_IPV6,), "https://[fd00::1]:2379"),
     ],

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where etcd says whether it serves, and whether anybody listens there."""
+"""The URLs at which etcd reports its health, and whether a process listens there."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Members out of what lies in a database; tests/integration has real ones."""
+"""Members that a database names; tests/integration has real ones."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def write(directory, *segments, **options):
 
 
 def read(directory):
-    """Every record of the whole log, each with its checksum proven."""
+    """Every record of the whole log, each with its checksum verified."""
     found, crc = [], 0
     for path in sorted(directory.glob("*.wal")):
         with path.open("rb") as stream:

@@ -80,7 +80,7 @@ def test_node_is_asked_at_the_address_that_it_advertises(pki, server):
     assert api.url == "https://%s:%d" % (shown, port)
     assert api.ready()
     assert api.get("/api/v1/nodes")["path"] == "/api/v1/nodes"
-    # the certificate was held against the address, and the name sent along is well-formed
+    # the certificate was compared with the address, and the name sent along is valid
     assert set(hosts) == {"%s:%d" % (shown, port)}
 
 
@@ -208,7 +208,7 @@ def test_certificate_that_was_renewed_on_the_disk_only_is_judged_by_the_ca(node,
 
 @pytest.mark.parametrize(("names", "by"), [("IP:127.0.0.1", "serving"), ("IP:192.0.2.1", "ca")])
 def test_another_server_is_asked_nothing_and_shown_no_certificate(node, names, by):
-    """Signed by a CA that nobody knows; or by the cluster's, for another address, as any kubelet's."""
+    """Signed by an unknown CA; or by the cluster's, for another address, as any kubelet's."""
     node.sign("apiserver")
     node.sign("impostor", names, by)
     with node.serving("impostor") as api:
@@ -255,7 +255,7 @@ def test_leaders_from_before_the_snapshot_are_released_and_no_others():
     """With several nodes the controllers of another one may lead already."""
     api, at = Leases(kube_controller_manager=582, kube_scheduler=1000000583), "kube-system/"
     assert release_leaders(api, [at + "kube-controller-manager", at + "kube-scheduler", at + "nobody"], 582) == [at + "kube-controller-manager"]
-    # by whoever renews it meanwhile it is kept
+    # a leader that renews it meanwhile keeps it
     assert api.asked == [("DELETE", "kube-controller-manager", {"uid": "uid-of-kube-controller-manager", "resourceVersion": "582"})]
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""YAML in block style, held against PyYAML, which is no part of what runs on a node."""
+"""YAML in block style, compared with PyYAML, which does not run on nodes."""
 
 from __future__ import annotations
 

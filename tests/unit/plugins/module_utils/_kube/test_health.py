@@ -84,7 +84,7 @@ def test_what_was_unhealthy_before_is_a_warning(seen):
 
 
 def test_what_was_not_seen_healthy_fails_only_when_all_must_be_healthy(seen):
-    """After a restore of a cluster that was down, nobody knows whether it was well; one that is merely looked at should be."""
+    """After a restore of a cluster that was down, it is not known whether it was healthy; one that is merely looked at should be."""
     seen["workloads"]["deployments shop/back-again"] = {"wanted": 1, "ready": 0}
     seen["nodes"]["worker"] = {"ready": False, "renewed": 0, "control_plane": False}
     for baseline in (None, WELL):
@@ -136,14 +136,14 @@ def test_a_lease_that_changes_is_renewed_whatever_the_clock_of_its_node(seen):
 
 
 def test_a_node_that_only_the_snapshot_has_fails_no_restore(seen):
-    """cp3 was replaced since: its Node is back, nobody renews its lease, and what ran there is not ready."""
+    """cp3 was replaced since: its Node exists again, its lease is not renewed, and what ran there is not ready."""
     seen["nodes"]["cp3"] = {"ready": True, "renewed": NOW - 5000, "control_plane": True}
     seen["workloads"]["daemonsets kube-system/kube-proxy"] = {"wanted": 2, "ready": 1}
     found = judged(seen, baseline=WELL, scope="known")
     assert not problems(found)
     assert "cp3 does not renew its lease, and was not seen in the cluster before" in warnings(found)["nodes"][0]
     assert "kube-proxy has 1 of 2 Pods ready; it may have had some on cp3" in warnings(found)["system"][0]
-    # nobody knows that where there is no baseline, and whoever only looks wants to hear of it
+    # without a baseline that is not known, and a mere look reports it
     assert set(problems(judged(seen, scope="known"))) == {"nodes"}
     assert set(problems(judged(seen, baseline=WELL))) == {"nodes", "system"}
 
@@ -239,6 +239,6 @@ def test_scopes_differ_by_what_was_healthy_before(seen):
     before["nodes"].update(copy.deepcopy(WORKER_WELL))
     fails = {scope: set(problems(judged(seen, baseline=before, scope=scope))) for scope in SCOPES}
     assert fails == {"control_plane": set(), "known": {"nodes", "workloads"}, "all": {"nodes", "workloads"}}
-    # another specification, or another object of that name, is not what was seen well
+    # another specification, or another object of that name, is not what was healthy before
     seen["workloads"]["deployments shop/web"]["version"] = "web.2"
     assert set(problems(judged(seen, baseline=before, scope="known"))) == {"nodes"}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who asks the API server, against a real HTTPS server that judges client certificates by their groups as Kubernetes does."""
+"""The identity with which the API server is asked, against a real HTTPS server that judges client certificates by their groups as Kubernetes does."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What kubelet was told, in every way that it can be told, and whether its runtime answers."""
+"""The settings of kubelet from every source that it reads, and whether its runtime answers."""
 
 from __future__ import annotations
 

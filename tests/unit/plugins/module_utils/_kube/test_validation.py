@@ -83,7 +83,7 @@ def test_a_failure_that_counts_is_waited_for_until_the_time_limit(monkeypatch):
 
 
 def test_a_restored_status_is_not_trusted_at_once(monkeypatch):
-    """It says that both Pods are ready, as when the snapshot was taken; the kubelet starts them anew and says so three seconds later."""
+    """It says that both Pods are ready, as when the snapshot was taken; the kubelet starts new ones and reports it three seconds later."""
 
     def ready(seconds):
         return 2 if seconds < 3 or seconds > 8 else 0

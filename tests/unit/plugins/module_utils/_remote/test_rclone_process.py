@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is made of rclone's words and answers; tests/integration/test_upload.py has the real one."""
+"""How the messages and results of rclone are read; tests/integration/test_upload.py has the real one."""
 
 from __future__ import annotations
 

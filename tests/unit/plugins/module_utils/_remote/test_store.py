@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Files that go to a place off-site and come from it."""
+"""Uploads to off-site storage and downloads from it."""
 
 from __future__ import annotations
 

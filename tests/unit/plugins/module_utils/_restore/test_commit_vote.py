@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A node that has voted goes by what all nodes decide."""
+"""A node that has voted follows the decision of all nodes."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_vote_is_on_the_disk_before_it_is_cast(systemd):
     steps.vote(systemd.transaction, "ff", 1)
     assert (systemd.path / "restored-cluster").read_text() == "255\n"
     assert systemd.transaction.state()[0] == "committing"
-    # nobody who went back votes
+    # a node that rolled back does not vote
     assert systemd.rollback("--undo").returncode == 0
     with pytest.raises(TransactionError, match="rolled-back"):
         steps.vote(systemd.transaction, "ff", 1)

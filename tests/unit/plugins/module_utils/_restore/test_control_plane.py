@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How manifests leave kubelet and come back."""
+"""How manifests are taken from kubelet and given back."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def etcd_manifest(node):
 
 @pytest.mark.parametrize("which", [1, 2, 4])
 def test_a_static_pod_that_kubelet_delays_is_placed_again_as_another_one(node, etcd_manifest, monkeypatch, which):
-    """kubelet 1.22 and later look again only after 10 to 15 s, unless they hear of another Pod."""
+    """kubelet 1.22 and later look again only after 10 to 15 s, unless another Pod arrives."""
     kubelet = PutsOff(node, monkeypatch, which)
     ControlPlane(node.transaction).start_etcd(kubelet.serves, 60, "etcd did not serve")
     assert len(kubelet.pods) == which, "one that was begun is left alone"

@@ -29,7 +29,7 @@ def mount(monkeypatch):
 
 @pytest.mark.parametrize("exists", [True, False])
 def test_a_directory_is_swapped_as_a_whole_and_has_its_restores_beside_it(tmp_path, exists):
-    """One that was deleted is restored as well."""
+    """A deleted directory is restored, too."""
     data_dir = tmp_path / "etcd"
     if exists:
         data_dir.mkdir()
@@ -41,7 +41,7 @@ def test_a_directory_is_swapped_as_a_whole_and_has_its_restores_beside_it(tmp_pa
 
 
 def test_of_a_mount_point_what_is_inside_is_swapped(tmp_path, mount):
-    """It cannot be renamed, and what lies beside it is another file system."""
+    """It cannot be renamed, and its parent is another file system."""
     mount(tmp_path / "etcd")
     found = DataLayout(str(tmp_path / "etcd"))
     assert found.mount_point
@@ -102,7 +102,7 @@ def test_manifests_that_are_kept_from_kubelet_are_still_known(tmp_path, mount, m
 
 
 def test_a_mount_point_is_known_even_when_it_is_a_bind_mount(tmp_path, monkeypatch):
-    """A bind mount has the same device as its parent; only the kernel's table tells, and spaces in it are escaped."""
+    """A bind mount has the same device as its parent; only the kernel's table shows it, and spaces in it are escaped."""
     real_open = open
     table = tmp_path / "mountinfo"
     table.write_text("1 0 254:0 / / rw - ext4 /dev/vda rw\n2 1 254:0 /x %s/my\\040etcd rw - ext4 /dev/vda rw\n" % tmp_path)

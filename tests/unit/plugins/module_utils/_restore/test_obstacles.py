@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What would keep a restore from moving things, with mount points and file systems that are only said to be there."""
+"""What would keep a restore from moving files, with simulated mount points and file systems."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ NOT_NEEDED = {
     "watch-progress-notify-interval",
     "a path of HTTP or of etcd": "authorization-always-allow-paths etcd-prefix",
     "looked at with the data": "data-dir wal-dir",
-    # etcd with data asks nobody for its members (3.7.3: server/etcdserver/bootstrap.go)
+    # etcd with data does not ask others for its members (3.7.3: server/etcdserver/bootstrap.go)
     "read where there is no data only": "discovery-cert discovery-key",
     # component-base 0.34.4 to 0.37.2: metrics, SetLabelAllowListFromManifest
     "is an error in the log only": "allow-metric-labels-manifest",
@@ -308,7 +308,7 @@ def test_something_mounted_inside_the_data(node):
 
 
 def test_a_file_is_looked_for_where_it_is_mounted_from(node, tmp_path):
-    """What lies under the same name on the host is another file."""
+    """The file of the same name on the host is another file."""
     elsewhere = tmp_path / "elsewhere"
     mount(node, "kube-apiserver", node.pki, elsewhere)
     assert len(node.look()) == 2

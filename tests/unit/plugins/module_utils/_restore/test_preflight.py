@@ -55,7 +55,7 @@ def case(name, moment, expect, changes=(), **hosts):
 case("clock-right", "nodes", {"cp1": None}, cp1={"node": {"time": 0, "controller_time": -1}})
 case("clock-ahead", "nodes", {"cp1": "s ahead of the controller's"}, cp1={"node": {"time": 3600, "controller_time": -1}})
 case("clock-behind", "nodes", {"cp1": "s behind the controller's"}, cp1={"node": {"time": -3600, "controller_time": -1}})
-# the question was under way for 100 s, so nobody can tell
+# the question was under way for 100 s, so the skew is not known
 case("clock-slow", "nodes", {"cp1": None}, cp1={"node": {"time": -50, "controller_time": -100}})
 case(
     "clock-apart",
@@ -120,7 +120,7 @@ LOST = dict(BOTH, etcd_restore_lost_members=["cp2"])
 case("lost-here", "cluster", {"cp1": "names cp2, a host of this run", "cp2": None}, LOST, cp1={}, cp2={})
 case("lost-nowhere", "cluster", {"cp1": "names cp9, but the members of this cluster are cp1, cp2."}, dict(BOTH, etcd_restore_lost_members=["cp2", "cp9"]))
 case("lost-somewhere", "cluster", {"cp1": None}, LOST)
-# documentation addresses answer nobody
+# documentation addresses do not answer
 case("lost-silent", "cluster", {"cp1": None}, dict(LOST, knocked=[{"item": {"member": "cp2", "host": "192.0.2.12", "port": 2380}}]))
 KNOCKED = [{"item": {"member": "cp2", "host": "192.0.2.12", "port": port}, "state": "started"} for port in (2379, 2380)]
 ANSWERS = "cp2 is declared lost, but answers lost-answers-cp1 at 192.0.2.12 port 2379, 192.0.2.12 port 2380. Nothing was done. It runs, so include it"
@@ -194,9 +194,9 @@ for name, changes, raised in (
     ("cannot", {"live": {"revision": 600}, "etcd_client_tools": {"bump_revision": False}}, 0),
     ("told-not-to", {"live": {"revision": 600}, "etcd_restore_bump_revision": False}, 0),
     ("down", {"live": {"reachable": False, "revision": 0}}, 1000000000),
-    # what a database that nobody serves had reached
+    # what a database that no etcd serves had reached
     ("down-on-disk", {"live": {"reachable": False, "revision": 0}, "node": {"revision_on_disk": 1000050582}}, 1000050000 + 1000000000),
-    # its data is lost, and the restore of before had raised it as well
+    # its data is lost, and the restore before had raised it, too
     ("empty-again", {"live": {"revision": 3}, "node": {"revision_on_disk": 3, "cluster_ids": ["aa", "bb"]}}, 3000000000),
 ):
     case("revision-" + name, "bump", {"cp1": "raised by %d." % raised}, dict(OF_582, **changes))
@@ -208,10 +208,10 @@ case("after-the-same", "restored", {"cp1": "is not what was restored: cluster id
 case("after-of-unknown", "restored", {"cp1": None}, dict(RESTORED, live={"reachable": False, "cluster_id": None}))
 case("after-behind", "restored", {"cp1": "revision 581"}, dict(RESTORED, after=dict(AFTER, revision=581)))
 
-# Which nodes are waited for after a restore: what was well before, and all that were restored.
+# Which nodes are waited for after a restore: what was healthy before, and all that were restored.
 BEFORE = {"observed": {"cp1": True, "w1": True, "w2": False}}
 case("waited", "baseline", {"cp1": "nodes cp1 True, w1 True, w2 False."}, BEFORE)
-# it had been deleted, and the snapshot is to bring it back
+# it had been deleted, and the snapshot holds it
 case("waited-for-the-deleted", "baseline", {"cp1": "nodes cp1 True, w1 True."}, {"observed": {"w1": True}})
 case("waited-for-nobody-knows", "baseline", {"cp1": "nodes cp1 True."})
 case("waited-not-lost", "baseline", {"cp1": "nodes cp1 True, cp2 False."}, dict(BEFORE, etcd_restore_lost_members=["cp2"]))
@@ -294,7 +294,7 @@ case("warn-version", "warnings", {"cp1": "is of Kubernetes 1.29, and warn-versio
 
 
 def known_of(name, changes, hosts):
-    """What the role would know of this case."""
+    """What the role would know in this case."""
 
     def merged(key, base, own):
         return dict(base, **(changes.get(key) or {}), **(own.get(key) or {}))

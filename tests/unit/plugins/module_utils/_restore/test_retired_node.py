@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A node that is stopped because others are restored without it, and comes back."""
+"""A node that is stopped because others are restored without it, and rejoins."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_retired_node_keeps_its_data_and_is_not_restored(retiree):
     assert sorted(os.listdir(retiree.plan["held"])) == sorted(FILES)
     entry = retiree.listed()[-1]
     assert (entry["kind"], entry["state"], entry["ended"], entry["hosts"], entry["retired"]) == ("retire", "committed", True, ["cp1"], ["cp2"])
-    # it is what the node comes back from, however many restores there were since
+    # the node rejoins from it, however many restores there were since
     assert steps.generations_to_prune(retiree.transaction, 1) == []
 
 
@@ -96,7 +96,7 @@ def test_a_retired_node_rejoins_and_can_be_retired_again(retiree, monkeypatch):
     assert "    - --initial-cluster=%s\n" % members in etcd.read_text() and "    - --initial-cluster-state=existing\n" in etcd.read_text()
     assert retiree.manifest_names() == [FILES[0], "kube-vip.yaml"]
 
-    # what it got meanwhile is kept
+    # the data that it got meanwhile is kept
     (retiree.data_dir / "member").mkdir()
     steps.retire_again(retiree.transaction, 5)
     assert retiree.transaction.state()[0] == "committed"

@@ -166,7 +166,7 @@ def test_rollback_waits_for_a_database_in_use(node):
 
 
 def test_a_restore_onto_nothing(node):
-    """The data was deleted: a restore brings it back, and a rollback does not let kubelet start an empty cluster."""
+    """The data was deleted: a restore re-creates it, and a rollback does not let kubelet start an empty cluster."""
     shutil.rmtree(node.live)
     node.begin()
     bring_to(node, "started")

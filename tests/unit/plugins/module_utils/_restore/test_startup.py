@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether new Pods of the control plane could start, with a crictl and a containerd that say what real ones do."""
+"""Whether new Pods of the control plane could start, with simulated answers of crictl and containerd."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_where_the_runtime_keeps_its_things(tmp_path, monkeypatch):
     + [({"f_files": 0, "f_ffree": 0}, None)],
 )
 def test_file_systems_that_a_start_writes_to(tmp_path, monkeypatch, kubelet, change, word):
-    """One finding for each, whatever lies in it."""
+    """One finding for each, whatever it holds."""
     monkeypatch.setattr(startup, "find_tool", lambda name: None)
     monkeypatch.setattr(startup, "_RUNTIME_DIRS", {"s.sock": (str(tmp_path),)})
     values = dict({"f_flag": 0, "f_files": 1000, "f_ffree": 900, "f_bfree": 10**6, "f_frsize": 4096}, **change)

@@ -59,7 +59,7 @@ def test_a_validated_restore_stays_when_the_timer_fires(systemd):
     assert systemd.rollback("--timer").returncode == 0
     assert systemd.data() == "new" and units(systemd) == []
     assert systemd.transaction.state()[0] == "committing"
-    # whoever is asked by name still goes back
+    # without --timer the script still rolls back
     assert systemd.rollback().returncode == 0
     systemd.is_old()
 

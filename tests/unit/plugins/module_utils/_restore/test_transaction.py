@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is known of a restore, and in which order its states are taken."""
+"""The recorded state of a restore, and the order of its states."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_restore_that_was_abandoned_before_it_stopped_anything(node, point):
     def untouched():
         return node.listed()[0]["untouched"]
 
-    # whoever began it may be on the way to its next step
+    # the run that began it may be about to take its next step
     assert not untouched()
     os.utime(node.path / "state", times=(time.time() - 1000,) * 2)
     assert untouched() == (point in ("begun", "staged"))

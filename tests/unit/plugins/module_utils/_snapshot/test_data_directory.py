@@ -38,7 +38,7 @@ def data(tmp_path, monkeypatch):
 
 
 def serve_as(monkeypatch, *answers):
-    """Have the copy be served as these say: the members that it tells, or an exception."""
+    """Have the copy be served as these say: the members that it returns, or an exception."""
     left, calls = list(answers), []
 
     @contextlib.contextmanager
@@ -81,7 +81,7 @@ def test_the_name_that_the_copy_has_written_over_is_read_off_the_disk(data, tmp_
         data.check(SnapshotDirectory(str(tmp_path / "backups")), False, room)
         data.serve()
     assert data.members == [NAMED]
-    # what it tells counts, and one that never started has no name anywhere
+    # its answer counts, and a member that never started has no name anywhere
     assert data_directory.with_names([dict(NAMED, name="new")], [NAMED]) == [dict(NAMED, name="new")]
     assert data_directory.with_names([ELECTED], []) == [ELECTED]
 

@@ -92,7 +92,7 @@ def test_the_list_says_why_files_are_not_verified(tmp_path):
     write_manifest(tmp_path, "etcd-e.db")
     os.rename(make(tmp_path, "etcd-x.db"), str(tmp_path / "etcd-f.db"))
     os.rename(str(tmp_path / "etcd-x.db.json"), str(tmp_path / "etcd-f.db.json"))
-    # one that was lost is told of, others are no snapshots
+    # a lost snapshot is listed, other files are not snapshots
     write_manifest(tmp_path, "etcd-gone.db")
     (tmp_path / ".hidden.db").write_bytes(b"")
     (tmp_path / "notes.txt").write_bytes(b"")

@@ -72,7 +72,7 @@ def test_who_could_replace_the_directory(tmp_path, mode, owner, group, words):
     for directory in (above / "backups", above / "not" / "there"):
         found = access.replaceable(str(directory))
         assert (words in found and str(above) in found) if words else found is None
-    # one to whom the directory belongs anyway
+    # the owner of the directory
     (above / "backups").mkdir()
     os.chown(str(above / "backups"), owner, 0)
     assert bool(access.replaceable(str(above / "backups"))) == bool(words and "belongs" not in words)

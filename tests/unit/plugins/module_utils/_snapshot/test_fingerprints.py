@@ -51,7 +51,7 @@ def test_a_cluster_without_encryption(tmp_path):
         "etcd_ca": digest("etcd ca"),
         "service_account": digest("sa"),
         "encryption_configuration": None,
-        # what is no PEM is not known
+        # without PEM the answer is not known
         "contents": {"ca": None, "etcd_ca": None, "service_account": None, "encryption_configuration": {}},
     }
 

@@ -25,7 +25,7 @@ from hypothesis import given, strategies as st
         ("/registry/masterleases/192.0.2.1", ("masterleases", "", "192.0.2.1")),
         ("/registry/apiregistration.k8s.io/apiservices/v1.apps", ("apiservices.apiregistration.k8s.io", "", "v1.apps")),
         ("/registry/cert-manager.io/certificates/shop/tls", ("certificates.cert-manager.io", "shop", "tls")),
-        # what is no object
+        # not an object
         ("compact_rev_key", None),
         ("/registry/health", None),
         ("/registry/", None),

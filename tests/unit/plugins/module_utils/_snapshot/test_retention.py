@@ -126,7 +126,7 @@ def test_rules_keep_the_newest_of_each_period_and_the_newest_of_all(snapshots, k
         if name == "last":
             assert len(kept) == min(number, len(verified))
             continue
-        # written anew: how people read a calendar
+        # written independently: how people read a calendar
         part = {"hourly": 13, "daily": 10, "monthly": 7, "yearly": 4}
 
         def period(snapshot, name=name, part=part):

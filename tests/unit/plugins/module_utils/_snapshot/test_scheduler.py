@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The runs of a node's own timer, with modules that only say so."""
+"""The runs of a node's own timer, with modules that only record their calls."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def config(tmp_path, **more):
 
 
 class Modules:
-    """Stands in for call_module on the node of `own`: a cluster whose leader may change from one look to the next, and steps that fail as told."""
+    """Stands in for call_module on the node of `own`: a cluster whose leader may change from one look to the next, and steps that fail when they should."""
 
     def __init__(self, own="n1", leaders=("n1",), names=NAMES, down=(), fails=(), alarms=()):
         self.own, self.leaders, self.names, self.down, self.fails = own, list(leaders), names, down, fails
@@ -136,7 +136,7 @@ def test_steps_that_always_run_get_the_failure_of_a_run_that_could_not_begin(tmp
     assert scheduler.do_run(config(tmp_path, steps=steps), call=modules) == 1
     [(name, args, _check)] = modules.called
     assert name == "metrics" and args["ok"] is False and "it is down" in args["why"]
-    # and of what went well before it
+    # and of the steps that succeeded before it
     steps.insert(1, {"name": "upload", "module": "upload", "args": {}, "needs": ["take"]})
     steps[2]["args"] = {"off_site": {"$from": "run.well.upload"}, "nothing": {"$from": "run.well.prune"}}
     modules = Modules("n1", names=["n1"], fails=["upload"])
@@ -197,7 +197,7 @@ def test_invalid_settings_are_reported(tmp_path, capsys):
 
 def test_the_timer_uses_the_arguments_of_the_playbook():
     timer = yaml.safe_load((ROOT / "roles/etcd_schedule/vars/main.yml").read_text())
-    # who waits for the lock does it longer where nobody watches; what was taken, and where the configuration is, is known in another way
+    # the timer waits longer for the lock; it knows what was taken, and where the configuration is, in another way
     for step, file, module, different in (
         ("take", "take", "etcd_snapshot", {"lock_timeout"}),
         ("upload", "send", "etcd_snapshot_upload", {"path", "rclone_config"}),
@@ -205,7 +205,7 @@ def test_the_timer_uses_the_arguments_of_the_playbook():
         ("metrics", "metrics", "etcd_snapshot_metrics", {"success", "seconds", "off_site"}),
     ):
         [playbook] = list(used(yaml.safe_load((ROOT / ("roles/etcd_snapshot/tasks/%s.yml" % file)).read_text()), "k8s_dr.etcd." + module))
-        # nobody looks at how far the timer's run is
+        # the timer's run reports no progress
         playbook.pop("progress", None)
         args = timer["__etcd_schedule_" + step]
         # what the playbook gives to a module the timer gives to it as well: add it to __etcd_schedule_take, _upload, _prune or _metrics

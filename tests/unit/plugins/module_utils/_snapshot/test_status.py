@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the tools print for `snapshot status`, and what is made of it."""
+"""What the tools print for `snapshot status`, and how it is read."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_the_tool_is_asked_for_json_and_an_absolute_path(monkeypatch):
 
 
 class FakeFile:
-    """A file that was proven elsewhere."""
+    """A file that was verified elsewhere."""
 
     proof = None
 

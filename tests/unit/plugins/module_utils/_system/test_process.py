@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where etcd is asked."""
+"""How tools are found and run, and how they end."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_directory_is_looked_into_before_the_usual_places(monkeypatch, tmp_pat
     assert find_tool("etcdctl", str(own)) == str(own / "etcdctl")
     (own / "etcdctl").unlink()
     assert find_tool("etcdctl", str(own)) == str(usual / "etcdctl")
-    # a file that was named is used or missed
+    # a named file is used, or reported as missing
     assert find_tool("etcdctl", str(own / "etcdctl")) == str(own / "etcdctl")
     assert find_tool("etcdutl", str(own)) is None
 
@@ -56,7 +56,7 @@ def test_where_usr_cannot_be_written_tools_are_below_opt(monkeypatch, tmp_path):
     assert find_tool("etcdctl", str(usual)) == str(found / "etcdctl")
     monkeypatch.setattr(process.os, "access", lambda path, mode: False)
     assert bin_dir(str(usual) + "/") == str(own)
-    # what somebody chose is not changed
+    # a chosen directory is not changed
     assert bin_dir(str(found)) == str(found)
     monkeypatch.undo()
     monkeypatch.setenv("PATH", str(found))

@@ -108,7 +108,7 @@ def test_lock_of_the_database_follows_a_rename(tmp_path):
         (100, 110, 3, False),  # up for hours
         (9800, 9810, 0, False),  # the node was made just now
         (9800, 9810, 1, True),  # the node has just booted: its containers run for the second time
-        (9800, 9810, None, True),  # where there are no logs nobody knows
+        (9800, 9810, None, True),  # without logs it is not known
         (100, 9900, 11, True),  # started again 100 s ago by an old kubelet
         (9990, 9900, 11, False),  # kubelet was restarted since
         (100, 9300, 11, False),  # longer ago than kubelet remembers

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whom a client of etcd and of the API server trusts.  Its use against real servers is in test_api.py and the integration tests."""
+"""Which servers a client of etcd and of the API server trusts.  Its use against real servers is in test_api.py and the integration tests."""
 
 from __future__ import annotations
 
