@@ -36,7 +36,7 @@ use_core() {
   venv=$("$root/tests/tools/venv" "core-$1")
   python=$("$venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
   core=${1%@*} dir=
-  # It would download pip's bootstrap script from a host that not everybody can reach. Python itself carries pip, so a
+  # It would download pip's bootstrap script from a host that may be unreachable. Python itself carries pip, so a
   # stand-in under the name that this ansible-test looks for does the same from there.
   local name
   name=$("$venv/bin/python" - <<'PYTHON'
@@ -52,7 +52,7 @@ PYTHON
   cp "$root/tests/tools/get_pip.py" "$home/.ansible/test/cache/$name"
 }
 
-# ansible-test with the environment of $core, and the Python in $dir at hand; what it prints goes to a file, and its complaints to us
+# ansible-test with the environment of $core, and the Python in $dir at hand; what it prints goes to a file, and its errors to us
 ansible_test() { HOME=$home VIRTUAL_ENV=$venv PATH=$venv/bin:${dir:+$dir:}$PATH ansible-test "$@"; }
 quiet_test() { # LOG ARGUMENT...
   local log=$reports/$1.log; shift
