@@ -256,7 +256,6 @@ def _standing(facts, via, matched):
 
 def _case(facts, via, matched, transaction):
     """(case, refusal, why)"""
-    node = facts["node"]
     ids = [member["id"] for member in matched]
     case, refusal, why = _standing(facts, via, ids)
     if transaction.get("state") == "rejoining":
@@ -268,8 +267,6 @@ def _case(facts, via, matched, transaction):
         return "retiring", "", "a rejoin was interrupted while it stopped the control plane"
     if transaction:
         return "retired", "", "it is stopped, and its previous data is in %s/old" % transaction["path"]
-    if not node.get("complete"):
-        return "", _manifests(facts, via), ""
     if case or refusal:
         return case or "", refusal, why
     return "retire", "", why
