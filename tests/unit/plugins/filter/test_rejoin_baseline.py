@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.filter.rejoin_baseline import FilterModule, rejoin_baseline
+from ansible_collections.k8s_dr.etcd.plugins.filter.rejoin_baseline import rejoin_baseline
 
 SEEN = {name: {"ready": True, "control_plane": name.startswith("cp")} for name in ("cp1", "cp2", "cp3", "worker")}
 
@@ -33,7 +33,3 @@ def test_which_nodes_must_be_ready(nodes, members, ready):
 @pytest.mark.parametrize("observed", [{}, None, {"nodes": None}])
 def test_nothing_was_observed(observed):
     assert rejoin_baseline(observed, [{"name": "cp1"}], "cp2")["nodes"] == {"cp2": {"ready": True, "control_plane": True}}
-
-
-def test_ansible_finds_it():
-    assert FilterModule().filters()["rejoin_baseline"] is rejoin_baseline

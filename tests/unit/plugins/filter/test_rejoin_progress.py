@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.filter.rejoin_progress import FilterModule, rejoin_progress
+from ansible_collections.k8s_dr.etcd.plugins.filter.rejoin_progress import rejoin_progress
 
 STARTING = {"member": {"started": False, "is_learner": True}, "progress": {}}
 LEARNING = {
@@ -38,7 +38,3 @@ def test_progress(answer, waited, done, refusal, message):
     assert found["done"] is done
     assert found["refusal"].startswith(refusal) and bool(found["refusal"]) is bool(refusal)
     assert found["message"].startswith(message)
-
-
-def test_ansible_finds_it():
-    assert FilterModule().filters()["rejoin_progress"] is rejoin_progress

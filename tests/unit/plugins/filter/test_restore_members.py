@@ -186,3 +186,9 @@ def test_a_lost_host_without_an_address_is_asked_by_its_name():
     own = {"etcd": {"name": "cp1", "initial_cluster": "cp1=https://192.0.2.11:2380"}}
     found = members_of([["cp1", own, {}]], ["cp1"], ["cp9"], {"cp9": ""})
     assert [(one["member"], one["host"]) for one in found["lost_addresses"]] == [("cp9", "cp9")] * 2
+
+
+def test_a_url_that_is_not_valid_names_no_member():
+    live = [member(1), member(2, client_urls=["https://[192.0.2.12:2379"])]
+    found = restore_members([host(1, live=live, servers=["https://127.0.0.1:2379", "https://[192.0.2.12:2379"])])
+    assert found["absent"] == ["node2 (named by etcd of cp1)"] and found["asked"] == []

@@ -268,6 +268,12 @@ def test_a_snapshot_of_what_was_discarded_that_could_not_be_made():
     assert "safety snapshot" not in seconds(report["phases"])
 
 
+def test_a_cluster_that_could_not_be_checked():
+    report = restore_report(facts(validated={"members": 1, "unchecked": "no identity is permitted"}))
+    assert report["validated"]["unchecked"] == "no identity is permitted"
+    assert ["validate -l cp1" in hint for hint in report["hints"]] == [True]
+
+
 def test_only_what_is_listed_gets_into_it():
     leak = {"private": "PRIVATE KEY", "members": [{"secret": "PRIVATE KEY"}]}
     known = facts(dict(node(), **leak), snapshot=dict(leak, path="/a.db"), safety=[dict(leak, path="/b.db")], **leak)

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.k8s_dr.etcd.plugins.filter.salvage_outcome import FilterModule, salvage_outcome
+from ansible_collections.k8s_dr.etcd.plugins.filter.salvage_outcome import salvage_outcome
 
 RESTORE = "ansible-playbook k8s_dr.etcd.restore -l cp1,cp2 -e etcd_restore_snapshot="
 
@@ -40,7 +40,3 @@ def test_a_host_without_a_snapshot_is_not_recommended():
 
 def test_no_member_is_lost():
     assert outcome("cp1", taken(1, 5), {}, lost=())[1] == "cp1 is as it was. Restore with: " + RESTORE + "/b/1.db"
-
-
-def test_ansible_finds_it():
-    assert FilterModule().filters()["salvage_outcome"] is salvage_outcome

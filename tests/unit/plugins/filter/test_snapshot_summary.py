@@ -43,6 +43,11 @@ def test_a_snapshot_that_is_missing_in_one_place_is_reported_and_fails():
     assert not row["ok"] and row["path"] and "FAILED  a2:/b/etcd-a2.db" in found["lines"][1] and found["lines"][1].endswith("It is not off-site.")
 
 
+def test_a_cluster_without_a_snapshot_fails_also_when_no_host_says_why():
+    found = snapshot_summary(choice(), {"a2": TAKEN}, {}, GROUPS)
+    assert {row["name"]: row["problem"] for row in found["clusters"]} == {"west": "", "b1": "No snapshot was taken."} and found["failed"] == 1
+
+
 def test_hosts_of_no_cluster_are_reported_by_group():
     silent = dict.fromkeys(("c1", "c2"), "they are silent")
     found = summary(choice(refused=silent), {"a2": TAKEN, "b1": TAKEN}, silent, GROUPS)

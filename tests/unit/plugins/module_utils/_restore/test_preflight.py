@@ -10,6 +10,7 @@ import time
 
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.filter.restore_members import restore_members
+from ansible_collections.k8s_dr.etcd.plugins.filter.restore_plan import restore_plan
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import plan as planning, preflight, restored as restore_restored
 
 MB = 1024 * 1024
@@ -84,6 +85,10 @@ case("names-lost", "nodes", {"cp1": "have to be lists"}, {"etcd_restore_lost_mem
 case("names-known", "nodes", {"cp1": None}, {"etcd_restore_members": ["cp1", "names-known-cp1"]})
 NAMED = "names cp7, but the hosts of this run are names-unknown-cp1 (in etcd cp1). Nothing was done"
 case("names-unknown", "nodes", {"cp1": NAMED}, {"etcd_restore_members": ["cp1", "cp7"]})
+
+INSIDE = {"node": {"controller_inside": True}}
+case("inside", "nodes", {"cp1": "runs in a Pod of the very cluster that inside-cp1 belongs to"}, INSIDE)
+case("inside-allowed", "nodes", {"cp1": None}, dict(INSIDE, etcd_restore_from_inside=True))
 
 GONE = {"node": {"retired": {"id": "20260101T000000Z-0000", "path": "/r", "state": "committed", "held": "/h"}, "complete": False, "missing": ["etcd"]}}
 ONLY = {"etcd_restore_members": ["cp1"]}
@@ -186,6 +191,9 @@ THREE, FIVE = ({"cp%d" % number: {} for number in range(1, nodes + 1)} for nodes
 case("forks", "cluster", {"cp1": None}, **THREE)
 case("forks-too-few", "cluster", {"cp1": "would work on 2 of 5 nodes at a time (forks)"}, **FIVE)
 case("forks-of-restored", "cluster", {"cp1": None}, {"etcd_restore_members": ["cp1", "cp2", "cp3"]}, **FIVE)
+
+OLD_TOOLS = {"etcd_client_tools": {"restore": None}}
+case("tools-cannot-restore", "cluster", {"cp1": "Neither etcdctl nor etcdutl on tools-cannot-restore-cp1 can restore"}, OLD_TOOLS)
 
 TOOLS = {"etcd_client_tools": {"bump_revision": True}}
 OF_582 = dict(TOOLS, chosen={"revision": 582})
@@ -471,6 +479,18 @@ def test_lines_about_objects():
     assert "tools are not on cp2 yet" in planning.objects({}, True, "cp2")[0]
 
 
+def test_a_controller_with_the_ca_of_the_cluster_runs_inside_it():
+    known = known_of("own", {}, {"cp1": {"node": {"fingerprints": {"ca": "aa"}}}})
+    assert preflight.nodes(known) == []
+    known["own_ca"] = "aa"
+    assert "runs in a Pod of the very cluster" in preflight.refusal(preflight.nodes(known))
+
+
+def test_check_mode_does_not_refuse_tools_that_it_would_install():
+    known = known_of("tools", OLD_TOOLS, {"cp1": {}})
+    assert preflight.cluster(dict(known, check_mode=True)) == []
+
+
 def test_lines_of_the_plan():
     known = known_of("plan", {"etcd_restore_members": ["cp1"]}, {"cp1": {}, "cp2": {}})
     node = {"mount_point": True, "transactions_dir": "/var/lib/etcd/.restore", "other_static_pods": ["kube-vip"]}
@@ -491,6 +511,37 @@ def test_lines_of_the_plan():
         "before    the API server answers; all is well",
     ):
         assert words in said
+
+
+def test_lines_of_a_plan_without_safeguards():
+    changes = dict(BOTH, etcd_restore_lost_members=["cp2"], etcd_restore_safety_snapshot=False, etcd_restore_rollback_after=0)
+    known = known_of("plan", changes, {"cp1": {}})
+    known["nodes"]["plan-cp1"].update(mount_point=False, transactions_dir="/var/lib/etcd.restore")
+    known["live"]["plan-cp1"].update(reachable=False)
+    known["proof"]["snapshot"].update(sha256="0123456789abcdef", integrity="unproven")
+    known.update(label="a.db", origin="off-site", bump=0)
+    said = "\n".join(planning.lines(known))
+    for words in (
+        "a.db (off-site)",
+        "sha256 0123456789ab, unproven",
+        "after revision ?; the live etcd is at an unknown revision (it does not answer)",
+        "not raised",
+        "declared lost: cp2. Do NOT start them again",
+        "no snapshot of the discarded data",
+        "no node rolls back by itself",
+    ):
+        assert words in said
+
+
+def test_the_filter_makes_the_plan_with_the_revision_that_it_decides():
+    known = known_of("plan", dict(TOOLS, live={"revision": 600}, chosen={"revision": 582}), {"cp1": {}})
+    known["nodes"]["plan-cp1"].update(mount_point=False, transactions_dir="/var/lib/etcd.restore")
+    known["proof"]["snapshot"].update(sha256="0123456789abcdef", integrity="ok")
+    known.update(label="/b/a.db", origin="cp1")
+    plan = restore_plan(known)
+    assert plan["bump"] == 1000018 and any("raised by 1000018" in line for line in plan["lines"])
+    assert plan["initial_cluster"] == "cp1=https://192.0.2.11:2380" and plan["warnings"] == []
+    assert "it has reached revision 600, and the snapshot is of 582" in plan["survivors"][0]
 
 
 def test_members_hold_the_same():
