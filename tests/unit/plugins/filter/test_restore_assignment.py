@@ -32,5 +32,5 @@ def test_a_node_that_an_earlier_restore_retired_does_not_take_part():
     assert restore_assignment(looks, [])["voters"] == ["cp1", "cp2"]
 
 
-def test_a_name_that_nobody_has_leaves_no_host():
+def test_no_host_gets_the_snapshot_when_none_has_the_name():
     assert restore_assignment(LOOKS, ["cp9"]) == {"hosts": [], "retired": ["cp1", "cp2", "cp3"], "voters": ["cp1", "cp2", "cp3"], "first": "cp1"}

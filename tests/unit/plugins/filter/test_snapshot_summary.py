@@ -44,7 +44,7 @@ def test_a_snapshot_that_is_missing_in_one_place_is_reported_and_fails():
 
 
 def test_a_cluster_without_a_snapshot_fails_also_when_no_host_says_why():
-    found = snapshot_summary(choice(), {"a2": TAKEN}, {}, GROUPS)
+    found = summary(choice(), {"a2": TAKEN}, {}, GROUPS)
     assert {row["name"]: row["problem"] for row in found["clusters"]} == {"west": "", "b1": "No snapshot was taken."} and found["failed"] == 1
 
 
