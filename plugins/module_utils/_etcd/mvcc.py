@@ -1,0 +1,339 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The keys that an etcd would serve of a snapshot, read from the file without an etcd.  Private to this collection.
+
+Bucket `key` has a record of every change since the last compaction, in the order of revisions: 8 bytes, an underscore, 8 bytes for the place in a
+transaction, and a `t` where it deletes.  A record is a KeyValue of protobuf.  An etcd that starts reads all of them, and serves the last of each key
+unless that deletes (3.4.23, 3.4.45, 3.5.33, 3.6.14 and 3.7.3: mvcc/kvstore.go, restore and restoreIntoIndex).  Nothing else decides what it serves:
+
+- A compaction that was under way goes on when it starts, and removes nothing that is current (as above, compactLockfree).
+- `snapshot restore` replaces members and indexes, and no key, unless that has the name of a member's id in 3.4 (snapshot/v3_snapshot.go, saveDB).
+- No lease has expired by then: its time begins when a leader is elected, anew or with what the last checkpoint left (lease/lessor.go, initAndRecover
+  and Promote).  So keys of a lease that has expired since are served at the revision of the snapshot.
+
+Revisions are not in the order of keys, so the keys are sorted: in parts that fit into memory, which are written to one temporary file, and then merged.
+"""
+
+from __future__ import annotations
+
+import array
+import bisect
+import itertools
+import os
+import re
+import struct
+import tempfile
+
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import boltdb
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import shortage
+
+# Bytes of a revision, and of one that deletes.
+_PUT, _DELETE = 17, 18
+# In bucket `meta`.  The newest revisions may have been deletions, which a compaction removes.
+_COMPACTED = (b"finishedCompactRev", b"scheduledCompactRev")
+# api/mvccpb/kv.proto (3.4.23 to 3.7.3): key, create_revision, mod_revision, version, value, lease, in this order and without what is empty.
+_KEY = 0x0A
+_NUMBER = rb"[\x80-\xff]{0,8}[\x00-\x7f]"
+_REVISIONS = re.compile(rb"\x10(%b)\x18(%b)\x20(%b)(?:\x2a(%b))?" % ((_NUMBER,) * 4))
+_LEASE = re.compile(rb"\x30[\x80-\xff]{0,9}[\x00-\x7f]")
+# Of a record that is not read at once: its beginning, what may be before the value besides a key, and the most that a key may have.
+_BEGINNING, _HEAD, _LONGEST_KEY = 64 * 1024, 128, 8 * 1024 * 1024
+_DELETED = (0, 0, 0)
+
+# Bytes of memory: of a key besides its name (measured), and of all keys of a part.
+_PER_KEY = 270
+_PART_BYTES = 12 * 1024 * 1024
+# While parts are merged each has a block in memory: of so many keys, or of fewer that have about so many bytes.
+_BLOCK_KEYS, _BLOCK_BYTES = 128, 16 * 1024
+_MOST_PARTS = 256
+_BLOCK = struct.Struct("=II")
+# What is left free for the etcd that has its data there.
+_SPARE = 160 * 1024 * 1024
+
+
+class Unreadable(Exception):
+    """What is not as this reader knows it: one sentence without a capital and a full stop."""
+
+
+class NoRoom(Exception):
+    """The keys cannot be sorted: one sentence without a capital and a full stop."""
+
+
+class SnapshotKeys(boltdb.SnapshotFile):
+    """The live keys of a snapshot in their order, as (key, create revision, mod revision, version); values are skipped.
+
+        with SnapshotKeys(path, directory, deadline) as snapshot:
+            revision = snapshot.read()
+            for entry in snapshot: ...
+
+    directory: where keys are sorted that do not fit into memory.  deadline: in time.monotonic().
+    What is not as it should be is Unreadable, from read() and not later.  OutOfTime of boltdb, NoRoom and OSError are raised by both.
+    """
+
+    def __init__(self, path, directory, deadline=None):
+        super().__init__(path, deadline)
+        self._meta_page = None
+        self._parts = _Parts(directory, self._check_time)
+
+    def close(self):
+        """Remove what was sorted, and close the file."""
+        self._parts.close()
+        super().__exit__()
+
+    def __exit__(self, *_exc):
+        self.close()
+
+    def __iter__(self):
+        return self._parts.merged()
+
+    def read(self):
+        """Read all records; returns the revision of the snapshot."""
+        self._check_whole()
+        try:
+            revision = max(self._read_records(), self._compacted(), 1)
+        except boltdb.Corrupt as exc:
+            raise Unreadable("%s holds a damaged database (%s)" % (self.proof.path, exc)) from exc
+        except (IndexError, struct.error) as exc:
+            raise Unreadable("%s holds a record that is cut off" % self.proof.path) from exc
+        self.check_unchanged()
+        self._check_findings()
+        return revision
+
+    def _check_findings(self):
+        if self.proof.findings:
+            raise Unreadable(self.proof.problems[0])
+
+    def _check_whole(self):
+        """That `snapshot restore` would take it.  This reads the file from front to back, so that its pages are in memory afterwards."""
+        self._check_findings()
+        self._meta_page = self._meta() if self.proof.size else None
+        if self._meta_page is None:
+            raise Unreadable("%s is not a snapshot" % self.proof.path)
+        self.proof.database_size = self._meta_page.high_water * self._meta_page.page_size
+        self._check_size()
+        self._check_findings()
+        try:
+            whole = self._hash()
+        except OSError as exc:
+            raise Unreadable("%s cannot be read: %s" % (self.proof.path, exc.strerror)) from exc
+        if not whole:
+            raise Unreadable("the contents of %s do not match the SHA-256 at its end" % self.proof.path)
+
+    def _compacted(self):
+        found = self.glance((b"meta",))
+        if found is None:
+            raise Unreadable("bucket `meta` of %s cannot be read" % self.proof.path)
+        return max(int.from_bytes(found.get(b"meta", {}).get(name, b"")[:8], "big") for name in _COMPACTED)
+
+    def _leaves(self):
+        """(number of elements, length of the page, what was read of it, its offset in the file) of every leaf of the bucket, in order."""
+        found = self.page_of(b"key")
+        if found is None:
+            raise Unreadable("%s has no bucket `key`" % self.proof.path)
+        offset, page_size = found[0], self._meta_page.page_size
+        number = boltdb.PAGE.unpack(self._read(offset, boltdb.PAGE.size))[0]
+        if not number:
+            # a small bucket lies within the page that names it
+            buffer = self._read(offset, page_size)
+            yield found[2], len(buffer), buffer, offset
+            return
+        tree = boltdb._Tree(self._read, page_size, self._meta_page.high_water)
+        todo = [((), number, None, None)]
+        while todo:
+            bucket, number, low, high = todo.pop()
+            flags, count, length, buffer, base = tree._page(number)
+            if flags & boltdb.BRANCH:
+                todo.extend(reversed(tree._children(bucket, number, count, length, buffer, base, low, high)))
+            else:
+                yield count, length, buffer, base
+
+    def _read_records(self):
+        """Sort the keys of all records; returns the newest revision.  The time goes into this loop, so it calls little."""
+        changes, weight, newest = {}, 0, b""
+        element, revisions = boltdb.LEAF_ELEMENT, _REVISIONS.match
+        for pages, (count, length, buffer, base) in enumerate(self._leaves()):
+            if pages % 256 == 0:
+                self._check_time()
+            at = boltdb.PAGE.size
+            for flags, position, key_size, value_size in element.iter_unpack(buffer[at : at + count * element.size]):
+                data, origin, start = buffer, base, at + position
+                at += element.size
+                record = start + key_size
+                end = record + value_size
+                if flags or end > length or not _PUT <= key_size <= _DELETE:
+                    raise boltdb.Corrupt("bucket `key` has an element that is not a record")
+                if end > len(data):
+                    # of a page with overflow only the beginning was read
+                    origin = base + start
+                    data = self._beginning(origin, key_size, value_size)
+                    start, record, end = 0, key_size, key_size + value_size
+                revision = data[start:record]
+                if revision <= newest:
+                    raise boltdb.Corrupt("bucket `key` has revisions out of order")
+                newest = revision
+                size, first = data[record + 1], record + 2
+                if size > 0x7F:
+                    size, first = _number_at(data, record + 1)
+                behind = first + size
+                if data[record] != _KEY or not size or behind > end:
+                    raise self._unknown(revision)
+                key = data[first:behind]
+                weight += size
+                if key_size == _DELETE:
+                    if revision[_PUT:] != b"t" or behind != end:
+                        raise self._unknown(revision)
+                    changes[key] = _DELETED
+                    continue
+                found = revisions(data, behind, end)
+                if not found:
+                    raise self._unknown(revision)
+                created, modified, version, value = found.groups()
+                behind = found.end()
+                if value:
+                    behind += _number(value)
+                if behind != end and not _LEASE.fullmatch(data[behind:end] if end <= len(data) else self._read(origin + behind, max(0, min(end - behind, 16)))):
+                    raise self._unknown(revision)
+                mod = _number(modified)
+                changes[key] = mod if created == modified else _number(created), mod, _number(version)
+            if weight + len(changes) * _PER_KEY > _PART_BYTES:
+                self._parts.add(changes)
+                changes, weight = {}, 0
+        self._parts.add(changes, last=True)
+        return int.from_bytes(newest[:8], "big")
+
+    def _beginning(self, offset, key_size, value_size):
+        """Of the element at `offset` what is before the value, at least."""
+        size = key_size + value_size
+        data = self._read(offset, min(size, _BEGINNING))
+        length, first = _number_at(data, key_size + 1)
+        if length > _LONGEST_KEY:
+            raise self._unknown(data[:key_size])
+        needed = min(size, first + length + _HEAD)
+        return data if needed <= len(data) else self._read(offset, needed)
+
+    def _unknown(self, revision):
+        return Unreadable("revision %d of %s is not a record as this collection knows it" % (int.from_bytes(revision[:8], "big"), self.proof.path))
+
+
+def _number(data):
+    """The number that is all of these bytes, 7 bits in each, the lowest first."""
+    value = 0
+    for byte in reversed(data):
+        value = value << 7 | byte & 0x7F
+    return value
+
+
+def _number_at(data, at):
+    """(number, where what is behind it begins)"""
+    behind = at + 1
+    while data[behind - 1] > 0x7F and behind < at + 10:
+        behind += 1
+    return _number(data[at:behind]), behind
+
+
+class _Parts:
+    """Changes by key, sorted in parts of one file.  Later changes replace earlier ones."""
+
+    def __init__(self, directory, check_time):
+        self._directory = directory
+        self._check_time = check_time
+        # It has no name, so that it is gone when this process is.
+        self._file = None
+        # (offset, end) of each part, the oldest first
+        self._written = []
+        self._last = {}
+
+    def close(self):
+        if self._file:
+            self._file.close()
+
+    def add(self, changes, last=False):
+        """changes: {key: (create revision, mod revision, version)}, later than all before.  The last ones stay in memory."""
+        if last:
+            self._last = changes
+            return
+        if len(self._written) == _MOST_PARTS:
+            self._written = [self._write(self._blocks())]
+        keys = sorted(changes)
+        count = max(1, min(_BLOCK_KEYS, _BLOCK_BYTES * len(keys) // sum(map(len, keys))))
+        self._written.append(self._write((keys[at : at + count], changes) for at in range(0, len(keys), count)))
+
+    def merged(self):
+        """(key, create revision, mod revision, version) of every key that is there in the end, in order."""
+        for keys, changes in self._blocks():
+            for key in keys:
+                created, modified, version = changes[key]
+                if version:
+                    yield key, created, modified, version
+
+    def _blocks(self):
+        """(keys, changes) of all parts together, in order."""
+        parts = [_Part(self._file.fileno(), start, end) for start, end in self._written]
+        if self._last:
+            parts.append(_Part(changes=self._last))
+        while parts:
+            self._check_time()
+            # No part has a key up to here that is not in memory.
+            bound = min(part.keys[-1] for part in parts)
+            changes = {}
+            for part in parts:
+                part.take(bound, changes)
+            yield sorted(changes), changes
+            parts = [part for part in parts if part.keys]
+
+    def _write(self, blocks):
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(dir=self._directory)
+        start = self._file.seek(0, os.SEEK_END)
+        for number, (keys, changes) in enumerate(blocks):
+            if number % 64 == 0:
+                self._check_time()
+                short = shortage(self._directory, _SPARE, "sorting the keys of the snapshot")
+                if short:
+                    raise NoRoom(short)
+            lengths, names = array.array("I", map(len, keys)), b"".join(keys)
+            numbers = array.array("Q", itertools.chain.from_iterable(map(changes.__getitem__, keys)))
+            self._file.write(b"".join((_BLOCK.pack(len(keys), len(names)), lengths.tobytes(), numbers.tobytes(), names)))
+        self._file.flush()
+        return start, self._file.tell()
+
+
+class _Part:
+    """What is in memory of one part: `keys` that were not taken yet; none at its end."""
+
+    def __init__(self, descriptor=None, start=0, end=0, changes=None):
+        self._descriptor, self._next, self._end = descriptor, start, end
+        self._at = 0
+        self.keys = sorted(changes or ())
+        self._changes = [changes[key] for key in self.keys]
+        if not self.keys:
+            self._load()
+
+    def take(self, bound, changes):
+        """Put those up to the key `bound` into `changes`."""
+        keys, at = self.keys, self._at
+        if keys[at] > bound:
+            return
+        behind = bisect.bisect_right(keys, bound, at)
+        changes.update(zip(keys[at:behind], self._changes[at:behind]))
+        self._at = behind
+        if behind == len(keys):
+            self._load()
+
+    def _load(self):
+        self.keys, self._changes, self._at = [], [], 0
+        if self._next >= self._end:
+            return
+        count, size = _BLOCK.unpack(os.pread(self._descriptor, _BLOCK.size, self._next))
+        lengths, numbers = array.array("I"), array.array("Q")
+        data = os.pread(self._descriptor, count * (lengths.itemsize + 3 * numbers.itemsize) + size, self._next + _BLOCK.size)
+        self._next += _BLOCK.size + len(data)
+        names = count * (lengths.itemsize + 3 * numbers.itemsize)
+        lengths.frombytes(data[: count * lengths.itemsize])
+        numbers.frombytes(data[count * lengths.itemsize : names])
+        for length in lengths:
+            self.keys.append(data[names : names + length])
+            names += length
+        self._changes = list(zip(numbers[0::3], numbers[1::3], numbers[2::3]))
