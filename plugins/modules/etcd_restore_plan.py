@@ -12,11 +12,13 @@ version_added: 0.1.0
 author:
   - The k8s_dr founders (@k8s-dr)
 description:
-  - Restores a snapshot into a temporary directory, serves it there by an isolated etcd, and compares its keys and
-    their revisions with those of the live etcd at O(endpoint). No value is read, of a Secret or of anything else.
-  - The isolated etcd listens on Unix sockets in a directory of mode 0700, in a network namespace of its own, and ends with the module.
-  - If the comparison is not possible, RV(comparison.reason) says why. The module fails only when the snapshot cannot be
-    restored or does not start.
+  - Reads the keys and their revisions from the file of a snapshot, and compares them with those of the live etcd at O(endpoint).
+    Values are skipped, of Secrets and of anything else.
+  - If this collection does not understand the file, an isolated etcd serves it. That etcd listens on Unix sockets in a directory of mode 0700,
+    in a network namespace of its own, and ends with the module.
+  - If the comparison is not possible, RV(comparison.reason) says why. The module fails only when the file is not understood, and then
+    cannot be restored or does not start. It does not try whether an etcd starts on a file that it understands;
+    M(k8s_dr.etcd.etcd_snapshot_drill) does.
   - Memory does not grow with the number of keys.
 extends_documentation_fragment:
   - k8s_dr.etcd.etcd
@@ -40,7 +42,8 @@ options:
     required: true
   work_dir:
     description:
-      - Directory in whose file system the snapshot is restored for the comparison, beside the live data for example.
+      - Directory in whose file system the keys of a large snapshot are sorted, or a snapshot is restored that must be served. It may be beside the
+        live data.
       - A directory of mode 0700 is made in it, and removed again whatever happens. The next run removes what a killed run left.
     type: path
     default: /var/lib
@@ -65,12 +68,14 @@ options:
     type: bool
     default: false
   compare_timeout:
-    description: Seconds that the comparison may take. After that the module returns without a comparison, and does not fail.
+    description:
+      - Seconds that the comparison may take. After that the module returns without a comparison, and does not fail.
+      - A tenth of the time that is left after the snapshot was read is kept for RV(comparison.snapshot), which is then returned all the same.
     type: int
     default: 900
   etcd:
     description:
-      - Path of the etcd server program.
+      - Path of the etcd server program that serves a snapshot whose file is not understood.
       - When not given it is that of the etcd that runs on this host, else the one that the container runtime unpacked of the image in etcd's
         manifest, else one beside O(etcdctl) or in C(PATH).
     type: path
@@ -80,6 +85,7 @@ options:
     default: /etc/kubernetes/manifests
 seealso:
   - module: k8s_dr.etcd.etcd_snapshot_info
+  - module: k8s_dr.etcd.etcd_snapshot_drill
   - module: k8s_dr.etcd.etcd_restore_transaction
 """
 
@@ -136,7 +142,7 @@ comparison:
       type: dict
       contains: *difference
     snapshot:
-      description: C(revision), number of keys in C(total), and C(kinds), the number of objects by kind. V(null) when the snapshot could not be served.
+      description: C(revision), number of keys in C(total), and C(kinds), the number of objects by kind. V(null) when the snapshot could not be read.
       type: dict
       sample: {revision: 582, total: 358, kinds: {pods: 12}}
     live:
@@ -151,7 +157,7 @@ comparison:
       elements: str
       sample: ["vanish  3  pods  default  a, b, c"]
     server:
-      description: C(path) and C(version) of the etcd server program that served the snapshot, or V(null).
+      description: C(path) and C(version) of the etcd server program that served the snapshot, or V(null) when its file was read.
       type: dict
       sample: {path: /proc/1234/exe, version: 3.5.16}
     dest:
@@ -174,7 +180,7 @@ import tempfile
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import boltdb, isolated_server
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import boltdb, isolated_server, mvcc
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import CONNECTION_SPEC, EtcdClient
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import find_tools, offline_tool, restore_misfit, version_tuple
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import static_pods
@@ -234,11 +240,9 @@ def restore(params, tool, target, deadline):
     )
 
 
-def prepare(params, live, deadline, stack, found):
-    """The keys of the snapshot, served; and with the throw-away etcd on the stack, everything that must be put away."""
-    server = found["server"]
-    work = stack(WorkDir(params["work_dir"]))
-    data = os.path.join(work.path, "data")
+def serve(params, server, image, work, live, deadline, stack):
+    """The keys of the snapshot, served below the directory `work` by an etcd that is put away with the stack."""
+    data = os.path.join(work, "data")
     tool = offline_tool("restore", *find_tools(params["etcdctl"], params["etcdutl"], params["timeout"]))
     if tool is None:
         raise NotCompared("neither etcdctl nor etcdutl on this host can restore a snapshot")
@@ -249,31 +253,25 @@ def prepare(params, live, deadline, stack, found):
     isolated_server.check_memory(os.path.getsize(params["snapshot"]))
     restore(params, tool, data, deadline)
     try:
-        served = stack(isolated_server.Throwaway(server, work.path, data, live.binary, deadline, STATUS_SECONDS))
+        served = stack(isolated_server.Throwaway(server, work, data, live.binary, deadline, STATUS_SECONDS))
     except isolated_server.Unservable as exc:
-        image = found["image"]
         if server.whose in ("given", "found") and image and version_tuple(image)[:2] != version_tuple(server.version)[:2]:
             raise NotCompared("this host's etcd is %s, and %s" % (image, exc)) from exc
         raise Unusable("%s does not start: %s. Nothing was done; choose another snapshot" % (params["snapshot"], exc)) from exc
     return restore_comparison.Keys(served.client, deadline)
 
 
-def walk(snapshot, live, prefix, names, kinds, write):
-    """{state: Groups} of all differences; counts the snapshot's kinds on the way."""
+def live_keys(client, deadline):
+    try:
+        return restore_comparison.Keys(client, deadline)
+    except ToolError as exc:
+        raise ToolError("the live etcd does not answer (%s)" % exc.message, exc.result) from exc
+
+
+def walk(snapshot, live, prefix, names, write):
+    """{state: Groups} of all differences."""
     groups = {state: restore_comparison.Groups(names) for state in restore_comparison.STATES}
-
-    def counted():
-        for entry in snapshot:
-            kind = restore_comparison.describe(entry[0], prefix)[0]
-            if kind in kinds or len(kinds) < 1000:
-                kinds[kind] = kinds.get(kind, 0) + 1
-            yield entry
-
-    if live is None:
-        for dummy in counted():
-            pass
-        return None
-    for state, key in restore_comparison.merge(counted(), live):
+    for state, key in restore_comparison.merge(snapshot, live):
         kind, namespace, name = restore_comparison.describe(key, prefix)
         groups[state].add(kind, namespace, name)
         write("%s\t%s\t%s\t%s\n" % (state, kind, namespace or "-", name))
@@ -323,26 +321,35 @@ def compare(params, check_mode):
 
     try:
         client = EtcdClient(params)
-        server = stack(isolated_server.find_server(params["etcd"], params["endpoint"], client.binary, image))
-        comparison["server"] = {"path": server.path, "version": server.version}
-        snapshot = prepare(params, client, deadline, stack, {"server": server, "image": image})
+        work = stack(WorkDir(params["work_dir"])).path
         try:
-            live = restore_comparison.Keys(client, deadline)
-        except ToolError as exc:
-            live, comparison["reason"] = None, "the live etcd does not answer (%s)" % exc.message
-        kinds = {}
-        with Report(params["dest"] if live and not check_mode else None) as report:
-            groups = walk(snapshot, live, prefix, params["names"], kinds, report.write)
-        comparison["snapshot"] = {"revision": snapshot.revision, "total": snapshot.seen, "kinds": dict(sorted(kinds.items()))}
-        if groups:
-            comparison.update(compared=True, dest=report.dest, live={"revision": live.revision, "total": live.seen, "moved": live.moved})
-            listed = {state: found.as_list() for state, found in groups.items()}
-            for state, found in groups.items():
-                comparison[state] = {"count": found.count, "objects": found.objects, "kinds": listed[state]}
-            comparison["lines"] = restore_comparison.table(listed, params["lines"])
-    except (restore_comparison.OutOfTime, isolated_server.TimeIsUp):
+            snapshot = stack(restore_comparison.FileKeys(os.path.abspath(params["snapshot"]), work, deadline))
+        except mvcc.Unreadable:
+            # An etcd may understand what this collection does not. If it does not either, its error is the better one.
+            server = stack(isolated_server.find_server(params["etcd"], params["endpoint"], client.binary, image))
+            comparison["server"] = {"path": server.path, "version": server.version}
+            snapshot = serve(params, server, image, work, client, deadline, stack)
+        counted, failed = restore_comparison.Counted(snapshot, prefix), None
+        try:
+            # The rest of the time is for the count of what the snapshot holds, which is returned in any case.
+            live = live_keys(client, deadline - (deadline - time.monotonic()) / 10)
+            with Report(None if check_mode else params["dest"]) as report:
+                groups = walk(counted, live, prefix, params["names"], report.write)
+        except (ToolError, restore_comparison.OutOfTime) as exc:
+            failed = exc
+        counted.finish()
+        if counted.whole:
+            comparison["snapshot"] = {"revision": snapshot.revision, "total": snapshot.seen, "kinds": dict(sorted(counted.kinds.items()))}
+        if failed:
+            raise failed
+        comparison.update(compared=True, dest=report.dest, live={"revision": live.revision, "total": live.seen, "moved": live.moved})
+        listed = {state: found.as_list() for state, found in groups.items()}
+        for state, found in groups.items():
+            comparison[state] = {"count": found.count, "objects": found.objects, "kinds": listed[state]}
+        comparison["lines"] = restore_comparison.table(listed, params["lines"])
+    except (restore_comparison.OutOfTime, boltdb.OutOfTime, isolated_server.TimeIsUp):
         comparison["reason"] = "it was not finished within %d s" % params["compare_timeout"]
-    except (NotCompared, isolated_server.ThrowawayError) as exc:
+    except (NotCompared, mvcc.NoRoom, isolated_server.ThrowawayError) as exc:
         comparison["reason"] = str(exc)
     except ToolError as exc:
         comparison["reason"] = exc.message

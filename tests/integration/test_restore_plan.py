@@ -2,10 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which objects a restore would delete, re-create and modify, from real etcds."""
+"""What a restore would delete, re-create and modify, of snapshots of real etcds."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pathlib
@@ -26,6 +27,33 @@ def work(tmp_path):
     yield directory
     assert list(directory.iterdir()) == []
     assert throwaways(directory) == []
+
+
+@pytest.fixture(scope="session")
+def later(snapshot, tmp_path_factory):
+    """A snapshot that only an etcd can read: as of a later one, some of its records have a field that this collection does not know."""
+    data = bytearray(snapshot.read_bytes()[:-32])
+    key = b"/registry/namespaces/default"
+    at = found = 0
+    while True:
+        at = data.find(b"\x0a" + bytes([len(key)]) + key + b"\x10", at + 1)
+        if at < 0:
+            break
+        found += 1
+        # behind three numbers
+        behind = at + 2 + len(key)
+        for tag in (0x10, 0x18, 0x20):
+            assert data[behind] == tag
+            behind += 1
+            while data[behind] > 127:
+                behind += 1
+            behind += 1
+        assert data[behind] == 0x2A
+        data[behind] = 0x7A
+    assert found
+    path = tmp_path_factory.mktemp("later") / "later.db"
+    path.write_bytes(data + hashlib.sha256(data).digest())
+    return path
 
 
 def throwaways(directory):
@@ -59,13 +87,15 @@ def told(difference):
     return {(group["kind"], group["namespace"]): (group["count"], group["names"]) for group in difference["kinds"]}
 
 
-def test_deleted_recreated_and_modified_objects_are_found(version, tmp_path, work):
+def test_what_vanishes_reappears_and_changes(version, tmp_path, work):
     with harness.Etcd(version, tmp_path) as etcd:
         for name in ("kept", "changed", "deleted", "replaced"):
             etcd.put("/registry/configmaps/default/" + name, b"old")
         etcd.put("/registry/minions/worker-1")
         etcd.put("/registry/example.org/widgets/default/old")
         etcd.put("compact_rev_key", b"1")
+        # an earlier restore of several nodes has left it; it is not compared
+        etcd.put("k8s-dr.etcd/restore/1/decision", b"committed")
         snapshot = etcd.save(tmp_path / "a.db")
         etcd.put("/registry/configmaps/default/changed", b"new")
         etcd.delete("/registry/configmaps/default/deleted")
@@ -80,6 +110,7 @@ def test_deleted_recreated_and_modified_objects_are_found(version, tmp_path, wor
         etcd.put("/registry/events/shop/e2")
         etcd.put("/registry/leases/kube-node-lease/worker-1")
         etcd.put("compact_rev_key", b"2")
+        etcd.delete("k8s-dr.etcd/restore/1/decision")
         revision = etcd.put(b"/registry/pods/default/\xff\xfe\x1b[31m", b"")
         before = etcd.get_keys("/registry/secrets")
         dest = tmp_path / "all.txt"
@@ -99,8 +130,8 @@ def test_deleted_recreated_and_modified_objects_are_found(version, tmp_path, wor
     assert told(found["reappear"]) == {("configmaps", "default"): (1, ["deleted"]), ("widgets.example.org", "default"): (1, ["old"])}
     assert told(found["change"]) == {("configmaps", "default"): (2, ["changed", "replaced"]), ("other keys", ""): (1, ["compact_rev_key"])}
     assert found["snapshot"]["kinds"] == {"configmaps": 4, "nodes": 1, "other keys": 1, "widgets.example.org": 1}
-    assert found["server"]["version"].startswith(version)
-    assert found["live"] == {"revision": revision, "total": found["snapshot"]["total"] + 11 - 2, "moved": False}
+    assert found["server"] is None
+    assert found["live"] == {"revision": revision, "total": found["snapshot"]["total"] + 11 - 3, "moved": False}
     assert "do not tell" not in json.dumps(found)
     assert found["lines"][2].split() == ["vanish", "5", "secrets", "shop", "secret-0,", "secret-1,", "secret-2,", "..."]
     assert [line.split()[2] for line in found["lines"][-2:]] == ["events", "leases"]
@@ -135,9 +166,17 @@ def test_revisions_that_repeat_after_a_restore(version, tmp_path, work):
     assert told(found["change"]) == {("pods", "a"): (1, ["x"])}
 
 
-def test_the_program_of_the_running_etcd_serves_the_snapshot(etcd, snapshot, work):
-    found = compare(etcd, snapshot, work, etcd=None)
-    assert found["server"]["path"] == "/proc/%d/exe" % etcd.pid
+def test_without_a_server_program_the_file_is_read(etcd, snapshot, work):
+    found = compare(etcd, snapshot, work, etcd="/nonexistent/etcd")
+    assert (found["server"], found["snapshot"]["kinds"]) == (None, {"namespaces": 1, "pods": 36, "secrets": 1})
+
+
+def test_what_only_an_etcd_can_read_is_served_with_the_same_answer(etcd, snapshot, later, work):
+    """The running one serves it."""
+    read, served = compare(etcd, snapshot, work, etcd=None), compare(etcd, later, work, etcd=None)
+    assert (read.pop("server"), served.pop("server")["path"]) == (None, "/proc/%d/exe" % etcd.pid)
+    assert read.pop("seconds") >= 0 and served.pop("seconds") >= 0
+    assert read == served
 
 
 def test_a_live_etcd_that_does_not_answer(etcd, snapshot, work):
@@ -149,30 +188,52 @@ def test_a_live_etcd_that_does_not_answer(etcd, snapshot, work):
     assert found["snapshot"]["kinds"]["pods"] == 36
 
 
-def test_without_a_server_program_there_is_a_reason(etcd, snapshot, work, tmp_path):
-    code, result = plan(etcd, snapshot, work, etcd="/nonexistent/etcd")
+def test_live_etcd_that_stops_answering(etcd, snapshot, tmp_path, work):
+    """What the snapshot holds is said all the same; and nothing is said of the rest."""
+    stops = tmp_path / "etcdctl"
+    stops.write_text(
+        '#!/bin/sh\ncase "$*" in *keys-only*--limit=1\\ *) ;; *keys-only*) echo stopped >&2; exit 1;; esac\nexec %s "$@"\n' % (etcd.dir / "etcdctl")
+    )
+    stops.chmod(0o755)
+    code, result = plan(etcd, snapshot, work, etcdctl=stops, dest=tmp_path / "all.txt")
+    found = result["comparison"]
+    assert (code, found["compared"], found["vanish"], found["live"], found["dest"]) == (0, False, None, None, None)
+    assert found["reason"] == "its keys cannot be read: `etcdctl get` ended with code 1: stopped"
+    assert found["snapshot"]["kinds"] == {"namespaces": 1, "pods": 36, "secrets": 1}
+    assert not (tmp_path / "all.txt").exists()
+
+
+def test_without_a_server_program_there_is_a_reason(etcd, later, work):
+    code, result = plan(etcd, later, work, etcd="/nonexistent/etcd")
     assert (code, result["comparison"]["reason"]) == (0, "/nonexistent/etcd cannot be run: No such file or directory")
-    code, result = plan(etcd, snapshot, work, etcd="/bin/true")
+    code, result = plan(etcd, later, work, etcd="/bin/true")
     assert (code, result["comparison"]["reason"]) == (0, "/bin/true is not an etcd server: `/bin/true --version` ended with code 0")
 
 
-def test_an_expired_time_limit_is_no_failure(etcd, snapshot, work):
+def test_time_that_is_over_is_no_failure(etcd, snapshot, later, work):
+    """Neither of an etcd that is to serve the snapshot, nor of the live one: then it is said what the snapshot holds."""
     slow = work.parent / "slow"
     slow.write_text("#!/bin/sh\ncase $1 in --version) exec %s --version;; esac\nexec sleep 100\n" % (etcd.dir / "etcd"))
     slow.chmod(0o755)
     start = time.monotonic()
-    code, result = plan(etcd, snapshot, work, etcd=slow, compare_timeout=3)
+    code, result = plan(etcd, later, work, etcd=slow, compare_timeout=3)
     assert (code, result["comparison"]["reason"]) == (0, "it was not finished within 3 s")
+    assert result["comparison"]["snapshot"] is None
+    slow.write_text('#!/bin/sh\ncase "$*" in *keys-only*--limit=1\\ *) ;; *keys-only*) sleep 100;; esac\nexec %s "$@"\n' % (etcd.dir / "etcdctl"))
+    code, result = plan(etcd, snapshot, work, etcdctl=slow, compare_timeout=3)
+    assert (code, result["comparison"]["reason"]) == (0, "it was not finished within 3 s")
+    assert result["comparison"]["snapshot"]["kinds"]["pods"] == 36
     assert time.monotonic() - start < 20
 
 
-def test_a_snapshot_that_does_not_start_is_a_failure(etcd, snapshot, work):
+def test_a_snapshot_that_does_not_start_is_a_failure(etcd, snapshot, later, work):
+    """It is not tried with one that can be read: `snapshot restore` and the start after it are tried by a drill, and by the restore itself."""
     refuses = work.parent / "refuses"
     refuses.write_text("#!/bin/sh\ncase $1 in --version) exec %s --version;; esac\necho 'panic: member unknown'\nexit 2\n" % (etcd.dir / "etcd"))
     refuses.chmod(0o755)
-    code, result = plan(etcd, snapshot, work, etcd=refuses)
+    code, result = plan(etcd, later, work, etcd=refuses)
     assert code == 1
-    assert result["msg"].startswith("%s does not start: etcd %s" % (snapshot, etcd.version))
+    assert result["msg"].startswith("%s does not start: etcd %s" % (later, etcd.version))
     assert result["msg"].endswith("panic: member unknown. Nothing was done; choose another snapshot")
     broken = harness.copy(snapshot, work.parent / "broken.db")
     with broken.open("r+b") as stream:
@@ -183,12 +244,13 @@ def test_a_snapshot_that_does_not_start_is_a_failure(etcd, snapshot, work):
     assert result["msg"].startswith("%s cannot be restored, so nothing was done: `" % broken)
 
 
-def test_no_free_space_is_an_error(etcd, snapshot, tmp_path):
+def test_no_room(etcd, snapshot, later, tmp_path):
     small = tmp_path / "small"
     small.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(small)], check=True)
     try:
-        code, result = plan(etcd, snapshot, small)
+        compare(etcd, snapshot, small)
+        code, result = plan(etcd, later, small)
         left = list(small.iterdir())
     finally:
         subprocess.run(["umount", str(small)], check=True)
@@ -198,14 +260,14 @@ def test_no_free_space_is_an_error(etcd, snapshot, tmp_path):
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_is_ended_leaves_no_etcd_and_no_files(etcd, snapshot, tmp_path, sig):
+def test_a_run_that_is_ended_leaves_no_etcd_and_nothing_that_stays(etcd, later, tmp_path, sig):
     work = tmp_path / "work"
     work.mkdir()
     # it serves, and the live one is slow to answer
     slow = tmp_path / "etcdctl"
     slow.write_text('#!/bin/sh\ncase "$*" in *https://*status*) sleep 30;; esac\nexec %s "$@"\n' % (etcd.dir / "etcdctl"))
     slow.chmod(0o755)
-    options = dict(etcd.connection, etcdctl=str(slow), snapshot=str(snapshot), work_dir=str(work), etcd=str(etcd.dir / "etcd"), manifests_dir="/none")
+    options = dict(etcd.connection, etcdctl=str(slow), snapshot=str(later), work_dir=str(work), etcd=str(etcd.dir / "etcd"), manifests_dir="/none")
     module = subprocess.Popen(
         [sys.executable, str(harness.ROOT / "plugins" / "modules" / "etcd_restore_plan.py")],
         stdin=subprocess.PIPE,
@@ -227,11 +289,11 @@ def test_a_run_that_is_ended_leaves_no_etcd_and_no_files(etcd, snapshot, tmp_pat
     assert throwaways(work) == []
     if sig == signal.SIGKILL:
         assert len(list(work.iterdir())) == 1
-        compare(etcd, snapshot, work)
+        compare(etcd, later, work)
     assert list(work.iterdir()) == []
 
 
-def test_the_isolated_etcd_is_unreachable_and_reaches_no_network(etcd, snapshot, tmp_path, work):
+def test_nobody_else_reaches_it_and_it_reaches_nobody(etcd, later, tmp_path, work):
     spy = tmp_path / "etcdctl"
     seen = tmp_path / "seen"
     spy.write_text(
@@ -240,7 +302,7 @@ def test_the_isolated_etcd_is_unreachable_and_reaches_no_network(etcd, snapshot,
         'cat /proc/$pid/oom_score_adj > %s.oom; done;; esac\nexec %s "$@"\n' % (work, seen, seen, seen, etcd.dir / "etcdctl")
     )
     spy.chmod(0o755)
-    compare(etcd, snapshot, work, etcdctl=spy)
+    compare(etcd, later, work, etcdctl=spy)
     lines = seen.read_text().splitlines()
     assert len([line for line in lines if "sl " in line]) == 2
     # no socket, and no interface but its own loopback, which is down

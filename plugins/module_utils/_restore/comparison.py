@@ -2,15 +2,16 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What two etcds hold, key by key and without reading one value, in little memory.  Private to this collection."""
+"""What a snapshot and an etcd hold, key by key and without any value, in little memory.  Private to this collection."""
 
 from __future__ import annotations
 
-import base64
+import binascii
 import json
 import os
 import time
 
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import mvcc
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import commit_vote
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import inventory as object_inventory
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, run_tool
@@ -30,6 +31,8 @@ _MAX_GROUPS = 1000
 _PAGE_BYTES = 32 * 1000 * 1000
 _PAGES = (500, 20000)
 _SLOWEST_PAGE = 60
+# What restores themselves left there is not a difference.
+_VOTES = commit_vote.PREFIX.encode()
 
 
 class OutOfTime(Exception):
@@ -72,14 +75,12 @@ class Keys:
             more = answer.get("more")
             fresh = False
             for kv in answer.pop("kvs", ()):
-                key = base64.b64decode(kv["key"])
+                key = binascii.a2b_base64(kv["key"])
                 if key > last:
                     fresh, last = True, key
                     self.seen += 1
-                    # what restores themselves left there is not a difference
-                    if key.startswith(commit_vote.PREFIX.encode()):
-                        continue
-                    yield key, kv["create_revision"], kv["mod_revision"], kv["version"]
+                    if not key.startswith(_VOTES):
+                        yield key, kv["create_revision"], kv["mod_revision"], kv["version"]
             if not more:
                 return
             limit = self.page + 1 if fresh else limit * 2
@@ -100,6 +101,61 @@ class Keys:
             return json.loads(result.stdout)
         except ValueError as exc:
             raise ToolError("its keys cannot be read: `etcdctl get` printed something that is not JSON", result) from exc
+
+
+class FileKeys:
+    """The same of a snapshot, from its file: mvcc.SnapshotKeys, and what that raises.
+
+    directory: where keys are sorted that do not fit into memory.
+    """
+
+    def __init__(self, path, directory, deadline):
+        self._file = mvcc.SnapshotKeys(path, directory, deadline)
+        self.revision = None
+        self.seen = 0
+
+    def __enter__(self):
+        try:
+            self.revision = self._file.read()
+        except BaseException:
+            self._file.close()
+            raise
+        return self
+
+    def __exit__(self, *_exc):
+        self._file.close()
+
+    def __iter__(self):
+        for entry in self._file:
+            self.seen += 1
+            if not entry[0].startswith(_VOTES):
+                yield entry
+
+
+class Counted:
+    """The same entries, with the number of those of each kind in `kinds`; `whole` once all of them are counted."""
+
+    def __init__(self, entries, prefix):
+        self.kinds = {}
+        self.whole = False
+        self._rest = self._count(entries, prefix)
+
+    def __iter__(self):
+        return self._rest
+
+    def finish(self):
+        """Count those that are left."""
+        for dummy in self._rest:
+            pass
+
+    def _count(self, entries, prefix):
+        kinds = self.kinds
+        for entry in entries:
+            kind = describe(entry[0], prefix)[0]
+            if kind in kinds or len(kinds) < _MAX_GROUPS:
+                kinds[kind] = kinds.get(kind, 0) + 1
+            yield entry
+        self.whole = True
 
 
 def merge(snapshot, live):
@@ -127,6 +183,8 @@ def printable(text):
     """A key, or a part of it, that can do a terminal no harm."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 

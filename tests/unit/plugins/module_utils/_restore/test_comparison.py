@@ -77,6 +77,27 @@ def test_pages_hold_every_key_once_whatever_is_in_it(side, page):
     assert (keys.total, keys.seen, keys.revision, keys.moved) == (len(side), len(side), 7, False)
 
 
+def test_kinds_are_counted_on_the_way_and_to_the_end():
+    entries = [(b"/registry/pods/default/%d" % number, 1, 1, 1) for number in range(3)] + [(b"/registry/minions/a", 1, 1, 1), (b"other", 1, 1, 1)]
+    counted = restore_comparison.Counted(iter(entries), "/registry/")
+    assert next(iter(counted)) == entries[0]
+    assert not counted.whole
+    counted.finish()
+    assert (counted.whole, counted.kinds) == (True, {"pods": 3, "nodes": 1, "other keys": 1})
+
+
+def test_what_ends_early_is_not_counted_as_whole():
+    def entries():
+        yield b"/registry/pods/default/1", 1, 1, 1
+        raise restore_comparison.OutOfTime
+
+    counted = restore_comparison.Counted(entries(), "/registry/")
+    with pytest.raises(restore_comparison.OutOfTime):
+        list(counted)
+    counted.finish()
+    assert not counted.whole
+
+
 def test_no_question_is_asked_when_the_time_is_over():
     with pytest.raises(restore_comparison.OutOfTime):
         restore_comparison.Keys(Server({}), time.monotonic() - 1)
