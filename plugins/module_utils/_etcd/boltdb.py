@@ -154,10 +154,24 @@ class SnapshotFile:
         return self.proof
 
     def _prove(self, everything):
+        meta, appended = self.prove_bytes(everything)
+        if meta is None:
+            return
+        try:
+            self._walk(meta)
+        except (Corrupt, struct.error) as exc:
+            cause = "its checksum is right, so the database was damaged before the snapshot was taken" if appended else "its pages contradict each other"
+            self.proof.found("corrupt", "holds a damaged database (%s): %s; use another snapshot" % (exc, cause))
+
+    def prove_bytes(self, everything=False):
+        """Prove size and checksum alone, which is all that `snapshot restore` looks at.
+
+        Returns the meta page, or None when nothing more is to be read, and whether the checksum is right.  Raises OutOfTime and OSError.
+        """
         proof = self.proof
         if not proof.size:
             proof.found("empty", "is empty; take the snapshot again")
-            return
+            return None, False
         meta = self._meta()
         if meta is None:
             self._no_database()
@@ -165,7 +179,7 @@ class SnapshotFile:
             proof.database_size = meta.high_water * meta.page_size
             self._check_size()
         if proof.findings and not everything:
-            return
+            return None, False
         appended = self._hash()
         if not proof.findings and not appended:
             proof.found(
@@ -173,12 +187,8 @@ class SnapshotFile:
                 "is damaged: its contents do not match the SHA-256 at its end; copy it again from where it was taken, or use another snapshot",
             )
         if meta is None or proof.database_size > proof.size or (proof.findings and not everything):
-            return
-        try:
-            self._walk(meta)
-        except (Corrupt, struct.error) as exc:
-            cause = "its checksum is right, so the database was damaged before the snapshot was taken" if appended else "its pages contradict each other"
-            proof.found("corrupt", "holds a damaged database (%s): %s; use another snapshot" % (exc, cause))
+            return None, appended
+        return meta, appended
 
     def check_unchanged(self):
         """Note it when the file is no longer the one that was opened: then nothing that was found can be trusted."""
@@ -305,6 +315,23 @@ class SnapshotFile:
         meta = self._meta()
         return _Tree(self._read, meta.page_size, meta.high_water).page_of(meta.root, bucket) if meta else None
 
+    def leaf_pages(self, bucket):
+        """(number of elements, length, what was read of it, offset in the file) of every leaf page of a bucket of the top level, in order.
+
+        Of a page with overflow only the beginning is read.  Raises Corrupt.
+        """
+        found, meta = self.page_of(bucket), self._meta()
+        if found is None:
+            raise Corrupt("it has no bucket `%s`" % bucket.decode("ascii"))
+        offset, _flags, count = found
+        number = PAGE.unpack(self._read(offset, PAGE.size))[0]
+        if number:
+            yield from _Tree(self._read, meta.page_size, meta.high_water).leaf_pages(number)
+        else:
+            # a small bucket lies within the page that names it
+            buffer = self._read(offset, meta.page_size)
+            yield count, len(buffer), buffer, offset
+
     def _walk(self, meta):
         """Follow every page of every bucket, as `snapshot status` does; raises Corrupt.  Notes the revision and the storage version."""
         tree = _Tree(self._read, meta.page_size, meta.high_water)
@@ -391,6 +418,17 @@ class _Tree:
                     yield bucket, keys, values
                 for key, inline in self._inline(bucket, buckets, values):
                     yield bucket + (key,), inline[0], inline[1]
+
+    def leaf_pages(self, root):
+        """What SnapshotFile.leaf_pages yields, of a bucket that begins at the page `root`."""
+        todo = [((), root, None, None)]
+        while todo:
+            bucket, number, low, high = todo.pop()
+            flags, count, length, buffer, base = self._page(number)
+            if flags & BRANCH:
+                todo.extend(reversed(self._children(bucket, number, count, length, buffer, base, low, high)))
+            else:
+                yield count, length, buffer, base
 
     def page_of(self, root, bucket):
         """What SnapshotFile.page_of returns."""

@@ -74,7 +74,6 @@ class SnapshotKeys(boltdb.SnapshotFile):
 
     def __init__(self, path, directory, deadline=None):
         super().__init__(path, deadline)
-        self._meta_page = None
         self._parts = _Parts(directory, self._check_time)
 
     def close(self):
@@ -90,7 +89,13 @@ class SnapshotKeys(boltdb.SnapshotFile):
 
     def read(self):
         """Read all records; returns the revision of the snapshot."""
-        self._check_whole()
+        self._check_findings()
+        try:
+            # This reads the file from front to back, so that its pages are in memory afterwards.
+            self.prove_bytes()
+        except OSError as exc:
+            raise Unreadable("%s cannot be read: %s" % (self.proof.path, exc.strerror)) from exc
+        self._check_findings()
         try:
             revision = max(self._read_records(), self._compacted(), 1)
         except boltdb.Corrupt as exc:
@@ -105,55 +110,17 @@ class SnapshotKeys(boltdb.SnapshotFile):
         if self.proof.findings:
             raise Unreadable(self.proof.problems[0])
 
-    def _check_whole(self):
-        """That `snapshot restore` would take it.  This reads the file from front to back, so that its pages are in memory afterwards."""
-        self._check_findings()
-        self._meta_page = self._meta() if self.proof.size else None
-        if self._meta_page is None:
-            raise Unreadable("%s is not a snapshot" % self.proof.path)
-        self.proof.database_size = self._meta_page.high_water * self._meta_page.page_size
-        self._check_size()
-        self._check_findings()
-        try:
-            whole = self._hash()
-        except OSError as exc:
-            raise Unreadable("%s cannot be read: %s" % (self.proof.path, exc.strerror)) from exc
-        if not whole:
-            raise Unreadable("the contents of %s do not match the SHA-256 at its end" % self.proof.path)
-
     def _compacted(self):
         found = self.glance((b"meta",))
         if found is None:
             raise Unreadable("bucket `meta` of %s cannot be read" % self.proof.path)
         return max(int.from_bytes(found.get(b"meta", {}).get(name, b"")[:8], "big") for name in _COMPACTED)
 
-    def _leaves(self):
-        """(number of elements, length of the page, what was read of it, its offset in the file) of every leaf of the bucket, in order."""
-        found = self.page_of(b"key")
-        if found is None:
-            raise Unreadable("%s has no bucket `key`" % self.proof.path)
-        offset, page_size = found[0], self._meta_page.page_size
-        number = boltdb.PAGE.unpack(self._read(offset, boltdb.PAGE.size))[0]
-        if not number:
-            # a small bucket lies within the page that names it
-            buffer = self._read(offset, page_size)
-            yield found[2], len(buffer), buffer, offset
-            return
-        tree = boltdb._Tree(self._read, page_size, self._meta_page.high_water)
-        todo = [((), number, None, None)]
-        while todo:
-            bucket, number, low, high = todo.pop()
-            flags, count, length, buffer, base = tree._page(number)
-            if flags & boltdb.BRANCH:
-                todo.extend(reversed(tree._children(bucket, number, count, length, buffer, base, low, high)))
-            else:
-                yield count, length, buffer, base
-
     def _read_records(self):
         """Sort the keys of all records; returns the newest revision.  The time goes into this loop, so it calls little."""
         changes, weight, newest = {}, 0, b""
         element, revisions = boltdb.LEAF_ELEMENT, _REVISIONS.match
-        for pages, (count, length, buffer, base) in enumerate(self._leaves()):
+        for pages, (count, length, buffer, base) in enumerate(self.leaf_pages(b"key")):
             if pages % 256 == 0:
                 self._check_time()
             at = boltdb.PAGE.size

@@ -236,7 +236,7 @@ WHOLE = snapshot(changes([put(b"a"), put(b"b")], [delete(b"a")], [put(b"c", b"v"
 
 def test_file_that_snapshot_restore_would_refuse(tmp_path):
     for data, words in (
-        (b"", "is not a snapshot"),
+        (b"", "is empty"),
         (b"x" * 5000, "is not a snapshot"),
         (WHOLE[:-32], "lacks the SHA-256"),
         (WHOLE[:-5000], "was cut off"),
