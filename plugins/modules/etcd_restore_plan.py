@@ -14,11 +14,11 @@ author:
 description:
   - Reads the keys and their revisions from the file of a snapshot, and compares them with those of the live etcd at O(endpoint).
     Values are skipped, of Secrets and of anything else.
-  - If this collection does not understand the file, an isolated etcd serves it. That etcd listens on Unix sockets in a directory of mode 0700,
-    in a network namespace of its own, and ends with the module.
-  - If the comparison is not possible, RV(comparison.reason) says why. The module fails only when the file is not understood, and then
-    cannot be restored or does not start. It does not try whether an etcd starts on a file that it understands;
-    M(k8s_dr.etcd.etcd_snapshot_drill) does.
+  - Meanwhile C(snapshot restore) restores the snapshot into a temporary directory, and an isolated etcd starts on it. The module fails when the
+    snapshot cannot be restored or etcd does not start on it, whether it was compared or not. If that could not be tested, RV(comparison.start) says why.
+  - If this collection does not understand the file, or has no room to sort its keys, they are those that the isolated etcd serves.
+  - The isolated etcd listens on Unix sockets in a directory of mode 0700, in a network namespace of its own, and ends with the module.
+  - If the comparison is not possible, RV(comparison.reason) says why, and the module does not fail.
   - Memory does not grow with the number of keys.
 extends_documentation_fragment:
   - k8s_dr.etcd.etcd
@@ -42,8 +42,7 @@ options:
     required: true
   work_dir:
     description:
-      - Directory in whose file system the keys of a large snapshot are sorted, or a snapshot is restored that must be served. It may be beside the
-        live data.
+      - Directory in whose file system the snapshot is restored, and the keys of a large one are sorted. It may be beside the live data.
       - A directory of mode 0700 is made in it, and removed again whatever happens. The next run removes what a killed run left.
     type: path
     default: /var/lib
@@ -69,13 +68,13 @@ options:
     default: false
   compare_timeout:
     description:
-      - Seconds that the comparison may take. After that the module returns without a comparison, and does not fail.
+      - Seconds that the comparison and the start of the isolated etcd may take together. After that the module returns what it has, and does not fail.
       - A tenth of the time that is left after the snapshot was read is kept for RV(comparison.snapshot), which is then returned all the same.
     type: int
     default: 900
   etcd:
     description:
-      - Path of the etcd server program that serves a snapshot whose file is not understood.
+      - Path of the etcd server program that is started on the snapshot.
       - When not given it is that of the etcd that runs on this host, else the one that the container runtime unpacked of the image in etcd's
         manifest, else one beside O(etcdctl) or in C(PATH).
     type: path
@@ -157,9 +156,15 @@ comparison:
       elements: str
       sample: ["vanish  3  pods  default  a, b, c"]
     server:
-      description: C(path) and C(version) of the etcd server program that served the snapshot, or V(null) when its file was read.
+      description: C(path) and C(version) of the etcd server program that is started on the snapshot, or V(null) when there is none.
       type: dict
       sample: {path: /proc/1234/exe, version: 3.5.16}
+    start:
+      description: >-
+        C(tested), whether an isolated etcd restored from the snapshot started and served, and C(reason), why that could not be tested, or V(null). It
+        is V(null) when nothing was begun.
+      type: dict
+      sample: {tested: true, reason: null}
     dest:
       description: The file that was written, or V(null).
       type: str
@@ -172,6 +177,7 @@ comparison:
       sample: 2.1
 """
 
+import contextlib
 import os
 import shutil
 import stat
@@ -182,30 +188,17 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import boltdb, isolated_server, mvcc
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import CONNECTION_SPEC, EtcdClient
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import find_tools, offline_tool, restore_misfit, version_tuple
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import comparison as restore_comparison
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import inventory as object_inventory, status as snapshot_status
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.trial_start import NotTried, TrialStart, Unusable
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import inventory as object_inventory
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import os_error_words
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, run_tool
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import shortage
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.work_dir import WorkDir
 
-# The logs of a restored and started etcd, in bytes.
-OWN_SPACE = 160 * 1024 * 1024
 # A list up to this size, in bytes, travels with the answer; a longer one is fetched by the action plugin.
 SHORT = 1024 * 1024
-# What one question to etcd may take is for a question, not for the start of a server.
-STATUS_SECONDS = 30
-
-
-class Unusable(Exception):
-    """The snapshot must not be restored: one sentence."""
-
-
-class NotCompared(Exception):
-    """Why there is no comparison: one sentence without a capital and a full stop."""
 
 
 def read_manifests(directory):
@@ -216,49 +209,6 @@ def read_manifests(directory):
         return "/registry", ""
     apiserver, etcd = pods.get("kube-apiserver"), pods.get("etcd")
     return apiserver.flags.get("etcd-prefix", "/registry") if apiserver else "/registry", etcd.image_version if etcd else ""
-
-
-def check_space(work_dir, snapshot):
-    short = shortage(work_dir, int(os.path.getsize(snapshot) * 1.1) + OWN_SPACE, "serving the snapshot")
-    if short:
-        raise NotCompared(short)
-
-
-def restore(params, tool, target, deadline):
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise restore_comparison.OutOfTime
-    result = run_tool([tool.path, "snapshot", "restore", os.path.abspath(params["snapshot"]), "--data-dir", target], left)
-    if result.rc == 0:
-        return
-    if result.timed_out:
-        raise restore_comparison.OutOfTime
-    if result.rc in snapshot_status.ENDED_FROM_OUTSIDE or snapshot_status.HOST_TROUBLE.search(result.stderr):
-        raise NotCompared("`%s snapshot restore` %s: %s" % (tool.name, result.how(), result.last_words()))
-    raise Unusable(
-        "%s cannot be restored, so nothing was done: `%s snapshot restore` %s: %s" % (params["snapshot"], tool.name, result.how(), result.last_words())
-    )
-
-
-def serve(params, server, image, work, live, deadline, stack):
-    """The keys of the snapshot, served below the directory `work` by an etcd that is put away with the stack."""
-    data = os.path.join(work, "data")
-    tool = offline_tool("restore", *find_tools(params["etcdctl"], params["etcdutl"], params["timeout"]))
-    if tool is None:
-        raise NotCompared("neither etcdctl nor etcdutl on this host can restore a snapshot")
-    misfit = restore_misfit(tool.version, server.version)
-    if misfit:
-        raise NotCompared(misfit)
-    check_space(params["work_dir"], params["snapshot"])
-    isolated_server.check_memory(os.path.getsize(params["snapshot"]))
-    restore(params, tool, data, deadline)
-    try:
-        served = stack(isolated_server.Throwaway(server, work, data, live.binary, deadline, STATUS_SECONDS))
-    except isolated_server.Unservable as exc:
-        if server.whose in ("given", "found") and image and version_tuple(image)[:2] != version_tuple(server.version)[:2]:
-            raise NotCompared("this host's etcd is %s, and %s" % (image, exc)) from exc
-        raise Unusable("%s does not start: %s. Nothing was done; choose another snapshot" % (params["snapshot"], exc)) from exc
-    return restore_comparison.Keys(served.client, deadline)
 
 
 def live_keys(client, deadline):
@@ -305,59 +255,106 @@ class Report:
                 os.unlink(self.temporary)
 
 
-def compare(params, check_mode):
-    started = time.monotonic()
-    deadline = started + params["compare_timeout"]
-    image_prefix, image = read_manifests(params["manifests_dir"])
-    prefix = object_inventory.prefix_of(image_prefix)
-    comparison = dict.fromkeys(("reason", "vanish", "reappear", "change", "snapshot", "live", "server", "dest"), None)
-    comparison.update(compared=False, lines=[])
-    opened = []
-
-    def stack(context):
-        entered = context.__enter__()
-        opened.append(context)
-        return entered
-
+def snapshot_keys(params, work, trial, deadline, stack):
+    """The keys of the snapshot: from its file, or from an etcd that serves it where the file cannot be understood or sorted."""
     try:
-        client = EtcdClient(params)
-        work = stack(WorkDir(params["work_dir"])).path
+        return stack.enter_context(restore_comparison.FileKeys(os.path.abspath(params["snapshot"]), work, deadline))
+    except mvcc.Unreadable:
+        # An etcd may understand what this collection does not. If it does not either, its error is the better one.
+        return restore_comparison.Keys(trial.finish().client, deadline)
+    except mvcc.NoRoom as exc:
         try:
-            snapshot = stack(restore_comparison.FileKeys(os.path.abspath(params["snapshot"]), work, deadline))
-        except mvcc.Unreadable:
-            # An etcd may understand what this collection does not. If it does not either, its error is the better one.
-            server = stack(isolated_server.find_server(params["etcd"], params["endpoint"], client.binary, image))
-            comparison["server"] = {"path": server.path, "version": server.version}
-            snapshot = serve(params, server, image, work, client, deadline, stack)
-        counted, failed = restore_comparison.Counted(snapshot, prefix), None
-        try:
-            # The rest of the time is for the count of what the snapshot holds, which is returned in any case.
-            live = live_keys(client, deadline - (deadline - time.monotonic()) / 10)
-            with Report(None if check_mode else params["dest"]) as report:
-                groups = walk(counted, live, prefix, params["names"], report.write)
-        except (ToolError, restore_comparison.OutOfTime) as exc:
-            failed = exc
-        counted.finish()
-        if counted.whole:
-            comparison["snapshot"] = {"revision": snapshot.revision, "total": snapshot.seen, "kinds": dict(sorted(counted.kinds.items()))}
-        if failed:
-            raise failed
-        comparison.update(compared=True, dest=report.dest, live={"revision": live.revision, "total": live.seen, "moved": live.moved})
-        listed = {state: found.as_list() for state, found in groups.items()}
-        for state, found in groups.items():
-            comparison[state] = {"count": found.count, "objects": found.objects, "kinds": listed[state]}
-        comparison["lines"] = restore_comparison.table(listed, params["lines"])
+            return restore_comparison.Keys(trial.finish().client, deadline)
+        except (NotTried, isolated_server.ThrowawayError):
+            raise exc from None
+
+
+def whether_it_starts(trial, params):
+    """RV(comparison.start); raises Unusable when no etcd starts on the snapshot."""
+    try:
+        trial.finish()
+    except isolated_server.NeedsUser:
+        # it serves, and that is all that is asked here
+        pass
+    except isolated_server.TimeIsUp:
+        return {"tested": False, "reason": in_time(params)}
+    except NotTried as exc:
+        return {"tested": False, "reason": str(exc)}
+    return {"tested": True, "reason": None}
+
+
+def beside(entries, trial):
+    """The same entries; the trial goes on meanwhile."""
+    for number, entry in enumerate(entries):
+        if number % 1000 == 0:
+            trial.advance()
+        yield entry
+
+
+def in_time(params):
+    return "it was not finished within %d s" % params["compare_timeout"]
+
+
+@contextlib.contextmanager
+def reason_in(comparison, params):
+    """What prevents the comparison is its `reason`, and no error."""
+    try:
+        yield
     except (restore_comparison.OutOfTime, boltdb.OutOfTime, isolated_server.TimeIsUp):
-        comparison["reason"] = "it was not finished within %d s" % params["compare_timeout"]
-    except (NotCompared, mvcc.NoRoom, isolated_server.ThrowawayError) as exc:
+        comparison["reason"] = in_time(params)
+    except (NotTried, mvcc.NoRoom, isolated_server.ThrowawayError) as exc:
         comparison["reason"] = str(exc)
     except ToolError as exc:
         comparison["reason"] = exc.message
     except OSError as exc:
         comparison["reason"] = os_error_words(exc)
-    finally:
-        for context in reversed(opened):
-            context.__exit__(None, None, None)
+
+
+def compare_keys(comparison, params, prefix, snapshot, client, deadline, report, trial):
+    """Fill in what the snapshot holds, and how it differs from what the live etcd does."""
+    counted, failed = restore_comparison.Counted(snapshot, prefix), None
+    try:
+        # The rest of the time is for the count of what the snapshot holds, which is returned in any case.
+        live = live_keys(client, deadline - (deadline - time.monotonic()) / 10)
+        trial.advance()
+        with report:
+            groups = walk(counted, beside(live, trial), prefix, params["names"], report.write)
+            # There is no list of a snapshot that must not be restored.
+            whether_it_starts(trial, params)
+    except (ToolError, restore_comparison.OutOfTime) as exc:
+        failed = exc
+    counted.finish()
+    if counted.whole:
+        comparison["snapshot"] = {"revision": snapshot.revision, "total": snapshot.seen, "kinds": dict(sorted(counted.kinds.items()))}
+    if failed:
+        raise failed
+    comparison.update(compared=True, dest=report.dest, live={"revision": live.revision, "total": live.seen, "moved": live.moved})
+    listed = {state: found.as_list() for state, found in groups.items()}
+    for state, found in groups.items():
+        comparison[state] = {"count": found.count, "objects": found.objects, "kinds": listed[state]}
+    comparison["lines"] = restore_comparison.table(listed, params["lines"])
+
+
+def compare(params, check_mode):
+    """RV(comparison).  The snapshot is restored while its file is read, and an etcd starts on it while the keys are compared."""
+    started = time.monotonic()
+    deadline = started + params["compare_timeout"]
+    comparison = dict.fromkeys(("reason", "vanish", "reappear", "change", "snapshot", "live", "server", "start", "dest"), None)
+    comparison.update(compared=False, lines=[])
+    with contextlib.ExitStack() as stack, reason_in(comparison, params):
+        client = EtcdClient(params)
+        work = stack.enter_context(WorkDir(params["work_dir"])).path
+        image_prefix, image = read_manifests(params["manifests_dir"])
+        trial = TrialStart(params, client.binary, image, work, deadline)
+        stack.callback(trial.end)
+        trial.begin()
+        if trial.server:
+            comparison["server"] = {"path": trial.server.path, "version": trial.server.version}
+        with reason_in(comparison, params):
+            snapshot = snapshot_keys(params, work, trial, deadline, stack)
+            report = Report(None if check_mode else params["dest"])
+            compare_keys(comparison, params, object_inventory.prefix_of(image_prefix), snapshot, client, deadline, report, trial)
+        comparison["start"] = whether_it_starts(trial, params)
     comparison["seconds"] = round(time.monotonic() - started, 1)
     return comparison
 

@@ -17,6 +17,7 @@ import time
 
 import harness
 import pytest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import mvcc
 
 
 @pytest.fixture
@@ -130,7 +131,8 @@ def test_what_vanishes_reappears_and_changes(version, tmp_path, work):
     assert told(found["reappear"]) == {("configmaps", "default"): (1, ["deleted"]), ("widgets.example.org", "default"): (1, ["old"])}
     assert told(found["change"]) == {("configmaps", "default"): (2, ["changed", "replaced"]), ("other keys", ""): (1, ["compact_rev_key"])}
     assert found["snapshot"]["kinds"] == {"configmaps": 4, "nodes": 1, "other keys": 1, "widgets.example.org": 1}
-    assert found["server"] is None
+    assert found["server"]["version"].startswith(version)
+    assert found["start"] == {"tested": True, "reason": None}
     assert found["live"] == {"revision": revision, "total": found["snapshot"]["total"] + 11 - 3, "moved": False}
     assert "do not tell" not in json.dumps(found)
     assert found["lines"][2].split() == ["vanish", "5", "secrets", "shop", "secret-0,", "secret-1,", "secret-2,", "..."]
@@ -166,15 +168,20 @@ def test_revisions_that_repeat_after_a_restore(version, tmp_path, work):
     assert told(found["change"]) == {("pods", "a"): (1, ["x"])}
 
 
-def test_without_a_server_program_the_file_is_read(etcd, snapshot, work):
-    found = compare(etcd, snapshot, work, etcd="/nonexistent/etcd")
-    assert (found["server"], found["snapshot"]["kinds"]) == (None, {"namespaces": 1, "pods": 36, "secrets": 1})
+def test_without_a_server_program_the_comparison_says_so(etcd, snapshot, work):
+    for server, reason in (
+        ("/nonexistent/etcd", "/nonexistent/etcd cannot be run: No such file or directory"),
+        ("/bin/true", "/bin/true is not an etcd server: `/bin/true --version` ended with code 0"),
+    ):
+        found = compare(etcd, snapshot, work, etcd=server)
+        assert (found["server"], found["start"]) == (None, {"tested": False, "reason": reason})
+        assert found["snapshot"]["kinds"] == {"namespaces": 1, "pods": 36, "secrets": 1}
 
 
 def test_what_only_an_etcd_can_read_is_served_with_the_same_answer(etcd, snapshot, later, work):
     """The running one serves it."""
     read, served = compare(etcd, snapshot, work, etcd=None), compare(etcd, later, work, etcd=None)
-    assert (read.pop("server"), served.pop("server")["path"]) == (None, "/proc/%d/exe" % etcd.pid)
+    assert read["server"]["path"] == "/proc/%d/exe" % etcd.pid
     assert read.pop("seconds") >= 0 and served.pop("seconds") >= 0
     assert read == served
 
@@ -186,6 +193,7 @@ def test_a_live_etcd_that_does_not_answer(etcd, snapshot, work):
     assert (code, found["compared"], found["vanish"], found["live"]) == (0, False, None, None)
     assert found["reason"].startswith("the live etcd does not answer (")
     assert found["snapshot"]["kinds"]["pods"] == 36
+    assert found["start"] == {"tested": True, "reason": None}
 
 
 def test_live_etcd_that_stops_answering(etcd, snapshot, tmp_path, work):
@@ -204,37 +212,51 @@ def test_live_etcd_that_stops_answering(etcd, snapshot, tmp_path, work):
 
 
 def test_without_a_server_program_there_is_a_reason(etcd, later, work):
+    """Where only an etcd can read the snapshot."""
     code, result = plan(etcd, later, work, etcd="/nonexistent/etcd")
-    assert (code, result["comparison"]["reason"]) == (0, "/nonexistent/etcd cannot be run: No such file or directory")
-    code, result = plan(etcd, later, work, etcd="/bin/true")
-    assert (code, result["comparison"]["reason"]) == (0, "/bin/true is not an etcd server: `/bin/true --version` ended with code 0")
+    reason = "/nonexistent/etcd cannot be run: No such file or directory"
+    assert (code, result["comparison"]["reason"], result["comparison"]["start"]["reason"]) == (0, reason, reason)
 
 
 def test_time_that_is_over_is_no_failure(etcd, snapshot, later, work):
-    """Neither of an etcd that is to serve the snapshot, nor of the live one: then it is said what the snapshot holds."""
+    """Neither of an etcd that is to start, nor of the live one: then it is said what the snapshot holds."""
+    over = "it was not finished within 3 s"
     slow = work.parent / "slow"
     slow.write_text("#!/bin/sh\ncase $1 in --version) exec %s --version;; esac\nexec sleep 100\n" % (etcd.dir / "etcd"))
     slow.chmod(0o755)
     start = time.monotonic()
     code, result = plan(etcd, later, work, etcd=slow, compare_timeout=3)
-    assert (code, result["comparison"]["reason"]) == (0, "it was not finished within 3 s")
-    assert result["comparison"]["snapshot"] is None
+    assert (code, result["comparison"]["reason"], result["comparison"]["snapshot"]) == (0, over, None)
+    found = compare(etcd, snapshot, work, etcd=slow, compare_timeout=3)
+    assert (found["compared"], found["start"]) == (True, {"tested": False, "reason": over})
+    # `snapshot restore` takes too long
+    tool = work.parent / "etcdutl"
+    tool.write_text('#!/bin/sh\ncase "$*" in "snapshot restore /"*) exec sleep 100;; esac\nexec %s "$@"\n' % harness.offline_tool(etcd.version))
+    tool.chmod(0o755)
+    found = compare(etcd, snapshot, work, compare_timeout=3, **{"etcdutl" if etcd.version != "3.4" else "etcdctl": tool})
+    assert (found["compared"], found["start"]) == (True, {"tested": False, "reason": over})
     slow.write_text('#!/bin/sh\ncase "$*" in *keys-only*--limit=1\\ *) ;; *keys-only*) sleep 100;; esac\nexec %s "$@"\n' % (etcd.dir / "etcdctl"))
     code, result = plan(etcd, snapshot, work, etcdctl=slow, compare_timeout=3)
-    assert (code, result["comparison"]["reason"]) == (0, "it was not finished within 3 s")
+    assert (code, result["comparison"]["reason"]) == (0, over)
     assert result["comparison"]["snapshot"]["kinds"]["pods"] == 36
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 40
 
 
-def test_a_snapshot_that_does_not_start_is_a_failure(etcd, snapshot, later, work):
-    """It is not tried with one that can be read: `snapshot restore` and the start after it are tried by a drill, and by the restore itself."""
-    refuses = work.parent / "refuses"
+@pytest.mark.parametrize("live", [True, False], ids=["live", "no live etcd"])
+def test_a_snapshot_that_does_not_start_is_a_failure(etcd, snapshot, tmp_path, work, live):
+    """Also where there is no live etcd to compare it with; and no list of differences is left."""
+    refuses = tmp_path / "refuses"
     refuses.write_text("#!/bin/sh\ncase $1 in --version) exec %s --version;; esac\necho 'panic: member unknown'\nexit 2\n" % (etcd.dir / "etcd"))
     refuses.chmod(0o755)
-    code, result = plan(etcd, later, work, etcd=refuses)
+    more = {} if live else {"endpoint": "https://127.0.0.1:%d" % harness.free_ports(1)[0], "timeout": 2}
+    code, result = plan(etcd, snapshot, work, etcd=refuses, dest=tmp_path / "all.txt", **more)
     assert code == 1
-    assert result["msg"].startswith("%s does not start: etcd %s" % (later, etcd.version))
+    assert result["msg"].startswith("%s does not start: etcd %s" % (snapshot, etcd.version))
     assert result["msg"].endswith("panic: member unknown. Nothing was done; choose another snapshot")
+    assert not (tmp_path / "all.txt").exists()
+
+
+def test_a_snapshot_that_cannot_be_restored_is_a_failure(etcd, snapshot, work):
     broken = harness.copy(snapshot, work.parent / "broken.db")
     with broken.open("r+b") as stream:
         stream.seek(-1, 2)
@@ -244,19 +266,118 @@ def test_a_snapshot_that_does_not_start_is_a_failure(etcd, snapshot, later, work
     assert result["msg"].startswith("%s cannot be restored, so nothing was done: `" % broken)
 
 
+def rewrite(snapshot, path, old, new):
+    """A copy with other bytes and a checksum that fits."""
+    data = snapshot.read_bytes()[:-32]
+    assert old in data and len(old) == len(new)
+    data = data.replace(old, new)
+    path.write_bytes(data + hashlib.sha256(data).digest())
+    return path
+
+
+def test_damage_outside_the_keys_that_stops_an_etcd(version, tmp_path, work):
+    """Its checksum is right and its keys can be read, so nothing else but a start finds it."""
+    with harness.Etcd(version, tmp_path) as etcd:
+        etcd.put("/registry/pods/default/a")
+        # the record of a lease: ID, TTL and what is left of it, behind its name in 8 bytes
+        name = 0x1122334455667788
+        etcd.call("/v3/lease/grant", ID=name, TTL=100000)
+        snapshot = etcd.save(tmp_path / "a.db")
+        stored = b"\x08\x88\xef\x99\xab\xc5\xe8\x8c\x91\x11\x10\xa0\x8d\x06"
+        damaged = rewrite(snapshot, tmp_path / "damaged.db", stored, b"\x0b" + stored[1:])
+        with mvcc.SnapshotKeys(str(damaged), str(tmp_path)) as keys:
+            assert (keys.read(), [entry[0] for entry in keys]) == (2, [b"/registry/pods/default/a"])
+        code, result = plan(etcd, damaged, work, dest=tmp_path / "all.txt")
+        assert compare(etcd, snapshot, work)["start"]["tested"]
+    assert code == 1, result
+    # `restore` of 3.4 reads them, too
+    assert result["msg"].startswith("%s %s" % (damaged, "cannot be restored, so nothing was done: " if version == "3.4" else "does not start: etcd "))
+    assert not (tmp_path / "all.txt").exists()
+
+
+def test_authentication_is_enabled(version, tmp_path, work):
+    """The certificate is that of a user; in the isolated etcd, which takes none, it counts as a start that it asks for one."""
+    with harness.Etcd(version, tmp_path) as etcd:
+        etcd.put("/registry/pods/default/a")
+        # the name in the certificate of the tests
+        for command in (
+            ("user", "add", "root", "--new-user-password=x"), ("user", "grant-role", "root", "root"), ("user", "add", "localhost", "--new-user-password=x"),
+            ("user", "grant-role", "localhost", "root"), ("auth", "enable"),
+        ):
+            etcd.etcdctl(*command)
+        snapshot = etcd.save(tmp_path / "a.db")
+        etcd.etcdctl("put", "/registry/pods/default/b", "x")
+        found = compare(etcd, snapshot, work)
+        assert told(found["vanish"]) == {("pods", "default"): (1, ["b"])}
+        assert found["start"] == {"tested": True, "reason": None}
+        # and one who is no user learns why not
+        etcd.etcdctl("user", "delete", "localhost")
+        code, result = plan(etcd, snapshot, work)
+        found = result["comparison"]
+    assert (code, found["compared"]) == (0, False)
+    assert found["reason"].startswith("the live etcd does not answer (")
+    assert (found["snapshot"]["total"], found["start"]["tested"]) == (1, True)
+
+
+def test_leases_compaction_deletes_and_recreations(version, tmp_path, work):
+    with harness.Etcd(version, tmp_path) as etcd:
+        for name in "abcd":
+            etcd.put("/registry/pods/default/" + name)
+        lease = etcd.call("/v3/lease/grant", TTL=3600)["ID"]
+        etcd.call("/v3/kv/put", key=b"/registry/events/default/leased", lease=lease)
+        etcd.delete("/registry/pods/default/a")
+        etcd.delete("/registry/pods/default/b")
+        etcd.compact(etcd.put("/registry/pods/default/b", b"again"))
+        snapshot = etcd.save(tmp_path / "a.db")
+        nothing = compare(etcd, snapshot, work)
+        etcd.call("/v3/lease/revoke", ID=lease)
+        etcd.delete("/registry/pods/default/c")
+        etcd.put("/registry/pods/default/c", b"again")
+        etcd.put("/registry/pods/default/a", b"again")
+        etcd.compact(etcd.put("/registry/pods/default/e"))
+        found = compare(etcd, snapshot, work)
+    assert [nothing[state]["count"] for state in ("vanish", "reappear", "change")] == [0, 0, 0]
+    assert nothing["snapshot"]["total"] == nothing["live"]["total"] == 4
+    assert told(found["vanish"]) == {("pods", "default"): (2, ["a", "e"])}
+    assert told(found["reappear"]) == {("events", ""): (1, ["default/leased"])}
+    assert told(found["change"]) == {("pods", "default"): (1, ["c"])}
+    assert found["start"]["tested"]
+
+
 def test_no_room(etcd, snapshot, later, tmp_path):
     small = tmp_path / "small"
     small.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(small)], check=True)
     try:
-        compare(etcd, snapshot, small)
+        found = compare(etcd, snapshot, small)
         code, result = plan(etcd, later, small)
         left = list(small.iterdir())
     finally:
         subprocess.run(["umount", str(small)], check=True)
-    assert code == 0
-    assert result["comparison"]["reason"].startswith("%s has " % small)
+    assert not found["start"]["tested"] and found["start"]["reason"].startswith("%s has " % small)
+    assert (code, result["comparison"]["reason"]) == (0, result["comparison"]["start"]["reason"])
     assert left == []
+
+
+def test_no_room_to_sort(version, tmp_path):
+    """An etcd serves the snapshot then, where there is room for that."""
+    with harness.Etcd(version, tmp_path, flags=["--unsafe-no-fsync"] if version != "3.4" else []) as etcd:
+        etcd.put_all({"/registry/pods/%s/pod-%06d" % ("n" * 60, number): b"" for number in range(60000)})
+        snapshot = etcd.save(tmp_path / "a.db")
+        etcd.delete("/registry/pods/%s/pod-000000" % ("n" * 60))
+        small = tmp_path / "small"
+        small.mkdir()
+        # what sorting leaves free is more than there is once the snapshot is restored
+        for megabytes, tested in ((165 + 2 * snapshot.stat().st_size // 1000000, True), (100, False)):
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=%dm" % megabytes, "tmpfs", str(small)], check=True)
+            try:
+                code, result = plan(etcd, snapshot, small)
+                left = list(small.iterdir())
+            finally:
+                subprocess.run(["umount", str(small)], check=True)
+            found = result["comparison"]
+            assert (code, found["compared"], found["start"]["tested"], left) == (0, tested, tested, []), found
+            assert found["reappear"]["count"] == 1 if tested else "sorting the keys of the snapshot needs" in found["reason"]
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGKILL])
@@ -293,7 +414,7 @@ def test_a_run_that_is_ended_leaves_no_etcd_and_nothing_that_stays(etcd, later, 
     assert list(work.iterdir()) == []
 
 
-def test_nobody_else_reaches_it_and_it_reaches_nobody(etcd, later, tmp_path, work):
+def test_the_isolated_etcd_is_unreachable_and_reaches_no_network(etcd, later, tmp_path, work):
     spy = tmp_path / "etcdctl"
     seen = tmp_path / "seen"
     spy.write_text(

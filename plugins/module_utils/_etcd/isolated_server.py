@@ -69,6 +69,10 @@ class Unservable(ThrowawayError):
     """It is the data's fault."""
 
 
+class NeedsUser(ThrowawayError):
+    """It serves, but only to users of the cluster that it is of."""
+
+
 class TimeIsUp(ThrowawayError):
     """The time that was given is over."""
 
@@ -200,15 +204,15 @@ class Throwaway:
 
     def __enter__(self):
         try:
-            self._start()
-            self._wait()
+            self.start()
+            self.wait()
         except BaseException:
-            self._end()
+            self.end()
             raise
         return self
 
     def __exit__(self, *_exc):
-        self._end()
+        self.end()
 
     def _argv(self):
         argv = [_NAME, "--name", _NAME, "--data-dir", self.data_dir]
@@ -220,7 +224,8 @@ class Throwaway:
             argv.append("--unsafe-no-fsync")
         return argv + (["--force-new-cluster"] if self.force_new_cluster else [])
 
-    def _start(self):
+    def start(self):
+        """Start it, for a caller who does something else before wait(), and calls end()."""
         for name in (_CLIENT, _PEER):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(self.work, name))
@@ -257,8 +262,8 @@ class Throwaway:
             except (OSError, subprocess.SubprocessError) as exc:
                 raise ThrowawayError("%s cannot be run: %s" % (self.server.path, getattr(exc, "strerror", None) or exc)) from exc
 
-    def _wait(self):
-        """Until it serves a read that needs a leader."""
+    def wait(self):
+        """Return once it serves a read that needs a leader; raises ThrowawayError."""
         # since when it has known its members
         lonely = None
         while True:
@@ -275,7 +280,7 @@ class Throwaway:
             if lonely is not None and time.monotonic() - lonely >= self.election / 1000.0 and self._serves():
                 return
             if self._denied:
-                raise ThrowawayError(
+                raise NeedsUser(
                     "it is of an etcd with authentication enabled, which serves nothing without a user, so its data cannot be read back; "
                     "a snapshot that is taken after `etcdctl auth disable` can be"
                 )
@@ -357,7 +362,8 @@ class Throwaway:
             for member in self._request(_PEER, "GET", "/members") or []
         ]
 
-    def _end(self):
+    def end(self):
+        """End it, whether it serves or not."""
         process, self._process = self._process, None
         if process is None:
             return

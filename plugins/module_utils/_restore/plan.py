@@ -176,6 +176,21 @@ def objects(comparison, wanted, comparer):
         return ["OBJECTS   not compared: etcd_restore_compare is false"]
     if not comparison:
         return ["OBJECTS   not compared: etcd's tools are not on %s yet" % comparer]
+    return _untested(comparison) + _differences(comparison)
+
+
+def _untested(comparison):
+    """A warning where it is not known whether etcd starts on the snapshot."""
+    start = comparison.get("start") or {}
+    if start.get("tested"):
+        return []
+    reason = plain(start.get("reason") or comparison.get("reason"))
+    return [
+        "WARNING: it was not tested whether etcd starts on this snapshot: %s. If it does not, the restore rolls back, and the API is away meanwhile." % reason
+    ]
+
+
+def _differences(comparison):
     if not comparison["compared"]:
         kinds = (comparison.get("snapshot") or {}).get("kinds") or {}
         said = ["OBJECTS   not compared: " + plain(comparison["reason"])]

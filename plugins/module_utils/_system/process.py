@@ -97,39 +97,71 @@ def clean_environment():
     return env
 
 
+class StartedTool:
+    """A tool that runs beside this process, without a shell and without a terminal, until finish() or end().
+
+    cwd: where it runs.  bound: it ends with this process, however that ends.  A tool that cannot be executed raises ToolError.
+    """
+
+    def __init__(self, argv, cwd="/", bound=False):
+        self.argv = list(argv)
+        self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        try:
+            # AnsibleModule.run_command knows no bound in time
+            self._process = subprocess.Popen(  # pylint: disable=ansible-bad-function,subprocess-popen-preexec-fn
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=self._out,
+                stderr=self._err,
+                env=clean_environment(),
+                cwd=cwd,
+                start_new_session=True,
+                preexec_fn=ended_with_parent() if bound else None,  # noqa: PLW1509 - modules have one thread
+            )
+        except OSError as exc:
+            self._close()
+            raise ToolError("%s cannot be run: %s" % (argv[0], exc.strerror or exc)) from exc
+
+    @property
+    def running(self):
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    def finish(self, timeout, max_output=64 * 1024 * 1024, watch=None):
+        """Its ToolResult, at most `timeout` seconds later; see run_tool."""
+        try:
+            rc = _wait(self._process, timeout, watch)
+            self._kill()
+            self._out.seek(0)
+            self._err.seek(0)
+            out, err = (stream.read(max_output).decode("utf-8", "replace") for stream in (self._out, self._err))
+            return ToolResult(self.argv, rc, out, err)
+        finally:
+            self.end()
+
+    def end(self):
+        """Kill its process group if it still runs."""
+        self._kill()
+        self._close()
+
+    def _kill(self):
+        if self.running:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def _close(self):
+        self._out.close()
+        self._err.close()
+
+
 def run_tool(argv, timeout, max_output=64 * 1024 * 1024, cwd="/", watch=None):
     """Run a tool without a shell and without a terminal, bounded in time; the whole process group is killed at the end of it.
 
     timeout: seconds.  cwd: where it runs.  watch: is called with the id of its process group a hundred times in a second, and may pause it;
     then it ends with this process, however that ends.  Returns a ToolResult; a tool that cannot be executed raises ToolError.
     """
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        try:
-            # AnsibleModule.run_command knows no bound in time
-            process = subprocess.Popen(  # pylint: disable=ansible-bad-function,subprocess-popen-preexec-fn
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                env=clean_environment(),
-                cwd=cwd,
-                start_new_session=True,
-                # One that is paused would stay so for good, and etcd would keep for it all that it has not read.
-                preexec_fn=ended_with_parent() if watch else None,  # noqa: PLW1509 - modules have one thread
-            )
-        except OSError as exc:
-            raise ToolError("%s cannot be run: %s" % (argv[0], exc.strerror or exc)) from exc
-        try:
-            rc = _wait(process, timeout, watch)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        out.seek(0)
-        err.seek(0)
-        return ToolResult(
-            list(argv), rc, out.read(max_output).decode("utf-8", "replace"), err.read(max_output).decode("utf-8", "replace")
-        )
+    # One that is paused would stay so for good, and etcd would keep for it all that it has not read.
+    return StartedTool(argv, cwd, bound=watch is not None).finish(timeout, max_output, watch)
 
 
 def ended_with_parent(nice=0):

@@ -466,6 +466,7 @@ def compared(**changes):
     kinds = {"count": 1, "objects": 1, "kinds": []}
     found = {"compared": True, "reason": None, "vanish": kinds, "reappear": kinds, "change": kinds, "lines": ["vanish  1  pods  default  a"], "seconds": 2.1}
     found.update(snapshot={"total": 358, "kinds": {"pods": 12}}, live={"total": 360, "moved": False}, list="/r/plan.txt")
+    found["start"] = {"tested": True, "reason": None}
     return dict(found, **changes)
 
 
@@ -475,6 +476,11 @@ def test_lines_about_objects():
     assert said[1:] == ["vanish  1  pods  default  a", "all of them: /r/plan.txt"]
     silent = planning.objects(compared(compared=False, reason="the live etcd does not answer."), True, "cp1")
     assert silent == ["OBJECTS   not compared: the live etcd does not answer", "the snapshot holds 358 keys: pods 12"]
+    untested = planning.objects(compared(start={"tested": False, "reason": "there is no etcd server program on it"}), True, "cp1")
+    assert untested[0].startswith("WARNING: it was not tested whether etcd starts on this snapshot: there is no etcd server program on it. If it does not")
+    assert untested[1:] == said
+    # nothing was begun
+    assert ": Permission denied. If" in planning.objects(compared(compared=False, reason="Permission denied.", start=None), True, "cp1")[0]
     assert "etcd_restore_compare is false" in planning.objects({}, False, "cp1")[0]
     assert "tools are not on cp2 yet" in planning.objects({}, True, "cp2")[0]
 
