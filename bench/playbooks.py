@@ -11,7 +11,6 @@ See README.md beside this file.  Ends with code 0 whatever the times are, and wi
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import pathlib
@@ -20,12 +19,12 @@ import signal
 import statistics
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "tools"))
 
+from checkout import NoCheckout, unpack
 from cluster import ROOT, SandboxError, wait_for
 from outage import REST, Bench, table
 from restore_sandbox import Cluster
@@ -58,19 +57,9 @@ class PlaybookBench(Bench):
     def __init__(self, name, nodes, place, base):
         super().__init__(name, nodes)
         self.place = pathlib.Path(place)
-        self.collections = {"this": ROOT / "playbooks/collections", "base": self.unpack(base) / "playbooks/collections"}
+        self.collections = {"this": ROOT / "playbooks/collections", "base": unpack(base, self.place / "base")}
         # a sandbox that runs already is used as it is, and stays
         self.is_ours = not (ROOT / "inventory" / ("sandbox.yml" if name == "dr" else name + ".yml")).exists()
-
-    def unpack(self, commit):
-        """The files of a commit, in a directory that git does not know, so that nothing of it stays in the checkout."""
-        packed = subprocess.run(["git", "-C", str(ROOT), "archive", "--format=tar", commit], check=False, capture_output=True)
-        if packed.returncode != 0:
-            raise SandboxError("BASE=%s cannot be read: %s" % (commit, packed.stderr.decode().strip()))
-        target = self.place / "base"
-        with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
-            archive.extractall(target, filter="data")
-        return target
 
     def up(self):
         """Start the sandbox, with etcd's tools by both checkouts, and with what the base needs."""
@@ -274,5 +263,5 @@ def main():
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (SandboxError, subprocess.CalledProcessError) as error:
+    except (SandboxError, NoCheckout, subprocess.CalledProcessError) as error:
         sys.exit("The benchmark could not go on: %s" % error)
