@@ -14,7 +14,7 @@ import time
 
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import process
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, ToolResult, bin_dir, find_tool, run_tool
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import StartedTool, ToolError, ToolResult, bin_dir, find_tool, run_tool
 
 
 def test_tools_get_neither_etcds_variables_nor_a_proxy(monkeypatch):
@@ -88,6 +88,19 @@ def test_a_tool_that_does_not_end_is_killed_with_its_children(tmp_path):
         time.sleep(0.01)
     # what is left of it is at most a zombie that its new parent has not taken note of
     assert not os.path.exists("/proc/%d/exe" % child) or "Z" in open("/proc/%d/stat" % child).read()
+
+
+def test_a_tool_runs_beside_this_process():
+    tool = StartedTool(["sh", "-c", "read line; echo out; echo err >&2; exit 3"])
+    result = tool.finish(10)
+    assert (result.rc, result.stdout, result.stderr) == (3, "out\n", "err\n")
+    tool = StartedTool(["sleep", "600"], bound=True)
+    assert tool.running
+    tool.end()
+    assert not tool.running
+    tool.end()
+    with pytest.raises(ToolError, match="/nonexistent cannot be run: No such file"):
+        StartedTool(["/nonexistent"])
 
 
 @pytest.mark.parametrize("has_pidfd", [True, False])
