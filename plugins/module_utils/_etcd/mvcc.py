@@ -54,7 +54,7 @@ _SPARE = 160 * 1024 * 1024
 
 
 class Unreadable(Exception):
-    """What is not as this reader knows it: one sentence without a capital and a full stop."""
+    """The file holds something that this collection does not understand: one sentence without a capital and a full stop."""
 
 
 class NoRoom(Exception):
@@ -69,7 +69,7 @@ class SnapshotKeys(boltdb.SnapshotFile):
             for entry in snapshot: ...
 
     directory: where keys are sorted that do not fit into memory.  deadline: in time.monotonic().
-    What is not as it should be is Unreadable, from read() and not later.  OutOfTime of boltdb, NoRoom and OSError are raised by both.
+    Only read() raises Unreadable and NoRoom; OutOfTime of boltdb and OSError come from the iteration as well.
     """
 
     def __init__(self, path, directory, deadline=None):
@@ -77,7 +77,7 @@ class SnapshotKeys(boltdb.SnapshotFile):
         self._parts = _Parts(directory, self._check_time)
 
     def close(self):
-        """Remove what was sorted, and close the file."""
+        """Remove the sorted keys, and close the file."""
         self._parts.close()
         super().__exit__()
 
@@ -171,7 +171,7 @@ class SnapshotKeys(boltdb.SnapshotFile):
         return int.from_bytes(newest[:8], "big")
 
     def _beginning(self, offset, key_size, value_size):
-        """Of the element at `offset` what is before the value, at least."""
+        """The element at `offset`, at least up to its value."""
         size = key_size + value_size
         data = self._read(offset, min(size, _BEGINNING))
         length, first = _number_at(data, key_size + 1)
@@ -181,11 +181,11 @@ class SnapshotKeys(boltdb.SnapshotFile):
         return data if needed <= len(data) else self._read(offset, needed)
 
     def _unknown(self, revision):
-        return Unreadable("revision %d of %s is not a record as this collection knows it" % (int.from_bytes(revision[:8], "big"), self.proof.path))
+        return Unreadable("revision %d of %s has a record that this collection does not understand" % (int.from_bytes(revision[:8], "big"), self.proof.path))
 
 
 def _number(data):
-    """The number that is all of these bytes, 7 bits in each, the lowest first."""
+    """The number that these bytes encode, 7 bits in each, the lowest first."""
     value = 0
     for byte in reversed(data):
         value = value << 7 | byte & 0x7F
@@ -193,7 +193,7 @@ def _number(data):
 
 
 def _number_at(data, at):
-    """(number, where what is behind it begins)"""
+    """(the number at `at`, the place behind it)"""
     behind = at + 1
     while data[behind - 1] > 0x7F and behind < at + 10:
         behind += 1
@@ -228,7 +228,7 @@ class _Parts:
         self._written.append(self._write((keys[at : at + count], changes) for at in range(0, len(keys), count)))
 
     def merged(self):
-        """(key, create revision, mod revision, version) of every key that is there in the end, in order."""
+        """(key, create revision, mod revision, version) of every key that was not deleted, in order."""
         for keys, changes in self._blocks():
             for key in keys:
                 created, modified, version = changes[key]
@@ -268,7 +268,7 @@ class _Parts:
 
 
 class _Part:
-    """What is in memory of one part: `keys` that were not taken yet; none at its end."""
+    """A block of one part in memory: its `keys` that were not taken yet, or none at the end of the part."""
 
     def __init__(self, descriptor=None, start=0, end=0, changes=None):
         self._descriptor, self._next, self._end = descriptor, start, end
