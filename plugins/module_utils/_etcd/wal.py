@@ -19,65 +19,22 @@ import os
 import re
 import struct
 
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.crc32c import checksum
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.protobuf import encoded, message
+
 _ENTRY, _STATE = 2, 3
 _SEGMENT = re.compile(r"^[0-9a-f]{16}-[0-9a-f]{16}\.wal$")
-_TABLE = []
 
 
 class WalError(Exception):
     """What is wrong with the log."""
 
 
-def _crc32c(crc, data):
-    """CRC-32C of `data` behind something with the checksum `crc`."""
-    if not _TABLE:
-        for number in range(256):
-            for dummy in range(8):
-                number = number >> 1 ^ (0x82F63B78 if number & 1 else 0)
-            _TABLE.append(number)
-    crc ^= 0xFFFFFFFF
-    for byte in data:
-        crc = _TABLE[(crc ^ byte) & 0xFF] ^ crc >> 8
-    return crc ^ 0xFFFFFFFF
-
-
-def _varint(data, at):
-    value = shift = 0
-    while shift < 70:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-    raise WalError("a record has an invalid number")
-
-
-def _encoded(number):
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
 def _message(data):
-    """{number of the field: value} of a protobuf message with numbers and bytes only."""
-    fields, at = {}, 0
-    while at < len(data):
-        tag, at = _varint(data, at)
-        if tag & 7 == 0:
-            fields[tag >> 3], at = _varint(data, at)
-        elif tag & 7 == 2:
-            length, at = _varint(data, at)
-            if at + length > len(data):
-                raise WalError("a record is cut off")
-            fields[tag >> 3] = data[at : at + length]
-            at += length
-        else:
-            raise WalError("a record has an unknown form")
-    return fields
+    try:
+        return message(data)
+    except ValueError as exc:
+        raise WalError("a record %s" % exc) from exc
 
 
 def _records(stream):
@@ -123,7 +80,7 @@ def commit_all(directory):
                 last_data = data
         if newest is None and now[2]:
             # What a power cut left of the last one was never whole, so nobody was told of it.
-            if last_data and _crc32c(before[3], last_data) != now[3]:
+            if last_data and checksum(before[3], last_data) != now[3]:
                 now = before
             newest = (path, now[2], now[3])
         last, state = last or now[0], state or now[1]
@@ -139,8 +96,8 @@ def commit_all(directory):
 
 def _append_state(newest, state, index):
     path, end, crc = newest
-    data = b"\x08" + _encoded(state.get(1, 0)) + b"\x10" + _encoded(state.get(2, 0)) + b"\x18" + _encoded(index)
-    record = b"\x08" + _encoded(_STATE) + b"\x10" + _encoded(_crc32c(crc, data)) + b"\x1a" + _encoded(len(data)) + data
+    data = b"\x08" + encoded(state.get(1, 0)) + b"\x10" + encoded(state.get(2, 0)) + b"\x18" + encoded(index)
+    record = b"\x08" + encoded(_STATE) + b"\x10" + encoded(checksum(crc, data)) + b"\x1a" + encoded(len(data)) + data
     filling = -len(record) % 8
     length = len(record) | ((0x80 | filling) << 56 if filling else 0)
     with open(path, "r+b") as stream:

@@ -13,11 +13,11 @@ METADATA, ENTRY, STATE, CRC = 1, 2, 3, 4
 
 
 def number(field, value):
-    return wal._encoded(field << 3) + wal._encoded(value)
+    return wal.encoded(field << 3) + wal.encoded(value)
 
 
 def entry(index, term=2, data=b"x"):
-    return ENTRY, number(1, 0) + number(2, term) + number(3, index) + b"\x22" + wal._encoded(len(data)) + data
+    return ENTRY, number(1, 0) + number(2, term) + number(3, index) + b"\x22" + wal.encoded(len(data)) + data
 
 
 def state(commit, term=2, vote=2**64 - 1):
@@ -28,8 +28,8 @@ def segment(crc, records):
     """(bytes, checksum at the end) of a segment that goes on where one with the checksum `crc` ended."""
     out = b""
     for kind, data in [(CRC, b"")] + records:
-        crc = wal._crc32c(crc, data)
-        record = number(1, kind) + number(2, crc) + (b"\x1a" + wal._encoded(len(data)) + data if data else b"")
+        crc = wal.checksum(crc, data)
+        record = number(1, kind) + number(2, crc) + (b"\x1a" + wal.encoded(len(data)) + data if data else b"")
         filling = -len(record) % 8
         out += struct.pack("<Q", len(record) | ((0x80 | filling) << 56 if filling else 0)) + record + b"\0" * filling
     return out, crc
@@ -48,15 +48,15 @@ def read(directory):
     for path in sorted(directory.glob("*.wal")):
         with path.open("rb") as stream:
             for _behind, record in wal._records(stream):
-                crc = wal._crc32c(crc, record.get(3, b""))
+                crc = wal.checksum(crc, record.get(3, b""))
                 assert record.get(2, 0) == crc
                 found.append((record[1], wal._message(record.get(3, b"")) if record[1] in (ENTRY, STATE) else None))
     return found
 
 
 def test_the_checksum_is_castagnoli_s():
-    assert wal._crc32c(0, b"123456789") == 0xE3069283
-    assert wal._crc32c(wal._crc32c(0, b"1234"), b"56789") == 0xE3069283
+    assert wal.checksum(0, b"123456789") == 0xE3069283
+    assert wal.checksum(wal.checksum(0, b"1234"), b"56789") == 0xE3069283
 
 
 def test_all_entries_are_committed(tmp_path):
