@@ -7,16 +7,20 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: etcd_snapshot_drill
-short_description: Verifies a stored snapshot, up to a trial restore that is served and read back
+short_description: Verifies a stored snapshot, up to a trial restore that an etcd serves
 version_added: 0.1.0
 description:
   - Verifies a stored snapshot level by level up to O(level), each more thorough than the previous one, and records time and result of each in the manifest.
   - V(checksum) shows that the file is the one that was taken. V(status) shows that its database is complete, and that etcd's own tool reads the hash and
     the revision of the manifest from it. V(restore) shows that etcd's own tool restores it.
   - >-
-    V(drill) starts an etcd on the restored data and reads all of it back. It compares the number of keys with etcd's count, the revisions with each other,
-    and the objects by resource and namespace with the manifest. It checks what Kubernetes stores around each object, and around each encrypted one the name
+    V(drill) reads every object in the file once, while it starts an etcd on the restored data. It compares the revisions of each key with each other, and
+    the objects by resource and namespace with the manifest. It checks what Kubernetes stores around each object, and around each encrypted one the name
     of the key. It finds damage from before the checksum was made.
+  - >-
+    V(drill) also checks that etcd serves all that was read. etcd's hash over all records that it serves must be that of the file, as etcd's own tool
+    computes it. etcd must count as many keys as the file has, in each part of at most 2000 keys. The first key of each part and of each resource is read
+    through etcd. Where the file or the hash cannot be compared, all is read through etcd instead, which takes several times as long, and a note says why.
   - This etcd listens on Unix sockets in a directory of mode 0700, in an empty network namespace, and ends with this module. The module touches no port, no
     data directory and no process of a cluster on this host, and removes everything that it wrote.
   - The module fails when the snapshot is damaged, and names the level that failed. It also fails when this host cannot run a level. Only damage is recorded
@@ -87,6 +91,9 @@ options:
     description:
       - Directory for the trial restore, which is made in a subdirectory of mode 0700 that is always removed.
       - It needs the size of the snapshot and 160 MB. An off-site snapshot also needs its stored size.
+      - >-
+        A drill of more than about 40,000 keys sorts them there, which needs their length and 32 bytes for each. Without that room the objects are
+        read through etcd.
     type: path
     default: /var/lib
   etcd:
@@ -123,7 +130,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Restore the snapshot away from the cluster, serve it and read it back
+- name: Restore the snapshot away from the cluster, read it and serve it
   k8s_dr.etcd.etcd_snapshot_drill:
     path: /var/backups/etcd/etcd-cp1-20260102T030405Z.db
   register: drilled
@@ -180,7 +187,7 @@ snapshot:
             counts of objects by provider, C(hash_kv) and C(compact_revision).
           type: dict
     notes:
-      description: One sentence for every finding that is not damage.
+      description: One sentence for every finding that is not damage. One of them says when and why the objects were read through etcd, and not from the file.
       type: list
       elements: str
       sample: []

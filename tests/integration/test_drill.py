@@ -138,6 +138,8 @@ def test_a_good_snapshot_passes_all_levels(version, tmp_path):
     assert code == 0, result
     found = result["snapshot"]
     assert (found["level"], found["failed"], found["problem"], found["gone"]) == ("drill", None, None, False)
+    # its objects were read from the file, and etcd has shown that it serves the same
+    assert not any("read through etcd" in note for note in found["notes"]), found["notes"]
     assert list(found["levels"]) == ["checksum", "status", "restore", "drill"]
     for level in found["levels"].values():
         assert level["ok"] is True and level["problem"] is None and level["seconds"] >= 0
@@ -264,6 +266,61 @@ def test_the_drill_finds_what_recomputed_checksums_hide(master, tmp_path, old, n
     code, result = harness.run_module("etcd_snapshot_list", directory=path.parent)
     assert (result["latest"], result["snapshots"][0]["verified"]) == (None, False)
     assert words in result["snapshots"][0]["problem"]
+
+
+def varint(number):
+    return bytes([number]) if number < 128 else bytes([number & 127 | 128]) + varint(number >> 7)
+
+
+def test_a_record_that_is_of_another_revision(master, tmp_path):
+    path = copy(master, tmp_path / "backups")
+    key = b"/registry/secrets/shop/blue"
+    data = path.read_bytes()
+    revision = next(number for number in range(2, 200) if key + b"\x10" + varint(number) + b"\x18" + varint(number) in data)
+    hide(path, *(key + b"\x10" + varint(number) + b"\x18" + varint(number) for number in (revision, revision - 1)))
+    code, result = drill(path, tmp_path / "work")
+    assert code == 1 and "revision %d of it says that it is revision %d" % (revision, revision - 1) in result["msg"], result
+    assert (result["snapshot"]["level"], result["snapshot"]["failed"], read(path)["level"]) == ("restore", "drill", "restore")
+
+
+@pytest.mark.parametrize(
+    "old, new, words",
+    [
+        # nothing that is served shows it, only the hash of all that is
+        (SECRET, SECRET.upper(), "serves other records than the file has, although all of them can be read"),
+        (b"/registry/pods/default/pod-001", b"/registry/pods/default/pod-0x1", "1 of 36 pods cannot be read (default/pod-0x1)"),
+    ],
+)
+def test_what_is_served_is_not_what_is_in_the_file(master, tmp_path, old, new, words):
+    """Damage that comes in while it is restored: of the file nothing bad is known then."""
+    path = copy(master, tmp_path / "backups")
+    wrapper = tmp_path / "etcdutl"
+    damage = "%s -c 'import sys; data = open(sys.argv[1], \"rb\").read(); assert %s in data; open(sys.argv[1], \"wb\").write(data.replace(%s, %s))'"
+    literals = tuple('bytes.fromhex(\"%s\")' % text.hex() for text in (old, old, new))
+    command = damage % ((sys.executable,) + literals)
+    wrapper.write_text(
+        '#!/bin/sh\n%s "$@" || exit\ncase "$*" in *--data-dir*) for last; do :; done; exec %s "$last/member/snap/db";; esac\n'
+        % (harness.offline_tool(VERSION), command)
+    )
+    wrapper.chmod(0o755)
+    code, result = drill(path, tmp_path / "work", etcdutl=wrapper)
+    assert code == 1 and words in result["msg"], result
+
+
+def test_what_this_collection_cannot_read_is_read_through_etcd(master, tmp_path):
+    path = copy(master, tmp_path / "backups")
+    # the number of the lease in a field that no etcd has, which etcd skips
+    value = harness.stored("Endpoints", "", "")
+    hide(path, value + b"\x30", value + b"\x38")
+    code, result = drill(path, tmp_path / "work")
+    assert code == 0, result
+    assert "its objects were read through etcd: revision " in result["snapshot"]["notes"][0], result
+    top = result["snapshot"]["levels"]["drill"]
+    assert (top["keys"], top["objects"], top["secrets"], top["encrypted"]) == (46, 45, 4, {"aescbc": 1})
+    # damage is found as well
+    hide(path, IN_A_SECRET, bytes(len(IN_A_SECRET)))
+    code, result = drill(path, tmp_path / "work")
+    assert code == 1 and "1 of 4 secrets cannot be read (default/token)" in result["msg"], result
 
 
 def test_what_no_etcd_can_read(master, tmp_path):

@@ -63,6 +63,10 @@ _TAR, _GZIP = PACKED[1:3]
 _HEAD = 64 * 1024
 
 
+# What tells one state of a file from another, the SHA-256 of all of it, and whether it ends in the SHA-256 of the rest.
+Hashed = collections.namedtuple("Hashed", "facts sha256 whole")
+
+
 class Corrupt(Exception):
     """The database contradicts itself."""
 
@@ -99,10 +103,14 @@ class Proof:
 class SnapshotFile:
     """An open snapshot file.  It is opened once, so that everything that is read is read from one and the same file."""
 
-    def __init__(self, path, deadline=None):
-        """path: absolute.  deadline: of time.monotonic().  A file that cannot be opened is a finding, not an exception."""
+    def __init__(self, path, deadline=None, hashed=None):
+        """path: absolute.  deadline: of time.monotonic().  A file that cannot be opened is a finding, not an exception.
+
+        hashed: what hash_file() returned; as long as the file is the same it is not read again for its hash.
+        """
         self.proof = Proof(path)
         self.deadline = deadline
+        self.hashed = hashed
         self.fd = None
         self.before = None
         try:
@@ -180,7 +188,7 @@ class SnapshotFile:
             self._check_size()
         if proof.findings and not everything:
             return None, False
-        appended = self._hash()
+        appended = self.hash().whole
         if not proof.findings and not appended:
             proof.found(
                 "mismatch",
@@ -197,12 +205,11 @@ class SnapshotFile:
         if self.proof.locked and self.proof.integrity == "missing":
             # A running etcd writes to its database all the time; that is said already, and better.
             return
-        facts = ("st_dev", "st_ino", "st_size", "st_mtime_ns")
         try:
             now = (os.fstat(self.fd), os.stat(self.proof.path))
         except OSError:
             now = ()
-        if not now or any(getattr(self.before, fact) != getattr(one, fact) for one in now for fact in facts):
+        if not now or any(_facts(self.before) != _facts(one) for one in now):
             sentence = "%s was written to, replaced or removed while it was checked; wait until it is complete and check it again" % self.proof.path
             self.proof.findings.insert(0, ("changed", sentence))
 
@@ -249,6 +256,15 @@ class SnapshotFile:
     def _check_time(self):
         if self.deadline is not None and time.monotonic() > self.deadline:
             raise OutOfTime()
+
+    def hash(self):
+        """Read it all once, unless that was done before; returns what hash_file() does."""
+        facts = _facts(self.before)
+        if self.hashed is None or self.hashed.facts != facts:
+            whole = self._hash()
+            self.hashed = Hashed(facts, self.proof.sha256, whole)
+        self.proof.sha256 = self.hashed.sha256
+        return self.hashed
 
     def _hash(self):
         """Read it all once, for the SHA-256 of the file; returns whether its last bytes are the SHA-256 of all others."""
@@ -310,6 +326,30 @@ class SnapshotFile:
             time.sleep(_BETWEEN_GLANCES)
         return None
 
+    def others(self, bucket, most):
+        """{name: [(key, value)]} of all buckets of the top level but one, in order; None for more than `most` bytes, or when nothing whole was read.
+
+        An etcd may write to it meanwhile.
+        """
+        for dummy in range(_GLANCES if self.proof.size else 0):
+            try:
+                meta = self._meta()
+                if meta is None:
+                    return None
+                found, size = {}, 0
+                for names, keys, values in _Tree(self._read, meta.page_size, meta.high_water).leaves(meta.root, without=(bucket,)):
+                    pairs = [(key, values(key)) for key in keys]
+                    size += sum(len(key) + len(value) for key, value in pairs)
+                    if len(names) > 1 or size > most:
+                        return None
+                    found.setdefault(names[0], []).extend(pairs)
+                if self._meta() == meta:
+                    return found
+            except (Corrupt, struct.error, OSError, MemoryError):
+                pass
+            time.sleep(_BETWEEN_GLANCES)
+        return None
+
     def page_of(self, bucket):
         """(offset in the file, flags, number of elements) of the page that a bucket of the top level begins with; None without one."""
         meta = self._meta()
@@ -356,6 +396,20 @@ def database_path(data_dir):
     return os.path.join(data_dir, "member", DATABASE)
 
 
+def hash_file(path):
+    """Hashed of any regular file, read once.  Raises OSError."""
+    with SnapshotFile(path) as opened:
+        if opened.fd is None:
+            # what the reason is, as an exception
+            os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return opened.hash()
+
+
+def _facts(status):
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def packed_file(path):
     """One sentence when a file is something that snapshots are packed into; None for others, and for what cannot be read. Never raises."""
     words = None
@@ -396,10 +450,10 @@ class _Tree:
         self.high_water = high_water
         self.seen = bytearray(high_water)
 
-    def leaves(self, root, only=None, last=()):
+    def leaves(self, root, only=None, last=(), without=()):
         """(names of the bucket, its keys on this page, a function that reads the value of a key) of every leaf page.
 
-        only: names of the buckets to open, instead of all.  last: names of those of which the last leaf does.
+        only: names of the buckets to open, instead of all but those in `without`.  last: names of those of which the last leaf does.
         """
         # What is still to be visited: bucket, page, the lowest key it may hold, and the key that all of its keys are below.
         todo = [((), root, None, None)]
@@ -411,8 +465,8 @@ class _Tree:
                 todo.extend(children[-1:] if bucket and bucket[0] in last else reversed(children))
             else:
                 keys, values, buckets = self._elements("page %d" % page, count, length, buffer, base, low, high)
-                if only is not None and not bucket:
-                    buckets = [name for name in buckets if name in only]
+                if not bucket:
+                    buckets = [name for name in buckets if name not in without and (only is None or name in only)]
                 todo.extend(self._open(bucket, buckets, values))
                 if bucket:
                     yield bucket, keys, values

@@ -31,9 +31,11 @@ import socket
 import subprocess
 import time
 
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import protobuf
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.boltdb import DATABASE, database_path
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import EtcdClient, is_denied
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import version_tuple
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.unary_call import CallError, UnaryCall
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs, signals
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import (
     ToolError,
@@ -167,14 +169,23 @@ class _UnixConnection(http.client.HTTPConnection):
         self.path = path
 
     def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        # An address of this kind has 108 bytes at most, a directory any number.
-        directory = os.open(os.path.dirname(self.path), os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            self.sock.connect("/proc/self/fd/%d/%s" % (directory, os.path.basename(self.path)))
-        finally:
-            os.close(directory)
+        self.sock = _connected(self.path, self.timeout)
+
+
+def _connected(path, timeout):
+    """A Unix socket that is connected."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(timeout)
+    # An address of this kind has 108 bytes at most, a directory any number.
+    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        connection.connect("/proc/self/fd/%d/%s" % (directory, os.path.basename(path)))
+    except BaseException:
+        connection.close()
+        raise
+    finally:
+        os.close(directory)
+    return connection
 
 
 class Throwaway:
@@ -201,6 +212,8 @@ class Throwaway:
         self.log = os.path.join(work, "etcd.log")
         self._process = None
         self._denied = False
+        # since when it has known its members
+        self._lonely = None
 
     def __enter__(self):
         try:
@@ -226,6 +239,7 @@ class Throwaway:
 
     def start(self):
         """Start it, for a caller who does something else before wait(), and calls end()."""
+        self._lonely = None
         for name in (_CLIENT, _PEER):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(self.work, name))
@@ -264,31 +278,33 @@ class Throwaway:
 
     def wait(self):
         """Return once it serves a read that needs a leader; raises ThrowawayError."""
-        # since when it has known its members
-        lonely = None
-        while True:
-            ended = self._process.poll()
-            if ended is not None:
-                raise self._ended(ended)
-            members = self._ask_members()
-            if members and lonely is None:
-                lonely = time.monotonic()
-            # Until the log is applied it may know fewer; once it is elected what the data said of it is gone.
-            if not self.members or len(members) > len(self.members) or not any(member["name"] == "" for member in members):
-                self.members = members or self.members
-            # before that it cannot, and asking would take the time in which the members are to be seen
-            if lonely is not None and time.monotonic() - lonely >= self.election / 1000.0 and self._serves():
-                return
-            if self._denied:
-                raise NeedsUser(
-                    "it is of an etcd with authentication enabled, which serves nothing without a user, so its data cannot be read back; "
-                    "a snapshot that is taken after `etcdctl auth disable` can be"
-                )
-            if len(self.members) > 1 and not self.force_new_cluster and time.monotonic() - lonely > _ALONE_AFTER:
-                raise NotAlone("it is one of %d members" % len(self.members), self.members)
-            if time.monotonic() > self.deadline:
-                raise TimeIsUp("etcd %s did not serve it in time" % self.server.version)
+        while not self.serves():
             time.sleep(0.02)
+
+    def serves(self):
+        """Whether it serves already; raises ThrowawayError when it never will."""
+        ended = self._process.poll()
+        if ended is not None:
+            raise self._ended(ended)
+        members = self._ask_members()
+        if members and self._lonely is None:
+            self._lonely = time.monotonic()
+        # Until the log is applied it may know fewer; once it is elected what the data said of it is gone.
+        if not self.members or len(members) > len(self.members) or not any(member["name"] == "" for member in members):
+            self.members = members or self.members
+        # before that it cannot, and asking would take the time in which the members are to be seen
+        if self._lonely is not None and time.monotonic() - self._lonely >= self.election / 1000.0 and self._answers():
+            return True
+        if self._denied:
+            raise NeedsUser(
+                "it is of an etcd with authentication enabled, which serves nothing without a user, so its data cannot be read back; "
+                "a snapshot that is taken after `etcdctl auth disable` can be"
+            )
+        if len(self.members) > 1 and not self.force_new_cluster and time.monotonic() - self._lonely > _ALONE_AFTER:
+            raise NotAlone("it is one of %d members" % len(self.members), self.members)
+        if time.monotonic() > self.deadline:
+            raise TimeIsUp("etcd %s did not serve it in time" % self.server.version)
+        return False
 
     def _ended(self, code):
         if code == 126:
@@ -346,7 +362,32 @@ class Throwaway:
             raise ThrowawayError("etcd %s does not answer: %s" % (self.server.version, words))
         return answer
 
-    def _serves(self):
+    def begin_hash(self):
+        """Ask for the hash of its whole database: a function of the time by which it must be there, which returns (hash, revision) or None."""
+        return self._begin("etcdserverpb.Maintenance/Hash", b"", lambda found: (found.get(2, 0), protobuf.message(found.get(1, b"")).get(3, 0)))
+
+    def begin_hash_kv(self, revision=0):
+        """The same for what `etcdctl endpoint hashkv` says: (hash, compact revision, revision) or None."""
+        question = b"\x08" + protobuf.encoded(revision) if revision else b""
+        return self._begin(
+            "etcdserverpb.Maintenance/HashKV", question, lambda found: (found.get(2, 0), found.get(3, 0), protobuf.message(found.get(1, b"")).get(3, 0))
+        )
+
+    def _begin(self, method, question, values):
+        try:
+            call = UnaryCall(_connected(os.path.join(self.work, _CLIENT), 5), method, question)
+        except OSError:
+            return lambda deadline: None
+
+        def finish(deadline):
+            try:
+                return values(protobuf.message(call.finish(deadline)))
+            except (CallError, OSError, ValueError, IndexError):
+                return None
+
+        return finish
+
+    def _answers(self):
         # etcd's lowest key is one NUL
         return self._request(_CLIENT, "POST", "/v3/kv/range", json.dumps({"key": "AA==", "range_end": "AA==", "count_only": True, "limit": 1})) is not None
 

@@ -41,6 +41,9 @@ _LEASE = re.compile(rb"\x30[\x80-\xff]{0,9}[\x00-\x7f]")
 # Of a record that is not read at once: its beginning, what may be before the value besides a key, and the most that a key may have.
 _BEGINNING, _HEAD, _LONGEST_KEY = 64 * 1024, 128, 8 * 1024 * 1024
 _DELETED = (0, 0, 0)
+# Where what was judged of a value begins in the number of the version, and the longest value that is judged.
+_JUDGED = 56
+_LONGEST_VALUE = 8 * 1024 * 1024
 
 # Bytes of memory: of a key besides its name (measured), and of all keys of a part.
 _PER_KEY = 270
@@ -57,6 +60,10 @@ class Unreadable(Exception):
     """The file holds something that this collection does not understand: one sentence without a capital and a full stop."""
 
 
+class Contradiction(Unreadable):
+    """A record that no etcd writes: one sentence without a capital and a full stop."""
+
+
 class NoRoom(Exception):
     """The keys cannot be sorted: one sentence without a capital and a full stop."""
 
@@ -68,12 +75,18 @@ class SnapshotKeys(boltdb.SnapshotFile):
             revision = snapshot.read()
             for entry in snapshot: ...
 
-    directory: where keys are sorted that do not fit into memory.  deadline: in time.monotonic().
+    directory: where keys are sorted that do not fit into memory.  deadline: in time.monotonic().  hashed: as SnapshotFile has it.
+    judge: is called as judge(key, data, start, end) for each value, data[start:end], and returns a number below 128.  The one of the value
+    that a key has in the end is in the highest bits of its version; see judged().
     Only read() raises Unreadable and NoRoom; OutOfTime of boltdb and OSError come from the iteration as well.
     """
 
-    def __init__(self, path, directory, deadline=None):
-        super().__init__(path, deadline)
+    def __init__(self, path, directory, deadline=None, hashed=None, judge=None):
+        super().__init__(path, deadline, hashed)
+        self.revision = None
+        # bytes of all keys and values of bucket `key`
+        self.volume = 0
+        self._judge = judge
         self._parts = _Parts(directory, self._check_time)
 
     def close(self):
@@ -84,11 +97,21 @@ class SnapshotKeys(boltdb.SnapshotFile):
     def __exit__(self, *_exc):
         self.close()
 
+    def leave_free(self, size=0):
+        """Leave so many bytes free in the directory, besides those for an etcd that has its data there."""
+        self._parts.spare = _SPARE + size
+
     def __iter__(self):
         return self._parts.merged()
 
     def read(self):
         """Read all records; returns the revision of the snapshot."""
+        for dummy in self.steps():
+            pass
+        return self.revision
+
+    def steps(self):
+        """The same in steps of some milliseconds, for a caller who does something else between them; then `revision` is the revision."""
         self._check_findings()
         try:
             # This reads the file from front to back, so that its pages are in memory afterwards.
@@ -97,14 +120,14 @@ class SnapshotKeys(boltdb.SnapshotFile):
             raise Unreadable("%s cannot be read: %s" % (self.proof.path, exc.strerror)) from exc
         self._check_findings()
         try:
-            revision = max(self._read_records(), self._compacted(), 1)
+            newest = yield from self._read_records()
+            self.revision = max(newest, self._compacted(), 1)
         except boltdb.Corrupt as exc:
             raise Unreadable("%s holds a damaged database (%s)" % (self.proof.path, exc)) from exc
         except (IndexError, struct.error) as exc:
             raise Unreadable("%s holds a record that is cut off" % self.proof.path) from exc
         self.check_unchanged()
         self._check_findings()
-        return revision
 
     def _check_findings(self):
         if self.proof.findings:
@@ -118,11 +141,12 @@ class SnapshotKeys(boltdb.SnapshotFile):
 
     def _read_records(self):
         """Sort the keys of all records; returns the newest revision.  The time goes into this loop, so it calls little."""
-        changes, weight, newest = {}, 0, b""
+        changes, weight, newest, volume, judge = {}, 0, b"", 0, self._judge
         element, revisions = boltdb.LEAF_ELEMENT, _REVISIONS.match
         for pages, (count, length, buffer, base) in enumerate(self.leaf_pages(b"key")):
             if pages % 256 == 0:
                 self._check_time()
+                yield
             at = boltdb.PAGE.size
             for flags, position, key_size, value_size in element.iter_unpack(buffer[at : at + count * element.size]):
                 data, origin, start = buffer, base, at + position
@@ -140,6 +164,7 @@ class SnapshotKeys(boltdb.SnapshotFile):
                 if revision <= newest:
                     raise boltdb.Corrupt("bucket `key` has revisions out of order")
                 newest = revision
+                volume += key_size + value_size
                 size, first = data[record + 1], record + 2
                 if size > 0x7F:
                     size, first = _number_at(data, record + 1)
@@ -157,17 +182,21 @@ class SnapshotKeys(boltdb.SnapshotFile):
                 if not found:
                     raise self._unknown(revision)
                 created, modified, version, value = found.groups()
-                behind = found.end()
+                behind = stored = found.end()
                 if value:
                     behind += _number(value)
                 if behind != end and not _LEASE.fullmatch(data[behind:end] if end <= len(data) else self._read(origin + behind, max(0, min(end - behind, 16)))):
                     raise self._unknown(revision)
                 mod = _number(modified)
-                changes[key] = mod if created == modified else _number(created), mod, _number(version)
+                version = _number(version)
+                if judge:
+                    version |= self._verdict(key, revision, version, mod, data, stored, behind, origin) << _JUDGED
+                changes[key] = mod if created == modified else _number(created), mod, version
             if weight + len(changes) * _PER_KEY > _PART_BYTES:
                 self._parts.add(changes)
                 changes, weight = {}, 0
         self._parts.add(changes, last=True)
+        self.volume = volume
         return int.from_bytes(newest[:8], "big")
 
     def _beginning(self, offset, key_size, value_size):
@@ -179,6 +208,15 @@ class SnapshotKeys(boltdb.SnapshotFile):
             raise self._unknown(data[:key_size])
         needed = min(size, first + length + _HEAD)
         return data if needed <= len(data) else self._read(offset, needed)
+
+    def _verdict(self, key, revision, version, mod, data, start, end, origin):
+        if version >> _JUDGED or end - start > _LONGEST_VALUE:
+            raise self._unknown(revision)
+        if mod != int.from_bytes(revision[:8], "big"):
+            raise Contradiction("revision %d of it says that it is revision %d" % (int.from_bytes(revision[:8], "big"), mod))
+        if end > len(data):
+            data, start, end = self._read(origin + start, end - start), 0, end - start
+        return self._judge(key, data, start, end)
 
     def _unknown(self, revision):
         return Unreadable("revision %d of %s has a record that this collection does not understand" % (int.from_bytes(revision[:8], "big"), self.proof.path))
@@ -200,12 +238,18 @@ def _number_at(data, at):
     return _number(data[at:behind]), behind
 
 
+def judged(version):
+    """(version, what was judged of the value)"""
+    return version & (1 << _JUDGED) - 1, version >> _JUDGED
+
+
 class _Parts:
     """Changes by key, sorted in parts of one file.  Later changes replace earlier ones."""
 
     def __init__(self, directory, check_time):
         self._directory = directory
         self._check_time = check_time
+        self.spare = None
         # It has no name, so that it is gone when this process is.
         self._file = None
         # (offset, end) of each part, the oldest first
@@ -257,7 +301,7 @@ class _Parts:
         for number, (keys, changes) in enumerate(blocks):
             if number % 64 == 0:
                 self._check_time()
-                short = shortage(self._directory, _SPARE, "sorting the keys of the snapshot")
+                short = shortage(self._directory, _SPARE if self.spare is None else self.spare, "sorting the keys of the snapshot")
                 if short:
                     raise NoRoom(short)
             lengths, names = array.array("I", map(len, keys)), b"".join(keys)

@@ -11,7 +11,7 @@ import json
 import os
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import encryption, fingerprints
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.verify import data_of_configmap
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.objects import data_of_configmap
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
 

@@ -35,12 +35,15 @@ class Inventory:
         found = parse_key(key, self.prefix)
         if found is None:
             return False
-        resource, namespace, name = found
-        counts = self.objects.setdefault(resource, {})
+        self.count(*found)
+        return True
+
+    def count(self, resource, namespace, name):
+        """Count one object."""
+        counts = self.objects.get(resource) or self.objects.setdefault(resource, {})
         counts[namespace] = counts.get(namespace, 0) + 1
         if resource in self.names:
             self.names[resource].append("%s/%s" % (namespace, name) if namespace else name)
-        return True
 
     def as_dict(self):
         return {

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,7 +15,7 @@ import time
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.boltdb import SnapshotFile
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import levels as verification_levels
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, run_tool
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import StartedTool, ToolError, run_tool
 
 # A tool that fails for one of these says something about the host and nothing about the file.
 HOST_TROUBLE = re.compile(
@@ -24,6 +25,9 @@ HOST_TROUBLE = re.compile(
 )
 # Signals that come from outside: the kernel short of memory, or an operator who ends processes.
 ENDED_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
+
+
+_MOST = 1024 * 1024
 
 
 class ToolTrouble(Exception):
@@ -60,10 +64,17 @@ def parse_status(stdout):
     return values
 
 
-def run_status(tool, path, timeout):
-    """What this tool says of the file; raises ToolTrouble or BadFile.  path: absolute, since one that starts with - is taken for a flag."""
+def _argv(tool, path):
+    return [tool.path, "--write-out=json", "snapshot", "status", path]
+
+
+def run_status(tool, path, timeout, started=None):
+    """What this tool says of the file; raises ToolTrouble or BadFile.  path: absolute, since one that starts with - is taken for a flag.
+
+    started: the StartedTool, when it runs already.
+    """
     try:
-        result = run_tool([tool.path, "--write-out=json", "snapshot", "status", path], timeout, max_output=1024 * 1024)
+        result = started.finish(timeout, max_output=_MOST) if started else run_tool(_argv(tool, path), timeout, max_output=_MOST)
     except ToolError as exc:
         raise ToolTrouble(exc.message) from exc
     what = "`%s snapshot status` of %s" % (tool.path, tool.version)
@@ -78,17 +89,20 @@ def run_status(tool, path, timeout):
         raise ToolTrouble("%s ended with code 0 and printed something else than a status" % what) from exc
 
 
-def examine(path, etcdctl=None, etcdutl=None, timeout=None, everything=False):
+def examine(path, etcdctl=None, etcdutl=None, timeout=None, everything=False, hashed=None):
     """All about the snapshot file at `path`, as etcd_snapshot_info returns it.
 
     etcdctl, etcdutl: Tool or None, as find_tools() gives them.  timeout: seconds for all of it.
     everything: go on after the first problem, for somebody who wants to know what a damaged file holds.
+    hashed: as SnapshotFile has it.  When its checksum is known to be right the tool begins at once, beside the proof of its pages.
     """
     path = os.path.abspath(path)
     started = time.monotonic()
-    with SnapshotFile(path) as opened:
+    tools = [tool for tool in (etcdutl, etcdctl) if tool is not None]
+    with SnapshotFile(path, hashed=hashed) as opened, contextlib.ExitStack() as stack:
         limit = timeout or default_timeout(opened.proof.size)
         opened.deadline = started + limit
+        first = _begin(opened, [tool for tool in tools if tool.can_status], stack) if hashed and hashed.whole else None
         proof = opened.prove(everything)
         snapshot = {
             "path": path,
@@ -103,7 +117,7 @@ def examine(path, etcdctl=None, etcdutl=None, timeout=None, everything=False):
             "undetermined": [],
         }
         if proof.size and (everything or not proof.findings):
-            _add_status(snapshot, proof, [tool for tool in (etcdutl, etcdctl) if tool is not None], opened.deadline)
+            _add_status(snapshot, proof, tools, opened.deadline, first)
             opened.check_unchanged()
         snapshot["integrity"] = proof.integrity
         snapshot["problems"] = proof.problems
@@ -119,8 +133,20 @@ def levels(snapshot, seconds):
     }
 
 
-def _add_status(snapshot, proof, tools, deadline):
-    """Ask the tools, best first, until one gives an answer."""
+def _begin(opened, able, stack):
+    """Start the best tool; None when none can be, which is found out again later."""
+    if not able or opened.proof.locked or not opened.proof.size:
+        return None
+    try:
+        started = StartedTool(_argv(able[0], opened.proof.path), bound=True)
+    except ToolError:
+        return None
+    stack.callback(started.end)
+    return started
+
+
+def _add_status(snapshot, proof, tools, deadline, first=None):
+    """Ask the tools, best first, until one gives an answer.  first: the StartedTool of the first that is able, or None."""
     undetermined = snapshot["undetermined"]
     able = [tool for tool in tools if tool.can_status]
     if proof.locked:
@@ -132,7 +158,7 @@ def _add_status(snapshot, proof, tools, deadline):
         return
     for tool in able:
         try:
-            values = run_status(tool, proof.path, max(1.0, deadline - time.monotonic()))
+            values = run_status(tool, proof.path, max(1.0, deadline - time.monotonic()), first if tool is able[0] else None)
         except ToolTrouble as exc:
             undetermined.append("hash and number of keys: %s" % exc)
             continue

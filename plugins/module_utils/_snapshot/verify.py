@@ -7,259 +7,41 @@
     checksum    the stored file has the size and the SHA-256 that its manifest names
     status      the database in it is whole, etcd's own tool accepts it, and hash and revision are the manifest's
     restore     etcd's own tool restores it
-    drill       an etcd that nobody else can reach serves what was restored, and all of it is read back
+    drill       the objects in the file can be read, and an etcd that nobody else can reach serves the file's keys and values
 
 A level is only tried when the one below it was reached.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 import os
-import re
 import time
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import isolated_server
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import boltdb, isolated_server, mvcc
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.boltdb import database_path
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import LOCAL
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import find_tools, offline_tool, restore_misfit, version_tuple
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import (
     encryption,
-    inventory as object_inventory,
     levels as verification_levels,
+    reading as snapshot_reading,
     status as snapshot_status,
 )
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import sha256_of_file
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.reading import Damaged, Unproven
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, find_tool, run_tool
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import StartedTool, ToolError, find_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import shortage
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.work_dir import WorkDir
 
 # The write-ahead log of an etcd that was restored and started.
 _OWN_SPACE = 160 * 1024 * 1024
-# What one question to etcd may take is for a question, not for reading all of a large database.
-_QUESTION_SECONDS = 30
-# A value has 1.5 MB at most (3.4.23 to 3.7.3: embed/config.go, DefaultMaxRequestBytes) unless somebody raised that, so no page is ever larger than both
-# this process and etcd can bear.
-_PAGE_KEYS, _PAGE_BYTES = 200, 8 * 1024 * 1024
-_SAMPLES = 3
-_PROTOBUF, _ENCRYPTED, _CBOR = b"k8s\0", b"k8s:enc:", b"\xd9\xd9\xf7"
-_PROVIDER = re.compile(rb"k8s:enc:([a-z0-9]+):(v[0-9]+):([^:]+):")
-# Every provider has at least a nonce or a block.
-_LEAST_CIPHERTEXT = 16
+_HEADROOM = 1.1
+# Between two looks at what runs beside the reading of the file.
+_LOOK_SECONDS = 0.02
 
 
-class Damaged(Exception):
-    """The snapshot is not what it should be: one sentence."""
-
-
-class Unproven(Exception):
-    """Nothing was learned of the snapshot, for a reason that is this host's: one sentence."""
-
-
-# ---- objects as Kubernetes stores them
-
-
-def _varint(data, at):
-    value = shift = 0
-    while at < len(data) and shift < 64:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-    raise ValueError("no number")
-
-
-def fields(data):
-    """(number, value) of the fields of a protobuf message; the value is None for one without a length.  ValueError for anything else."""
-    at, end = 0, len(data)
-    while at < end:
-        tag, at = _varint(data, at)
-        value = None
-        if tag & 7 == 0:
-            _number, at = _varint(data, at)
-        elif tag & 7 == 1:
-            at += 8
-        elif tag & 7 == 5:
-            at += 4
-        elif tag & 7 == 2:
-            length, at = _varint(data, at)
-            value = data[at : at + length]
-            at += length
-        else:
-            raise ValueError("no type of a field")
-        if tag >> 3 == 0 or at > end:
-            raise ValueError("no field")
-        yield tag >> 3, value
-
-
-def _text(data):
-    return bytes(data or b"").decode("utf-8")
-
-
-def _first(data, number):
-    return next((value for found, value in fields(data) if found == number), None)
-
-
-class Envelope:
-    """What is around an object: `storage` is protobuf, json, cbor or what encrypts it; `kind`, `namespace` and `name` are "" when they cannot be told."""
-
-    def __init__(self, storage, kind="", namespace="", name=""):
-        self.storage = storage
-        self.kind = kind
-        self.namespace = namespace
-        self.name = name
-
-
-def read_envelope(value):
-    """The Envelope of a stored object; ValueError when it has none or is cut off."""
-    if value.startswith(_PROTOBUF):
-        return _read_protobuf(memoryview(value)[len(_PROTOBUF) :])
-    if value.startswith(_ENCRYPTED):
-        match = _PROVIDER.match(value)
-        if not match or len(value) - match.end() < _LEAST_CIPHERTEXT:
-            raise ValueError("nothing is encrypted in it")
-        return Envelope(match.group(1).decode("ascii"))
-    if value.startswith(_CBOR):
-        return Envelope("cbor")
-    if not value.startswith(b"{"):
-        raise ValueError("no envelope")
-    found = json.loads(value.decode("utf-8"))
-    metadata = found.get("metadata")
-    if not isinstance(found.get("kind"), str) or not isinstance(metadata, dict):
-        raise ValueError("no object")
-    return Envelope("json", found["kind"], str(metadata.get("namespace") or ""), str(metadata.get("name") or ""))
-
-
-def _read_protobuf(data):
-    kind = raw = None
-    for number, value in fields(data):
-        if number == 1:
-            kind = _text(_first(value or b"", 2))
-        elif number == 2:
-            raw = value
-    if not kind or raw is None:
-        raise ValueError("no kind")
-    # In every type of Kubernetes the first field is the metadata, of which these two are the name and the namespace.
-    metadata = None
-    for number, value in fields(raw):
-        if number == 1 and metadata is None:
-            metadata = value
-    names = {number: value for number, value in fields(metadata or b"") if number in (1, 3)}
-    return Envelope("protobuf", kind, _text(names.get(3)), _text(names.get(1)))
-
-
-def data_of_configmap(value):
-    """{key: bytes} of a ConfigMap that is stored as protobuf; ValueError for anything else."""
-    if not value.startswith(_PROTOBUF):
-        raise ValueError("no protobuf")
-    raw = _first(memoryview(value)[len(_PROTOBUF) :], 2)
-    return {_text(_first(entry, 1)): bytes(_first(entry, 2) or b"") for number, entry in fields(raw or b"") if number == 2}
-
-
-class Objects:
-    """Judges the stored objects one by one; of what it was given it keeps counts and a few names."""
-
-    def __init__(self):
-        self.secrets = 0
-        self.encrypted = {}
-        # resource -> [readable ones, others, names of some others]
-        self._resources = {}
-
-    def add(self, resource, namespace, name, value):
-        found = self._resources.setdefault(resource, [0, 0, []])
-        if resource == "secrets":
-            self.secrets += 1
-        try:
-            envelope = read_envelope(value)
-            if resource == "secrets" and envelope.kind not in ("", "Secret"):
-                raise ValueError("no Secret")
-            if (envelope.name and envelope.name != name) or (envelope.namespace and envelope.namespace != namespace):
-                raise ValueError("another object")
-        except (ValueError, RecursionError, AttributeError):
-            found[1] += 1
-            if len(found[2]) < _SAMPLES:
-                found[2].append("%s/%s" % (namespace, name) if namespace else name)
-            return
-        found[0] += 1
-        if envelope.storage not in ("protobuf", "json", "cbor"):
-            self.encrypted[envelope.storage] = self.encrypted.get(envelope.storage, 0) + 1
-
-    def damaged(self):
-        """One sentence for every resource some objects of which cannot be read; where none can, another component stores there in its own format."""
-        return [
-            "%d of %d %s cannot be read (%s)" % (others, readable + others, resource, ", ".join(names) + (", ..." if others > len(names) else ""))
-            for resource, (readable, others, names) in sorted(self._resources.items())
-            if others and (readable or resource == "secrets")
-        ]
-
-    def unknown(self):
-        """Resources none of whose objects are stored in a way that is known."""
-        return sorted(resource for resource, (readable, others, _names) in self._resources.items() if others and not readable and resource != "secrets")
-
-
-# ---- what an etcd serves
-
-
-class Reading:
-    """All that was read back: `keys`, `inventory`, `objects`."""
-
-    def __init__(self, prefix):
-        self.keys = 0
-        self.inventory = object_inventory.Inventory(prefix)
-        self.objects = Objects()
-
-
-def read_back(served, revision, prefix, deadline):
-    """Every key and value of what a Throwaway serves at one revision, as a Reading; raises Damaged."""
-    reading = Reading(prefix)
-    # etcd's lowest key is one NUL, which as an end stands for everything
-    start, limit, count = b"\0", _PAGE_KEYS // 4, None
-    while True:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise isolated_server.TimeIsUp("it could not be read back in time")
-        question = {"key": base64.b64encode(start).decode("ascii"), "range_end": "AA==", "limit": limit, "revision": revision}
-        try:
-            answer = served.range(question, min(left, _QUESTION_SECONDS), _PAGE_BYTES)
-        except isolated_server.TooMuch:
-            if limit == 1:
-                raise Unproven("it holds a value of more than %d MB" % (_PAGE_BYTES // 1000000)) from None
-            limit = max(1, limit // 8)
-            continue
-        if count is None:
-            count = int(answer.get("count", 0))
-        pairs = answer.get("kvs") or []
-        size = 0
-        for pair in pairs:
-            key, value = base64.b64decode(pair["key"]), base64.b64decode(pair.get("value", ""))
-            size += len(value)
-            _check_revisions(key, pair, revision)
-            reading.keys += 1
-            text = key.decode("utf-8", "replace")
-            if reading.inventory.add(text):
-                reading.objects.add(*object_inventory.parse_key(text, reading.inventory.prefix), value)
-        if not answer.get("more") or not pairs:
-            break
-        start = key + b"\0"
-        if size < _PAGE_BYTES // 8:
-            limit = min(_PAGE_KEYS, limit * 2)
-    if reading.keys != count:
-        raise Damaged("etcd counts %d keys in it, and %d can be read" % (count, reading.keys))
-    return reading
-
-
-def _check_revisions(key, pair, revision):
-    created, modified, version = (int(pair.get(name, 0)) for name in ("create_revision", "mod_revision", "version"))
-    if not 0 < created <= modified <= revision or not 0 < version <= modified - created + 1:
-        raise Damaged(
-            "the key %s contradicts itself: it was made at revision %d, and changed for the %d. time at revision %d, of %d"
-            % (json.dumps(key.decode("utf-8", "replace"))[:200], created, version, modified, revision)
-        )
+# ---- object inventories
 
 
 def is_count(objects):
@@ -320,6 +102,14 @@ class Verification:
         self._work = None
         self._data = None
         self._stack = []
+        # of the snapshot itself, once it is known
+        self._hashed = None
+        # a FileReading, and what is left of its steps; without one the objects are read through etcd, for the reason in `_unread`
+        self._reading = None
+        self._steps = iter(())
+        self._unread = ""
+        self._contradiction = None
+        self._prefix, self._image = "", ""
 
     def to(self, wanted):
         """Verify up to `wanted`; raises Damaged or Unproven where it ends.  What was reached is in `levels`."""
@@ -374,10 +164,12 @@ class Verification:
             raise Damaged("%s is missing, or not a regular file" % self.path)
         self._compare(size=size)
         try:
-            found = sha256_of_file(self.stored)
+            hashed = boltdb.hash_file(self.stored)
         except OSError as exc:
             raise Damaged("%s cannot be read: %s" % (self.path, exc.strerror)) from exc
-        self._compare(sha256=found)
+        self._compare(sha256=hashed.sha256)
+        if self.plain == self.stored:
+            self._hashed = hashed
         return {}
 
     def _compare(self, **found):
@@ -402,7 +194,7 @@ class Verification:
         return {}
 
     def _check_space(self, size, more):
-        short = shortage(self.options["work_dir"], int(size * 1.1) + more, "verifying the snapshot")
+        short = shortage(self.options["work_dir"], int(size * _HEADROOM) + more, "verifying the snapshot")
         if short:
             raise Unproven(short)
 
@@ -410,7 +202,9 @@ class Verification:
         if self.plain is None:
             self.plain = self._open()
         etcdctl, etcdutl = self._tools()
-        found = snapshot_status.examine(self.plain, etcdctl, etcdutl, max(1, int(self._left())))
+        if self._hashed is None:
+            self._hashed = self._hash()
+        found = snapshot_status.examine(self.plain, etcdctl, etcdutl, max(1, int(self._left())), hashed=self._hashed)
         if found["integrity"] == "unproven":
             raise _OutOfTime
         if found["problems"]:
@@ -423,6 +217,13 @@ class Verification:
             self._differs(name, self.known.get(name), found[name])
         self.notes += found["undetermined"]
         return {"tool": snapshot_status.levels(found, 0)["status"]["tool"]}
+
+    def _hash(self):
+        """Hashed of the snapshot itself; None when it cannot be read, for which others have words."""
+        try:
+            return boltdb.hash_file(os.path.abspath(self.plain))
+        except OSError:
+            return None
 
     def _open(self):
         """Where the snapshot in the encrypted file is now."""
@@ -459,7 +260,17 @@ class Verification:
         work = self._workplace()
         self._check_space(_size(self.plain), _OWN_SPACE)
         self._data = os.path.join(work, "data")
-        result = run_tool([tool.path, "snapshot", "restore", os.path.abspath(self.plain), "--data-dir", self._data], self._left())
+        restoring = StartedTool([tool.path, "snapshot", "restore", os.path.abspath(self.plain), "--data-dir", self._data], bound=True)
+        try:
+            if self._wanted == verification_levels.LEVELS[-1]:
+                reading = self._begin_reading()
+                # what is restored needs its room as well
+                reading.leave_free(int(_size(self.plain) * _HEADROOM))
+                self._read_until(lambda: not restoring.running)
+                reading.leave_free()
+            result = restoring.finish(self._left())
+        finally:
+            restoring.end()
         if result.timed_out:
             raise _OutOfTime
         words = result.last_words().replace(work + "/", "")
@@ -470,12 +281,42 @@ class Verification:
         self.facts["restored_by"] = tool.version
         return {"tool": "%s %s" % (tool.name, tool.version)}
 
+    def _begin_reading(self):
+        """Read the file beside what etcd's programs do with it; what is wrong with it is said where etcd serves it."""
+        prefix, self._image = read_manifests(self.options["manifests_dir"])
+        self._prefix = str(_dict(self.known.get("inventory")).get("prefix") or prefix)
+        self._reading = self._enter(
+            snapshot_reading.FileReading(os.path.abspath(self.plain), self._work, self._prefix, self._deadline, self._hashed)
+        )
+        self._steps = self._reading.steps()
+        return self._reading
+
+    def _read_until(self, ready=lambda: False):
+        """Read on until ready(), or until there is nothing left to read."""
+        look = 0
+        while True:
+            if time.monotonic() >= look:
+                if ready():
+                    return
+                look = time.monotonic() + _LOOK_SECONDS
+            try:
+                next(self._steps)
+                continue
+            except StopIteration:
+                return
+            except Damaged as exc:
+                self._contradiction = exc
+            except boltdb.OutOfTime:
+                raise _OutOfTime from None
+            except (mvcc.Unreadable, mvcc.NoRoom, OSError) as exc:
+                self._reading, self._unread = None, str(getattr(exc, "strerror", None) or exc).replace(os.path.abspath(self.plain), self.path)
+            self._steps = iter(())
+
     def _drill(self):
         started = time.monotonic()
         etcdctl = find_tool("etcdctl", self.options["etcdctl"])
-        prefix, image = read_manifests(self.options["manifests_dir"])
         inventory = _dict(self.known.get("inventory"))
-        prefix = str(inventory.get("prefix") or prefix)
+        image = self._image
         try:
             server = self._enter(isolated_server.find_server(self.options["etcd"], LOCAL, etcdctl, image))
         except isolated_server.ThrowawayError as exc:
@@ -490,18 +331,40 @@ class Verification:
             raise Unproven(misfit)
         isolated_server.check_memory(_size(self.plain))
         # Reading all of a large database takes longer than a question.
-        question = max(_QUESTION_SECONDS, _size(self.plain) // 20000000)
+        question = max(snapshot_reading.QUESTION_SECONDS, _size(self.plain) // 20000000)
         try:
-            served = self._enter(isolated_server.Throwaway(server, self._work, self._data, etcdctl, self._deadline, question))
-            seconds = {"start": round(time.monotonic() - started, 2)}
-            more = self._read(served, prefix, inventory)
+            served = isolated_server.Throwaway(server, self._work, self._data, etcdctl, self._deadline, question)
+            self._stack.append(served)
+            served.start()
+            self._read_until(served.serves)
+            served.wait()
+            start = round(time.monotonic() - started, 2)
+            more = self._read(served, inventory)
         except isolated_server.Unservable as exc:
             raise Damaged("%s cannot be served: %s" % (self.path, exc)) from exc
-        return dict(more, etcd_version=server.version, start=seconds["start"])
+        return dict(more, etcd_version=server.version, start=start)
 
-    def _read(self, served, prefix, inventory):
+    def _contents(self, served, comparison, revision):
+        """What etcd serves, as a Reading, and why etcd is not known to serve it, as a sentence or None."""
+        if self._contradiction:
+            raise self._contradiction
+        difference = comparison.difference(revision, self._deadline) if self._reading else None
+        if self._reading and difference is None:
+            snapshot_reading.check_parts(served, self._reading, revision, self._deadline)
+            return self._reading, None
+        # This takes longer, and needs nothing but an etcd.
+        found = snapshot_reading.read_back(served, revision, self._prefix, self._deadline)
+        if difference and not difference.harmless:
+            return found, str(difference)
+        self.notes.append("its objects were read through etcd: %s" % (difference or self._unread))
+        return found, None
+
+    def _read(self, served, inventory):
         expected = max(self.facts["revision"] or 0, 1)
-        hash_kv, compacted, revision = served.client.hash_kv()
+        comparison = snapshot_reading.Comparison(served, database_path(self._data), self._reading, self.facts["hash"])
+        answer = served.begin_hash_kv()
+        self._read_until()
+        hash_kv, compacted, revision = answer(self._deadline) or served.client.hash_kv()
         if revision < expected:
             raise Damaged("%s is served at revision %d, and holds %d" % (self.path, revision, expected))
         if compacted > expected:
@@ -512,7 +375,7 @@ class Verification:
             hash_kv, compacted, revision = served.client.hash_kv(expected)
         if "CORRUPT" in served.client.alarms():
             raise Damaged("%s is of a cluster whose members disagreed about the data: etcd had raised the alarm CORRUPT" % self.path)
-        found = read_back(served, expected, prefix, self._deadline)
+        found, unlike = self._contents(served, comparison, expected)
         broken = found.objects.damaged()
         if broken:
             raise Damaged("%s is served, but %s" % (self.path, ", and ".join(broken)))
@@ -526,6 +389,8 @@ class Verification:
         else:
             what = "its manifest has no object inventory" if self.manifest else "it has no manifest"
             self.notes.append("its objects were only counted: %s to compare them with" % what)
+        if unlike is not None:
+            raise Unproven(unlike)
         before = verification_levels.passed(self.manifest.levels, "drill") if self.manifest else None
         same = before and (before.get("etcd_version"), before.get("compact_revision")) == (served.server.version, compacted)
         if same and before.get("hash_kv") not in (None, hash_kv):

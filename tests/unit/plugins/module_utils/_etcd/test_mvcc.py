@@ -335,3 +335,81 @@ print(count, peak.split()[1])
         assert int(found) == count
         peaks.append(int(peak) * 1024)
     assert peaks[1] - peaks[0] < 30 * 1024 * 1024, peaks
+
+
+# ---- values that are judged
+
+
+def judged(tmp_path, data, judge):
+    path = tmp_path / "file.db"
+    path.write_bytes(data)
+    with mvcc.SnapshotKeys(str(path), str(tmp_path), None, None, judge) as opened:
+        opened.read()
+        return opened, [(key, mvcc.judged(version)) for key, _created, _mod, version in opened]
+
+
+@pytest.mark.parametrize("part", [0, 1 << 30])
+def test_the_last_value_of_each_key_is_judged(tmp_path, monkeypatch, part):
+    monkeypatch.setattr(mvcc, "_PART_BYTES", part)
+    values = {b"a": b"", b"b": b"x" * 5000, b"c": b"y" * 200000, b"d": b"last"}
+    steps = [[put(b"d", b"first", 7)], [put(key, value, 5) for key, value in values.items()], [put(b"gone")], [delete(b"gone")]]
+    elements = changes(*steps)[0]
+    seen = []
+
+    def judge(key, data, start, end):
+        seen.append((key, data[start:end]))
+        return 127 if end - start == 4 else min(end - start, 100)
+
+    opened, found = judged(tmp_path, snapshot(elements), judge)
+    assert found == [(b"a", (1, 0)), (b"b", (1, 100)), (b"c", (1, 100)), (b"d", (2, 127))]
+    assert seen == [(b"d", b"first")] + list(values.items()) + [(b"gone", b"v")]
+    assert opened.volume == sum(len(key) + len(value) for key, value in elements)
+
+
+def test_a_record_of_another_revision_contradicts_itself(tmp_path):
+    for mod in (4, 6):
+        with pytest.raises(mvcc.Contradiction, match="revision 5 of it says that it is revision %d" % mod):
+            judged(tmp_path, snapshot([(revision(5), record(b"a", 1, mod, 1))]), lambda *_: 1)
+
+
+def test_what_cannot_be_judged_is_not_readable(tmp_path, monkeypatch):
+    for version in (1 << 56, (1 << 62) + 1):
+        with pytest.raises(mvcc.Unreadable):
+            judged(tmp_path, snapshot([(revision(5), record(b"a", 1, 5, version))]), lambda *_: 1)
+    monkeypatch.setattr(mvcc, "_LONGEST_VALUE", 10)
+    with pytest.raises(mvcc.Unreadable):
+        judged(tmp_path, snapshot([(revision(5), record(b"a", 1, 5, 1, b"v" * 11))]), lambda *_: 1)
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_all_other_buckets(tmp_path, small):
+    path = tmp_path / "file.db"
+    meta = [(b"a", b"1"), (b"finishedCompactRev", revision(3))]
+    path.write_bytes(snapshot(changes([put(b"a"), put(b"b")])[0], meta, small=small))
+    with boltdb.SnapshotFile(str(path)) as opened:
+        assert opened.others(b"key", 100) == {b"meta": meta}
+        assert opened.others(b"key", 10) is None
+        assert sorted(opened.others(b"meta", 1000)) == [b"key"]
+    path.write_bytes(b"")
+    with boltdb.SnapshotFile(str(path)) as opened:
+        assert opened.others(b"key", 100) is None
+
+
+def test_a_file_is_hashed_once(tmp_path, monkeypatch):
+    path = tmp_path / "file.db"
+    path.write_bytes(snapshot(changes([put(b"a")])[0]))
+    hashed = boltdb.hash_file(str(path))
+    assert (hashed.sha256, hashed.whole) == (hashlib.sha256(path.read_bytes()).hexdigest(), True)
+    read_again = []
+    real = boltdb.SnapshotFile._hash
+    monkeypatch.setattr(boltdb.SnapshotFile, "_hash", lambda self: read_again.append(1) or real(self))
+    with boltdb.SnapshotFile(str(path), hashed=hashed) as opened:
+        assert opened.prove().integrity == "ok" and opened.proof.sha256 == hashed.sha256 and not read_again
+    # another file under its name
+    path.unlink()
+    path.write_bytes(snapshot(changes([put(b"a")], [put(b"b")])[0])[:-1] + b"x")
+    with boltdb.SnapshotFile(str(path), hashed=hashed) as opened:
+        assert opened.prove().integrity == "mismatch" and read_again
+    for missing in (tmp_path / "none", tmp_path):
+        with pytest.raises(OSError):
+            boltdb.hash_file(str(missing))

@@ -153,7 +153,7 @@ class FakeFile:
 
     proof = None
 
-    def __init__(self, path):
+    def __init__(self, path, hashed=None):
         self.path = path
 
     def __enter__(self):
