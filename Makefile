@@ -89,6 +89,10 @@ bench-snapshot: ## The cost of a snapshot beside etcdctl and sha256sum alone, an
 bench-playbooks: ## The time that the playbooks take from the command to the prompt, beside an earlier commit (RUNS=7, BASE=97e024d, NODES=1)
 	$(in_venv) python bench/playbooks.py
 
+.PHONY: bench-drill
+bench-drill: ## How long a drill of a large snapshot takes, beside an earlier commit and beside restore and start alone (RUNS=3, KEYS=320000, BASE=97e024d)
+	PYTHONPATH=$(collections) $(in_venv) python bench/drill.py
+
 .PHONY: bench-large
 bench-large: ## How long the comparison before a restore takes with a large snapshot, beside an earlier commit (RUNS=3, KEYS=320000, BASE=97e024d)
 	PYTHONPATH=$(collections) $(in_venv) python bench/large.py
