@@ -281,19 +281,19 @@ class Throwaway:
         while not self.serves():
             time.sleep(0.02)
 
-    def serves(self):
-        """Whether it serves already; raises ThrowawayError when it never will."""
+    def serves(self, timeout=1.0):
+        """Whether it serves already; raises ThrowawayError when it never will.  timeout: seconds of each question, since one that starts does not answer."""
         ended = self._process.poll()
         if ended is not None:
             raise self._ended(ended)
-        members = self._ask_members()
+        members = self._ask_members(timeout)
         if members and self._lonely is None:
             self._lonely = time.monotonic()
         # Until the log is applied it may know fewer; once it is elected what the data said of it is gone.
         if not self.members or len(members) > len(self.members) or not any(member["name"] == "" for member in members):
             self.members = members or self.members
         # before that it cannot, and asking would take the time in which the members are to be seen
-        if self._lonely is not None and time.monotonic() - self._lonely >= self.election / 1000.0 and self._answers():
+        if self._lonely is not None and time.monotonic() - self._lonely >= self.election / 1000.0 and self._answers(timeout):
             return True
         if self._denied:
             raise NeedsUser(
@@ -387,11 +387,12 @@ class Throwaway:
 
         return finish
 
-    def _answers(self):
+    def _answers(self, timeout):
         # etcd's lowest key is one NUL
-        return self._request(_CLIENT, "POST", "/v3/kv/range", json.dumps({"key": "AA==", "range_end": "AA==", "count_only": True, "limit": 1})) is not None
+        question = json.dumps({"key": "AA==", "range_end": "AA==", "count_only": True, "limit": 1})
+        return self._request(_CLIENT, "POST", "/v3/kv/range", question, timeout) is not None
 
-    def _ask_members(self):
+    def _ask_members(self, timeout):
         return [
             {
                 "id": "%x" % int(member["id"]),
@@ -400,7 +401,7 @@ class Throwaway:
                 "client_urls": [url for url in member.get("clientURLs") or [] if url != _CLIENT_URL],
                 "is_learner": bool(member.get("isLearner", False)),
             }
-            for member in self._request(_PEER, "GET", "/members") or []
+            for member in self._request(_PEER, "GET", "/members", timeout=timeout) or []
         ]
 
     def end(self):

@@ -39,6 +39,8 @@ _OWN_SPACE = 160 * 1024 * 1024
 _HEADROOM = 1.1
 # Between two looks at what runs beside the reading of the file.
 _LOOK_SECONDS = 0.02
+# What a question may take to an etcd that has not started yet.
+_ASK_SECONDS = 0.1
 
 
 # ---- object inventories
@@ -291,14 +293,14 @@ class Verification:
         self._steps = self._reading.steps()
         return self._reading
 
-    def _read_until(self, ready=lambda: False):
-        """Read on until ready(), or until there is nothing left to read."""
+    def _read_until(self, ready=lambda: False, interval=_LOOK_SECONDS):
+        """Read on until ready(), which is asked every `interval` seconds, or until there is nothing left to read."""
         look = 0
         while True:
             if time.monotonic() >= look:
                 if ready():
                     return
-                look = time.monotonic() + _LOOK_SECONDS
+                look = time.monotonic() + interval
             try:
                 next(self._steps)
                 continue
@@ -336,7 +338,7 @@ class Verification:
             served = isolated_server.Throwaway(server, self._work, self._data, etcdctl, self._deadline, question)
             self._stack.append(served)
             served.start()
-            self._read_until(served.serves)
+            self._read_until(lambda: served.serves(_ASK_SECONDS), 3 * _ASK_SECONDS)
             served.wait()
             start = round(time.monotonic() - started, 2)
             more = self._read(served, inventory)
