@@ -363,7 +363,7 @@ class SnapshotFile:
         found, meta = self.page_of(bucket), self._meta()
         if found is None:
             raise Corrupt("it has no bucket `%s`" % bucket.decode("ascii"))
-        offset, _flags, count = found
+        offset, count = found[0], found[2]
         number = PAGE.unpack(self._read(offset, PAGE.size))[0]
         if number:
             yield from _Tree(self._read, meta.page_size, meta.high_water).leaf_pages(number)
