@@ -13,6 +13,7 @@ import time
 import harness
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import mvcc
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import reading, verify
 from hypothesis import HealthCheck, configuration, given, settings, strategies as st
 
 # Otherwise it leaves a directory of its own in the checkout.
@@ -122,6 +123,32 @@ def test_any_history(version, directory, operations, part):
             found = read(snapshot, directory)
         assert found == served(version, snapshot, directory)
         assert found[0] == writer.revision
+    finally:
+        shutil.rmtree(data, ignore_errors=True)
+        snapshot.unlink()
+
+
+@settings(max_examples=6, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+@given(operations=st.lists(OPERATIONS, min_size=10, max_size=60))
+def test_any_history_is_drilled_from_its_file(version, directory, operations):
+    """etcd's hash, its counts and what it answers are those of the file, also with parts of a few keys."""
+    data, snapshot = directory / "drilled", directory / "a.db"
+    options = dict({"etcdutl": None}, **harness.tools(version), etcd=str(harness.bin_dir(version) / "etcd"))
+    options.update(work_dir=str(directory), manifests_dir="/nonexistent", timeout=60)
+    try:
+        with harness.Etcd(version, directory, data_dir=data) as etcd:
+            writer = Writer(etcd)
+            for operation in operations:
+                writer.apply(operation)
+            etcd.save(snapshot)
+            count = int(etcd.call("/v3/kv/range", key=b"\0", range_end=b"\0", count_only=True).get("count", 0))
+        verification = verify.Verification(str(snapshot), None, options)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(reading, "_PART_KEYS", 2)
+            verification.to("drill")
+        assert verification.levels["drill"]["keys"] == count
+        through_etcd = [note for note in verification.notes if "read through etcd" in note]
+        assert not through_etcd or "it was taken during a compaction" in through_etcd[0]
     finally:
         shutil.rmtree(data, ignore_errors=True)
         snapshot.unlink()

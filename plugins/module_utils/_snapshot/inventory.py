@@ -23,12 +23,13 @@ class Inventory:
 
     prefix: kube-apiserver's --etcd-prefix.  A resource of an API group is called `resource.group`, as kubectl has it,
     when the group is in the key; the built-in ones are stored without it.  Cluster-scoped objects have the namespace "".
+    named: resources whose names are kept.
     """
 
-    def __init__(self, prefix="/registry"):
+    def __init__(self, prefix="/registry", named=_NAMED):
         self.prefix = prefix_of(prefix)
         self.objects = {}
-        self.names = {name: [] for name in _NAMED}
+        self.names = {name: [] for name in named}
 
     def add(self, key):
         """Count one key; False for one that is no object's."""

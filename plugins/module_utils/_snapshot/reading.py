@@ -49,7 +49,7 @@ class Reading:
 
     def __init__(self, prefix):
         self.keys = 0
-        self.inventory = object_inventory.Inventory(prefix)
+        self.inventory = object_inventory.Inventory(prefix, named=())
         self.objects = Objects()
 
 
