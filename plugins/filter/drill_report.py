@@ -61,7 +61,7 @@ def line_of(one, notes):
         return "%s was removed meanwhile." % one["path"]
     drill, restore = mapping(one["levels"].get("drill")), mapping(one["levels"].get("restore"))
     if drill:
-        text = "restored by %s in %s s, served by etcd %s and read back in %s s: revision %s, %s keys, %s objects of %s kinds, %s Secrets" % (
+        text = "restored by %s in %s s, served by etcd %s and checked in %s s: revision %s, %s keys, %s objects of %s kinds, %s Secrets" % (
             restore.get("tool"),
             restore.get("seconds"),
             drill.get("etcd_version"),

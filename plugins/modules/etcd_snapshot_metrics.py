@@ -100,7 +100,7 @@ METRICS = (
     ("last_run_duration_seconds", "gauge", "What it took."),
     ("last_success_timestamp_seconds", "gauge", "When the last run ended that did all it had to do."),
     ("last_off_site_timestamp_seconds", "gauge", "When a run last verified its snapshot off-site."),
-    ("last_drill_timestamp_seconds", "gauge", "When a stored snapshot last passed a drill: restored, served and read back."),
+    ("last_drill_timestamp_seconds", "gauge", "When a stored snapshot last passed a drill: restored, and served with all that is in the file."),
     ("newest_timestamp_seconds", "gauge", "When the newest verified snapshot was taken."),
     ("newest_size_bytes", "gauge", "Its size."),
     ("newest_revision", "gauge", "Its revision."),

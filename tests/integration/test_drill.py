@@ -537,7 +537,7 @@ def test_a_drill_of_the_newest_and_of_a_random_older_one(master, tmp_path):
     for playbook, cwd in (("playbooks/drill.yml", harness.ROOT), ("drill.yml", harness.ROOT / "playbooks"), ("k8s_dr.etcd.drill", tmp_path)):
         rc, output, _recap = play(playbook, tmp_path, hosts, cwd=cwd)
         assert rc == 0, output
-        assert output.count("read back in") == 1 and '"etcd_drill"' in output.partition("CUSTOM STATS")[2]
+        assert output.count("and checked in") == 1 and '"etcd_drill"' in output.partition("CUSTOM STATS")[2]
         assert "%s: restored by %s" % (paths[2], os.path.basename(harness.offline_tool(VERSION))) in output
     assert [read(path).get("level") for path in paths] == [None, None, "drill"]
     rc, output, _recap = play("playbooks/drill.yml", tmp_path, hosts, "-e", "etcd_drill_pick=random")
@@ -547,7 +547,7 @@ def test_a_drill_of_the_newest_and_of_a_random_older_one(master, tmp_path):
     # check mode proves it, and writes nothing
     before = {path: manifest_of(path).read_bytes() for path in paths}
     rc, output, _recap = play("playbooks/drill.yml", tmp_path, hosts, "--check", "--diff")
-    assert rc == 0 and "read back in" in output, output
+    assert rc == 0 and "and checked in" in output, output
     assert {path: manifest_of(path).read_bytes() for path in paths} == before
 
     # the newest is damaged: that is no reason to prove another one

@@ -544,5 +544,5 @@ def test_verify_finds_all_damage_to_encrypted_snapshots(master, tmp_path, key, m
     lines = [line for line in output.splitlines() if '"msg": "' in line]
     for name, words in said.items():
         assert any("DAMAGED" in line and name in line and (words in line or place == "off-site") for line in lines), (name, words, output)
-    assert any(good.name in line and "read back in" in line for line in lines), output
+    assert any(good.name in line and "and checked in" in line for line in lines), output
     assert list((tmp_path / "work").iterdir()) == [] and "AGE-SECRET-KEY" not in output

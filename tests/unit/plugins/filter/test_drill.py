@@ -50,7 +50,7 @@ def test_a_report():
     found = drill_report([good, lower, gone], "cp1")
     assert found["problem"] == ""
     assert [one["ok"] for one in found["snapshots"]] == [True] * 3
-    served = "restored by etcdutl 3.5.16 in 0.4 s, served by etcd 3.5.16 and read back in 0.9 s: revision 7, 6 keys, 5 objects of 4 kinds, 3 Secrets."
+    served = "restored by etcdutl 3.5.16 in 0.4 s, served by etcd 3.5.16 and checked in 0.9 s: revision 7, 6 keys, 5 objects of 4 kinds, 3 Secrets."
     assert found["lines"] == [
         "/b/1.db: %s (by the way.)" % served,
         "/b/2.db: status in 0.2 s.",
