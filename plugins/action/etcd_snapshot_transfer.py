@@ -10,6 +10,7 @@ import base64
 import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
 import time
 import zlib
@@ -25,6 +26,11 @@ MODULE = "k8s_dr.etcd.etcd_snapshot_transfer"
 TELL = 15
 
 
+def check_sha256(path, found, wanted):
+    if found != wanted:
+        raise AnsibleActionFail("%s is not the file that is wanted, so nothing of it was kept: its SHA-256 is %s, and not %s" % (path, found, wanted))
+
+
 class ActionModule(ActionBase):
     """Asks for one piece after the other."""
 
@@ -37,20 +43,37 @@ class ActionModule(ActionBase):
         dummy, args = self.validate_argument_spec(
             {
                 "path": {"type": "path", "required": True},
-                "dest": {"type": "path", "required": True},
+                "dest": {"type": "path"},
+                "sha256": {"type": "str", "default": ""},
                 "to": {"type": "str", "choices": ["controller", "host"], "default": "controller"},
                 "timeout": {"type": "int", "default": 3600},
             }
         )
         if args["to"] == "host":
-            return self._send(task_vars, os.path.abspath(args["path"]), args["dest"], begun, args["timeout"])
-        path, dest = args["path"], os.path.abspath(args["dest"])
+            if not args["dest"]:
+                raise AnsibleActionFail("dest is missing, which to=host needs")
+            return self._send(task_vars, os.path.abspath(args["path"]), args["dest"], begun, args["timeout"], args["sha256"])
+        if args["dest"]:
+            return self._fetch(task_vars, args["path"], os.path.abspath(args["dest"]), begun, args["timeout"], args["sha256"])
+        own = tempfile.mkdtemp(prefix="k8s-dr-")
+        try:
+            return self._fetch(task_vars, args["path"], os.path.join(own, os.path.basename(args["path"])), begun, args["timeout"], args["sha256"])
+        except BaseException:
+            shutil.rmtree(own, ignore_errors=True)
+            raise
+
+    def _fetch(self, task_vars, path, dest, begun, timeout, wanted):
+        """From the host to the controller."""
         here = sha256_of_file(dest) if os.path.isfile(dest) else None
-        first = self._ask(task_vars, path=path, dest=dest, checksum=here is not None)
+        # one question less where nothing is there to compare with
+        what = {"checksum": True} if here is not None else {} if self._task.check_mode else {"offset": 0}
+        first = self._ask(task_vars, path=path, dest=dest, **what)
         size, sha256 = first["size"], first.get("sha256")
         changed = here is None or here != sha256
         if changed and not self._task.check_mode:
-            sha256 = self._transfer(task_vars, first, path, dest, begun, args["timeout"])
+            sha256 = self._transfer(task_vars, first, path, dest, begun, timeout, wanted)
+        elif wanted and sha256:
+            check_sha256(path, sha256, wanted)
         return {"changed": changed, "dest": dest, "size": size, "sha256": sha256, "seconds": round(time.monotonic() - begun, 2)}
 
     def _ask(self, task_vars, **args):
@@ -69,12 +92,13 @@ class ActionModule(ActionBase):
         self._display.display("%s: %.0f of %.0f MB copied in %.0f s" % (os.path.basename(path), have / 1e6, size / 1e6, now - begun))
         return now
 
-    def _send(self, task_vars, path, dest, begun, timeout):
+    def _send(self, task_vars, path, dest, begun, timeout, wanted):
         """From the controller to the host."""
         if not os.path.isfile(path):
             raise AnsibleActionFail("%s is not a regular file on the controller" % path)
         try:
-            sha256, size = sha256_of_file(path), os.path.getsize(path)
+            # the host compares what it got
+            sha256, size = wanted or sha256_of_file(path), os.path.getsize(path)
         except OSError as exc:
             raise AnsibleActionFail("%s cannot be read on the controller: %s" % (path, exc.strerror)) from exc
         there = self._ask(task_vars, path=path, dest=dest, to="host")
@@ -83,20 +107,21 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail("%s needs %d MB, and its file system has %d MB free: free some space" % (dest, size // 10**6 + 1, there["free"] // 10**6))
         if changed and not self._task.check_mode:
             try:
-                self._send_pieces(task_vars, path, dest, size, begun, timeout)
-                self._ask(task_vars, path=path, dest=dest, to="host", sha256=sha256)
+                self._send_pieces(task_vars, path, dest, size, begun, timeout, sha256)
             except BaseException:
                 with contextlib.suppress(Exception):
                     self._ask(task_vars, path=path, dest=dest, to="host", discard=True)
                 raise
         return {"changed": changed, "dest": dest, "size": size, "sha256": sha256, "seconds": round(time.monotonic() - begun, 2)}
 
-    def _send_pieces(self, task_vars, path, dest, size, begun, timeout):
+    def _send_pieces(self, task_vars, path, dest, size, begun, timeout, sha256):
         """Each lies in the home of the user who logs in only until the host has appended it."""
         have, told, shell = 0, begun, self._connection._shell
         with open(path, "rb", buffering=0) as stream, tempfile.NamedTemporaryFile(dir=constants.DEFAULT_LOCAL_TMP) as local:
             while have < size or have == 0:
-                dummy, packed = read_piece(stream, have, SENT)
+                plain, packed = read_piece(stream, have, SENT)
+                # the last one comes with what all of them have to be; so does one of a file that has become shorter
+                last = {"sha256": sha256} if have + plain >= size or not plain else {}
                 local.seek(0)
                 local.truncate()
                 local.write(packed)
@@ -106,19 +131,19 @@ class ActionModule(ActionBase):
                 remote = shell.join_path(shell.tmpdir, "piece")
                 self._transfer_file(local.name, remote)
                 self._fixup_perms2((shell.tmpdir, remote), execute=False)
-                before, have = have, self._ask(task_vars, path=path, dest=dest, to="host", piece=remote, offset=have)["size"]
+                before, have = have, self._ask(task_vars, path=path, dest=dest, to="host", piece=remote, offset=have, **last)["size"]
                 if have == before:
                     break
                 told = self._tell(path, have, size, begun, told, timeout)
 
-    def _transfer(self, task_vars, first, path, dest, begun, timeout):
+    def _transfer(self, task_vars, first, path, dest, begun, timeout, wanted):
         """Write dest; its sha256.  Nothing is left of what is not whole."""
         digest, have, told = hashlib.sha256(), 0, begun
         partial = "%s.%d.partial" % (dest, os.getpid())
         try:
             with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "wb") as stream:
                 while have < first["size"]:
-                    piece = self._ask(task_vars, path=path, dest=dest, offset=have)
+                    piece = first if have == 0 and "packed" in first else self._ask(task_vars, path=path, dest=dest, offset=have)
                     plain = zlib.decompress(base64.b64decode(piece["packed"]))
                     if piece["version"] != first["version"] or not plain:
                         raise AnsibleActionFail("%s changed while it was read, so nothing of it was kept" % path)
@@ -127,6 +152,8 @@ class ActionModule(ActionBase):
                     have += len(plain)
                     told = self._tell(path, have, first["size"], begun, told, timeout)
                 stream.flush()
+                if wanted:
+                    check_sha256(path, digest.hexdigest(), wanted)
                 os.fsync(stream.fileno())
             os.rename(partial, dest)
         except OSError as exc:

@@ -218,24 +218,10 @@ import hashlib
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import CONNECTION_SPEC, EtcdClient
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.cluster import UNKNOWN, ask
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.cluster import UNKNOWN, ask, hash_at
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import Tool, examine_tools, suitable
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import certificates as kube_certificates
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
-
-
-def hash_at(client, revision):
-    """RV(etcd.hash) of the documentation; never raises, since a revision may have been compacted since it was chosen."""
-    answer = {"revision": revision, "hash": None, "compact_revision": None, "reason": None}
-    try:
-        answer["hash"], answer["compact_revision"] = client.hash_kv(revision)[:2]
-    except ToolError as exc:
-        said = exc.result.stderr + exc.result.stdout if exc.result else ""
-        answer["reason"] = exc.message
-        for words, what in (("has been compacted", "was compacted"), ("future revision", "lies in its future")):
-            if words in said:
-                answer["reason"] = "etcd at %s has no hash of revision %d, which %s" % (client.endpoint, revision, what)
-    return answer
 
 
 def authorities(path):

@@ -37,9 +37,6 @@ options:
     description:
       - V(begun) makes the directory with the plan and the C(rollback) script.
       - V(staged) restores O(snapshot) into C(staged/) while the cluster serves. Where there is no such directory yet, it takes V(begun) first.
-      - >-
-        V(armed) has systemd run the C(rollback) script in O(rollback_after) seconds, and at once after a reboot, unless the restore was committed by then.
-        It is no state of its own; arming again begins the time anew.
       - V(stopped) takes the control plane's own manifests away from kubelet and waits for proof that etcd is gone.
       - The following ones take the steps before them as well, as far as these were not taken.
       - V(swapped) renames the live data to C(old/) and the staged data to where it was.
@@ -64,7 +61,7 @@ options:
       - V(retired) returns a node from V(rejoining) to stopped.
     type: str
     required: true
-    choices: [begun, staged, armed, stopped, swapped, etcd_started, started, voted, committed, rolled_back, rejoining, rejoined, retired]
+    choices: [begun, staged, stopped, swapped, etcd_started, started, voted, committed, rolled_back, rejoining, rejoined, retired]
   kind:
     description:
       - What happens to the node. Used with O(state=begun) and O(state=staged).
@@ -118,11 +115,18 @@ options:
       holders were stopped, and the successors would wait 15 s for them to expire. V(0) leaves them.
     type: int
     default: 0
+  hash_revision:
+    description: >-
+      Revision of which to return the hash over the live keys in RV(etcd.hash), as with M(k8s_dr.etcd.etcd_cluster_info); V(0) is for none. Used with
+      O(state=started).
+    type: int
+    default: 0
   rollback_after:
     description:
-      - Seconds until the node rolls back by itself. Required with O(state=armed).
-      - With V(stopped), V(swapped), V(etcd_started) and V(started) the timer is armed first, unless it is V(0) or not given.
+      - Seconds until systemd runs the C(rollback) script, unless the restore was committed by then; at once after a reboot.
+      - With O(state) V(stopped), V(swapped), V(etcd_started) and V(started) the timer is armed first, unless it is V(0).
     type: int
+    default: 0
   snapshot:
     description: Snapshot to restore, on the node. Required with O(state=staged).
     type: path
@@ -238,7 +242,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.boltdb import packed_file
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import CONNECTION_SPEC, EtcdClient
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.cluster import ask
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.cluster import ask, hash_at
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.health import urls_for_health
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.members_on_disk import in_words, without_leftovers
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import find_tools, offline_tool, version_tuple
@@ -259,7 +263,6 @@ ARGUMENTS = dict(
         "choices": [
             "begun",
             "staged",
-            "armed",
             "stopped",
             "swapped",
             "etcd_started",
@@ -289,7 +292,8 @@ ARGUMENTS = dict(
     cluster_id={"type": "str", "default": ""},
     api_addresses={"type": "list", "elements": "str", "default": []},
     snapshot_revision={"type": "int", "default": 0},
-    rollback_after={"type": "int"},
+    hash_revision={"type": "int", "default": 0},
+    rollback_after={"type": "int", "default": 0},
     step_timeout={"type": "int", "default": 300},
     stop_timeout={"type": "int", "default": 120},
 )
@@ -399,8 +403,6 @@ def take(module, transaction):
         return {}
     if state == "staged":
         stage(module, transaction)
-    elif state == "armed":
-        timer.arm(transaction, params["rollback_after"])
     elif state == "voted":
         if not params["cluster_id"]:
             raise TransactionError("cluster_id is empty, without which the restored etcd cannot be told from others")
@@ -443,9 +445,12 @@ def forward(transaction, state, params):
 
 def ask_etcd(params):
     """RV(etcd) of the documentation."""
-    etcd = ask(EtcdClient(params))[0]
+    client = EtcdClient(params)
+    etcd = ask(client)[0]
     if not etcd["members_agreed"]:
         raise TransactionError(etcd["error"])
+    if params["hash_revision"]:
+        etcd["hash"] = hash_at(client, params["hash_revision"])
     return etcd
 
 
@@ -521,8 +526,8 @@ def is_done(transaction, state):
     """Whether there is nothing left to do."""
     if not transaction.exists():
         return False
-    if state in ("begun", "armed"):
-        return state == "begun"
+    if state == "begun":
+        return True
     if state == "voted":
         return transaction.reached("committed") or not os.path.exists(transaction.file("decide"))
     if state in ("rejoining", "retired"):
@@ -553,7 +558,6 @@ def main():
         argument_spec=ARGUMENTS,
         required_if=[
             ("state", "staged", ("snapshot", "name", "initial_cluster", "peer_urls", "cluster_token")),
-            ("state", "armed", ("rollback_after",)),
             ("state", "voted", ("cluster_id",)),
             ("state", "rejoining", ("initial_cluster",)),
         ],
@@ -572,7 +576,7 @@ def main():
     changed = not is_done(transaction, state)
     answer = {"changed": changed, "transaction": before, "seconds": 0.0}
     if changed and module.check_mode:
-        after = {"armed": before["state"], "voted": "committing", "retired": "committed"}.get(state, state.replace("_", "-"))
+        after = {"voted": "committing", "retired": "committed"}.get(state, state.replace("_", "-"))
         answer["transaction"] = dict(before, state=after)
         if state == "committed":
             answer["removed"] = steps.generations_to_prune(transaction, module.params["keep"])

@@ -40,13 +40,19 @@ options:
   dest:
     description:
       - Path of the copy on the controller, with O(to=host) on the host, in an existing directory. An existing file is replaced.
+      - Without it, and not with O(to=host), the copy gets a new directory of its own below C(TMPDIR), of mode 0700, which the caller removes.
     type: path
-    required: true
   to:
     description: Where it is copied to.
     type: str
     choices: [controller, host]
     default: controller
+  sha256:
+    description:
+      - SHA-256 that the file must have. When it has another one, the task fails and there is no copy.
+      - With O(to=host) the file is read once less with it.
+    type: str
+    default: ""
   timeout:
     description: Seconds that the copy may take.
     type: int
@@ -61,9 +67,6 @@ options:
   piece:
     description: File on the host that holds the next piece, from O(offset) on. Internal, set by the controller with O(to=host), not for tasks.
     type: path
-  sha256:
-    description: Checksum that the file must have before it gets its name. Internal, set by the controller with O(to=host), not for tasks.
-    type: str
   discard:
     description: Whether to remove an incomplete copy. Internal, set by the controller with O(to=host), not for tasks.
     type: bool
@@ -187,10 +190,10 @@ def receive(params):
             os.unlink(unfinished(dest))
         return {"version": ""}
     if params["piece"]:
-        return {"version": "", "size": take_piece(dest, params["piece"], params["offset"])}
-    if params["sha256"]:
-        finish(dest, params["sha256"])
-        return {"version": ""}
+        size = take_piece(dest, params["piece"], params["offset"])
+        if params["sha256"]:
+            finish(dest, params["sha256"])
+        return {"version": "", "size": size}
     # free_bytes() would look above a directory that is not there, and nothing can be written into that
     os.stat(os.path.dirname(dest))
     sha256 = sha256_of_file(dest) if os.path.isfile(dest) else None
@@ -202,15 +205,16 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "required": True},
-            "dest": {"type": "path", "required": True},
+            "dest": {"type": "path"},
             "to": {"type": "str", "choices": ["controller", "host"], "default": "controller"},
             "timeout": {"type": "int", "default": 3600},
             "offset": {"type": "int"},
             "checksum": {"type": "bool", "default": False},
             "piece": {"type": "path"},
-            "sha256": {"type": "str"},
+            "sha256": {"type": "str", "default": ""},
             "discard": {"type": "bool", "default": False},
         },
+        required_if=[("to", "host", ("dest",))],
         supports_check_mode=True,
     )
     path, offset = module.params["path"], module.params["offset"]

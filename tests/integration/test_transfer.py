@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -96,6 +97,34 @@ def test_a_piece_is_appended_where_the_one_before_ended(tmp_path):
     assert not dest.exists()
     module.finish(str(dest), hashlib.sha256(b"a" * 3 * MB + b"b").hexdigest())
     assert dest.read_bytes() == b"a" * 3 * MB + b"b"
+
+
+def test_a_copy_without_a_place_gets_a_directory_of_its_own(tmp_path):
+    path = tmp_path / "there.db"
+    path.write_bytes(b"1")
+    rc, result = transfer(path, None, environment={"TMPDIR": str(tmp_path)})
+    copy = pathlib.Path(result["dest"])
+    assert rc == 0 and copy.read_bytes() == b"1" and copy.name == "there.db" and copy.parent.parent == tmp_path, result
+    assert copy.parent.stat().st_mode & 0o777 == 0o700
+    rc, result = transfer(path, None, sha256="0" * 64, environment={"TMPDIR": str(tmp_path)})
+    assert rc != 0 and sorted(os.listdir(tmp_path)) == sorted(["there.db", copy.parent.name]), result
+    rc, result = transfer(path, None, to="host")
+    assert rc != 0 and "dest is missing" in result["msg"], result
+
+
+@pytest.mark.parametrize("to", ["controller", "host"])
+def test_only_the_wanted_file_is_copied(tmp_path, to):
+    path, dest = tmp_path / "one", tmp_path / "copy"
+    path.write_bytes(b"1")
+    dest.write_bytes(b"the one before")
+    rc, result = transfer(path, dest, to=to, sha256=hashlib.sha256(b"2").hexdigest())
+    assert rc != 0 and ("is not the file that is wanted" if to == "controller" else "its checksum differs") in result["msg"], result
+    assert dest.read_bytes() == b"the one before" and sorted(os.listdir(tmp_path)) == ["copy", "one"]
+    rc, result = transfer(path, dest, to=to, sha256=hashlib.sha256(b"1").hexdigest())
+    assert rc == 0 and result["changed"] and dest.read_bytes() == b"1" and result["sha256"] == hashlib.sha256(b"1").hexdigest(), result
+    # a copy that is there already has to be the wanted one, too
+    rc, result = transfer(path, dest, to=to, sha256=hashlib.sha256(b"1").hexdigest())
+    assert rc == 0 and not result["changed"], result
 
 
 def test_an_empty_file(tmp_path):

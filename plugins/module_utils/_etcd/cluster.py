@@ -101,3 +101,17 @@ def ask(client):
             etcd["members"] = remembered_members(client)
         return etcd, exc
     return etcd, None
+
+
+def hash_at(client, revision):
+    """RV(etcd.hash) of the module etcd_cluster_info; never raises, since a revision may have been compacted since it was chosen."""
+    answer = {"revision": revision, "hash": None, "compact_revision": None, "reason": None}
+    try:
+        answer["hash"], answer["compact_revision"] = client.hash_kv(revision)[:2]
+    except ToolError as exc:
+        said = exc.result.stderr + exc.result.stdout if exc.result else ""
+        answer["reason"] = exc.message
+        for words, what in (("has been compacted", "was compacted"), ("future revision", "lies in its future")):
+            if words in said:
+                answer["reason"] = "etcd at %s has no hash of revision %d, which %s" % (client.endpoint, revision, what)
+    return answer

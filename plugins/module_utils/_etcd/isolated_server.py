@@ -57,8 +57,9 @@ _UNPACKED = (
 # The copy must not look as if it were a member that is somewhere.
 _NAME = "k8s-dr-throwaway"
 _CLIENT_URL = "http://throwaway.invalid:1"
-# Members that do not find each other within this time never will: there is no network.
-_ALONE_AFTER = 5.0
+# Seconds after which one that knows other members never will be elected, since there is no network. Where another one has a vote, it is outvoted as soon
+# as its log is applied and the members do not change any more.
+_ALONE_AFTER, _OUTVOTED_AFTER = 5.0, 1.0
 _DIRECTORIES = ("snap", "wal")
 _CLONE_NEWNET = 0x40000000
 
@@ -209,11 +210,13 @@ class Throwaway:
         )
         # The members that the data names, read before this one has changed them.
         self.members = []
+        # as it told them last
+        self._last = []
         self.log = os.path.join(work, "etcd.log")
         self._process = None
         self._denied = False
-        # since when it has known its members
-        self._lonely = None
+        # since when it has known its members, and since when these
+        self._lonely = self._settled = None
 
     def __enter__(self):
         try:
@@ -239,7 +242,7 @@ class Throwaway:
 
     def start(self):
         """Start it, for a caller who does something else before wait(), and calls end()."""
-        self._lonely = None
+        self._lonely = self._settled = None
         for name in (_CLIENT, _PEER):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(self.work, name))
@@ -289,6 +292,8 @@ class Throwaway:
         members = self._ask_members(timeout)
         if members and self._lonely is None:
             self._lonely = time.monotonic()
+        if members and members != self._last:
+            self._last, self._settled = members, time.monotonic()
         # Until the log is applied it may know fewer; once it is elected what the data said of it is gone.
         if not self.members or len(members) > len(self.members) or not any(member["name"] == "" for member in members):
             self.members = members or self.members
@@ -300,11 +305,17 @@ class Throwaway:
                 "it is of an etcd with authentication enabled, which serves nothing without a user, so its data cannot be read back; "
                 "a snapshot that is taken after `etcdctl auth disable` can be"
             )
-        if len(self.members) > 1 and not self.force_new_cluster and time.monotonic() - self._lonely > _ALONE_AFTER:
+        if len(self.members) > 1 and not self.force_new_cluster and self._is_hopeless():
             raise NotAlone("it is one of %d members" % len(self.members), self.members)
         if time.monotonic() > self.deadline:
             raise TimeIsUp("etcd %s did not serve it in time" % self.server.version)
         return False
+
+    def _is_hopeless(self):
+        """Whether those of its members that are elsewhere keep it from being elected."""
+        votes = len([member for member in self._last if not member["is_learner"]])
+        now = time.monotonic()
+        return now - self._lonely > _ALONE_AFTER or (votes > 1 and now - self._settled > _OUTVOTED_AFTER)
 
     def _ended(self, code):
         if code == 126:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 
 def member_differences(known, host):
-    """Why the etcd of a host is not the restored one, one sentence; "" when it is."""
+    """Why the etcd of a host is not the restored one with the data of all others, one sentence; "" when it is."""
     after, planned = known["after"], sorted(known["initial_cluster"].split(","))
     ids = list(dict.fromkeys(etcd.get("cluster_id", "") for etcd in after.values()))
     etcd = after[host]
@@ -19,7 +19,7 @@ def member_differences(known, host):
     # each restore makes a new id: etcd may have its data elsewhere than where it was exchanged
     new = len(ids) == 1 and ids[0] and ids[0] != known["cluster_id"]
     if etcd.get("healthy") and new and members == planned and int(etcd["revision"]) >= int(known["revision"]):
-        return ""
+        return _hash_differences(after) if len(after) > 1 else ""
     return (
         "etcd on %s is not what was restored: %scluster ids %s (before: %s), members %s, revision %s (planned: members %s, revision from %s on)."
         % (
@@ -35,8 +35,9 @@ def member_differences(known, host):
     )
 
 
-def hash_differences(hashes):
-    """Why several members do not hold the same data, one sentence; "" when they do.  hashes: {host: what etcd says of one revision}."""
+def _hash_differences(after):
+    """Why several members do not hold the same data, one sentence; "" when they do."""
+    hashes = {host: etcd.get("hash") or {"hash": None, "compact_revision": None} for host, etcd in after.items()}
     # what was compacted in between is in the one and not in the other
     seen = {}
     for found in hashes.values():

@@ -27,7 +27,7 @@ def took(monkeypatch, **params):
     monkeypatch.setattr(module, "forward", lambda transaction, state, _params: transaction.done.append(state))
     monkeypatch.setattr(module.timer, "arm", lambda transaction, seconds: transaction.done.append(("armed", seconds)))
     monkeypatch.setattr(module, "remove_stale_masterleases", lambda *_args: [])
-    answer = module.take(types.SimpleNamespace(params=dict({"step_timeout": 1, "rollback_after": None}, **params)), transaction)
+    answer = module.take(types.SimpleNamespace(params=dict({"step_timeout": 1, "rollback_after": 0, "hash_revision": 0}, **params)), transaction)
     return transaction.done, answer
 
 
@@ -43,6 +43,14 @@ def test_a_start_returns_the_facts_of_the_restored_etcd(monkeypatch):
     monkeypatch.setattr(module, "EtcdClient", lambda _params: None)
     monkeypatch.setattr(module, "ask", lambda _client: (etcd, None))
     assert took(monkeypatch, state="started") == (["started"], {"masterleases": [], "etcd": etcd})
+
+
+def test_a_start_returns_the_hash_that_several_members_are_compared_by(monkeypatch):
+    monkeypatch.setattr(module, "EtcdClient", lambda _params: types.SimpleNamespace(hash_kv=lambda revision: (7, 5, revision)))
+    monkeypatch.setattr(module, "ask", lambda _client: ({"members_agreed": True, "hash": None}, None))
+    assert took(monkeypatch, state="started")[1]["etcd"]["hash"] is None
+    found = took(monkeypatch, state="started", hash_revision=600)[1]["etcd"]["hash"]
+    assert found == {"revision": 600, "hash": 7, "compact_revision": 5, "reason": None}
 
 
 def test_a_start_without_a_quorum_fails_with_what_etcd_says(monkeypatch):

@@ -100,3 +100,35 @@ def test_a_process_that_is_ended_while_etcd_starts_ends_etcd(monkeypatch, tmp_pa
         for number, handler in before.items():
             signal.signal(number, handler)
     assert started[0].poll() is not None
+
+
+MEMBERS = [{"id": name, "name": name, "is_learner": name == "cp3"} for name in ("cp1", "cp2", "cp3")]
+
+
+@pytest.mark.parametrize(
+    ("members", "seconds", "hopeless"),
+    [
+        (MEMBERS[:2], 0.9, False),
+        (MEMBERS[:2], 1.1, True),
+        # a learner has no vote, so it may be elected as soon as the machine lets it
+        (MEMBERS[::2], 4.9, False),
+        (MEMBERS[::2], 5.1, True),
+    ],
+)
+def test_one_that_is_outvoted_is_not_waited_for(monkeypatch, tmp_path, members, seconds, hopeless):
+    clock, told = [100.0], [MEMBERS]
+    monkeypatch.setattr(isolated_server.time, "monotonic", lambda: clock[0])
+    server = isolated_server.Throwaway(types.SimpleNamespace(version="3.7.3"), str(tmp_path), str(tmp_path), "/etcdctl", 1000)
+    server._process = types.SimpleNamespace(poll=lambda: None)
+    monkeypatch.setattr(server, "_ask_members", lambda timeout: told[0])
+    monkeypatch.setattr(server, "_answers", lambda timeout: False)
+    assert not server.serves()
+    # while its log is applied the members change
+    clock[0], told[0] = 100.9 if len([member for member in members if not member["is_learner"]]) > 1 else 100.0, members
+    assert not server.serves()
+    clock[0] += seconds
+    if hopeless:
+        with pytest.raises(isolated_server.NotAlone):
+            server.serves()
+    else:
+        assert not server.serves()

@@ -551,7 +551,16 @@ def test_the_filter_makes_the_plan_with_the_revision_that_it_decides():
 
 
 def test_members_hold_the_same():
-    same = {"cp1": {"hash": 7, "compact_revision": 5}, "cp2": {"hash": 7, "compact_revision": 5}, "cp3": {"hash": 9, "compact_revision": 6}}
-    assert restore_restored.hash_differences(same) == ""
-    assert "cp2 8 (compacted at 5)" in restore_restored.hash_differences(dict(same, cp2={"hash": 8, "compact_revision": 5}))
-    assert "do not say so" in restore_restored.hash_differences(dict(same, cp2={"hash": None, "compact_revision": 5}))
+    known = serving(known_of("restored", RESTORED, {"cp1": {}}), RESTORED)
+    [etcd] = known["after"].values()
+
+    def said(*hashes):
+        known["after"] = {"cp%d" % number: dict(etcd, hash=found) for number, found in enumerate(hashes, 1)}
+        return restore_restored.member_differences(known, "cp1")
+
+    same, later = {"hash": 7, "compact_revision": 5}, {"hash": 9, "compact_revision": 6}
+    # one on its own is not asked
+    assert said(None) == said(same, same, later) == ""
+    assert "cp1 7 (compacted at 5), cp2 8 (compacted at 5)" in said(same, {"hash": 8, "compact_revision": 5}, later)
+    for silent in (None, {"hash": None, "compact_revision": 5}):
+        assert "do not say so: cp1 7 (compacted at 5), cp2 None" in said(same, silent, later)
