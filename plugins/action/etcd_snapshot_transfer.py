@@ -19,7 +19,7 @@ from ansible import constants
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import sha256_of_file
-from ansible_collections.k8s_dr.etcd.plugins.modules.etcd_snapshot_transfer import SENT, read_piece
+from ansible_collections.k8s_dr.etcd.plugins.modules.etcd_snapshot_transfer import SENT, read_piece, version_of
 
 MODULE = "k8s_dr.etcd.etcd_snapshot_transfer"
 # Seconds between two lines about how far it is.
@@ -96,32 +96,39 @@ class ActionModule(ActionBase):
         """From the controller to the host."""
         if not os.path.isfile(path):
             raise AnsibleActionFail("%s is not a regular file on the controller" % path)
+        there = self._ask(task_vars, path=path, dest=dest, to="host")
         try:
-            # the host compares what it got
-            sha256, size = wanted or sha256_of_file(path), os.path.getsize(path)
+            size = os.path.getsize(path)
+            # what is not there is not compared
+            sha256 = wanted or (sha256_of_file(path) if there["sha256"] else None)
         except OSError as exc:
             raise AnsibleActionFail("%s cannot be read on the controller: %s" % (path, exc.strerror)) from exc
-        there = self._ask(task_vars, path=path, dest=dest, to="host")
-        changed = there["sha256"] != sha256
+        changed = there["sha256"] is None or there["sha256"] != sha256
         if changed and there["free"] < size:
             raise AnsibleActionFail("%s needs %d MB, and its file system has %d MB free: free some space" % (dest, size // 10**6 + 1, there["free"] // 10**6))
         if changed and not self._task.check_mode:
             try:
-                self._send_pieces(task_vars, path, dest, size, begun, timeout, sha256)
+                sha256 = self._send_pieces(task_vars, path, dest, begun, timeout, wanted)
             except BaseException:
                 with contextlib.suppress(Exception):
                     self._ask(task_vars, path=path, dest=dest, to="host", discard=True)
                 raise
         return {"changed": changed, "dest": dest, "size": size, "sha256": sha256, "seconds": round(time.monotonic() - begun, 2)}
 
-    def _send_pieces(self, task_vars, path, dest, size, begun, timeout, sha256):
-        """Each lies in the home of the user who logs in only until the host has appended it."""
-        have, told, shell = 0, begun, self._connection._shell
+    def _send_pieces(self, task_vars, path, dest, begun, timeout, wanted):
+        """The SHA-256 of all; each piece lies in the home of the user who logs in only until the host has compared and appended it."""
+        digest, have, told, shell = hashlib.sha256(), 0, begun, self._connection._shell
         with open(path, "rb", buffering=0) as stream, tempfile.NamedTemporaryFile(dir=constants.DEFAULT_LOCAL_TMP) as local:
-            while have < size or have == 0:
-                plain, packed = read_piece(stream, have, SENT)
-                # the last one comes with what all of them have to be; so does one of a file that has become shorter
-                last = {"sha256": sha256} if have + plain >= size or not plain else {}
+            version, size = version_of(stream), os.fstat(stream.fileno()).st_size
+            last = False
+            while not last:
+                one = hashlib.sha256()
+                plain, packed = read_piece(stream, have, SENT, (digest, one))
+                last = have + plain >= size
+                if version_of(stream) != version or (not plain and size):
+                    raise AnsibleActionFail("%s changed while it was read, so nothing of it was kept" % path)
+                if last and wanted:
+                    check_sha256(path, digest.hexdigest(), wanted)
                 local.seek(0)
                 local.truncate()
                 local.write(packed)
@@ -131,10 +138,10 @@ class ActionModule(ActionBase):
                 remote = shell.join_path(shell.tmpdir, "piece")
                 self._transfer_file(local.name, remote)
                 self._fixup_perms2((shell.tmpdir, remote), execute=False)
-                before, have = have, self._ask(task_vars, path=path, dest=dest, to="host", piece=remote, offset=have, **last)["size"]
-                if have == before:
-                    break
+                self._ask(task_vars, path=path, dest=dest, to="host", piece=remote, offset=have, piece_sha256=one.hexdigest(), last=last)
+                have += plain
                 told = self._tell(path, have, size, begun, told, timeout)
+        return digest.hexdigest()
 
     def _transfer(self, task_vars, first, path, dest, begun, timeout, wanted):
         """Write dest; its sha256.  Nothing is left of what is not whole."""

@@ -50,7 +50,6 @@ options:
   sha256:
     description:
       - SHA-256 that the file must have. When it has another one, the task fails and there is no copy.
-      - With O(to=host) the file is read once less with it.
     type: str
     default: ""
   timeout:
@@ -67,6 +66,14 @@ options:
   piece:
     description: File on the host that holds the next piece, from O(offset) on. Internal, set by the controller with O(to=host), not for tasks.
     type: path
+  piece_sha256:
+    description: SHA-256 of what O(piece) holds. Internal, set by the controller with O(to=host), not for tasks.
+    type: str
+    default: ""
+  last:
+    description: Whether O(piece) is the last one. Internal, set by the controller with O(to=host), not for tasks.
+    type: bool
+    default: false
   discard:
     description: Whether to remove an incomplete copy. Internal, set by the controller with O(to=host), not for tasks.
     type: bool
@@ -115,6 +122,7 @@ seconds:
 """
 
 import base64
+import hashlib
 import os
 import stat
 import zlib
@@ -131,8 +139,14 @@ SENT = 32 * 1024 * 1024
 _CHUNK = 256 * 1024
 
 
-def read_piece(stream, offset, limit=PACKED):
-    """(bytes that were read, what they are compressed)"""
+def version_of(stream):
+    """Another one with every change of an open file."""
+    found = os.fstat(stream.fileno())
+    return "%d %d %d" % (found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def read_piece(stream, offset, limit=PACKED, digests=()):
+    """(bytes that were read, what they are compressed); the digests are of what was read."""
     stream.seek(offset)
     packer, parts, packed, plain = zlib.compressobj(1), [], 0, 0
     while packed < limit and plain < PLAIN:
@@ -140,6 +154,8 @@ def read_piece(stream, offset, limit=PACKED):
         if not chunk:
             break
         plain += len(chunk)
+        for digest in digests:
+            digest.update(chunk)
         parts.append(packer.compress(chunk))
         packed += len(parts[-1])
     return plain, b"".join([*parts, packer.flush()])
@@ -149,10 +165,15 @@ def unfinished(dest):
     return dest + ".partial"
 
 
-def take_piece(dest, piece, offset):
-    """Append what a piece holds, so that it goes on from `offset`; the bytes that are there then."""
+def take_piece(dest, piece, offset, sha256):
+    """Append what a piece holds, which has this SHA-256, so that it goes on from `offset`; the bytes that are there then."""
     flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT | os.O_TRUNC if offset == 0 else 0)
-    unpacker = zlib.decompressobj()
+    unpacker, digest = zlib.decompressobj(), hashlib.sha256()
+
+    def write(plain):
+        digest.update(plain)
+        target.write(plain)
+
     with os.fdopen(os.open(unfinished(dest), flags, 0o600), "wb") as target, open(piece, "rb") as stream:
         if offset == 0:
             os.fchmod(target.fileno(), 0o600)
@@ -161,18 +182,19 @@ def take_piece(dest, piece, offset):
         target.seek(offset)
         for chunk in iter(lambda: stream.read(_CHUNK), b""):
             while chunk:
-                target.write(unpacker.decompress(chunk, _CHUNK))
+                write(unpacker.decompress(chunk, _CHUNK))
                 chunk = unpacker.unconsumed_tail
-        target.write(unpacker.flush())
+        write(unpacker.flush())
         size = target.tell()
+    if digest.hexdigest() != sha256:
+        raise ValueError("a piece of it did not arrive as it was sent: its checksum differs")
     os.unlink(piece)
     return size
 
 
-def finish(dest, sha256):
+def finish(dest):
+    """Give the copy its name."""
     with open(unfinished(dest), "rb") as stream:
-        if stream_digests(stream)[1]["sha256"] != sha256:
-            raise ValueError("the copy %s is not the same as its source: its checksum differs" % dest)
         os.fsync(stream.fileno())
     os.rename(unfinished(dest), dest)
     descriptor = os.open(os.path.dirname(dest), os.O_RDONLY | os.O_CLOEXEC)
@@ -190,9 +212,9 @@ def receive(params):
             os.unlink(unfinished(dest))
         return {"version": ""}
     if params["piece"]:
-        size = take_piece(dest, params["piece"], params["offset"])
-        if params["sha256"]:
-            finish(dest, params["sha256"])
+        size = take_piece(dest, params["piece"], params["offset"], params["piece_sha256"])
+        if params["last"]:
+            finish(dest)
         return {"version": "", "size": size}
     # free_bytes() would look above a directory that is not there, and nothing can be written into that
     os.stat(os.path.dirname(dest))
@@ -212,6 +234,8 @@ def main():
             "checksum": {"type": "bool", "default": False},
             "piece": {"type": "path"},
             "sha256": {"type": "str", "default": ""},
+            "piece_sha256": {"type": "str", "default": ""},
+            "last": {"type": "bool", "default": False},
             "discard": {"type": "bool", "default": False},
         },
         required_if=[("to", "host", ("dest",))],
@@ -232,8 +256,7 @@ def main():
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 module.fail_json(msg="%s is not a regular file" % path)
-            # another one with every change
-            result = {"size": found.st_size, "version": "%d %d %d" % (found.st_ino, found.st_size, found.st_mtime_ns)}
+            result = {"size": found.st_size, "version": version_of(stream)}
             if offset is not None:
                 plain, packed = read_piece(stream, offset)
                 result.update(plain=plain, packed=base64.b64encode(packed).decode("ascii"))

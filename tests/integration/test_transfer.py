@@ -88,14 +88,12 @@ def test_a_piece_is_appended_where_the_one_before_ended(tmp_path):
     dest, piece = tmp_path / "there", tmp_path / "piece"
     for offset, plain in ((0, b"a" * 3 * MB), (3 * MB, b"b")):
         piece.write_bytes(zlib.compress(plain))
-        assert module.take_piece(str(dest), str(piece), offset) == offset + len(plain) and not piece.exists()
+        assert module.take_piece(str(dest), str(piece), offset, hashlib.sha256(plain).hexdigest()) == offset + len(plain) and not piece.exists()
     piece.write_bytes(zlib.compress(b"c"))
     with pytest.raises(ValueError, match="another process writes it"):
-        module.take_piece(str(dest), str(piece), 3 * MB)
-    with pytest.raises(ValueError, match="its checksum differs"):
-        module.finish(str(dest), "0" * 64)
+        module.take_piece(str(dest), str(piece), 3 * MB, hashlib.sha256(b"c").hexdigest())
     assert not dest.exists()
-    module.finish(str(dest), hashlib.sha256(b"a" * 3 * MB + b"b").hexdigest())
+    module.finish(str(dest))
     assert dest.read_bytes() == b"a" * 3 * MB + b"b"
 
 
@@ -118,13 +116,23 @@ def test_only_the_wanted_file_is_copied(tmp_path, to):
     path.write_bytes(b"1")
     dest.write_bytes(b"the one before")
     rc, result = transfer(path, dest, to=to, sha256=hashlib.sha256(b"2").hexdigest())
-    assert rc != 0 and ("is not the file that is wanted" if to == "controller" else "its checksum differs") in result["msg"], result
+    assert rc != 0 and "is not the file that is wanted" in result["msg"], result
     assert dest.read_bytes() == b"the one before" and sorted(os.listdir(tmp_path)) == ["copy", "one"]
     rc, result = transfer(path, dest, to=to, sha256=hashlib.sha256(b"1").hexdigest())
     assert rc == 0 and result["changed"] and dest.read_bytes() == b"1" and result["sha256"] == hashlib.sha256(b"1").hexdigest(), result
     # a copy that is there already has to be the wanted one, too
     rc, result = transfer(path, dest, to=to, sha256=hashlib.sha256(b"1").hexdigest())
     assert rc == 0 and not result["changed"], result
+
+
+def test_a_piece_that_did_not_arrive_as_it_was_sent_is_refused(tmp_path):
+    (tmp_path / "piece").write_bytes(zlib.compress(b"a"))
+    for last in (False, True):
+        rc, result = harness.run_module(
+            "etcd_snapshot_transfer", path="/x", dest=tmp_path / "there", to="host", piece=tmp_path / "piece", piece_sha256="0" * 64, offset=0, last=last
+        )
+        assert rc != 0 and "a piece of it did not arrive as it was sent: its checksum differs" in result["msg"], result
+        assert not (tmp_path / "there").exists()
 
 
 def test_an_empty_file(tmp_path):
@@ -146,7 +154,8 @@ def test_what_cannot_be_transferred(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["fifo", "there"]
 
 
-def test_nothing_is_kept_of_a_file_that_changes(tmp_path):
+@pytest.mark.parametrize("to", ["controller", "host"])
+def test_nothing_is_kept_of_a_file_that_changes(tmp_path, to):
     path, dest = tmp_path / "there", tmp_path / "here"
     path.write_bytes(os.urandom(80 * MB))
     dest.write_bytes(b"the one before")
@@ -160,7 +169,7 @@ def test_nothing_is_kept_of_a_file_that_changes(tmp_path):
 
     thread = threading.Thread(target=change)
     thread.start()
-    rc, result = transfer(path, dest)
+    rc, result = transfer(path, dest, to=to)
     thread.join()
     assert rc != 0 and "changed while it was read" in result["msg"], result
     assert dest.read_bytes() == b"the one before" and sorted(os.listdir(tmp_path)) == ["here", "there"]
