@@ -65,6 +65,7 @@ SWITCHES = {
     "undecryptable": "etcd_restore_undecryptable",
     "safety_snapshot": "etcd_restore_safety_snapshot",
     "bump_revision": "etcd_restore_bump_revision",
+    "trial_start": "etcd_restore_trial_start",
 }
 OPTIONS = {
     "members": "etcd_restore_members",

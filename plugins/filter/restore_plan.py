@@ -31,10 +31,11 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description: >-
-    V(bump), by how much the revision is raised; V(initial_cluster), all members as C(name=peer URL); V(warnings) and V(lines), what an operator
-    should know before saying yes; V(survivors), warnings about nodes that hold more than the snapshot does.
+    V(bump), by how much the revision is raised; V(initial_cluster), all members as C(name=peer URL); V(trial_start), whether it is tried before anything
+    is stopped that etcd starts on the snapshot; V(warnings) and V(lines), what an operator should know before saying yes; V(survivors), warnings about
+    nodes that hold more than the snapshot does.
   type: dict
-  sample: {bump: 1000018, initial_cluster: "cp1=https://192.0.2.11:2380", warnings: [], lines: ["RESTORE of cp1"], survivors: []}
+  sample: {bump: 1000018, initial_cluster: "cp1=https://192.0.2.11:2380", trial_start: true, warnings: [], lines: ["RESTORE of cp1"], survivors: []}
 """
 
 
@@ -43,6 +44,7 @@ def restore_plan(known):
     return {
         "bump": bump,
         "initial_cluster": planning.initial_cluster(known),
+        "trial_start": planning.trial_start(known)[0],
         "warnings": preflight.warnings(known),
         "lines": planning.lines(dict(known, bump=bump)),
         "survivors": planning.survivors(known),

@@ -63,6 +63,8 @@ _SNAPSHOT = ("path", "source", "created", "host", "revision", "size", "sha256", 
 _SAFETY = ("path", "created", "revision", "size", "sha256", "total_keys")
 _NUMBERS = ("revision", "size", "total_keys")
 _KINDS = 300
+# What the first node registers of the step that tries whether etcd starts on the snapshot.
+_STAGED = ("__etcd_restore_beginning", "__etcd_restore_staged")
 # Clocks that differ by less are left as they are: the difference is noise of how it is measured.
 _SKEW = 5.0
 
@@ -394,6 +396,7 @@ def gather(hosts, known):
         "validated": of_validation(mapping(known.get("validated")).get("validation"), etcd.get("members")) if committed else {},
         "comparison": known.get("comparison"),
         "hosts": [facts.get("inventory_hostname") for facts in hosts],
+        "untested": next(filter(None, (mapping(mapping(first.get(name)).get("start")).get("reason") for name in _STAGED)), ""),
         "safety": [mapping(one.get("snapshot")) for one in safety],
         "safety_problem": "" if not committed or problem.get("skipped") or problem.get("snapshot") else problem.get("msg") or "",
         "nodes": [of_node(facts, known) for facts in hosts],
@@ -441,6 +444,9 @@ def restore_report(facts):
             "etcd serves the snapshot with the planned members, but whether nodes, kube-system and workloads are healthy could not be checked. "
             "Once that is repaired, run: ansible-playbook k8s_dr.etcd.validate -l " + limit
         )
+    untested = text_of(facts.get("untested")).rstrip(".")
+    if result != "restored" and untested:
+        hints.append("Before anything was stopped it could not be tested whether etcd starts on this snapshot: %s." % untested)
     if result == "rolled back":
         hints.append("Validate the cluster again with: ansible-playbook k8s_dr.etcd.validate -l " + limit)
     for node in nodes:

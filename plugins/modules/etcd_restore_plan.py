@@ -14,11 +14,8 @@ author:
 description:
   - Reads the keys and their revisions from the file of a snapshot, and compares them with those of the live etcd at O(endpoint).
     Values are skipped, of Secrets and of anything else.
-  - Meanwhile C(snapshot restore) restores the snapshot into a temporary directory, and an isolated etcd starts on it. The module fails when the
-    snapshot cannot be restored or etcd does not start on it, whether it was compared or not. If that could not be tested, RV(comparison.start) says why.
-  - If this collection does not understand the file, or has no room to sort its keys, they are those that the isolated etcd serves.
-  - The isolated etcd listens on Unix sockets in a directory of mode 0700, in a network namespace of its own, and ends with the module.
-  - If the comparison is not possible, RV(comparison.reason) says why, and the module does not fail.
+  - If the comparison is not possible, RV(comparison.reason) says why, and the module does not fail. This includes a file that this collection does not
+    understand, and too little room to sort its keys.
   - Memory does not grow with the number of keys.
 extends_documentation_fragment:
   - k8s_dr.etcd.etcd
@@ -42,7 +39,7 @@ options:
     required: true
   work_dir:
     description:
-      - Directory in whose file system the snapshot is restored, and the keys of a large one are sorted. It may be beside the live data.
+      - Directory in whose file system the keys of a large snapshot are sorted. It may be beside the live data.
       - A directory of mode 0700 is made in it, and removed again whatever happens. The next run removes what a killed run left.
     type: path
     default: /var/lib
@@ -68,16 +65,10 @@ options:
     default: false
   compare_timeout:
     description:
-      - Seconds that the comparison and the start of the isolated etcd may take together. After that the module returns what it has, and does not fail.
+      - Seconds that the comparison may take. After that the module returns what it has, and does not fail.
       - A tenth of the time that is left after the snapshot was read is kept for RV(comparison.snapshot), which is then returned all the same.
     type: int
     default: 900
-  etcd:
-    description:
-      - Path of the etcd server program that is started on the snapshot.
-      - When not given it is that of the etcd that runs on this host, else the one that the container runtime unpacked of the image in etcd's
-        manifest, else one beside O(etcdctl) or in C(PATH).
-    type: path
   manifests_dir:
     description: Where kubelet finds the static Pods of the control plane, one of which says below which prefix the keys of objects are.
     type: path
@@ -155,16 +146,6 @@ comparison:
       type: list
       elements: str
       sample: ["vanish  3  pods  default  a, b, c"]
-    server:
-      description: C(path) and C(version) of the etcd server program that is started on the snapshot, or V(null) when there is none.
-      type: dict
-      sample: {path: /proc/1234/exe, version: 3.5.16}
-    start:
-      description: >-
-        C(tested), whether an isolated etcd restored from the snapshot started and served, and C(reason), why that could not be tested, or V(null). It
-        is V(null) when nothing was begun.
-      type: dict
-      sample: {tested: true, reason: null}
     dest:
       description: The file that was written, or V(null).
       type: str
@@ -186,11 +167,10 @@ import tempfile
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import boltdb, isolated_server, mvcc
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import boltdb, mvcc
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import CONNECTION_SPEC, EtcdClient
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import comparison as restore_comparison
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.trial_start import NotTried, TrialStart, Unusable
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import inventory as object_inventory
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import os_error_words
@@ -201,14 +181,13 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.work_dir impor
 SHORT = 1024 * 1024
 
 
-def read_manifests(directory):
-    """(prefix of the keys of objects, version of etcd's image or '')"""
+def prefix_in(manifests_dir):
+    """The prefix of the keys of objects."""
     try:
-        pods = static_pods.read_static_pods(directory)
+        apiserver = static_pods.read_static_pods(manifests_dir).get("kube-apiserver")
     except (OSError, ValueError):
-        return "/registry", ""
-    apiserver, etcd = pods.get("kube-apiserver"), pods.get("etcd")
-    return apiserver.flags.get("etcd-prefix", "/registry") if apiserver else "/registry", etcd.image_version if etcd else ""
+        apiserver = None
+    return object_inventory.prefix_of(apiserver.flags.get("etcd-prefix", "/registry") if apiserver else "/registry")
 
 
 def live_keys(client, deadline):
@@ -255,42 +234,6 @@ class Report:
                 os.unlink(self.temporary)
 
 
-def snapshot_keys(params, work, trial, deadline, stack):
-    """The keys of the snapshot: from its file, or from an etcd that serves it where the file cannot be understood or sorted."""
-    try:
-        return stack.enter_context(restore_comparison.FileKeys(os.path.abspath(params["snapshot"]), work, deadline))
-    except mvcc.Unreadable:
-        # An etcd may understand what this collection does not. If it does not either, its error is the better one.
-        return restore_comparison.Keys(trial.finish().client, deadline)
-    except mvcc.NoRoom as exc:
-        try:
-            return restore_comparison.Keys(trial.finish().client, deadline)
-        except (NotTried, isolated_server.ThrowawayError):
-            raise exc from None
-
-
-def whether_it_starts(trial, params):
-    """RV(comparison.start); raises Unusable when no etcd starts on the snapshot."""
-    try:
-        trial.finish()
-    except isolated_server.NeedsUser:
-        # it serves, and that is all that is asked here
-        pass
-    except isolated_server.TimeIsUp:
-        return {"tested": False, "reason": in_time(params)}
-    except NotTried as exc:
-        return {"tested": False, "reason": str(exc)}
-    return {"tested": True, "reason": None}
-
-
-def beside(entries, trial):
-    """The same entries; the trial goes on meanwhile."""
-    for number, entry in enumerate(entries):
-        if number % 1000 == 0:
-            trial.advance()
-        yield entry
-
-
 def in_time(params):
     return "it was not finished within %d s" % params["compare_timeout"]
 
@@ -300,9 +243,9 @@ def reason_in(comparison, params):
     """What prevents the comparison is its `reason`, and no error."""
     try:
         yield
-    except (restore_comparison.OutOfTime, boltdb.OutOfTime, isolated_server.TimeIsUp):
+    except (restore_comparison.OutOfTime, boltdb.OutOfTime):
         comparison["reason"] = in_time(params)
-    except (NotTried, mvcc.NoRoom, isolated_server.ThrowawayError) as exc:
+    except (mvcc.Unreadable, mvcc.NoRoom) as exc:
         comparison["reason"] = str(exc)
     except ToolError as exc:
         comparison["reason"] = exc.message
@@ -310,17 +253,14 @@ def reason_in(comparison, params):
         comparison["reason"] = os_error_words(exc)
 
 
-def compare_keys(comparison, params, prefix, snapshot, client, deadline, report, trial):
+def compare_keys(comparison, params, prefix, snapshot, client, deadline, report):
     """Fill in what the snapshot holds, and how it differs from what the live etcd does."""
     counted, failed = restore_comparison.Counted(snapshot, prefix), None
     try:
         # The rest of the time is for the count of what the snapshot holds, which is returned in any case.
         live = live_keys(client, deadline - (deadline - time.monotonic()) / 10)
-        trial.advance()
         with report:
-            groups = walk(counted, beside(live, trial), prefix, params["names"], report.write)
-            # There is no list of a snapshot that must not be restored.
-            whether_it_starts(trial, params)
+            groups = walk(counted, live, prefix, params["names"], report.write)
     except (ToolError, restore_comparison.OutOfTime) as exc:
         failed = exc
     counted.finish()
@@ -336,25 +276,17 @@ def compare_keys(comparison, params, prefix, snapshot, client, deadline, report,
 
 
 def compare(params, check_mode):
-    """RV(comparison).  The snapshot is restored while its file is read, and an etcd starts on it while the keys are compared."""
+    """RV(comparison)."""
     started = time.monotonic()
     deadline = started + params["compare_timeout"]
-    comparison = dict.fromkeys(("reason", "vanish", "reappear", "change", "snapshot", "live", "server", "start", "dest"), None)
+    comparison = dict.fromkeys(("reason", "vanish", "reappear", "change", "snapshot", "live", "dest"), None)
     comparison.update(compared=False, lines=[])
     with contextlib.ExitStack() as stack, reason_in(comparison, params):
         client = EtcdClient(params)
         work = stack.enter_context(WorkDir(params["work_dir"])).path
-        image_prefix, image = read_manifests(params["manifests_dir"])
-        trial = TrialStart(params, client.binary, image, work, deadline)
-        stack.callback(trial.end)
-        trial.begin()
-        if trial.server:
-            comparison["server"] = {"path": trial.server.path, "version": trial.server.version}
-        with reason_in(comparison, params):
-            snapshot = snapshot_keys(params, work, trial, deadline, stack)
-            report = Report(None if check_mode else params["dest"])
-            compare_keys(comparison, params, object_inventory.prefix_of(image_prefix), snapshot, client, deadline, report, trial)
-        comparison["start"] = whether_it_starts(trial, params)
+        snapshot = stack.enter_context(restore_comparison.FileKeys(os.path.abspath(params["snapshot"]), work, deadline))
+        report = Report(None if check_mode else params["dest"])
+        compare_keys(comparison, params, prefix_in(params["manifests_dir"]), snapshot, client, deadline, report)
     comparison["seconds"] = round(time.monotonic() - started, 1)
     return comparison
 
@@ -371,7 +303,6 @@ def main():
             list={"type": "path"},
             from_controller={"type": "bool", "default": False},
             compare_timeout={"type": "int", "default": 900},
-            etcd={"type": "path"},
             manifests_dir={"type": "path", "default": "/etc/kubernetes/manifests"},
         ),
         supports_check_mode=True,
@@ -404,8 +335,6 @@ def main():
             with open(comparison["dest"], encoding="utf-8", errors="backslashreplace") as stream:
                 comparison["text"] = stream.read()
             comparison["dest"] = None
-    except Unusable as exc:
-        module.fail_json(msg=str(exc))
     except signals.Ended as exc:
         module.fail_json(msg="nothing was compared: %s" % exc)
     finally:

@@ -36,7 +36,9 @@ options:
   state:
     description:
       - V(begun) makes the directory with the plan and the C(rollback) script.
-      - V(staged) restores O(snapshot) into C(staged/) while the cluster serves. Where there is no such directory yet, it takes V(begun) first.
+      - >-
+        V(staged) restores O(snapshot) into C(staged/) while the cluster serves. Where there is no such directory yet, it takes V(begun) first. With
+        O(trial_timeout) it first proves that an etcd starts on the snapshot.
       - V(stopped) takes the control plane's own manifests away from kubelet and waits for proof that etcd is gone.
       - The following ones take the steps before them as well, as far as these were not taken.
       - V(swapped) renames the live data to C(old/) and the staged data to where it was.
@@ -150,6 +152,21 @@ options:
     description: By how much the revision is raised, with everything before it marked compacted. V(0) leaves it.
     type: int
     default: 0
+  trial_timeout:
+    description:
+      - Seconds that an isolated etcd may take to start on O(snapshot). Used with O(state=staged). V(0) starts none.
+      - While O(snapshot) is restored, it is restored once more into a temporary directory, beside the data directory or in it where that is a mount
+        point. O(etcd) starts there. It listens on Unix sockets in a directory of mode 0700, in a network namespace of its own. All of it is gone when
+        the module ends.
+      - The module fails when etcd does not start on the snapshot. When that could not be tested, it warns, and RV(start) says why.
+    type: int
+    default: 0
+  etcd:
+    description:
+      - Path of the etcd server program that O(trial_timeout) is for.
+      - When not given it is that of the etcd that runs on this host, else the one that the container runtime unpacked of the image in etcd's
+        manifest, else one beside O(etcdctl) or in C(PATH).
+    type: path
   keep:
     description: How many previous data directories stay after a commit, that of this restore included. V(0) keeps all. Used with O(state=committed).
     type: int
@@ -211,6 +228,18 @@ seconds:
   returned: success
   type: float
   sample: 1.9
+start:
+  description: Whether an isolated etcd started on the snapshot.
+  returned: O(state=staged) with O(trial_timeout)
+  type: dict
+  contains:
+    tested:
+      description: Whether one started and served.
+      type: bool
+    reason:
+      description: Why that could not be tested, one sentence; or V(null).
+      type: str
+      sample: this host has 210 MB of memory available, and one more etcd needs 750 MB
 masterleases:
   description: Keys of API servers that are gone, which were removed.
   returned: O(state=started)
@@ -252,6 +281,8 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import steps,
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.control_plane import ControlPlane
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.layout import DataLayout, held_directory
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import Busy, Transaction, TransactionError
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.trial_start import TrialStart
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
 
 ARGUMENTS = dict(
@@ -286,6 +317,8 @@ ARGUMENTS = dict(
     peer_urls={"type": "str"},
     cluster_token={"type": "str", "no_log": False},
     bump_revision={"type": "int", "default": 0},
+    trial_timeout={"type": "int", "default": 0},
+    etcd={"type": "path"},
     keep={"type": "int", "default": 3, "no_log": False},
     undo={"type": "bool", "default": False},
     about={"type": "dict", "default": {}},
@@ -357,6 +390,7 @@ def make_plan(transaction, params):
 
 
 def stage(module, transaction):
+    """Restore the snapshot beside the live data; returns what the module adds to its answer."""
     params = module.params
     tool = offline_tool("restore", *find_tools(params["etcdctl"], params["etcdutl"], params["timeout"]))
     if tool is None:
@@ -389,7 +423,29 @@ def stage(module, transaction):
                 % (tool.name, tool.version, in_words(removed))
             )
 
-    steps.stage(transaction, os.path.abspath(params["snapshot"]), argv, tool.path, params["step_timeout"], check)
+    arguments = (transaction, os.path.abspath(params["snapshot"]), argv, tool.path, params["step_timeout"], check)
+    if not params["trial_timeout"]:
+        steps.stage(*arguments)
+        return {}
+    # What is restored for it, with every Secret, does not stay when the task is cancelled.
+    signals.raise_when_ended()
+    place = os.path.dirname(transaction.layout.transactions_dir)
+    try:
+        with TrialStart(params, tool, etcd_version(transaction.plan["manifests_dir"]), place) as trial:
+            steps.stage(*arguments, trial)
+    except signals.Ended as exc:
+        raise TransactionError("the snapshot was not restored beside the live data: %s" % exc) from exc
+    if trial.reason:
+        module.warn("it was not tested whether etcd starts on %s: %s" % (params["snapshot"], trial.reason))
+    return {"start": {"tested": trial.reason is None, "reason": trial.reason}}
+
+
+def etcd_version(manifests_dir):
+    """That of the image in etcd's manifest, or ""."""
+    try:
+        return read_control_plane(manifests_dir)["etcd"].image_version
+    except (OSError, ValueError):
+        return ""
 
 
 def take(module, transaction):
@@ -402,8 +458,8 @@ def take(module, transaction):
     if state == "begun":
         return {}
     if state == "staged":
-        stage(module, transaction)
-    elif state == "voted":
+        return stage(module, transaction)
+    if state == "voted":
         if not params["cluster_id"]:
             raise TransactionError("cluster_id is empty, without which the restored etcd cannot be told from others")
         steps.vote(transaction, params["cluster_id"], timeout)

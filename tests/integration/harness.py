@@ -117,6 +117,29 @@ def run_module(module, check_mode=False, diff=False, environment=None, cwd=None,
         raise AssertionError("%s printed no JSON: %s%s" % (module, process.stdout, process.stderr)) from exc
 
 
+def start_module(module, **args):
+    """The same as a Popen that is not waited for."""
+    args = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in args.items()}
+    process = subprocess.Popen(
+        [MODULE_PYTHON or sys.executable, str(ROOT / "plugins" / "modules" / (module + ".py"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ, PYTHONPATH=module_path(), PYTHONDONTWRITEBYTECODE="1"),
+    )
+    process.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": args}))
+    process.stdin.close()
+    return process
+
+
+def wait_for(condition, seconds=30):
+    """Wait until a condition holds, which must be within so many seconds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "%s did not hold within %d s" % (condition, seconds)
+        time.sleep(0.05)
+
+
 def ansible(module, *more, environment=None, limit=120, **args):
     """Run a module through the real `ansible` on localhost: (return code, result)."""
     args = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in args.items()}

@@ -10,7 +10,8 @@ Pure functions of the same `known` as in _restore/preflight.py; private to this 
 from __future__ import annotations
 
 from ansible.module_utils.common.text.formatters import bytes_to_human
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.preflight import plain, refusal
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.preflight import minor, plain, refusal
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import levels as verification_levels
 
 # What may be written between the look and the stop.
 _WRITTEN_MEANWHILE = 1000000
@@ -86,6 +87,25 @@ def initial_cluster(known):
     return ",".join(members)
 
 
+def trial_start(known):
+    """Whether it is not known yet that etcd starts on the snapshot, so that it is tried before anything is stopped; and a sentence about it."""
+    chosen, manifest, first = known["proof"]["snapshot"], known["proof"].get("manifest") or {}, known["first"]
+    version = known["nodes"][first]["etcd"].get("version") or ""
+    drill = verification_levels.results(manifest.get("levels")).get("drill") if manifest.get("sha256") == chosen["sha256"] else None
+    if drill is None:
+        so_far = "it was never drilled"
+    elif not verification_levels.passed(manifest["levels"], "drill"):
+        so_far = "the drill at %s failed: %s" % (drill.get("at"), plain(drill.get("problem")))
+    else:
+        so_far = "a drill at %s proved that etcd %s starts on it" % (drill.get("at"), drill.get("etcd_version") or "of an unknown version")
+        if minor(version) and minor(drill.get("etcd_version")) == minor(version):
+            return False, so_far
+        so_far += ", and %s has etcd %s" % (first, version or "of an unknown version")
+    if not known["options"]["trial_start"]:
+        return False, so_far + "; the restore does not try whether etcd starts on it (etcd_restore_trial_start is false)"
+    return True, so_far + "; the restore tries whether etcd starts on it, before it stops anything"
+
+
 def _members(known):
     nodes = known["nodes"]
     names = ", ".join(nodes[host]["etcd"]["name"] for host in known["restored"])
@@ -123,6 +143,7 @@ def lines(known):
             chosen["sha256"][:12],
             "verified" if chosen["integrity"] == "ok" else chosen["integrity"],
         ),
+        "starts    " + trial_start(known)[1],
         "lost      everything written after revision %s; the live etcd is at %s"
         % (chosen.get("revision") or "?", live["revision"] if live.get("reachable") else "an unknown revision (it does not answer)"),
         "revision  "
@@ -176,18 +197,7 @@ def objects(comparison, wanted, comparer):
         return ["OBJECTS   not compared: etcd_restore_compare is false"]
     if not comparison:
         return ["OBJECTS   not compared: etcd's tools are not on %s yet" % comparer]
-    return _untested(comparison) + _differences(comparison)
-
-
-def _untested(comparison):
-    """A warning where it is not known whether etcd starts on the snapshot."""
-    start = comparison.get("start") or {}
-    if start.get("tested"):
-        return []
-    reason = plain(start.get("reason") or comparison.get("reason"))
-    return [
-        "WARNING: it was not tested whether etcd starts on this snapshot: %s. If it does not, the restore rolls back, and the API is away meanwhile." % reason
-    ]
+    return _differences(comparison)
 
 
 def _differences(comparison):

@@ -360,7 +360,7 @@ def space_needed(known, host, size):
     node = known["nodes"][host]
     # the database, two write-ahead logs, and a tenth more
     staged = int(size * 1.1) + _LOGS
-    # Gone before the old data is copied, as is what the comparison needs, which is no more than what is staged after it.
+    # Gone before the old data is copied, as is what a trial start needs, which is left out where there is no room for it.
     copied = 0 if host == known["source"] else size
     # for the snapshot of what is discarded, which the first node makes: a copy of the old data while it is made, and itself
     makes = known["options"]["safety_snapshot"] and host == known["first"]

@@ -27,11 +27,11 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.procs import d
 _ASK_CLIENT_EVERY = 10
 
 
-def stage(transaction, snapshot, argv_tail, tool, timeout, check=None):
+def stage(transaction, snapshot, argv_tail, tool, timeout, check=None, trial=None):
     """Restore the snapshot into staged/ while the cluster serves.
 
     tool: path of etcdctl or etcdutl, argv_tail: its flags beside the data directory.  check: is called with the data directory before it counts as
-    staged.  Raises TransactionError when the tool fails.
+    staged.  trial: a TrialStart that goes on beside it, and ends before that.  Raises TransactionError when the tool or the trial fails.
     """
     staged = transaction.file("staged")
     with transaction.step("staging", "staged"):
@@ -40,6 +40,8 @@ def stage(transaction, snapshot, argv_tail, tool, timeout, check=None):
         # Under another name until it is whole, so that whatever is called staged/ can be used.
         partial = transaction.file("staged.partial")
         shutil.rmtree(partial, ignore_errors=True)
+        if trial:
+            trial.begin()
         result = run_tool([tool, "snapshot", "restore", snapshot, "--data-dir", partial] + argv_tail, timeout)
         if result.rc != 0:
             shutil.rmtree(partial, ignore_errors=True)
@@ -48,10 +50,14 @@ def stage(transaction, snapshot, argv_tail, tool, timeout, check=None):
             )
         if not os.path.isfile(database_path(partial)):
             raise TransactionError("`%s snapshot restore` said that it succeeded but made no database in %s" % (tool, partial))
+        if trial:
+            trial.advance()
         if check:
             check(partial)
         copy_ownership(transaction.plan["data_dir"], partial)
         sync_tree(partial)
+        if trial:
+            trial.finish()
         rename_durably(partial, staged)
 
 

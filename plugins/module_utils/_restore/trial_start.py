@@ -2,73 +2,65 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether an etcd starts on a snapshot, tried beside other work before the live etcd is stopped.  Private to this collection."""
+"""Whether an etcd starts on a snapshot, tried beside the node's own `snapshot restore` before anything is stopped.  Private to this collection."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import isolated_server
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import find_tools, offline_tool, restore_misfit, version_tuple
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import restore_misfit, version_tuple
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import TransactionError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import status as snapshot_status
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import StartedTool, ToolError
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import os_error_words
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import StartedTool, ToolError, find_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import shortage
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.work_dir import WorkDir
 
 # The logs of a restored and started etcd, in bytes.
 _OWN_SPACE = 160 * 1024 * 1024
-# What one question to etcd may take is for a question, not for the start of a server.
-_QUESTION_SECONDS = 30
 
 
-class Unusable(Exception):
-    """The snapshot must not be restored: one sentence."""
-
-
-class NotTried(Exception):
+class _NotTried(Exception):
     """Why it is not known whether an etcd starts on it: one sentence without a capital and a full stop."""
 
 
 class TrialStart:
-    """`snapshot restore` into `work`/data, and the start of an isolated etcd on that; both run while the caller does something else.
+    """`snapshot restore` into a temporary directory, and the start of an isolated etcd on that; both run while the caller does something else.
 
-        trial = TrialStart(options, etcdctl, image, work, deadline)
-        try:
+        with TrialStart(options, tool, image, place) as trial:
             trial.begin()
             ...
             trial.advance()  # from time to time
             ...
             trial.finish()
-        finally:
-            trial.end()
 
-    options: snapshot, work_dir (which `work` is below), endpoint, etcd, etcdctl, etcdutl, timeout.  image: the version of etcd's image, or "".
-    deadline: in time.monotonic().  Where it cannot be tried, finish() says why, and nothing before it.
+    options: snapshot, etcd, etcdctl, endpoint; step_timeout, the seconds that the restore may take, and trial_timeout, those of the start.
+    tool: the Tool that restores.  image: the version of etcd's image, or "".  place: where the directory is made.
+    `reason` says after finish() why it could not be tried: one sentence without a capital and a full stop, or None.
     """
 
-    def __init__(self, options, etcdctl, image, work, deadline):
-        self.server = None
+    def __init__(self, options, tool, image, place):
+        self.reason = None
         self._options = options
-        self._etcdctl = etcdctl
+        self._tool = tool
         self._image = image
-        self._work = work
-        self._data = os.path.join(work, "data")
-        self._deadline = deadline
-        self._tool = None
+        self._place = place
+        self._deadline = time.monotonic() + options["step_timeout"]
+        self._work = None
+        self._server = None
         self._restoring = None
         self._served = None
-        self._finished = False
-        # the exception that it ended with
-        self._failed = None
+        self._stack = contextlib.ExitStack()
 
-    def end(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_exc):
         """End what still runs."""
-        if self._restoring:
-            self._restoring.end()
-        if self._served:
-            self._served.end()
-        if self.server:
-            self.server.close()
+        self._stack.close()
 
     def begin(self):
         """Begin to restore the snapshot."""
@@ -80,60 +72,63 @@ class TrialStart:
             self._guard(self._start)
 
     def finish(self):
-        """The Throwaway that serves the snapshot; raises Unusable, NotTried, and NeedsUser and TimeIsUp of isolated_server."""
+        """Wait until the etcd serves.  Raises TransactionError when it does not start on the snapshot."""
         if self._restoring:
             self._guard(self._start)
-        if not self._failed and not self._finished:
+        if self._served:
             self._guard(self._served.wait)
-        self._finished = True
-        if self._failed:
-            raise self._failed
-        return self._served
 
     def _guard(self, step):
         try:
             step()
+            return
+        except isolated_server.NeedsUser:
+            # it serves, and that is all that is asked here
+            return
         except isolated_server.Unservable as exc:
-            self._failed = self._refused(exc)
-        except (Unusable, NotTried, isolated_server.TimeIsUp, isolated_server.NeedsUser) as exc:
-            self._failed = exc
-        except isolated_server.ThrowawayError as exc:
-            self._failed = NotTried(str(exc))
+            self.reason = self._refused(exc)
+        except (_NotTried, isolated_server.ThrowawayError) as exc:
+            self.reason = str(exc)
         except ToolError as exc:
-            self._failed = NotTried(exc.message)
+            self.reason = exc.message
+        except OSError as exc:
+            self.reason = os_error_words(exc)
+        self._restoring = self._served = None
 
     def _restore(self):
-        options = self._options
-        self.server = isolated_server.find_server(options["etcd"], options["endpoint"], self._etcdctl, self._image)
-        self._tool = offline_tool("restore", *find_tools(options["etcdctl"], options["etcdutl"], options["timeout"]))
-        if self._tool is None:
-            raise NotTried("neither etcdctl nor etcdutl on this host can restore a snapshot")
-        misfit = restore_misfit(self._tool.version, self.server.version)
-        if misfit:
-            raise NotTried(misfit)
-        size = os.path.getsize(options["snapshot"])
-        short = shortage(options["work_dir"], int(size * 1.1) + _OWN_SPACE, "serving the snapshot")
+        options, size = self._options, os.path.getsize(self._options["snapshot"])
+        # The node's own restore is written there as well.
+        short = shortage(self._place, 2 * (int(size * 1.1) + _OWN_SPACE), "restoring the snapshot twice")
         if short:
-            raise NotTried(short)
+            raise _NotTried(short)
         isolated_server.check_memory(size)
-        argv = [self._tool.path, "snapshot", "restore", os.path.abspath(options["snapshot"]), "--data-dir", self._data]
-        self._restoring = StartedTool(argv, bound=True)
+        etcdctl = find_tool("etcdctl", options["etcdctl"])
+        self._server = self._stack.enter_context(isolated_server.find_server(options["etcd"], options["endpoint"], etcdctl, self._image))
+        misfit = restore_misfit(self._tool.version, self._server.version)
+        if misfit:
+            raise _NotTried(misfit)
+        self._work = self._stack.enter_context(WorkDir(self._place)).path
+        argv = [self._tool.path, "snapshot", "restore", os.path.abspath(options["snapshot"]), "--data-dir", os.path.join(self._work, "data")]
+        self._restoring = StartedTool(argv, bound=True, nice=10)
+        self._stack.callback(self._restoring.end)
 
     def _start(self):
-        result = self._restoring.finish(max(0, self._deadline - time.monotonic()))
-        self._restoring = None
-        if result.timed_out:
-            raise isolated_server.TimeIsUp("`%s snapshot restore` did not end in time" % self._tool.name)
+        restoring, self._restoring = self._restoring, None
+        result = restoring.finish(max(0, self._deadline - time.monotonic()))
         how = "`%s snapshot restore` %s: %s" % (self._tool.name, result.how(), result.last_words())
-        if result.rc in snapshot_status.ENDED_FROM_OUTSIDE or (result.rc != 0 and snapshot_status.HOST_TROUBLE.search(result.stderr)):
-            raise NotTried(how)
+        if result.timed_out or result.rc in snapshot_status.ENDED_FROM_OUTSIDE or (result.rc != 0 and snapshot_status.HOST_TROUBLE.search(result.stderr)):
+            raise _NotTried(how)
         if result.rc != 0:
-            raise Unusable("%s cannot be restored, so nothing was done: %s" % (self._options["snapshot"], how))
-        self._served = isolated_server.Throwaway(self.server, self._work, self._data, self._etcdctl, self._deadline, _QUESTION_SECONDS)
+            raise TransactionError("%s cannot be restored: %s. Nothing was done; choose another snapshot" % (self._options["snapshot"], how))
+        etcdctl, timeout = find_tool("etcdctl", self._options["etcdctl"]), self._options["trial_timeout"]
+        self._served = isolated_server.Throwaway(
+            self._server, self._work, os.path.join(self._work, "data"), etcdctl, time.monotonic() + timeout
+        )
+        self._stack.callback(self._served.end)
         self._served.start()
 
     def _refused(self, exc):
         """What it means that the etcd does not start."""
-        if self.server.whose in ("given", "found") and self._image and version_tuple(self._image)[:2] != version_tuple(self.server.version)[:2]:
-            return NotTried("this host's etcd is %s, and %s" % (self._image, exc))
-        return Unusable("%s does not start: %s. Nothing was done; choose another snapshot" % (self._options["snapshot"], exc))
+        if self._server.whose in ("given", "found") and self._image and version_tuple(self._image)[:2] != version_tuple(self._server.version)[:2]:
+            return "this host's etcd is %s, and %s" % (self._image, exc)
+        raise TransactionError("%s does not start: %s. Nothing was done; choose another snapshot" % (self._options["snapshot"], exc)) from exc

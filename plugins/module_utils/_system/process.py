@@ -100,10 +100,11 @@ def clean_environment():
 class StartedTool:
     """A tool that runs beside this process, without a shell and without a terminal, until finish() or end().
 
-    cwd: where it runs.  bound: it ends with this process, however that ends.  A tool that cannot be executed raises ToolError.
+    cwd: where it runs.  bound: it ends with this process, however that ends; nice: how much its priority is lowered then.
+    A tool that cannot be executed raises ToolError.
     """
 
-    def __init__(self, argv, cwd="/", bound=False):
+    def __init__(self, argv, cwd="/", bound=False, nice=0):
         self.argv = list(argv)
         self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
         try:
@@ -116,7 +117,7 @@ class StartedTool:
                 env=clean_environment(),
                 cwd=cwd,
                 start_new_session=True,
-                preexec_fn=ended_with_parent() if bound else None,  # noqa: PLW1509 - modules have one thread
+                preexec_fn=ended_with_parent(nice) if bound else None,  # noqa: PLW1509 - modules have one thread
             )
         except OSError as exc:
             self._close()

@@ -565,6 +565,17 @@ def test_what_was_not_watched_or_kept_says_why():
     assert gather([host("cp1")], known(committed=False))["safety"] == [{}]
 
 
+@pytest.mark.parametrize("name", ["beginning", "staged"])
+def test_a_failed_restore_says_why_the_start_was_not_tested(name):
+    """One node alone begins and stages in one step, several in two."""
+    start = {"__etcd_restore_%s" % name: {"start": {"tested": False, "reason": "no etcd runs on this host"}}}
+    hint = "Before anything was stopped it could not be tested whether etcd starts on this snapshot: no etcd runs on this host."
+    assert of_hosts([dict(host("cp1"), **start)], known(committed=False))["hints"][0] == hint
+    assert of_hosts([dict(host("cp1"), **start)], known())["hints"] == []
+    start = {"__etcd_restore_%s" % name: {"start": {"tested": True, "reason": None}}}
+    assert hint not in of_hosts([dict(host("cp1"), **start)], known(committed=False))["hints"]
+
+
 def test_a_restore_that_failed_on_one_host_and_lost_another():
     back = {"output": ["moved"], "transaction": {"log": log(("staging", 10), ("rolling-back", 20), ("rolled-back", 21))}}
     again = {"validation": {"ok": False, "layers": {"nodes": {"problems": ["a is not ready"]}}}}

@@ -58,3 +58,40 @@ def test_a_start_without_a_quorum_fails_with_what_etcd_says(monkeypatch):
     monkeypatch.setattr(module, "ask", lambda _client: ({"members_agreed": False, "error": "etcd at https://127.0.0.1:2379: no leader"}, None))
     with pytest.raises(TransactionError, match="no leader"):
         took(monkeypatch, state="started")
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_start_is_tried_beside_the_restore_where_it_is_wanted(monkeypatch, tmp_path, ended):
+    """And where the task is cancelled, that is a failure as any other."""
+    tool = types.SimpleNamespace(path="/bin/etcdutl", name="etcdutl", version="3.6.16", can_bump=True)
+    trial, warned, staged = types.SimpleNamespace(reason="too little memory"), [], []
+
+    def stage(*args):
+        staged.append(args)
+        if ended:
+            raise module.signals.Ended(15)
+
+    monkeypatch.setattr(module, "find_tools", lambda *_args: (None, tool))
+    monkeypatch.setattr(module, "offline_tool", lambda *_args: tool)
+    monkeypatch.setattr(module, "packed_file", lambda _path: None)
+    monkeypatch.setattr(module.signals, "raise_when_ended", lambda: None)
+    monkeypatch.setattr(module, "TrialStart", lambda *args: module.contextlib.nullcontext(trial))
+    monkeypatch.setattr(module.steps, "stage", stage)
+    transaction = types.SimpleNamespace(
+        plan={"manifests_dir": str(tmp_path)}, layout=types.SimpleNamespace(transactions_dir="/var/lib/etcd.restore"), exists=lambda: True
+    )
+    params = dict.fromkeys(("etcdctl", "etcdutl", "timeout", "bump_revision"), None)
+    params.update(dict.fromkeys(("name", "initial_cluster", "cluster_token", "peer_urls"), "x"))
+    params.update(state="staged", snapshot="/b/a.db", step_timeout=1, trial_timeout=180)
+    fake = types.SimpleNamespace(params=params, warn=warned.append)
+    if ended:
+        with pytest.raises(TransactionError, match="was not restored beside the live data: it was ended by SIGTERM"):
+            module.take(fake, transaction)
+        return
+    assert module.take(fake, transaction) == {"start": {"tested": False, "reason": "too little memory"}}
+    assert warned == ["it was not tested whether etcd starts on /b/a.db: too little memory"]
+    trial.reason = None
+    assert module.take(fake, transaction) == {"start": {"tested": True, "reason": None}}
+    params["trial_timeout"] = 0
+    assert module.take(fake, transaction) == {}
+    assert [args[6:] for args in staged] == [(trial,), (trial,), ()] and len(warned) == 1

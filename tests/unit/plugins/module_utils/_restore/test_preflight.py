@@ -310,7 +310,7 @@ def known_of(name, changes, hosts):
     now = time.time()
     options = {
         "members": [], "lost_members": [], "from_inside": False, "without_validation": False, "foreign": False, "undecryptable": False, "max_age_days": 7,
-        "safety_snapshot": True, "bump_revision": True, "snapshot_dir": "/var/backups/etcd", "keep": 3, "rollback_after": 900,
+        "safety_snapshot": True, "bump_revision": True, "snapshot_dir": "/var/backups/etcd", "keep": 3, "rollback_after": 900, "trial_start": True,
     }  # fmt: skip
     options.update({key[len("etcd_restore_") :]: value for key, value in changes.items() if key.startswith("etcd_restore_")})
     nodes, live, before = {}, {}, {}
@@ -466,7 +466,6 @@ def compared(**changes):
     kinds = {"count": 1, "objects": 1, "kinds": []}
     found = {"compared": True, "reason": None, "vanish": kinds, "reappear": kinds, "change": kinds, "lines": ["vanish  1  pods  default  a"], "seconds": 2.1}
     found.update(snapshot={"total": 358, "kinds": {"pods": 12}}, live={"total": 360, "moved": False}, list="/r/plan.txt")
-    found["start"] = {"tested": True, "reason": None}
     return dict(found, **changes)
 
 
@@ -476,13 +475,46 @@ def test_lines_about_objects():
     assert said[1:] == ["vanish  1  pods  default  a", "all of them: /r/plan.txt"]
     silent = planning.objects(compared(compared=False, reason="the live etcd does not answer."), True, "cp1")
     assert silent == ["OBJECTS   not compared: the live etcd does not answer", "the snapshot holds 358 keys: pods 12"]
-    untested = planning.objects(compared(start={"tested": False, "reason": "there is no etcd server program on it"}), True, "cp1")
-    assert untested[0].startswith("WARNING: it was not tested whether etcd starts on this snapshot: there is no etcd server program on it. If it does not")
-    assert untested[1:] == said
-    # nothing was begun
-    assert ": Permission denied. If" in planning.objects(compared(compared=False, reason="Permission denied.", start=None), True, "cp1")[0]
     assert "etcd_restore_compare is false" in planning.objects({}, False, "cp1")[0]
     assert "tools are not on cp2 yet" in planning.objects({}, True, "cp2")[0]
+
+
+def tried(drill=None, server="3.6.14-0", sha256="aa", **options):
+    """Whether a restore tries first whether etcd starts, and what the plan says of it."""
+    known = known_of("trial", {}, {"cp1": {}})
+    known["nodes"]["trial-cp1"]["etcd"]["version"] = server
+    known["proof"]["snapshot"]["sha256"] = "aa"
+    known["proof"]["manifest"] = dict(MANIFEST, sha256=sha256, **({"levels": {"drill": drill}} if drill else {}))
+    known["options"].update(options)
+    return planning.trial_start(known)
+
+
+PASSED = {"at": "2026-11-29T02:00:00Z", "ok": True, "problem": None, "etcd_version": "3.6.16"}
+TRIES = "; the restore tries whether etcd starts on it, before it stops anything"
+
+
+def test_a_drill_of_the_same_file_with_an_etcd_of_the_same_minor_version_saves_the_trial():
+    proved = "a drill at 2026-11-29T02:00:00Z proved that etcd 3.6.16 starts on it"
+    assert tried(PASSED) == (False, proved)
+    assert tried(PASSED, trial_start=False) == (False, proved)
+    assert tried(PASSED, "v3.7.3") == (True, proved + ", and trial-cp1 has etcd v3.7.3" + TRIES)
+    assert tried(PASSED, "") == (True, proved + ", and trial-cp1 has etcd of an unknown version" + TRIES)
+    assert tried(dict(PASSED, etcd_version=None), "")[0], "neither version is known"
+    assert tried(PASSED, sha256="bb") == (True, "it was never drilled" + TRIES), "the manifest is of another file"
+
+
+def test_what_no_drill_has_proved_is_tried_before_anything_is_stopped():
+    assert tried() == (True, "it was never drilled" + TRIES)
+    assert tried(trial_start=False) == (
+        False,
+        "it was never drilled; the restore does not try whether etcd starts on it (etcd_restore_trial_start is false)",
+    )
+    assert tried(dict(PASSED, ok=False, problem="it panics.")) == (True, "the drill at 2026-11-29T02:00:00Z failed: it panics" + TRIES)
+    # what a damaged manifest may have
+    assert tried("yes") == (True, "it was never drilled" + TRIES)
+    known = known_of("trial", {"manifest": None}, {"cp1": {}})
+    known["proof"]["snapshot"]["sha256"] = "aa"
+    assert planning.trial_start(dict(known, proof=dict(known["proof"], manifest=None))) == (True, "it was never drilled" + TRIES)
 
 
 def test_a_controller_with_the_ca_of_the_cluster_runs_inside_it():
@@ -508,6 +540,7 @@ def test_lines_of_the_plan():
     for words in (
         "RESTORE of plan-cp1 (etcd 3.6.14-0, Kubernetes 1.30.1)",
         "sha256 0123456789ab, verified",
+        "starts    it was never drilled; the restore tries",
         "lost      everything written after revision 582",
         "raised by 1000018",
         "these static Pods keep running: kube-vip",
@@ -545,7 +578,7 @@ def test_the_filter_makes_the_plan_with_the_revision_that_it_decides():
     known["proof"]["snapshot"].update(sha256="0123456789abcdef", integrity="ok")
     known.update(label="/b/a.db", origin="cp1")
     plan = restore_plan(known)
-    assert plan["bump"] == 1000018 and any("raised by 1000018" in line for line in plan["lines"])
+    assert plan["trial_start"] and plan["bump"] == 1000018 and any("raised by 1000018" in line for line in plan["lines"])
     assert plan["initial_cluster"] == "cp1=https://192.0.2.11:2380" and plan["warnings"] == []
     assert "it has reached revision 600, and the snapshot is of 582" in plan["survivors"][0]
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a trial start says of a host that cannot make it, and of the snapshot.  tests/integration/test_restore_plan.py has real etcds."""
+"""What a trial start says of a host that cannot make it, and of the snapshot.  tests/integration/test_trial_start.py has real etcds."""
 
 from __future__ import annotations
 
@@ -11,19 +11,33 @@ from types import SimpleNamespace
 
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import isolated_server
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import trial_start
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.trial_start import NotTried, TrialStart, Unusable
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import steps, trial_start
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import TransactionError
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.trial_start import TrialStart
+
+RESTORES = 'mkdir -p "$5/member/snap"; touch "$5/member/snap/db"'
+
+
+class Server(SimpleNamespace):
+    """An etcd server program."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_exc):
+        self.closed = True
 
 
 @pytest.fixture
 def trial(monkeypatch, tmp_path):
     """A function that makes a trial of a snapshot with this `snapshot restore` and this end of the etcd that is started then."""
     (tmp_path / "a.db").write_bytes(b"x" * 1000)
-    made = []
+    (tmp_path / "place").mkdir()
+    tool = tmp_path / "etcdutl"
 
-    def make(script="exit 0", end=None, version="3.5.16", whose="running", image="3.5.16", seconds=20):
-        (tmp_path / "etcdutl").write_text("#!/bin/sh\n%s\n" % script)
-        (tmp_path / "etcdutl").chmod(0o755)
+    def make(script=RESTORES, end=None, version="3.5.16", whose="running", image="3.5.16", seconds=20, tool_version="3.5.16"):
+        tool.write_text("#!/bin/sh\n%s\n" % script)
+        tool.chmod(0o755)
 
         def wait():
             if end:
@@ -32,47 +46,41 @@ def trial(monkeypatch, tmp_path):
         def served(*_args):
             return SimpleNamespace(start=lambda: None, wait=wait, end=lambda: None)
 
-        server = SimpleNamespace(path="/etcd", version=version, whose=whose, close=lambda: None)
-        tool = SimpleNamespace(name="etcdutl", path=str(tmp_path / "etcdutl"), version="3.5.16")
-        monkeypatch.setattr(isolated_server, "find_server", lambda *args: server)
+        monkeypatch.setattr(isolated_server, "find_server", lambda *args: Server(path="/etcd", version=version, whose=whose))
         monkeypatch.setattr(isolated_server, "Throwaway", served)
-        monkeypatch.setattr(trial_start, "find_tools", lambda *args: (None, tool))
-        monkeypatch.setattr(trial_start, "offline_tool", lambda *args: tool)
-        options = {"snapshot": str(tmp_path / "a.db"), "work_dir": str(tmp_path), "endpoint": "", "etcd": None, "etcdctl": None, "etcdutl": None, "timeout": 5}
-        made.append(TrialStart(options, "etcdctl", image, str(tmp_path), time.monotonic() + seconds))
-        return made[-1]
+        options = {"snapshot": str(tmp_path / "a.db"), "endpoint": "", "etcd": None, "etcdctl": None, "step_timeout": seconds, "trial_timeout": 20}
+        return TrialStart(options, SimpleNamespace(name="etcdutl", path=str(tool), version=tool_version), image, str(tmp_path / "place"))
 
     yield make
-    for one in made:
-        one.end()
+    assert list((tmp_path / "place").iterdir()) == [], "nothing that was restored for it stays"
 
 
-def end_of(one):
-    one.begin()
-    one.advance()
-    with pytest.raises((NotTried, Unusable, isolated_server.ThrowawayError)) as raised:
+def reason_of(one):
+    """Why it was not tried, or None; it goes on from there, whatever it finds."""
+    with one:
+        one.begin()
+        one.advance()
         one.finish()
-    return type(raised.value), str(raised.value)
+        return one.reason
 
 
 def test_what_starts(trial):
-    one = trial()
-    one.begin()
-    served = one.finish()
-    one.advance()
-    assert served is not None and one.finish() is served
+    assert reason_of(trial()) is None
+    # it serves, and that is all that is asked here
+    assert reason_of(trial(end=isolated_server.NeedsUser("authentication"))) is None
 
 
 def test_what_the_host_prevents(trial, monkeypatch):
-    for script in ("echo 'write x: no space left on device' >&2; exit 1", "kill -9 $$"):
-        assert end_of(trial(script))[0] is NotTried
-    assert end_of(trial(end=isolated_server.ThrowawayError("no network namespace"))) == (NotTried, "no network namespace")
+    assert "no space left on device" in reason_of(trial("echo 'write x: no space left on device' >&2; exit 1"))
+    assert "was killed by signal 9" in reason_of(trial("kill -9 $$"))
+    assert reason_of(trial(end=isolated_server.ThrowawayError("no network namespace"))) == "no network namespace"
+    assert reason_of(trial(end=isolated_server.TimeIsUp("etcd 3.5.16 did not serve it in time"))) == "etcd 3.5.16 did not serve it in time"
+    assert "does not start on an etcd 3.6.1 server" in reason_of(trial(version="3.6.1", tool_version="3.4.23"))
     # the program is not that of this host's etcd
     refused = isolated_server.Unservable("etcd 3.5.16 does not start with it: panic")
-    assert end_of(trial(end=refused, whose="found", image="3.6.1")) == (NotTried, "this host's etcd is 3.6.1, and etcd 3.5.16 does not start with it: panic")
+    assert reason_of(trial(end=refused, whose="found", image="3.6.1")) == "this host's etcd is 3.6.1, and etcd 3.5.16 does not start with it: panic"
     monkeypatch.setattr(trial_start, "_OWN_SPACE", 1 << 60)
-    assert "free and serving the snapshot needs" in end_of(trial())[1]
-    monkeypatch.undo()
+    assert "free and restoring the snapshot twice needs" in reason_of(trial())
 
 
 def test_too_little_memory(trial, monkeypatch):
@@ -81,35 +89,75 @@ def test_too_little_memory(trial, monkeypatch):
 
     one = trial()
     monkeypatch.setattr(isolated_server, "check_memory", too_little)
-    assert end_of(one) == (NotTried, "this host has 1 MB of memory available")
+    assert reason_of(one) == "this host has 1 MB of memory available"
 
 
-def test_what_the_snapshot_prevents(trial):
-    kind, words = end_of(trial("echo 'Error: expected sha256' >&2; exit 1"))
-    assert kind is Unusable and "a.db cannot be restored, so nothing was done: `etcdutl snapshot restore` ended with code 1: Error: expected sha256" in words
-    kind, words = end_of(trial(end=isolated_server.Unservable("etcd 3.5.16 does not start with it: panic")))
-    assert kind is Unusable and words.endswith("a.db does not start: etcd 3.5.16 does not start with it: panic. Nothing was done; choose another snapshot")
+def test_no_server_program(trial, monkeypatch):
+    def none(*_args):
+        raise isolated_server.ThrowawayError("no etcd runs on this host and there is no etcd server program on it either")
+
+    one = trial()
+    monkeypatch.setattr(isolated_server, "find_server", none)
+    assert reason_of(one).startswith("no etcd runs on this host")
+
+
+@pytest.mark.parametrize(
+    ("script", "end", "words"),
+    [
+        ("echo 'Error: expected sha256' >&2; exit 1", None, "a.db cannot be restored: `etcdutl snapshot restore` ended with code 1: Error: expected sha256"),
+        (RESTORES, isolated_server.Unservable("etcd 3.5.16 does not start with it: panic"), "a.db does not start: etcd 3.5.16 does not start with it: panic"),
+    ],
+)
+def test_what_the_snapshot_prevents(trial, script, end, words):
+    with pytest.raises(TransactionError) as raised:
+        reason_of(trial(script, end))
+    assert str(raised.value).endswith(words + ". Nothing was done; choose another snapshot")
 
 
 def test_restore_that_takes_too_long_holds_up_only_who_waits_for_it(trial):
-    one = trial("sleep 60", seconds=1)
     begun = time.monotonic()
-    one.begin()
-    one.advance()
-    assert time.monotonic() - begun < 0.9
-    with pytest.raises(isolated_server.TimeIsUp):
+    with trial("exec sleep 60", seconds=1) as one:
+        one.begin()
+        one.advance()
+        assert time.monotonic() - begun < 0.9
         one.finish()
+        assert one.reason.startswith("`etcdutl snapshot restore` did not finish in time and was killed")
     assert time.monotonic() - begun < 10
 
 
 def test_restore_that_is_not_waited_for_is_ended(trial):
-    one = trial("sleep 60")
-    one.begin()
-    tool = one._restoring
-    assert tool.running
-    one.end()
+    with trial("exec sleep 60") as one:
+        one.begin()
+        tool = one._restoring
+        assert tool.running
     assert not tool.running
 
 
-def test_users_of_the_cluster_are_asked_for(trial):
-    assert end_of(trial(end=isolated_server.NeedsUser("authentication")))[0] is isolated_server.NeedsUser
+def staged(node, trial, snapshot="x"):
+    tool = node.root / "etcdutl"
+    tool.write_text("#!/bin/sh\n%s\n" % RESTORES)
+    tool.chmod(0o755)
+    steps.stage(node.transaction, snapshot, [], str(tool), 20, None, trial)
+    return node.transaction.state()[0]
+
+
+def test_a_step_ends_when_the_trial_has(node, trial):
+    with trial() as one:
+        assert staged(node, one) == "staged"
+    assert (node.path / "staged/member/snap/db").exists() and one.reason is None
+
+
+def test_a_step_fails_with_the_trial_and_can_be_rolled_back(node, trial):
+    with trial(end=isolated_server.Unservable("it panics")) as one, pytest.raises(TransactionError, match="does not start: it panics"):
+        staged(node, one)
+    assert node.transaction.state()[0] == "staging"
+    assert not (node.path / "staged").exists()
+    assert node.rollback().returncode == 0
+    node.is_old()
+    assert not list(node.path.glob("staged*"))
+
+
+def test_a_restore_that_fails_ends_the_trial(node, trial):
+    node.quick("etcdutl")
+    with trial("exec sleep 60") as one, pytest.raises(TransactionError, match="made no database"):
+        steps.stage(node.transaction, "x", [], str(node.systemctl.parent / "etcdutl"), 20, None, one)
