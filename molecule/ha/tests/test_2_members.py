@@ -113,7 +113,7 @@ def test_a_running_member_cannot_be_declared_lost(cluster, before):
     names = [etcd_name(cluster, host) for host in OTHERS]
     process = cluster.playbook("restore.yml", "-l", "cp1", *CONFIRMED, *variables(etcd_restore_lost_members=names), check=False)
     assert process.returncode != 0
-    assert "it runs, so include it in the play instead" in text_of(process)
+    assert "It runs, so include it in the play instead" in text_of(process)
     assert_untouched(cluster, before)
 
 
