@@ -23,6 +23,8 @@ import struct
 import time
 import zlib
 
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import begin_writing
+
 # Where etcd's database is in the directory `member` of its data.
 DATABASE = os.path.join("snap", "db")
 TRAILER = hashlib.sha256().digest_size
@@ -98,6 +100,95 @@ class Proof:
 
     def found(self, word, sentence):
         self.findings.append((word, "%s %s" % (self.path, sentence)))
+
+
+class _Hashing:
+    """The SHA-256 of an open file from its beginning to `offset`, and in the end whether its last bytes are the SHA-256 of all others."""
+
+    def __init__(self, descriptor):
+        self.descriptor = descriptor
+        self.offset = 0
+        self._digest = hashlib.sha256()
+        self._buffer = memoryview(bytearray(BLOCK))
+
+    def read(self, end, check_time=None):
+        """Read on to the offset `end`, or as far as there is something."""
+        while self.offset < end:
+            if check_time:
+                check_time()
+            count = os.preadv(self.descriptor, [self._buffer[: min(BLOCK, end - self.offset)]], self.offset)
+            if count == 0:
+                break
+            self._digest.update(self._buffer[:count])
+            self.offset += count
+
+    def finish(self, size, check_time=None):
+        """(SHA-256 of all, whether it ends in that of the rest) of the file, which has this size."""
+        body = size - TRAILER
+        self.read(body, check_time)
+        inner = self._digest.digest() if self.offset == body else None
+        trailer = os.pread(self.descriptor, min(size, TRAILER), self.offset)
+        self._digest.update(trailer)
+        return self._digest.hexdigest(), trailer == inner
+
+
+class GrowingFile:
+    """A snapshot that another process writes from front to back and then renames, hashed while that goes on; a context.
+
+    paths: the names that it may have meanwhile.
+    """
+
+    # Bytes of one look, so that it takes some hundredths of a second.
+    _STRETCH = 32 * 1024 * 1024
+
+    def __init__(self, *paths):
+        self._paths = paths
+        self._hashing = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_exc):
+        if self._hashing:
+            os.close(self._hashing.descriptor)
+
+    def look(self):
+        """Hash what there is more of it by now, and have it written to the disk.  Never raises."""
+        with contextlib.suppress(OSError):
+            hashing = self._opened()
+            if hashing:
+                start = hashing.offset
+                # the last bytes may be the checksum
+                hashing.read(min(os.fstat(hashing.descriptor).st_size - TRAILER, start + self._STRETCH))
+                if hashing.offset > start:
+                    # whoever writes it waits for the disk in the end
+                    begin_writing(hashing.descriptor, start, hashing.offset - start)
+
+    def finish(self, deadline):
+        """Hashed of the file, which is complete now; None when all of it is still to be read.  deadline: of time.monotonic().  Never raises."""
+
+        def check_time():
+            if time.monotonic() > deadline:
+                raise OutOfTime()
+
+        with contextlib.suppress(OSError, OutOfTime):
+            hashing = self._opened()
+            if hashing:
+                found = os.fstat(hashing.descriptor)
+                # the rename sets the one, writing sets both: what was written since the rename may not have been read
+                if found.st_mtime_ns >= found.st_ctime_ns:
+                    return None
+                sha256, whole = hashing.finish(found.st_size, check_time)
+                # one that does not end in its checksum may have been written in another order
+                return Hashed(_facts(found), sha256, whole) if whole else None
+        return None
+
+    def _opened(self):
+        for path in self._paths if self._hashing is None else ():
+            with contextlib.suppress(FileNotFoundError):
+                self._hashing = _Hashing(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW))
+                break
+        return self._hashing
 
 
 class SnapshotFile:
@@ -268,24 +359,8 @@ class SnapshotFile:
 
     def _hash(self):
         """Read it all once, for the SHA-256 of the file; returns whether its last bytes are the SHA-256 of all others."""
-        digest, inner = hashlib.sha256(), None
-        trailer, offset, size = b"", 0, self.proof.size
-        body = max(0, size - TRAILER)
-        buffer = memoryview(bytearray(BLOCK))
-        while offset < size:
-            self._check_time()
-            end = body if offset < body else size
-            count = os.preadv(self.fd, [buffer[: min(BLOCK, end - offset)]], offset)
-            if count == 0:
-                break
-            digest.update(buffer[:count])
-            if offset >= body:
-                trailer += bytes(buffer[:count])
-            offset += count
-            if offset == body:
-                inner = digest.digest()
-        self.proof.sha256 = digest.hexdigest()
-        return len(trailer) == TRAILER and trailer == inner
+        self.proof.sha256, whole = _Hashing(self.fd).finish(self.proof.size, self._check_time)
+        return whole
 
     def _meta(self):
         """The newest valid one of the two meta pages, or None.  The second lies at a place that only the page size tells."""

@@ -15,7 +15,6 @@ What ends this process ends the programs with it.  Private to this collection.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import hashlib
@@ -30,6 +29,7 @@ import tempfile
 import time
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import file_digests
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import begin_writing
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ended_with_parent
 
 COMPRESSIONS = ("none", "zstd")
@@ -44,7 +44,6 @@ _NICE = 10
 _AGE_SECONDS = 30
 # fcntl has it from Python 3.10 on
 _F_SETPIPE_SZ = 1031
-_SYNC_FILE_RANGE_WRITE = 2
 _STRETCH = 32 * 1024 * 1024
 _PACKAGES = {"age": "age", "zstd": "zstd"}
 
@@ -250,17 +249,11 @@ def _pipe(commands, source, target, timeout, limit=None):
             if not running:
                 out.write(chunk)
             if size - begun >= _STRETCH:
-                _begin_writing(out.fileno(), begun, size - begun)
+                begin_writing(out.fileno(), begun, size - begun)
                 begun = size
         _judge(running, source, target)
         os.fsync(out.fileno())
     return {"size": size, "sha256": digest.hexdigest()}
-
-
-def _begin_writing(descriptor, start, size):
-    """Have the kernel begin to write a part of a file to the disk, or nothing would be there when the end is waited for."""
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).sync_file_range(descriptor, ctypes.c_int64(start), ctypes.c_int64(size), ctypes.c_uint(_SYNC_FILE_RANGE_WRITE))
 
 
 def _follow(program, descriptor, deadline):

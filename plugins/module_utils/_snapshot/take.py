@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import members_on_disk
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import boltdb, members_on_disk
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import find_tools
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import (
@@ -121,9 +121,8 @@ def check_room(directory, needed):
 class _Pace:
     """Pauses a tool that writes a file whenever it is ahead of so many bytes in a second."""
 
-    def __init__(self, target, limit):
-        # etcdctl gives the file its name at the end
-        self.paths, self.limit = (target, target + ".part"), limit
+    def __init__(self, paths, limit):
+        self.paths, self.limit = paths, limit
         self.start = time.monotonic()
         self.paused = False
 
@@ -140,11 +139,20 @@ class _Pace:
 
 
 def save(client, target, timeout, limit=None):
-    """Save a snapshot of the member that is asked.  limit: bytes in a second."""
-    pace = _Pace(target, limit) if limit else None
-    result = run_tool(client.argv("snapshot", "save", target, command_timeout=timeout), timeout + 10, cwd=client.cwd, watch=pace)
-    if result.rc == 0 and os.path.isfile(target):
-        return
+    """Save a snapshot of the member that is asked; returns its Hashed, or None where it is still to be read.  limit: bytes in a second."""
+    # etcdctl gives the file its name at the end
+    paths = (target, target + ".part")
+    pace = _Pace(paths, limit) if limit else None
+    with boltdb.GrowingFile(*paths) as growing:
+
+        def watch(group):
+            if pace:
+                pace(group)
+            growing.look()
+
+        result = run_tool(client.argv("snapshot", "save", target, command_timeout=timeout), timeout + 10, cwd=client.cwd, watch=watch)
+        if result.rc == 0 and os.path.isfile(target):
+            return growing.finish(time.monotonic() + timeout)
     if free_bytes(target) < 1024 * 1024:
         raise Refused("no snapshot was taken: the disk of %s is full" % os.path.dirname(os.path.dirname(target)))
     raise ToolError("no snapshot was taken: `etcdctl snapshot save` %s: %s" % (result.how(), client.words(result)), result)
@@ -153,10 +161,13 @@ def save(client, target, timeout, limit=None):
 # ---- verify
 
 
-def verify(target, name, etcdctl, etcdutl):
-    """(what the file that etcd sent holds, in a manifest's words; what could not be determined); Refused when it cannot be relied on."""
+def verify(target, name, etcdctl, etcdutl, hashed=None):
+    """(what the file that etcd sent holds, in a manifest's words; what could not be determined); Refused when it cannot be relied on.
+
+    hashed: what save() returned.
+    """
     started = time.monotonic()
-    found = snapshot_status.examine(target, etcdctl, etcdutl)
+    found = snapshot_status.examine(target, etcdctl, etcdutl, hashed=hashed)
     if found["problems"]:
         raise Refused("what etcd sent is no snapshot to rely on, so it was not kept: %s" % found["problems"][0].replace(target, name))
     verified = {one: found[one] for one in ("size", "sha256", "hash", "revision", "total_keys", "total_size", "storage_version", "integrity")}
@@ -260,9 +271,9 @@ def take(directory, client, tools, source, prefix, options, files=None):
     # The tool puts its own temporary file beside its target, and this directory goes as a whole.
     target = os.path.join(directory.partial(name), "snapshot.db")
     taken = Taken()
-    save(client, target, options["save_timeout"], options["bwlimit"])
+    hashed = save(client, target, options["save_timeout"], options["bwlimit"])
     taken.step("save")
-    verified, taken.undetermined = verify(target, name, *tools)
+    verified, taken.undetermined = verify(target, name, *tools, hashed=hashed)
     # a copy that is served names itself alone
     taken.left = left_members(client, target, source["members"]) if source["source"] == "member" else []
     taken.step("verify")

@@ -7,7 +7,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+
+_SYNC_FILE_RANGE_WRITE = 2
 
 
 def sync_directory(path):
@@ -29,6 +32,12 @@ def sync_tree(path):
             finally:
                 os.close(handle)
         sync_directory(directory)
+
+
+def begin_writing(descriptor, start, size):
+    """Have the kernel begin to write a part of a file to the disk, or nothing would be there when the end is waited for."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).sync_file_range(descriptor, ctypes.c_int64(start), ctypes.c_int64(size), ctypes.c_uint(_SYNC_FILE_RANGE_WRITE))
 
 
 def write_durably(path, text, mode=0o600, temporary=None):

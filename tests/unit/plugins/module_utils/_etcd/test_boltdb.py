@@ -475,3 +475,93 @@ def test_a_glance_during_a_commit_is_repeated(tmp_path, monkeypatch):
     with SnapshotFile(str(path)) as opened:
         assert opened.glance((b"meta",)) == {b"meta": {b"storageVersion": b"3.6.0", b"term": b"2"}}
     assert len(asked) == 4
+
+
+class Writer:
+    """Writes a file as etcdctl does: under another name, from front to back, and renames it."""
+
+    def __init__(self, directory, data):
+        self.part, self.path, self.data = directory / "file.db.part", directory / "file.db", data
+        self.stream = self.part.open("wb", buffering=0)
+
+    def write(self, until):
+        self.stream.write(self.data[self.stream.tell() : until])
+
+    def rename(self):
+        self.stream.close()
+        # the clock of files has ticks
+        time.sleep(0.02)
+        self.part.rename(self.path)
+
+    def growing(self):
+        return boltdb.GrowingFile(str(self.path), str(self.part))
+
+
+def soon():
+    return time.monotonic() + 60
+
+
+@pytest.mark.parametrize("looks", [[], [0, 1, 5000], [len(GOOD) - 33, len(GOOD) - 32, len(GOOD) - 31], [len(GOOD)], [20, 4096, len(GOOD) - 1, len(GOOD)]])
+def test_a_file_is_hashed_while_it_is_written(tmp_path, looks):
+    writer = Writer(tmp_path, GOOD)
+    with writer.growing() as growing:
+        growing.look()
+        for until in looks:
+            writer.write(until)
+            growing.look()
+        writer.write(None)
+        writer.rename()
+        hashed = growing.finish(soon())
+    assert hashed == boltdb.hash_file(str(writer.path))
+    assert hashed.whole and hashed.sha256 == hashlib.sha256(GOOD).hexdigest()
+    with SnapshotFile(str(writer.path), hashed=hashed) as opened:
+        assert opened.prove().integrity == "ok"
+
+
+def test_what_is_written_over_after_it_was_hashed_is_read_again(tmp_path):
+    writer = Writer(tmp_path, GOOD)
+    with writer.growing() as growing:
+        writer.write(None)
+        growing.look()
+        writer.rename()
+        with writer.path.open("r+b") as stream:
+            stream.seek(5 * PAGE + 3000)
+            stream.write(b"x")
+        hashed = growing.finish(soon())
+    with SnapshotFile(str(writer.path), hashed=hashed) as opened:
+        assert opened.prove().integrity == "mismatch"
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data[:20], lambda data: b"", lambda data: data + b"x", lambda data: data[:PAGE] * 3])
+def test_a_file_that_does_not_end_in_its_checksum_is_read_again(tmp_path, change):
+    writer = Writer(tmp_path, change(GOOD))
+    with writer.growing() as growing:
+        writer.write(5000)
+        growing.look()
+        writer.write(None)
+        writer.rename()
+        assert growing.finish(soon()) is None
+
+
+def test_a_growing_file_that_is_replaced_cut_or_late_is_read_again(tmp_path):
+    writer = Writer(tmp_path, GOOD)
+    with writer.growing() as growing:
+        writer.write(None)
+        writer.rename()
+        assert growing.finish(time.monotonic() - 1) is None
+    # etcdctl began anew, and the name leads to another file
+    other = tmp_path / "other.db"
+    with boltdb.GrowingFile(str(writer.path)) as growing:
+        growing.look()
+        other.write_bytes(GOOD)
+        other.rename(writer.path)
+        hashed = growing.finish(soon())
+        with SnapshotFile(str(writer.path), hashed=hashed) as opened:
+            assert opened.prove().sha256 == hashlib.sha256(GOOD).hexdigest()
+    with boltdb.GrowingFile(str(writer.path)) as growing:
+        growing.look()
+        os.truncate(writer.path, 4000)
+        assert growing.finish(soon()) is None
+    with boltdb.GrowingFile(str(tmp_path / "absent")) as growing:
+        growing.look()
+        assert growing.finish(soon()) is None
