@@ -14,6 +14,7 @@ Nothing set, or 0 everywhere, keeps all.  Only verified snapshots are counted, a
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import json
 import time
@@ -63,7 +64,11 @@ def authority(manifest):
 
 def newest_first(snapshots):
     """Sorted by the time they were taken; the name decides between two of one second."""
-    return sorted(snapshots, key=lambda snapshot: (snapshot.get("created") or "", snapshot["path"]), reverse=True)
+    return sorted(snapshots, key=_age, reverse=True)
+
+
+def _age(snapshot):
+    return snapshot.get("created") or "", snapshot["path"]
 
 
 def kept_by(snapshots, keep):
@@ -72,8 +77,10 @@ def kept_by(snapshots, keep):
     for name, number in keep.items():
         seen = set()
         for snapshot in snapshots:
+            if len(seen) == number:
+                break
             period = snapshot["path"] if name == "last" else time.strftime(PERIODS[name], time.strptime(snapshot["created"], MOMENT))
-            if period not in seen and len(seen) < number:
+            if period not in seen:
                 seen.add(period)
                 kept.setdefault(snapshot["path"], []).append(name)
     return kept
@@ -105,33 +112,43 @@ def judge(snapshots, keep, now, shared=False):
     reason `newest`: a clock that once went wrong must not cost what is newest in truth.
     """
     keep = rules(keep)
-    latest = utc(now)
-    lineages = {}
+    verdicts = {}
+    for members in _lineages(snapshots, shared).values():
+        newest, kept = _kept(members, keep, utc(now))
+        for snapshot in members:
+            reasons = kept.get(snapshot["path"], []) if keep else ["all"]
+            verdicts[snapshot["path"]] = reasons or (["newest"] if snapshot is newest else [])
+    return [(snapshot, verdicts[snapshot["path"]]) for snapshot in newest_first(snapshots) if snapshot["path"] in verdicts]
+
+
+def _lineages(snapshots, shared):
+    """{lineage: its verified snapshots, newest first}"""
+    found = {}
     for snapshot in newest_first(snapshots):
         if snapshot.get("verified") is True:
-            lineages.setdefault(lineage(snapshot, shared), []).append(snapshot)
-    verdicts = {}
-    for members in lineages.values():
-        newest = next((snapshot for snapshot in members if snapshot["created"] <= latest), members[0])
-        order = [newest] + [snapshot for snapshot in members if snapshot is not newest]
-        kept = kept_by(order, keep)
-        for snapshot in members:
-            reasons = kept.get(snapshot["path"], [])
-            if not keep:
-                reasons = ["all"]
-            elif snapshot is newest and not reasons:
-                reasons = ["newest"]
-            verdicts[snapshot["path"]] = reasons
-    return [(snapshot, verdicts[snapshot["path"]]) for snapshot in newest_first(snapshots) if snapshot["path"] in verdicts]
+            found.setdefault(lineage(snapshot, shared), []).append(snapshot)
+    return found
+
+
+def _kept(members, keep, latest):
+    """(the one that always stays, what kept_by() says) of one lineage, newest first.  latest: the time of now, as manifests have times."""
+    newest = next((snapshot for snapshot in members if snapshot["created"] <= latest), members[0])
+    return newest, kept_by([newest] + [snapshot for snapshot in members if snapshot is not newest], keep)
 
 
 def left_over(lost, snapshots, keep, now, shared=False):
     """Those of `lost`, manifests whose snapshots are gone, that would be surplus if their snapshots were there: what an interrupted removal left."""
+    keep, there = rules(keep), _lineages(snapshots, shared)
+    # of each lineage what newest_first() sorts by, from the oldest on
+    order = {one: [_age(snapshot) for snapshot in reversed(members)] for one, members in there.items()}
     found = []
-    for manifest in lost:
-        verdicts = judge(list(snapshots) + [dict(manifest, verified=True)], keep, now, shared)
+    for manifest in lost if keep else ():
+        own = lineage(manifest, shared)
         # alone in its lineage it is the last trace of something that is lost
-        alone = not any(one.get("verified") is True and lineage(one, shared) == lineage(manifest, shared) for one in snapshots)
-        if not alone and any(one["path"] == manifest["path"] and not reasons for one, reasons in verdicts):
-            found.append(manifest)
+        members = there.get(own)
+        if members:
+            newer = len(members) - bisect.bisect_left(order[own], _age(manifest))
+            newest, kept = _kept(members[:newer] + [manifest] + members[newer:], keep, utc(now))
+            if manifest is not newest and manifest["path"] not in kept:
+                found.append(manifest)
     return found

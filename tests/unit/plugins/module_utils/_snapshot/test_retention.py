@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import time
 
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import retention
@@ -195,6 +196,35 @@ def test_leftovers_of_a_removal_are_removed_and_lost_snapshots_stay_listed():
     last_of_another = taken("2025-12-01T00:00:00Z", authority="bb", verified=False)
     lost = [surplus, wanted, last_of_another]
     assert retention.left_over(lost, [*there, *lost], {"daily": 2}, now, shared=True) == [surplus]
+
+
+@pytest.mark.parametrize("keep", [1, 3, 0, {"last": 2, "daily": 3}, {"weekly": 2, "monthly": 1}])
+@pytest.mark.parametrize("shared", [False, True])
+def test_each_leftover_is_judged_as_if_it_alone_were_there(keep, shared):
+    """Among them ones of the same time as another, of a time to come, and of lineages in which nothing else is."""
+    times = ["2025-12-%02dT%02d:00:00Z" % (day, hour) for day in (1, 8, 9, 30, 31) for hour in (3, 12)] + ["2026-06-01T00:00:00Z"]
+    there = [taken(time, host) for time in times[::2] for host in ("cp1", "cp2")] + [taken("2026-07-01T00:00:00Z", "cp3")]
+    lost = [taken(time, host, verified=False) for time in times[1::2] + times[:1] for host in ("cp1", "cp3", "cp4")]
+    lost += [taken(times[3], authority="bb", verified=False), taken("2026-08-01T00:00:00Z", "cp3", verified=False)]
+    lost = [one for one in lost if one["path"] not in {other["path"] for other in there}]
+    expected = []
+    for manifest in lost:
+        own = retention.lineage(manifest, shared)
+        verdicts = retention.judge([*there, dict(manifest, verified=True)], keep, NOW.timestamp(), shared)
+        alone = all(retention.lineage(one, shared) != own for one in there)
+        if not alone and (dict(manifest, verified=True), []) in verdicts:
+            expected.append(manifest)
+    assert retention.left_over(lost, [*there, *lost], keep, NOW.timestamp(), shared) == expected
+
+
+def test_many_leftovers_take_no_longer_than_as_many_snapshots():
+    hours = [(NOW - datetime.timedelta(hours=number)).strftime("%Y-%m-%dT%H:%M:%SZ") for number in range(2000)]
+    there = [taken(one) for one in hours[::2]]
+    lost = [taken(one, verified=False) for one in hours[1::2]]
+    start = time.process_time()
+    assert len(retention.left_over(lost, there, {"last": 5, "daily": 3}, NOW.timestamp())) > 900
+    # it took seven seconds when all snapshots were judged again for each of them
+    assert time.process_time() - start < 3
 
 
 @pytest.mark.parametrize(
