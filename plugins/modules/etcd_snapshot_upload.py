@@ -177,15 +177,22 @@ def failed_there(remote, sizes, entries):
         return set()
 
 
-def stays_away(entry, remote, sizes, failed):
-    """Whether it need not be sent: it was, and is there still as it should be, or was removed since there are newer ones."""
+def newest_there(sizes):
+    """When the newest snapshot there was taken, as names have it; "" where there is none."""
+    return max((match.group(1) for match in map(TAKEN.search, sizes) if match), default="")
+
+
+def stays_away(entry, remote, sizes, failed, newest):
+    """Whether it need not be sent: it was, and is there still as it should be, or was removed since there are newer ones.
+
+    failed, newest: as failed_there() and newest_there() have it.
+    """
     if not noted(entry, remote.where):
         return False
     name = entry["file"]
     if name in sizes:
         return sizes[name] == entry["size"] and snapshot_manifest.manifest_path(name) in sizes and name not in failed
-    taken = re.sub(r"[-:]", "", entry["created"])
-    return any(match.group(1) > taken for match in map(TAKEN.search, sizes) if match)
+    return newest > re.sub(r"[-:]", "", entry["created"])
 
 
 def refuse_what_is_not_mounted(entries, remote):
@@ -318,8 +325,8 @@ def run(module, result):
     if not first + others:
         return
     sizes = remote.names(missing_ok=True)
-    failed = failed_there(remote, sizes, others)
-    entries = first + [entry for entry in others if not stays_away(entry, remote, sizes, failed)]
+    failed, newest = failed_there(remote, sizes, others), newest_there(sizes)
+    entries = first + [entry for entry in others if not stays_away(entry, remote, sizes, failed, newest)]
     result["waiting"] = [entry["path"] for entry in entries]
     refused = []
     changed = False

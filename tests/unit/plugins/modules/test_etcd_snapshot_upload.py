@@ -25,7 +25,7 @@ def stays(sizes, found=(), entry=ENTRY):
     """found: what a list says, or the exception that it raises."""
     with mock.patch.object(etcd_snapshot_upload.remote_snapshots, "list_snapshots", side_effect=[found]):
         failed = etcd_snapshot_upload.failed_there(FAR, sizes, [entry])
-    return etcd_snapshot_upload.stays_away(entry, FAR, sizes, failed)
+    return etcd_snapshot_upload.stays_away(entry, FAR, sizes, failed, etcd_snapshot_upload.newest_there(sizes))
 
 
 def test_a_copy_that_is_correct():
