@@ -19,8 +19,9 @@ description:
     C(.age), and the manifest describes both what is stored and what is in it.
   - One snapshot is taken at a time in a directory; a second one is refused, or waits for O(lock_timeout).
   - The next run removes files that interrupted runs left.
-  - With O(data_dir) the snapshot is of a data directory that no etcd uses, as a restore leaves one behind. An isolated etcd serves a copy of it,
-    since the write-ahead log holds what the database does not, and the directory itself is only read.
+  - With O(data_dir) the snapshot is of a data directory that no etcd uses, as a restore leaves one behind. Where its database has all of its
+    write-ahead log, as after an orderly end of an etcd from 3.5 on, the snapshot is made of the database; otherwise an isolated etcd serves a copy of the
+    directory, which itself is only read.
 author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
@@ -248,7 +249,7 @@ snapshot:
       type: str
       sample: member
     etcd_version:
-      description: Version of the server, or of the one that served the copy of O(data_dir).
+      description: Version of the server; for O(data_dir) of the one that served the copy, or of the image in etcd's manifest where none had to.
       type: str
       sample: 3.5.16
     kubernetes_version:
@@ -295,7 +296,7 @@ removed:
   elements: str
   sample: []
 seconds:
-  description: Seconds that saving, verifying, counting and encrypting took, and C(serve), which is copying and serving O(data_dir).
+  description: Seconds that saving, verifying, counting and encrypting took, and C(serve), which is copying and serving O(data_dir) where that had to be.
   returned: success, not in check mode
   type: dict
   sample: {serve: 0.0, save: 0.2, verify: 0.4, inventory: 0.1, encrypt: 0.0}

@@ -20,10 +20,10 @@ import harness
 import pytest
 
 
-def take(etcd, data_dir, directory, check_mode=False, diff=False, **options):
+def take(member, data_dir, directory, check_mode=False, diff=False, **options):
     options = {
-        **{name: path for name, path in etcd.connection.items() if name not in ("endpoint", "cacert", "cert", "key")},
-        "etcd": etcd.dir / "etcd",
+        **{name: path for name, path in member.connection.items() if name not in ("endpoint", "cacert", "cert", "key")},
+        "etcd": member.dir / "etcd",
         "data_dir": data_dir,
         "directory": directory,
         "manifests_dir": "/nonexistent",
@@ -56,9 +56,24 @@ def served_by(version, tmp_path, snapshot, key):
         return etcd.get(key)
 
 
-@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM])
+def manifests_of(version, tmp_path):
+    """A directory with the static Pod of an etcd of this version."""
+    directory = tmp_path / "manifests"
+    directory.mkdir()
+    (directory / "etcd.yaml").write_text(
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  labels:\n    component: etcd\nspec:\n  containers:\n"
+        "  - command:\n    - etcd\n    - --data-dir=/var/lib/etcd\n    image: registry.k8s.io/etcd:%s-0\n    name: etcd\n" % version
+    )
+    return directory
+
+
+# what is complete is not served: there is no etcd for it
+@pytest.mark.parametrize(("ending", "complete"), [(signal.SIGKILL, False), (signal.SIGTERM, False), (signal.SIGTERM, True)])
 @pytest.mark.parametrize("content_of_member", [False, True])
-def test_the_last_acknowledged_write_is_in_it_and_the_data_is_only_read(version, tmp_path, ending, content_of_member):
+def test_the_last_acknowledged_write_is_in_it_and_the_data_is_only_read(version, tmp_path, ending, complete, content_of_member):
+    options = {"manifests_dir": manifests_of(version + ".0", tmp_path), "etcd": "/nonexistent"} if complete else {}
+    if complete and version == "3.4":
+        pytest.skip("etcd 3.4 does not write the index of each entry to its database, so none of its databases is known to be complete")
     with harness.Etcd(version, tmp_path) as etcd:
         harness.fill(etcd)
         etcd.put("/registry/secrets/shop/password", "do not tell")
@@ -72,17 +87,18 @@ def test_the_last_acknowledged_write_is_in_it_and_the_data_is_only_read(version,
     before = tree(old)
     backups = tmp_path / "backups" / "discarded"
 
-    code, result = take(etcd, old, backups, check_mode=True, diff=True)
+    code, result = take(etcd, old, backups, check_mode=True, diff=True, **options)
     assert code == 0, result
     assert not backups.exists()
     assert (result["snapshot"]["source"], result["snapshot"]["cluster_id"], result["snapshot"]["revision"]) == ("data directory", None, None)
     assert result["snapshot"]["etcd_version"].startswith(version)
 
-    code, result = take(etcd, old, backups)
+    code, result = take(etcd, old, backups, **options)
     assert code == 0, result
     snapshot = result["snapshot"]
     assert tree(old) == before
     assert only_that(home, "old")
+    assert not complete or result["seconds"]["serve"] < 0.5
     assert (snapshot["source"], snapshot["verified"], snapshot["cluster_id"]) == ("data directory", True, cluster_id)
     assert snapshot["revision"] == last
     assert snapshot["inventory"]["objects"]["configmaps"] == {"shop": 1}

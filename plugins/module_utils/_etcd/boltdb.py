@@ -29,6 +29,8 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import
 DATABASE = os.path.join("snap", "db")
 TRAILER = hashlib.sha256().digest_size
 BLOCK = 1024 * 1024
+# Bytes that go to the disk together while more is written.
+_STRETCH = 32 * BLOCK
 
 # bolt writes the structures of its host as they are in memory, hence native byte order.
 META = struct.Struct("=IIIIQQQQQQ")
@@ -135,11 +137,8 @@ class _Hashing:
 class GrowingFile:
     """A snapshot that another process writes from front to back and then renames, hashed while that goes on; a context.
 
-    paths: the names that it may have meanwhile.
+    paths: the names that it may have meanwhile.  One look takes some hundredths of a second.
     """
-
-    # Bytes of one look, so that it takes some hundredths of a second.
-    _STRETCH = 32 * 1024 * 1024
 
     def __init__(self, *paths):
         self._paths = paths
@@ -159,7 +158,7 @@ class GrowingFile:
             if hashing:
                 start = hashing.offset
                 # the last bytes may be the checksum
-                hashing.read(min(os.fstat(hashing.descriptor).st_size - TRAILER, start + self._STRETCH))
+                hashing.read(min(os.fstat(hashing.descriptor).st_size - TRAILER, start + _STRETCH))
                 if hashing.offset > start:
                     # whoever writes it waits for the disk in the end
                     begin_writing(hashing.descriptor, start, hashing.offset - start)
@@ -379,6 +378,11 @@ class SnapshotFile:
                 break
         return max(metas, key=lambda meta: meta.txid) if metas else None
 
+    def used(self):
+        """Bytes of the file that belong to the database; 0 when there is none."""
+        meta = self._meta() if self.proof.size else None
+        return meta.high_water * meta.page_size if meta else 0
+
     def glance(self, small, last=()):
         """{name: {key: value}} of the buckets `small`, and of the last leaf of the buckets `last`, without the rest of the database.
 
@@ -469,6 +473,35 @@ class SnapshotFile:
 def database_path(data_dir):
     """Where etcd keeps its database in a data directory, whether there is one or not."""
     return os.path.join(data_dir, "member", DATABASE)
+
+
+def write_snapshot(database, target):
+    """Write the database of an etcd that has ended as a snapshot, as etcd sends it; returns its Hashed.  Raises Corrupt and OSError.
+
+    All pages that bolt uses and their SHA-256 (3.7.3: server/etcdserver/api/v3rpc/maintenance.go, Snapshot; bbolt 1.5.0: tx.go, WriteTo).
+    """
+    digest, offset, buffer = hashlib.sha256(), 0, memoryview(bytearray(BLOCK))
+    with SnapshotFile(database) as source, open(target, "xb") as out:
+        os.fchmod(out.fileno(), 0o600)
+        size = source.used()
+        while offset < size:
+            count = os.preadv(source.fd, [buffer[: min(BLOCK, size - offset)]], offset)
+            if count == 0:
+                break
+            digest.update(buffer[:count])
+            out.write(buffer[:count])
+            offset += count
+            if offset % _STRETCH == 0:
+                out.flush()
+                begin_writing(out.fileno(), offset - _STRETCH, _STRETCH)
+        if not size or offset < size:
+            raise Corrupt("%s has %d of %d bytes" % (database, offset, size) if size else "%s is no database" % database)
+        trailer = digest.digest()
+        digest.update(trailer)
+        out.write(trailer)
+        out.flush()
+        os.fsync(out.fileno())
+        return Hashed(_facts(os.fstat(out.fileno())), digest.hexdigest(), True)
 
 
 def hash_file(path):

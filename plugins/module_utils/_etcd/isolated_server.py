@@ -455,8 +455,18 @@ def copy_data(source, target):
 
     The database is locked meanwhile against an etcd that would be started on it; raises ThrowawayError when one uses it.
     """
-    database = database_of(source)
-    root = os.path.dirname(os.path.dirname(database))
+    root = os.path.dirname(os.path.dirname(database_of(source)))
+    with unused(source):
+        for directory in _DIRECTORIES:
+            os.makedirs(os.path.join(target, "member", directory), 0o700)
+        for path in files_of(source):
+            _copy_file(path, os.path.join(target, "member", os.path.relpath(path, root)))
+
+
+@contextlib.contextmanager
+def unused(data_dir):
+    """A context in which the database of a data directory is locked against an etcd; raises ThrowawayError when one uses it."""
+    database = database_of(data_dir)
     try:
         lock = os.open(database, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as exc:
@@ -467,11 +477,8 @@ def copy_data(source, target):
         except OSError as exc:
             if exc.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
-            raise ThrowawayError("an etcd uses %s right now" % source) from None
-        for directory in _DIRECTORIES:
-            os.makedirs(os.path.join(target, "member", directory), 0o700)
-        for path in files_of(source):
-            _copy_file(path, os.path.join(target, "member", os.path.relpath(path, root)))
+            raise ThrowawayError("an etcd uses %s right now" % data_dir) from None
+        yield
     finally:
         os.close(lock)
 

@@ -12,7 +12,7 @@ import os
 import re
 import struct
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.boltdb import LEAF, PAGE, Corrupt, SnapshotFile, database_path
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.boltdb import DATABASE, LEAF, PAGE, Corrupt, SnapshotFile, database_path
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import version_tuple
 
 _MEMBERS, _REMOVED, _KEYS = b"members", b"members_removed", b"key"
@@ -41,9 +41,14 @@ def on_disk(data_dir):
 
     etcd writes members and keys to its log first and to the database up to 0.1 s later.  Never raises.
     """
-    members, keys = _read(database_path(data_dir))
+    return in_member(os.path.join(data_dir, "member"))
+
+
+def in_member(directory):
+    """The same of what is called `member` in a data directory."""
+    members, keys = _read(os.path.join(directory, DATABASE))
     if not all(member["name"] and member["client_urls"] for member in members):
-        _complete(members, os.path.join(data_dir, "member"))
+        _complete(members, directory)
     revisions = [int.from_bytes(key[:8], "big") for key in keys if len(key) in (17, 18)]
     return members, max(revisions or [0])
 

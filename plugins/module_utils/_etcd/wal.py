@@ -22,7 +22,7 @@ import struct
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.crc32c import checksum
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.protobuf import encoded, message
 
-_ENTRY, _STATE = 2, 3
+_METADATA, _ENTRY, _STATE, _SNAPSHOT = 1, 2, 3, 5
 _SEGMENT = re.compile(r"^[0-9a-f]{16}-[0-9a-f]{16}\.wal$")
 
 
@@ -57,14 +57,20 @@ def _records(stream):
         at = behind
 
 
-def commit_all(directory):
-    """Have the log in `directory` say that all it holds is committed; returns the index of its last entry.
+class _End:
+    """The end of the log in a directory: its last `entry` and `state`; `newest` of commit_all(); `metadata`; index of a later `snapshot`, or 0."""
 
-    What this member had, and had not heard to be agreed on, is then kept as well: it may be more than clients were told, not less.
-    """
-    last = state = newest = None
-    for name in sorted((name for name in os.listdir(directory) if _SEGMENT.match(name)), reverse=True):
-        path = os.path.join(directory, name)
+    def __init__(self, directory):
+        self.entry = self.state = self.newest = None
+        self.metadata, self.snapshot = b"", 0
+        for name in sorted((name for name in os.listdir(directory) if _SEGMENT.match(name)), reverse=True):
+            self._read(os.path.join(directory, name))
+            if self.entry and self.state:
+                break
+        if not (self.newest and self.entry and self.state):
+            raise WalError("there is nothing in it")
+
+    def _read(self, path):
         # entry and state so far, offset behind the last record, checksum there
         now = before = (None, None, 0, 0)
         last_data = b""
@@ -76,21 +82,37 @@ def commit_all(directory):
                     entry = _message(data)
                 elif record.get(1) == _STATE:
                     hard_state = _message(data)
+                elif record.get(1) == _METADATA:
+                    self.metadata = data
+                elif record.get(1) == _SNAPSHOT:
+                    self.snapshot = max(self.snapshot, _message(data).get(1, 0))
                 now, before = (entry, hard_state, behind, record.get(2, 0)), now
                 last_data = data
-        if newest is None and now[2]:
+        if self.newest is None and now[2]:
             # What a power cut left of the last one was never whole, so nobody was told of it.
             if last_data and checksum(before[3], last_data) != now[3]:
                 now = before
-            newest = (path, now[2], now[3])
-        last, state = last or now[0], state or now[1]
-        if last and state:
-            break
-    if not (newest and last and state):
-        raise WalError("there is nothing in it")
-    index = last.get(3, 0)
-    if state.get(3, 0) < index:
-        _append_state(newest, state, index)
+            self.newest = (path, now[2], now[3])
+        self.entry, self.state = self.entry or now[0], self.state or now[1]
+
+
+def end(directory):
+    """(index of the last thing in the log, id of the member, id of the cluster), the ids in hexadecimal; raises WalError and OSError."""
+    found = _End(directory)
+    metadata = _message(found.metadata)
+    ids = ("%x" % metadata.get(field, 0) for field in (1, 2))
+    return (max(found.entry.get(3, 0), found.snapshot), *ids)
+
+
+def commit_all(directory):
+    """Have the log in `directory` say that all it holds is committed; returns the index of its last entry.
+
+    What this member had, and had not heard to be agreed on, is then kept as well: it may be more than clients were told, not less.
+    """
+    found = _End(directory)
+    index = found.entry.get(3, 0)
+    if found.state.get(3, 0) < index:
+        _append_state(found.newest, found.state, index)
     return index
 
 

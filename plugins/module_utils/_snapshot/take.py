@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import boltdb, members_on_disk
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import boltdb, members_on_disk, mvcc
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import find_tools
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import (
@@ -24,6 +24,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import (
     levels as verification_levels,
     status as snapshot_status,
 )
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.data_directory import StoppedMember
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.manifest import FORMAT, Manifest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.clock import utc
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused, os_error_words
@@ -140,6 +141,8 @@ class _Pace:
 
 def save(client, target, timeout, limit=None):
     """Save a snapshot of the member that is asked; returns its Hashed, or None where it is still to be read.  limit: bytes in a second."""
+    if isinstance(client, StoppedMember):
+        return client.save(target)
     # etcdctl gives the file its name at the end
     paths = (target, target + ".part")
     pace = _Pace(paths, limit) if limit else None
@@ -218,6 +221,21 @@ def count_objects(client, revision, prefix):
         start = seen = keys[-1]
 
 
+def count_objects_in(target, hashed, prefix):
+    """The same from the snapshot itself, where no etcd serves it."""
+    inventory = object_inventory.Inventory(prefix)
+    try:
+        with mvcc.SnapshotKeys(target, os.path.dirname(target), time.monotonic() + _INVENTORY_SECONDS, hashed) as keys:
+            keys.read()
+            for key, *dummy in keys:
+                inventory.add(key.decode("utf-8", "replace"))
+    except (mvcc.Unreadable, mvcc.NoRoom) as exc:
+        return None, str(exc).replace(target, "the snapshot")
+    except boltdb.OutOfTime:
+        return None, "counting the objects took longer than %d seconds" % _INVENTORY_SECONDS
+    return inventory.as_dict(), None
+
+
 # ---- encrypt
 
 
@@ -277,7 +295,12 @@ def take(directory, client, tools, source, prefix, options, files=None):
     # a copy that is served names itself alone
     taken.left = left_members(client, target, source["members"]) if source["source"] == "member" else []
     taken.step("verify")
-    inventory, problem = count_objects(client, verified["revision"], prefix) if options["inventory"] else (None, "it was not wanted")
+    if not options["inventory"]:
+        inventory, problem = None, "it was not wanted"
+    elif isinstance(client, StoppedMember):
+        inventory, problem = count_objects_in(target, hashed, prefix)
+    else:
+        inventory, problem = count_objects(client, verified["revision"], prefix)
     taken.step("inventory")
     values = dict(source, file=name, created=utc(began), inventory_problem=problem, **verified)
     if "packing" in source:

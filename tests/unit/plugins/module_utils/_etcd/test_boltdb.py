@@ -565,3 +565,15 @@ def test_a_growing_file_that_is_replaced_cut_or_late_is_read_again(tmp_path):
     with boltdb.GrowingFile(str(tmp_path / "absent")) as growing:
         growing.look()
         assert growing.finish(soon()) is None
+
+
+def test_a_database_is_written_as_a_snapshot(tmp_path):
+    database, target = tmp_path / "db", tmp_path / "snapshot.db"
+    # bolt makes its file longer than what it uses
+    database.write_bytes(GOOD[:-32] + bytes(64 * PAGE))
+    hashed = boltdb.write_snapshot(str(database), str(target))
+    assert target.read_bytes() == GOOD and target.stat().st_mode & 0o777 == 0o600
+    assert hashed == boltdb.hash_file(str(target))
+    database.write_bytes(GOOD[: -32 - PAGE])
+    with pytest.raises(boltdb.Corrupt, match=r"has \d+ of \d+ bytes"):
+        boltdb.write_snapshot(str(database), str(tmp_path / "other.db"))

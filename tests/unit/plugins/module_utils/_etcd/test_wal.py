@@ -9,7 +9,7 @@ import struct
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import wal
 
-METADATA, ENTRY, STATE, CRC = 1, 2, 3, 4
+METADATA, ENTRY, STATE, CRC, SNAPSHOT = 1, 2, 3, 4, 5
 
 
 def number(field, value):
@@ -107,3 +107,15 @@ def test_a_last_entry_that_was_cut_off_does_not_count(tmp_path):
     path.write_bytes(path.read_bytes().replace(b"abcdefgh", b"abcd\0\0\0\0"))
     assert wal.commit_all(str(tmp_path)) == 4
     assert read(tmp_path)[-1] == (STATE, {1: 2, 2: 2**64 - 1, 3: 4})
+
+
+def test_where_a_log_ends_and_whose_it_is(tmp_path):
+    whose = (METADATA, number(1, 0xA1) + number(2, 0xC1))
+    write(tmp_path, [whose, state(3), entry(4), entry(5)], [whose, state(5)])
+    assert wal.end(str(tmp_path)) == (5, "a1", "c1")
+    # what was received as a whole, and is not in the database before the next start
+    write(tmp_path, [whose, state(3), entry(4)], [whose, (SNAPSHOT, number(1, 900) + number(2, 2)), state(900)])
+    assert wal.end(str(tmp_path)) == (900, "a1", "c1")
+    write(tmp_path, [(METADATA, b"m"), state(3), entry(4)], [])
+    with pytest.raises(wal.WalError):
+        wal.end(str(tmp_path))

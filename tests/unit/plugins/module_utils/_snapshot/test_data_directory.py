@@ -13,7 +13,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import data_
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory import SnapshotDirectory
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 
-OPTIONS = {"etcd": None, "etcdctl": "/bin/etcdctl", "endpoint": "", "timeout": 10, "save_timeout": 60}
+OPTIONS = {"etcd": None, "etcdctl": "/bin/etcdctl", "endpoint": "", "timeout": 10, "save_timeout": 60, "bundle": False}
 NAMED = {"id": "a1", "name": "cp1", "peer_urls": ["https://10.0.0.1:2380"], "client_urls": ["https://10.0.0.1:2379"], "is_learner": False}
 ELECTED = dict(NAMED, name="", client_urls=[])
 OTHER = dict(NAMED, id="b2", name="cp2")
@@ -100,3 +100,49 @@ def test_free_space_is_checked(data, tmp_path, monkeypatch):
     with data, pytest.raises(Refused, match=r"a copy of .*/var/old with a snapshot of it needs"):
         data.check(SnapshotDirectory(str(tmp_path / "backups")), False, room)
     assert os.listdir(tmp_path / "var") == ["old"]
+
+
+META = {b"consistent_index": (61).to_bytes(8, "big")}
+
+
+@pytest.mark.parametrize(
+    ("index", "found", "members", "version", "bundle"),
+    [
+        (61, {b"meta": META, b"alarm": {}}, [NAMED], "3.5.16", False),
+        # the log has more
+        (62, {b"meta": META}, [NAMED], "3.5.16", False),
+        (61, {b"meta": {}}, [NAMED], "3.5.16", False),
+        (61, None, [NAMED], "3.5.16", False),
+        (None, {b"meta": META}, [NAMED], "3.5.16", False),
+        # the etcd that is asked refuses, or warns
+        (61, {b"meta": META, b"alarm": {b"x": b""}}, [NAMED], "3.5.16", False),
+        (61, {b"meta": META}, [dict(NAMED, is_learner=True)], "3.5.16", False),
+        (61, {b"meta": META}, [OTHER], "3.5.16", False),
+        # the manifest of the snapshot names the version; a bundle has what an API server wrote
+        (61, {b"meta": META}, [NAMED], "", False),
+        (61, {b"meta": META}, [NAMED], "3.5.16", True),
+    ],
+)
+def test_only_a_database_that_has_all_of_its_log_is_not_served(data, tmp_path, monkeypatch, index, found, members, version, bundle):
+    def end(directory):
+        if index is None:
+            raise data_directory.wal.WalError("there is nothing in it")
+        assert directory == str(tmp_path / "var/old/member/wal")
+        return index, "a1", "c1"
+
+    calls = serve_as(monkeypatch, [NAMED])
+    monkeypatch.setattr(data_directory.wal, "end", end)
+    monkeypatch.setattr(data_directory.boltdb.SnapshotFile, "glance", lambda self, small: found)
+    monkeypatch.setattr(data_directory.members_on_disk, "in_member", lambda directory: (members, 7))
+    data.image_version, data.options = version, dict(OPTIONS, bundle=bundle)
+    complete = found is not None and (index, found.get(b"meta"), members, version, bundle) == (61, META, [NAMED], "3.5.16", False) and not found.get(b"alarm")
+    with data:
+        assert data.check(SnapshotDirectory(str(tmp_path / "backups")), False, room) == "3.5.16"
+        data.serve()
+        assert data.members == [NAMED]
+    assert (len(data.looked), len(calls)) == ((0, 0) if complete else (1, 1))
+    if complete:
+        assert data.client.status() == {"version": "3.5.16", "db_size": 0, "is_learner": False, "member_id": "a1", "cluster_id": "c1", "leader_id": "a1"}
+        assert data.client.members() == [NAMED] and data.client.alarms() == []
+        with pytest.raises(data_directory.isolated_server.Unservable, match="is no database"):
+            data.client.save(str(tmp_path / "snapshot.db"))
