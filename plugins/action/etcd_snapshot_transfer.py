@@ -19,7 +19,7 @@ from ansible import constants
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import sha256_of_file
-from ansible_collections.k8s_dr.etcd.plugins.modules.etcd_snapshot_transfer import SENT, read_piece, version_of
+from ansible_collections.k8s_dr.etcd.plugins.modules.etcd_snapshot_transfer import SENT, check_version, read_piece, version_of
 
 MODULE = "k8s_dr.etcd.etcd_snapshot_transfer"
 # Seconds between two lines about how far it is.
@@ -57,6 +57,8 @@ class ActionModule(ActionBase):
             return self._fetch(task_vars, args["path"], os.path.abspath(args["dest"]), begun, args["timeout"], args["sha256"])
         own = tempfile.mkdtemp(prefix="k8s-dr-")
         try:
+            if self._task.check_mode:
+                os.rmdir(own)
             return self._fetch(task_vars, args["path"], os.path.join(own, os.path.basename(args["path"])), begun, args["timeout"], args["sha256"])
         except BaseException:
             shutil.rmtree(own, ignore_errors=True)
@@ -125,8 +127,10 @@ class ActionModule(ActionBase):
                 one = hashlib.sha256()
                 plain, packed = read_piece(stream, have, SENT, (digest, one))
                 last = have + plain >= size
-                if version_of(stream) != version or (not plain and size):
-                    raise AnsibleActionFail("%s changed while it was read, so nothing of it was kept" % path)
+                try:
+                    check_version(stream, version)
+                except ValueError as exc:
+                    raise AnsibleActionFail("%s %s" % (path, exc)) from exc
                 if last and wanted:
                     check_sha256(path, digest.hexdigest(), wanted)
                 local.seek(0)

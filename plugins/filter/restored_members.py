@@ -13,7 +13,8 @@ version_added: 0.1.0
 author:
   - The k8s_dr founders (@k8s-dr)
 description:
-  - Looks whether an etcd is healthy, has the planned members and at least the planned revision, and belongs to one new cluster together with all others.
+  - Looks whether an etcd is healthy, has the planned members and at least the planned revision, belongs to one new cluster together with all others, and
+    holds the same data.
   - Used by the role P(k8s_dr.etcd.etcd_restore#role).
 positional: _input, host
 options:

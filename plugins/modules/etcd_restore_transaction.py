@@ -157,7 +157,7 @@ options:
       - Seconds that an isolated etcd may take to start on O(snapshot). Used with O(state=staged). V(0) starts none.
       - While O(snapshot) is restored, it is restored once more into a temporary directory, beside the data directory or in it where that is a mount
         point. O(etcd) starts there. It listens on Unix sockets in a directory of mode 0700, in a network namespace of its own. All of it is gone when
-        the module ends.
+        the module ends; what a killed one left goes with the next.
       - The module fails when etcd does not start on the snapshot. When that could not be tested, it warns, and RV(start) says why.
     type: int
     default: 0

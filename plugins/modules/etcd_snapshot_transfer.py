@@ -31,7 +31,9 @@ attributes:
       - What it copies is binary.
   idempotent:
     description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
-    support: full
+    support: partial
+    details:
+      - Without O(dest) each run makes a new copy.
 options:
   path:
     description: The file to copy, on the host; with O(to=host) on the controller.
@@ -143,6 +145,11 @@ def version_of(stream):
     """Another one with every change of an open file."""
     found = os.fstat(stream.fileno())
     return "%d %d %d" % (found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def check_version(stream, version):
+    if version_of(stream) != version:
+        raise ValueError("changed while it was read, so nothing of it was kept")
 
 
 def read_piece(stream, offset, limit=PACKED, digests=()):
@@ -259,9 +266,13 @@ def main():
             result = {"size": found.st_size, "version": version_of(stream)}
             if offset is not None:
                 plain, packed = read_piece(stream, offset)
+                # the controller compares the version with that of the piece before
+                check_version(stream, result["version"])
                 result.update(plain=plain, packed=base64.b64encode(packed).decode("ascii"))
             elif module.params["checksum"]:
                 result["sha256"] = stream_digests(stream)[1]["sha256"]
+    except ValueError as exc:
+        module.fail_json(msg="%s %s" % (path, exc))
     except OSError as exc:
         module.fail_json(msg="%s cannot be read: %s" % (path, exc.strerror))
     module.exit_json(changed=False, **result)

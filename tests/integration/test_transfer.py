@@ -106,6 +106,8 @@ def test_a_copy_without_a_place_gets_a_directory_of_its_own(tmp_path):
     assert copy.parent.stat().st_mode & 0o777 == 0o700
     rc, result = transfer(path, None, sha256="0" * 64, environment={"TMPDIR": str(tmp_path)})
     assert rc != 0 and sorted(os.listdir(tmp_path)) == sorted(["there.db", copy.parent.name]), result
+    rc, result = transfer(path, None, "--check", environment={"TMPDIR": str(tmp_path)})
+    assert rc == 0 and result["changed"] and sorted(os.listdir(tmp_path)) == sorted(["there.db", copy.parent.name]), result
     rc, result = transfer(path, None, to="host")
     assert rc != 0 and "dest is missing" in result["msg"], result
 
@@ -173,6 +175,18 @@ def test_nothing_is_kept_of_a_file_that_changes(tmp_path, to):
     thread.join()
     assert rc != 0 and "changed while it was read" in result["msg"], result
     assert dest.read_bytes() == b"the one before" and sorted(os.listdir(tmp_path)) == ["here", "there"]
+
+
+def test_a_file_that_changes_within_one_piece_is_refused(tmp_path):
+    path = tmp_path / "there"
+    path.write_bytes(b"a")
+    with path.open("rb") as stream:
+        version = module.version_of(stream)
+        module.check_version(stream, version)
+        with path.open("ab") as other:
+            other.write(b"b")
+        with pytest.raises(ValueError, match="changed while it was read"):
+            module.check_version(stream, version)
 
 
 def test_a_transfer_ends_at_its_time_limit(tmp_path):

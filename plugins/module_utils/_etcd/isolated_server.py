@@ -242,7 +242,7 @@ class Throwaway:
 
     def start(self):
         """Start it, for a caller who does something else before wait(), and calls end()."""
-        self._lonely = self._settled = None
+        self._lonely, self._settled, self._last = None, None, []
         for name in (_CLIENT, _PEER):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(self.work, name))

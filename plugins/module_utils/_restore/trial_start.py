@@ -97,6 +97,8 @@ class TrialStart:
 
     def _restore(self):
         options, size = self._options, os.path.getsize(self._options["snapshot"])
+        # first of all, since the room that a killed run took is needed again
+        self._work = self._stack.enter_context(WorkDir(self._place)).path
         # The node's own restore is written there as well.
         short = shortage(self._place, 2 * (int(size * 1.1) + _OWN_SPACE), "restoring the snapshot twice")
         if short:
@@ -107,7 +109,6 @@ class TrialStart:
         misfit = restore_misfit(self._tool.version, self._server.version)
         if misfit:
             raise _NotTried(misfit)
-        self._work = self._stack.enter_context(WorkDir(self._place)).path
         argv = [self._tool.path, "snapshot", "restore", os.path.abspath(options["snapshot"]), "--data-dir", os.path.join(self._work, "data")]
         self._restoring = StartedTool(argv, bound=True, nice=10)
         self._stack.callback(self._restoring.end)
