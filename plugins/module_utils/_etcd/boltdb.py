@@ -514,6 +514,13 @@ def hash_file(path):
         return opened.hash()
 
 
+def verified_before(path):
+    """Hashed of a snapshot of which something else has proved the checksum, so that it is not read for that; None when it is not there."""
+    with contextlib.suppress(OSError):
+        return Hashed(_facts(os.stat(path)), None, True)
+    return None
+
+
 def _facts(status):
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
@@ -557,6 +564,8 @@ class _Tree:
         self.page_size = page_size
         self.high_water = high_water
         self.seen = bytearray(high_water)
+        # what the page before was, since pages with overflow come in numbers
+        self._likely = page_size
 
     def leaves(self, root, only=None, last=(), without=()):
         """(names of the bucket, its keys on this page, a function that reads the value of a key) of every leaf page.
@@ -617,7 +626,7 @@ class _Tree:
         if not 2 <= number < self.high_water:
             raise Corrupt("page %d is out of range" % number)
         base = number * self.page_size
-        buffer = self.read(base, self.page_size)
+        buffer = self.read(base, self._likely)
         if len(buffer) < self.page_size:
             raise Corrupt("page %d is not there" % number)
         own_number, flags, count, overflow = PAGE.unpack_from(buffer)
@@ -632,8 +641,9 @@ class _Tree:
         length = (overflow + 1) * self.page_size
         if PAGE.size + count * LEAF_ELEMENT.size > length:
             raise Corrupt("page %d counts more elements than it can hold" % number)
-        if overflow:
-            buffer = self.read(base, min(length, max(self.WINDOW, PAGE.size + count * LEAF_ELEMENT.size)))
+        self._likely = min(length, max(self.WINDOW, PAGE.size + count * LEAF_ELEMENT.size)) if overflow else length
+        if len(buffer) != self._likely:
+            buffer = buffer[: self._likely] if len(buffer) > self._likely else self.read(base, self._likely)
         return flags, count, length, buffer, base
 
     def _bytes(self, buffer, base, start, end):

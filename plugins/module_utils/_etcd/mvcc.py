@@ -184,11 +184,12 @@ class SnapshotKeys(boltdb.SnapshotFile):
                 created, modified, version, value = found.groups()
                 behind = stored = found.end()
                 if value:
-                    behind += _number(value)
+                    # most of these numbers have one byte or two
+                    behind += value[0] if value[0] < 128 else value[0] & 0x7F | value[1] << 7 if value[1] < 128 else _number(value)
                 if behind != end and not _LEASE.fullmatch(data[behind:end] if end <= len(data) else self._read(origin + behind, max(0, min(end - behind, 16)))):
                     raise self._unknown(revision)
                 mod = _number(modified)
-                version = _number(version)
+                version = version[0] if version[0] < 128 else _number(version)
                 if judge:
                     version |= self._verdict(key, revision, version, mod, data, stored, behind, origin) << _JUDGED
                 changes[key] = mod if created == modified else _number(created), mod, version
@@ -224,9 +225,10 @@ class SnapshotKeys(boltdb.SnapshotFile):
 
 def _number(data):
     """The number that these bytes encode, 7 bits in each, the lowest first."""
-    value = 0
-    for byte in reversed(data):
-        value = value << 7 | byte & 0x7F
+    value = shift = 0
+    for byte in data:
+        value |= (byte & 0x7F) << shift
+        shift += 7
     return value
 
 
