@@ -14,6 +14,7 @@ author:
 description:
   - Reads the keys and their revisions from the file of a snapshot, and compares them with those of the live etcd at O(endpoint).
     Values are skipped, of Secrets and of anything else.
+  - The checksum of the file is not verified. M(k8s_dr.etcd.etcd_snapshot_info) does that.
   - If the comparison is not possible, RV(comparison.reason) says why, and the module does not fail. This includes a file that this collection does not
     understand, and too little room to sort its keys.
   - Memory does not grow with the number of keys.
@@ -179,6 +180,8 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.work_dir impor
 
 # A list up to this size, in bytes, travels with the answer; a longer one is fetched by the action plugin.
 SHORT = 1024 * 1024
+# How many keys are counted at a time while no etcd answers.
+_WINDOW = 10000
 
 
 def prefix_in(manifests_dir):
@@ -192,7 +195,7 @@ def prefix_in(manifests_dir):
 
 def live_keys(client, deadline):
     try:
-        return restore_comparison.Keys(client, deadline)
+        return restore_comparison.LiveKeys(client, deadline)
     except ToolError as exc:
         raise ToolError("the live etcd does not answer (%s)" % exc.message, exc.result) from exc
 
@@ -200,7 +203,7 @@ def live_keys(client, deadline):
 def walk(snapshot, live, prefix, names, write):
     """{state: Groups} of all differences."""
     groups = {state: restore_comparison.Groups(names) for state in restore_comparison.STATES}
-    for state, key in restore_comparison.merge(snapshot, live):
+    for state, key in restore_comparison.differences(snapshot, live):
         kind, namespace, name = restore_comparison.describe(key, prefix)
         groups[state].add(kind, namespace, name)
         write("%s\t%s\t%s\t%s\n" % (state, kind, namespace or "-", name))
@@ -255,14 +258,19 @@ def reason_in(comparison, params):
 
 def compare_keys(comparison, params, prefix, snapshot, client, deadline, report):
     """Fill in what the snapshot holds, and how it differs from what the live etcd does."""
-    counted, failed = restore_comparison.Counted(snapshot, prefix), None
+    live = groups = failed = None
     try:
         # The rest of the time is for the count of what the snapshot holds, which is returned in any case.
         live = live_keys(client, deadline - (deadline - time.monotonic()) / 10)
-        with report:
-            groups = walk(counted, live, prefix, params["names"], report.write)
     except (ToolError, restore_comparison.OutOfTime) as exc:
         failed = exc
+    counted = restore_comparison.Counted(snapshot.windows(live.window if live else _WINDOW), prefix)
+    if live:
+        try:
+            with report:
+                groups = walk(counted, live, prefix, params["names"], report.write)
+        except (ToolError, restore_comparison.OutOfTime) as exc:
+            failed = exc
     counted.finish()
     if counted.whole:
         comparison["snapshot"] = {"revision": snapshot.revision, "total": snapshot.seen, "kinds": dict(sorted(counted.kinds.items()))}

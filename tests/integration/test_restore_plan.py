@@ -288,9 +288,9 @@ def test_a_run_that_is_ended_leaves_nothing_that_stays(etcd, snapshot, tmp_path,
 
 def test_compaction_while_it_compares(version, tmp_path, work):
     with harness.Etcd(version, tmp_path) as etcd:
-        etcd.put_all({"/registry/pods/default/pod-%05d" % number: b"" for number in range(3000)})
+        etcd.put_all({"/registry/pods/default/pod-%05d" % number: b"" for number in range(45000)})
         snapshot = etcd.save(tmp_path / "a.db")
-        # Between two pages of the live one (of 500 keys, since a key seems to hold much) everything moves on.
+        # Between two windows of the live one (up to 3.6 of 500 keys, since a key seems to hold much) everything moves on.
         etcd.put("/registry/large/default/one", b"x" * 1400000)
         for number in range(140):
             etcd.put("/registry/large/default/%d" % number, b"x" * 1400000)
@@ -298,12 +298,13 @@ def test_compaction_while_it_compares(version, tmp_path, work):
         state.write_text("")
         moving = tmp_path / "etcdctl"
         moving.write_text(
-            '#!/bin/sh\nreal="%s %s"\ncase "$*" in *https://*keys-only*) echo >> %s; if [ $(wc -l < %s) = 3 ]; then\n'
+            '#!/bin/sh\nreal="%s %s"\ncase "$*" in *https://*keys-only*) echo >> %s; if [ $(wc -l < %s) -ge 3 ] && mkdir %s.d; then\n'
             "$real put /registry/pods/default/zzz new; $real del /registry/pods/default/pod-00000\n"
             '$real compact "$($real put a b --write-out=fields | sed -n \'s/^"Revision" : //p\')"; fi >&2;; esac\nexec %s "$@"\n'
             % (
                 etcd.dir / "etcdctl",
                 " ".join(["--endpoints=" + etcd.endpoint] + ["--%s=%s" % item for item in etcd.pki.items()]),
+                state,
                 state,
                 state,
                 etcd.dir / "etcdctl",

@@ -2,19 +2,26 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a snapshot and an etcd hold, key by key and without any value, in little memory.  Private to this collection."""
+"""What a snapshot and an etcd hold, key by key and without any value, in little memory.  Private to this collection.
+
+Both are compared in windows of some thousand keys, whose bounds are keys of the snapshot: etcd counts all keys of the range that it is asked for
+(3.4.23 to 3.7.3: mvcc/index.go, Revisions), so that pages of one range without an end would each cost as much as all keys that follow.
+"""
 
 from __future__ import annotations
 
 import binascii
+import collections
+import itertools
 import json
 import os
 import time
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import mvcc
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import boltdb, mvcc
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import version_tuple
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import commit_vote
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import inventory as object_inventory
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, run_tool
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import StartedTool, ToolError
 
 VANISH, REAPPEAR, CHANGE = "vanish", "reappear", "change"
 STATES = (VANISH, REAPPEAR, CHANGE)
@@ -26,11 +33,14 @@ OTHER = "other keys"
 # What is in the namespaces beyond those that are told apart.
 MANY = "*"
 _MAX_GROUPS = 1000
-# Up to 3.6 etcd reads the values too, although it does not send them (3.7.0 and 3.7.3 do not: storage/mvcc/kvstore_txn.go, FastKeysOnly), so a page has
-# as many keys as hold about this many bytes.
-_PAGE_BYTES = 32 * 1000 * 1000
-_PAGES = (500, 20000)
-_SLOWEST_PAGE = 60
+# Up to 3.6 etcd reads the values too, although it does not send them, so a window has as many keys as hold about this many bytes. 3.7 does not
+# (3.7.0 and 3.7.3: storage/mvcc/kvstore_txn.go, FastKeysOnly).
+_WINDOW_BYTES = 32 * 1000 * 1000
+_WINDOWS = (500, 10000)
+_KEYS_ONLY = (3, 7)
+# So many windows are asked for before they are compared, so that etcd and this process work at the same time.
+_AHEAD = 2
+_SLOWEST_ANSWER = 60
 # What restores themselves left there is not a difference.
 _VOTES = commit_vote.PREFIX.encode()
 
@@ -39,60 +49,78 @@ class OutOfTime(Exception):
     """The time that was given is over."""
 
 
-def page_size(bytes_in_use, keys):
-    return max(_PAGES[0], min(_PAGES[1], _PAGE_BYTES * max(keys, 1) // max(bytes_in_use, 1)))
+def window_size(bytes_in_use, keys, version=""):
+    """How many keys of an etcd are asked for at a time."""
+    if version_tuple(version)[:2] >= _KEYS_ONLY:
+        return _WINDOWS[1]
+    return max(_WINDOWS[0], min(_WINDOWS[1], _WINDOW_BYTES * max(keys, 1) // max(bytes_in_use, 1)))
 
 
-class Keys:
-    """Every key of one etcd in order, as (key, create revision, mod revision, version), at one revision.
+class LiveKeys:
+    """Every key of one etcd at one revision, a window at a time: {key: (create revision, mod revision, version)}.
 
-    When that one is compacted away meanwhile it goes on with the newest, and `moved` says so.
+    When that revision is compacted away meanwhile it goes on with the newest, and `moved` says so.
     deadline: in time.monotonic().
     """
 
-    def __init__(self, client, deadline, revision=None):
+    def __init__(self, client, deadline):
         self.client = client
         self.deadline = deadline
         status = client.status()
-        self.revision = revision or status["revision"]
-        self.total = self._get("--keys-only", "--limit=1", b"").get("count", 0)
-        self.page = page_size(status["db_size_in_use"] or status["db_size"], self.total)
+        self.revision = status["revision"]
         self.seen = 0
         self.moved = False
+        asked = _Asked(b"", None, self.revision, self._started(b"", None, 1), 1)
+        self.window = window_size(status["db_size_in_use"] or status["db_size"], self._answer(asked).get("count", 0), status["version"])
 
-    def __iter__(self):
-        # A page begins at the last key of the one before, since no command line can hold the key behind it (a NUL).
-        last, limit = b"", self.page + 1
+    def begin(self, start, end):
+        """Ask for the keys from `start`, which has no NUL, up to `end` (None: all that follow); finish() has the answer."""
+        # There may be more than when the snapshot was taken.
+        limit = self.window + self.window // 8 + 1
+        return _Asked(start, end, self.revision, self._started(start, end, limit), limit)
+
+    def finish(self, asked):
+        """The keys that begin() asked for."""
+        start, end, found, last = asked.start, asked.end, {}, b""
         while True:
             try:
-                # No command line can hold a key with a NUL either, but what is before that is not behind it.
-                answer = self._get("--keys-only", "--limit=%d" % limit, last.partition(b"\0")[0])
+                answer = self._answer(asked)
             except ToolError as exc:
                 if exc.result is None or "has been compacted" not in exc.result.stderr:
                     raise
-                self.revision, self.moved = self.client.status()["revision"], True
+                if asked.revision == self.revision:
+                    self.revision, self.moved = self.client.status()["revision"], True
+                asked = _Asked(start, end, self.revision, self._started(start, end, asked.limit), asked.limit)
                 continue
-            more = answer.get("more")
-            fresh = False
-            for kv in answer.pop("kvs", ()):
-                key = binascii.a2b_base64(kv["key"])
-                if key > last:
-                    fresh, last = True, key
-                    self.seen += 1
-                    if not key.startswith(_VOTES):
-                        yield key, kv["create_revision"], kv["mod_revision"], kv["version"]
-            if not more:
-                return
-            limit = self.page + 1 if fresh else limit * 2
+            kvs = answer.get("kvs") or ()
+            for kv in kvs:
+                found[binascii.a2b_base64(kv["key"])] = kv["create_revision"], kv["mod_revision"], kv["version"]
+            before, last = last, binascii.a2b_base64(kvs[-1]["key"]) if kvs else last
+            if not answer.get("more") or (end is not None and last >= end):
+                break
+            # No command line can hold the key behind this one (a NUL), nor a key with a NUL, but what is before that is not behind it.
+            start = last.partition(b"\0")[0]
+            limit = asked.limit if last > before else asked.limit * 2
+            asked = _Asked(start, end, self.revision, self._started(start, end, limit), limit)
+        if end is not None and last >= end:
+            found = {key: numbers for key, numbers in found.items() if key < end}
+        self.seen += len(found)
+        return found
 
-    def _get(self, *args):
-        args, start = args[:-1], os.fsdecode(args[-1])
+    def _started(self, start, end, limit):
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise OutOfTime
-        command = ["--write-out=json", "get", "--from-key", "--rev=%d" % max(self.revision, 1)] + list(args) + ["--", start]
-        timeout = max(1, int(min(left, _SLOWEST_PAGE)))
-        result = run_tool(self.client.argv(*command, command_timeout=timeout), timeout + 2, max_output=256 * 1024 * 1024, cwd=self.client.cwd)
+        command = ["--write-out=json", "get", "--keys-only", "--rev=%d" % max(self.revision, 1), "--limit=%d" % limit]
+        # The lowest key is a NUL, which only this flag stands for.
+        open_end = end is None or not start
+        command += (["--from-key"] if open_end else []) + ["--", os.fsdecode(start)] + ([] if open_end else [os.fsdecode(end)])
+        argv = self.client.argv(*command, command_timeout=max(1, int(min(left, _SLOWEST_ANSWER))))
+        return StartedTool(argv, cwd=self.client.cwd, bound=True)
+
+    def _answer(self, asked):
+        left = self.deadline - time.monotonic()
+        result = asked.tool.finish(max(0, min(left, _SLOWEST_ANSWER)) + 2, max_output=256 * 1024 * 1024)
         if result.rc != 0:
             if time.monotonic() >= self.deadline:
                 raise OutOfTime
@@ -103,14 +131,17 @@ class Keys:
             raise ToolError("its keys cannot be read: `etcdctl get` printed something that is not JSON", result) from exc
 
 
+_Asked = collections.namedtuple("_Asked", "start end revision tool limit")
+
+
 class FileKeys:
-    """The same of a snapshot, from its file: mvcc.SnapshotKeys, and what that raises.
+    """The same of a snapshot that was verified before, from its file: mvcc.SnapshotKeys, and what that raises.
 
     directory: where keys are sorted that do not fit into memory.
     """
 
     def __init__(self, path, directory, deadline):
-        self._file = mvcc.SnapshotKeys(path, directory, deadline)
+        self._file = mvcc.SnapshotKeys(path, directory, deadline, boltdb.verified_before(path))
         self.revision = None
         self.seen = 0
 
@@ -125,20 +156,29 @@ class FileKeys:
     def __exit__(self, *_exc):
         self._file.close()
 
-    def __iter__(self):
-        for entry in self._file:
-            self.seen += 1
-            if not entry[0].startswith(_VOTES):
-                yield entry
+    def windows(self, size):
+        """(first key, key behind the last one, {key: (create revision, mod revision, version)}) of about `size` keys each.
+
+        The first begins with b"" and the last ends with None, so that they hold every key that there may be.  No bound has a NUL.
+        """
+        start, found = b"", {}
+        for key, created, modified, version in self._file:
+            if len(found) >= size and b"\0" not in key:
+                self.seen += len(found)
+                yield start, key, found
+                start, found = key, {}
+            found[key] = created, modified, version
+        self.seen += len(found)
+        yield start, None, found
 
 
 class Counted:
-    """The same entries, with the number of those of each kind in `kinds`; `whole` once all of them are counted."""
+    """The same windows, with the number of keys of each kind in `kinds`; `whole` once all of them are counted."""
 
-    def __init__(self, entries, prefix):
+    def __init__(self, windows, prefix):
         self.kinds = {}
         self.whole = False
-        self._rest = self._count(entries, prefix)
+        self._rest = self._count(windows, prefix)
 
     def __iter__(self):
         return self._rest
@@ -148,35 +188,52 @@ class Counted:
         for dummy in self._rest:
             pass
 
-    def _count(self, entries, prefix):
+    def _count(self, windows, prefix):
         kinds = self.kinds
-        for entry in entries:
-            kind = describe(entry[0], prefix)[0]
-            if kind in kinds or len(kinds) < _MAX_GROUPS:
-                kinds[kind] = kinds.get(kind, 0) + 1
-            yield entry
+        for window in windows:
+            for directory, keys in itertools.groupby(window[2], directory_of):
+                keys = list(keys)
+                if directory.startswith(_VOTES):
+                    continue
+                kind = describe(keys[0], prefix)[0]
+                if kind in kinds or len(kinds) < _MAX_GROUPS:
+                    kinds[kind] = kinds.get(kind, 0) + len(keys)
+            yield window
         self.whole = True
 
 
-def merge(snapshot, live):
-    """(state, key) for every key that restoring `snapshot` over `live` would make vanish, reappear or change.
+def directory_of(key):
+    """What keys have in common that are of one kind and namespace."""
+    directory = key[: key.rfind(b"/") + 1]
+    # One without a name is no object, and `services` has two kinds below it. Each of these is for itself, and no directory ends with a NUL.
+    return key + b"\0" if len(directory) == len(key) or directory.endswith(b"/services/") else directory
 
-    Both are in order, of tuples whose first item is the key; whatever else differs in them is a change.
+
+def compare(snapshot, live):
+    """(state, key) in order for every key that restoring `snapshot` over `live`, {key: numbers}, would make vanish, reappear or change.
+
+    Revisions repeat after a restore that did not raise them, so one that is equal proves little: all three numbers count.
     """
-    snapshot, live = iter(snapshot), iter(live)
-    ours, theirs = next(snapshot, None), next(live, None)
-    while ours is not None or theirs is not None:
-        if theirs is None or (ours is not None and ours[0] < theirs[0]):
-            yield REAPPEAR, ours[0]
-            ours = next(snapshot, None)
-        elif ours is None or theirs[0] < ours[0]:
-            yield VANISH, theirs[0]
-            theirs = next(live, None)
-        else:
-            # Revisions repeat after a restore that did not raise them, so one that is equal proves little.
-            if ours[1:] != theirs[1:]:
-                yield CHANGE, ours[0]
-            ours, theirs = next(snapshot, None), next(live, None)
+    if snapshot == live:
+        return
+    for key in sorted({key for key, _numbers in snapshot.items() ^ live.items()}):
+        if not key.startswith(_VOTES):
+            yield VANISH if key not in snapshot else REAPPEAR if key not in live else CHANGE, key
+
+
+def differences(windows, live):
+    """What compare() yields, of all windows of a snapshot and of LiveKeys."""
+    pending = collections.deque()
+    try:
+        for start, end, keys in itertools.chain(windows, [(None,) * 3] * _AHEAD):
+            if keys is not None:
+                pending.append((keys, live.begin(start, end)))
+            if pending and (keys is None or len(pending) > _AHEAD):
+                ours, asked = pending.popleft()
+                yield from compare(ours, live.finish(asked))
+    finally:
+        for _ours, asked in pending:
+            asked.tool.end()
 
 
 def printable(text):
