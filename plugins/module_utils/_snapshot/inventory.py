@@ -39,10 +39,10 @@ class Inventory:
         self.count(*found)
         return True
 
-    def count(self, resource, namespace, name):
-        """Count one object."""
+    def count(self, resource, namespace, name, number=1):
+        """Count one object, or so many, of one of which this is the name."""
         counts = self.objects.get(resource) or self.objects.setdefault(resource, {})
-        counts[namespace] = counts.get(namespace, 0) + 1
+        counts[namespace] = counts.get(namespace, 0) + number
         if resource in self.names:
             self.names[resource].append("%s/%s" % (namespace, name) if namespace else name)
 

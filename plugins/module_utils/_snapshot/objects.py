@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import re
 
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.protobuf import varint
+
 _SAMPLES = 3
 _PROTOBUF, _ENCRYPTED, _CBOR = b"k8s\0", b"k8s:enc:", b"\xd9\xd9\xf7"
 _PROVIDER = re.compile(rb"k8s:enc:([a-z0-9]+):(v[0-9]+):([^:]+):")
@@ -19,39 +21,30 @@ _PLAIN = ("protobuf", "json", "cbor")
 _MOST_KINDS = 4096
 
 
-def _varint(data, at):
-    value = shift = 0
-    while at < len(data) and shift < 64:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-    raise ValueError("no number")
-
-
 def fields(data):
     """(number, value) of the fields of a protobuf message; the value is None for one without a length.  ValueError for anything else."""
     at, end = 0, len(data)
-    while at < end:
-        tag, at = _varint(data, at)
-        value = None
-        if tag & 7 == 0:
-            _number, at = _varint(data, at)
-        elif tag & 7 == 1:
-            at += 8
-        elif tag & 7 == 5:
-            at += 4
-        elif tag & 7 == 2:
-            length, at = _varint(data, at)
-            value = data[at : at + length]
-            at += length
-        else:
-            raise ValueError("no type of a field")
-        if tag >> 3 == 0 or at > end:
-            raise ValueError("no field")
-        yield tag >> 3, value
+    try:
+        while at < end:
+            tag, at = varint(data, at)
+            value = None
+            if tag & 7 == 0:
+                at = varint(data, at)[1]
+            elif tag & 7 == 1:
+                at += 8
+            elif tag & 7 == 5:
+                at += 4
+            elif tag & 7 == 2:
+                length, at = varint(data, at)
+                value = data[at : at + length]
+                at += length
+            else:
+                raise ValueError("no type of a field")
+            if tag >> 3 == 0 or at > end:
+                raise ValueError("no field")
+            yield tag >> 3, value
+    except IndexError:
+        raise ValueError("no number") from None
 
 
 def _text(data):
@@ -137,22 +130,19 @@ def plain_kind(data, at, end, namespace, name):
     None for any other, which judge() has to look at.  This looks at each field as read_envelope() does, in a fifth of the time.
     """
     try:
-        if data[at : at + 5] != b"k8s\0\n" or data[at + 5] > 0x7F or not name.isascii() or not namespace.isascii():
-            return None
-        size = data[at + 5]
-        types = data[at + 6 : at + 6 + size]
-        kind = _kinds.get(types)
+        head = data[at : at + _HEAD + data[at + _HEAD - 1]]
+        kind = _kinds.get(head)
         if kind is None:
-            kind = _kind_of(types)
-        at += 6 + size
+            kind = _kind_of(head)
+        at += len(head)
         # the object, behind which there are two empty fields
         if data[at] != 0x12 or not kind:
             return None
-        size, at = _varint(data, at + 1)
+        size, at = _length(data, at + 1)
         whole = at + size
         if whole + 4 != end or data[whole:end] != b"\x1a\0\x22\0" or data[at] != 0x0A:
             return None
-        size, at = _varint(data, at + 1)
+        size, at = _length(data, at + 1)
         metadata = at + size
         # the metadata: name, prefix of a generated name, namespace
         size = len(name)
@@ -166,53 +156,71 @@ def plain_kind(data, at, end, namespace, name):
             if size != len(namespace) or size > 0x7F or data[at + 2 : at + 2 + size] != namespace:
                 return None
             at += 2 + size
-        return kind if _are_fields(data, at, metadata, 3) and _are_fields(data, metadata, whole, 0) else None
+        if not name.isascii() or not namespace.isascii():
+            return None
+        return kind if _are_fields(data, at, metadata, 4) and _are_fields(data, metadata, whole, 1) else None
     except (IndexError, ValueError):
         return None
 
 
-# {the types that an object begins with: its kind, or ""}
+# Bytes up to the types that an object begins with, and {all up to their end: the kind, or ""}
+_HEAD = len(b"k8s\0\n?")
 _kinds = {}
+# {the lowest number: tags of most fields from there on, which have a length and a number below 16}
+_COMMON = {first: frozenset(number << 3 | 2 for number in range(first, 16)) for first in (1, 4)}
 
 
-def _kind_of(types):
-    try:
-        kind = _text(_first(types, 2))
-    except ValueError:
-        kind = ""
+def _kind_of(head):
+    kind = ""
+    if head.startswith(b"k8s\0\n") and head[_HEAD - 1] < 0x80:
+        try:
+            kind = _text(_first(head[_HEAD:], 2))
+        except ValueError:
+            pass
     if len(_kinds) < _MOST_KINDS:
-        _kinds[types] = kind
+        _kinds[head] = kind
     return kind
 
 
-def _are_fields(data, at, end, above):
-    """Whether data[at:end] is fields of a protobuf message, all of them with numbers above this one."""
-    least = (above + 1) << 3
+def _length(data, at):
+    """varint() of what has two bytes at most, mostly."""
+    size = data[at]
+    if size < 0x80:
+        return size, at + 1
+    more = data[at + 1]
+    return (size + (more - 1 << 7), at + 2) if more < 0x80 else varint(data, at)
+
+
+def _are_fields(data, at, end, first):
+    """Whether data[at:end] is fields of a protobuf message, all of them with this number or a higher one."""
+    common = _COMMON[first]
     while at < end:
-        tag = data[at]
-        if tag > 0x7F:
-            # a number of two bytes
-            at += 1
-            if not 0 < data[at] < 0x80:
+        tag, size = data[at], data[at + 1]
+        if tag not in common:
+            if tag > 0x7F:
+                # a number of two bytes
+                at += 1
+                if not 0 < size < 0x80:
+                    return False
+                size = data[at + 1]
+            elif tag < first << 3:
                 return False
-        elif tag < least:
-            return False
-        kind = tag & 7
-        size = data[at + 1]
-        if kind == 2:
-            if size < 0x80:
-                at += 2 + size
-            else:
-                size, at = _varint(data, at + 1)
-                at += size
-        elif kind == 0:
-            at = at + 2 if size < 0x80 else _varint(data, at + 1)[1]
-        elif kind == 1:
-            at += 9
-        elif kind == 5:
-            at += 5
+            kind = tag & 7
+            if kind != 2:
+                if kind == 0:
+                    at = at + 2 if size < 0x80 else varint(data, at + 1)[1]
+                elif kind == 1:
+                    at += 9
+                elif kind == 5:
+                    at += 5
+                else:
+                    return False
+                continue
+        if size < 0x80:
+            at += 2 + size
         else:
-            return False
+            size, at = _length(data, at + 1)
+            at += size
     return at == end
 
 
@@ -228,19 +236,19 @@ class Objects:
     def add(self, resource, namespace, name, value):
         self.count(resource, namespace, name, judge(resource, namespace, name, value))
 
-    def count(self, resource, namespace, name, storage):
-        """storage: as judge() returned it."""
+    def count(self, resource, namespace, name, storage, number=1):
+        """storage: as judge() returned it, for so many objects, of one of which this is the name."""
         found = self._resources.get(resource) or self._resources.setdefault(resource, [0, 0, []])
         if resource == "secrets":
-            self.secrets += 1
+            self.secrets += number
         if storage is None:
-            found[1] += 1
+            found[1] += number
             if len(found[2]) < _SAMPLES:
                 found[2].append("%s/%s" % (namespace, name) if namespace else name)
             return
-        found[0] += 1
+        found[0] += number
         if storage not in _PLAIN:
-            self.encrypted[storage] = self.encrypted.get(storage, 0) + 1
+            self.encrypted[storage] = self.encrypted.get(storage, 0) + number
 
     def damaged(self):
         """One sentence for every resource some objects of which cannot be read; where none can, another component stores there in its own format."""
