@@ -44,9 +44,15 @@ MAGIC = 0xED0CDAED
 FORMAT = 2
 BRANCH, LEAF, META_PAGE = 1, 2, 4
 BUCKET_ELEMENT = 1
+# A leaf page, or what stands for one of a small bucket: buffer[at:] is what was read of it, and buffer[0] is at `base` in the file.  Its keys must be
+# from `low` on, and below `high`.
+Leaf = collections.namedtuple("Leaf", "where count at length buffer base low high")
 # A running etcd commits every 0.1 s.
 _GLANCES = 20
 _BETWEEN_GLANCES = 0.02
+# Pages of a walk between two looks at the time, and the bytes that are read of pages which follow each other.
+_PAGES_AT_ONCE = 256
+_AHEAD = 128 * 1024
 
 # What a file may be that is no database, whatever it is called: offset, what is there, in words, and how the snapshot is got out of it. k3s and RKE2 store zip.
 _FILE = "%s {0} >{0}.db"
@@ -193,14 +199,16 @@ class GrowingFile:
 class SnapshotFile:
     """An open snapshot file.  It is opened once, so that everything that is read is read from one and the same file."""
 
-    def __init__(self, path, deadline=None, hashed=None):
+    def __init__(self, path, deadline=None, hashed=None, beside=None):
         """path: absolute.  deadline: of time.monotonic().  A file that cannot be opened is a finding, not an exception.
 
         hashed: what hash_file() returned; as long as the file is the same it is not read again for its hash.
+        beside: is called every few milliseconds while the file is read, and must not raise.
         """
         self.proof = Proof(path)
         self.deadline = deadline
         self.hashed = hashed
+        self.beside = beside
         self.fd = None
         self.before = None
         try:
@@ -344,6 +352,8 @@ class SnapshotFile:
         return data
 
     def _check_time(self):
+        if self.beside:
+            self.beside()
         if self.deadline is not None and time.monotonic() > self.deadline:
             raise OutOfTime()
 
@@ -434,40 +444,33 @@ class SnapshotFile:
         meta = self._meta()
         return _Tree(self._read, meta.page_size, meta.high_water).page_of(meta.root, bucket) if meta else None
 
-    def leaf_pages(self, bucket):
-        """(number of elements, length, what was read of it, offset in the file) of every leaf page of a bucket of the top level, in order.
-
-        Of a page with overflow only the beginning is read.  Raises Corrupt.
-        """
-        found, meta = self.page_of(bucket), self._meta()
-        if found is None:
-            raise Corrupt("it has no bucket `%s`" % bucket.decode("ascii"))
-        offset, count = found[0], found[2]
-        number = PAGE.unpack(self._read(offset, PAGE.size))[0]
-        if number:
-            yield from _Tree(self._read, meta.page_size, meta.high_water).leaf_pages(number)
-        else:
-            # a small bucket lies within the page that names it
-            buffer = self._read(offset, meta.page_size)
-            yield count, len(buffer), buffer, offset
-
     def _walk(self, meta):
         """Follow every page of every bucket, as `snapshot status` does; raises Corrupt.  Notes the revision and the storage version."""
-        tree = _Tree(self._read, meta.page_size, meta.high_water)
-        revision = None
-        for number, (bucket, keys, values) in enumerate(tree.leaves(meta.root)):
-            if number % 256 == 0:
+        for leaf in self._walk_to_records(meta):
+            self._check_records(leaf)
+
+    def _walk_to_records(self, meta):
+        """The same without the records of etcd: yields every Leaf of bucket `key` in order, of which a caller checks the elements."""
+        tree, there = _Tree(self._read, meta.page_size, meta.high_water), False
+        for number, (bucket, keys, values) in enumerate(tree.leaves(meta.root, unread=(b"key",))):
+            if number % _PAGES_AT_ONCE == 0:
                 self._check_time()
             if bucket == (b"key",):
-                # The keys of this bucket are revisions: 8 bytes, an underscore, 8 bytes, and a t for a deletion.
-                if not set(map(len, keys)) <= {17, 18}:
-                    raise Corrupt("bucket `key` holds a key that is not a revision")
-                revision = max(revision or 0, int.from_bytes(keys[-1][:8], "big") if keys else 0)
+                there = True
+                yield keys
             elif bucket == (b"meta",) and b"storageVersion" in keys:
                 self.proof.storage_version = values(b"storageVersion")[:64].decode("ascii", "replace")
-        self.proof.revision = revision
-        if revision is None:
+        if not there:
             self.proof.found("no_key_bucket", "is a database, but not one of etcd 3: it has no bucket `key`; use another snapshot")
+
+    def _check_records(self, leaf):
+        """Check the elements of a Leaf of bucket `key`; raises Corrupt.  The keys of this bucket are revisions: 8 bytes, an underscore, 8 bytes, and a t
+        for a deletion.
+        """
+        keys = elements_of(leaf, self._read)[0]
+        if not set(map(len, keys)) <= {17, 18}:
+            raise Corrupt("bucket `key` holds a key that is not a revision")
+        self.proof.revision = max(self.proof.revision or 0, int.from_bytes(keys[-1][:8], "big") if keys else 0)
 
 
 def database_path(data_dir):
@@ -504,9 +507,9 @@ def write_snapshot(database, target):
         return Hashed(_facts(os.fstat(out.fileno())), digest.hexdigest(), True)
 
 
-def hash_file(path):
-    """Hashed of any regular file, read once.  Raises OSError."""
-    with SnapshotFile(path) as opened:
+def hash_file(path, beside=None):
+    """Hashed of any regular file, read once.  beside: as SnapshotFile has it.  Raises OSError."""
+    with SnapshotFile(path, beside=beside) as opened:
         if opened.fd is None:
             # what the reason is, as an exception
             os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
@@ -564,56 +567,52 @@ class _Tree:
         self.page_size = page_size
         self.high_water = high_water
         self.seen = bytearray(high_water)
-        # what the page before was, since pages with overflow come in numbers
-        self._likely = page_size
+        # what was read last, from where, and where the page behind the last one begins
+        self._buffer, self._base, self._next = b"", 0, 0
 
-    def leaves(self, root, only=None, last=(), without=()):
+    def leaves(self, root, only=None, last=(), without=(), unread=()):
         """(names of the bucket, its keys on this page, a function that reads the value of a key) of every leaf page.
 
         only: names of the buckets to open, instead of all but those in `without`.  last: names of those of which the last leaf does.
+        unread: names of those of which (names of the bucket, a Leaf, None) is yielded instead.
         """
         # What is still to be visited: bucket, page, the lowest key it may hold, and the key that all of its keys are below.
         todo = [((), root, None, None)]
         while todo:
             bucket, page, low, high = todo.pop()
-            flags, count, length, buffer, base = self._page(page)
+            flags, *where = self._page(page)
+            leaf = Leaf("page %d" % page, *where, low, high)
             if flags & BRANCH:
-                children = self._children(bucket, page, count, length, buffer, base, low, high)
+                children = self._children(bucket, leaf)
                 todo.extend(children[-1:] if bucket and bucket[0] in last else reversed(children))
+            elif bucket and bucket[0] in unread:
+                yield bucket, leaf, None
             else:
-                keys, values, buckets = self._elements("page %d" % page, count, length, buffer, base, low, high)
+                keys, values, buckets = elements_of(leaf, self.read, self.page_size)
                 if not bucket:
                     buckets = [name for name in buckets if name not in without and (only is None or name in only)]
                 todo.extend(self._open(bucket, buckets, values))
                 if bucket:
                     yield bucket, keys, values
                 for key, inline in self._inline(bucket, buckets, values):
-                    yield bucket + (key,), inline[0], inline[1]
-
-    def leaf_pages(self, root):
-        """What SnapshotFile.leaf_pages yields, of a bucket that begins at the page `root`."""
-        todo = [((), root, None, None)]
-        while todo:
-            bucket, number, low, high = todo.pop()
-            flags, count, length, buffer, base = self._page(number)
-            if flags & BRANCH:
-                todo.extend(reversed(self._children(bucket, number, count, length, buffer, base, low, high)))
-            else:
-                yield count, length, buffer, base
+                    if not bucket and key in unread:
+                        yield (key,), inline, None
+                        continue
+                    yield (bucket + (key,), *elements_of(inline, self.read)[:2])
 
     def page_of(self, root, bucket):
         """What SnapshotFile.page_of returns."""
         todo = [root]
         while todo:
             number = todo.pop()
-            kind, count, length, buffer, base = self._page(number)
+            kind, count, begin, length, buffer, base = self._page(number)
             if kind & BRANCH:
-                todo.extend(child[1] for child in self._children((), number, count, length, buffer, base, None, None))
+                todo.extend(child[1] for child in self._children((), Leaf("", count, begin, length, buffer, base, None, None)))
                 continue
-            for at in range(PAGE.size, PAGE.size + count * LEAF_ELEMENT.size, LEAF_ELEMENT.size):
+            for at in range(begin + PAGE.size, begin + PAGE.size + count * LEAF_ELEMENT.size, LEAF_ELEMENT.size):
                 flags, position, key_size, _value_size = LEAF_ELEMENT.unpack_from(buffer, at)
                 start = at + position
-                if flags & BUCKET_ELEMENT and self._bytes(buffer, base, start, start + key_size) == bucket:
+                if flags & BUCKET_ELEMENT and _bytes(self.read, buffer, base, start, start + key_size) == bucket:
                     value = base + start + key_size
                     child = BUCKET.unpack(self.read(value, BUCKET.size))[0]
                     # one without a page of its own lies in the value, behind its header
@@ -623,13 +622,18 @@ class _Tree:
         return None
 
     def _page(self, number):
+        """(flags, number of elements, and at, length, buffer and base of a Leaf)"""
         if not 2 <= number < self.high_water:
             raise Corrupt("page %d is out of range" % number)
-        base = number * self.page_size
-        buffer = self.read(base, self._likely)
-        if len(buffer) < self.page_size:
-            raise Corrupt("page %d is not there" % number)
-        own_number, flags, count, overflow = PAGE.unpack_from(buffer)
+        size, begin = self.page_size, number * self.page_size
+        at = begin - self._base
+        if not 0 <= at <= len(self._buffer) - size:
+            # most pages follow the one before
+            self._load(begin, max(size, _AHEAD) if begin == self._next else size)
+            at = 0
+            if len(self._buffer) < size:
+                raise Corrupt("page %d is not there" % number)
+        own_number, flags, count, overflow = PAGE.unpack_from(self._buffer, at)
         if own_number != number or flags not in (BRANCH, LEAF):
             raise Corrupt("page %d is not a page of a bucket" % number)
         end = number + overflow + 1
@@ -638,57 +642,34 @@ class _Tree:
         if self.seen.find(1, number, end) >= 0:
             raise Corrupt("page %d is used twice" % number)
         self.seen[number:end] = b"\1" * (end - number)
-        length = (overflow + 1) * self.page_size
-        if PAGE.size + count * LEAF_ELEMENT.size > length:
+        length = (overflow + 1) * size
+        used = PAGE.size + count * LEAF_ELEMENT.size
+        if used > length:
             raise Corrupt("page %d counts more elements than it can hold" % number)
-        self._likely = min(length, max(self.WINDOW, PAGE.size + count * LEAF_ELEMENT.size)) if overflow else length
-        if len(buffer) != self._likely:
-            buffer = buffer[: self._likely] if len(buffer) > self._likely else self.read(base, self._likely)
-        return flags, count, length, buffer, base
+        wanted = min(length, max(self.WINDOW, used))
+        if at + wanted > len(self._buffer):
+            self._load(begin, max(wanted, _AHEAD) if begin == self._next else wanted)
+            at = 0
+        self._next = end * size
+        return flags, count, at, length, self._buffer, self._base
 
-    def _bytes(self, buffer, base, start, end):
-        return buffer[start:end] if end <= len(buffer) else self.read(base + start, end - start)
+    def _load(self, begin, size):
+        self._buffer, self._base = self.read(begin, size), begin
 
-    def _children(self, bucket, page, count, length, buffer, base, low, high):
-        at, children, keys = PAGE.size, [], []
-        if not count:
-            raise Corrupt("branch page %d is empty" % page)
-        for position, key_size, child in BRANCH_ELEMENT.iter_unpack(buffer[at : at + count * BRANCH_ELEMENT.size]):
+    def _children(self, bucket, leaf):
+        at, children, keys = leaf.at + PAGE.size, [], []
+        if not leaf.count:
+            raise Corrupt("branch %s is empty" % leaf.where)
+        stop = leaf.at + leaf.length
+        for position, key_size, child in BRANCH_ELEMENT.iter_unpack(leaf.buffer[at : at + leaf.count * BRANCH_ELEMENT.size]):
             start, end = at + position, at + position + key_size
-            if end > length or key_size > 1 << 15:
-                raise Corrupt("page %d has an element that reaches beyond it" % page)
-            keys.append(self._bytes(buffer, base, start, end))
+            if end > stop or key_size > 1 << 15:
+                raise Corrupt("%s has an element that reaches beyond it" % leaf.where)
+            keys.append(_bytes(self.read, leaf.buffer, leaf.base, start, end))
             children.append(child)
             at += BRANCH_ELEMENT.size
-        _check_order("page %d" % page, keys, low, high)
-        return [(bucket, child, key, after) for child, key, after in zip(children, keys, keys[1:] + [high])]
-
-    def _elements(self, where, count, length, buffer, base, low, high):
-        """(keys, a function that reads a value, keys of the elements that are buckets) of a leaf."""
-        at, keys, buckets = PAGE.size, [], []
-        size, used = len(buffer), at + count * LEAF_ELEMENT.size
-        for flags, position, key_size, value_size in LEAF_ELEMENT.iter_unpack(buffer[at:used]):
-            start = at + position
-            end = start + key_size
-            used += key_size + value_size
-            if end + value_size > length or key_size > 1 << 15 or used > length:
-                raise Corrupt("%s has an element that reaches beyond it" % where)
-            key = buffer[start:end] if end <= size else self.read(base + start, key_size)
-            keys.append(key)
-            if flags & BUCKET_ELEMENT:
-                if not BUCKET.size <= value_size <= self.page_size:
-                    raise Corrupt("%s has a bucket without a header" % where)
-                buckets.append(key)
-            at += LEAF_ELEMENT.size
-        _check_order(where, keys, low, high)
-
-        def value(key):
-            at = PAGE.size + keys.index(key) * LEAF_ELEMENT.size
-            position, key_size, value_size = LEAF_ELEMENT.unpack_from(buffer, at)[1:]
-            start = at + position + key_size
-            return self._bytes(buffer, base, start, start + value_size)
-
-        return keys, value, buckets
+        _check_order(leaf.where, keys, leaf.low, leaf.high)
+        return [(bucket, child, key, after) for child, key, after in zip(children, keys, keys[1:] + [leaf.high])]
 
     @staticmethod
     def _open(bucket, buckets, values):
@@ -711,10 +692,45 @@ class _Tree:
             head = Page._make(PAGE.unpack_from(page))
             if head.flags != LEAF or head.overflow or PAGE.size + head.count * LEAF_ELEMENT.size > len(page):
                 raise Corrupt("%s is damaged" % where)
-            keys, value, nested = self._elements(where, head.count, len(page), page, 0, None, None)
-            if nested:
+            yield key, Leaf(where, head.count, 0, len(page), page, 0, None, None)
+
+
+def _bytes(read, buffer, base, start, end):
+    return buffer[start:end] if end <= len(buffer) else read(base + start, end - start)
+
+
+def elements_of(leaf, read, page_size=0):
+    """(keys, a function that reads a value, keys of the elements that are buckets) of a Leaf.  Raises Corrupt.
+
+    read: is called with an offset of the file and a number of bytes.  page_size: the most bytes of a bucket in its element; 0 where none can be.
+    """
+    where, count, begin, length, buffer, base, low, high = leaf
+    at, keys, buckets = begin + PAGE.size, [], []
+    stop, size, used = begin + length, len(buffer), at + count * LEAF_ELEMENT.size
+    for flags, position, key_size, value_size in LEAF_ELEMENT.iter_unpack(buffer[at:used]):
+        start = at + position
+        end = start + key_size
+        used += key_size + value_size
+        if end + value_size > stop or key_size > 1 << 15 or used > stop:
+            raise Corrupt("%s has an element that reaches beyond it" % where)
+        key = buffer[start:end] if end <= size else read(base + start, key_size)
+        keys.append(key)
+        if flags & BUCKET_ELEMENT:
+            if not page_size:
                 raise Corrupt("%s holds a bucket where none can be" % where)
-            yield key, (keys, value)
+            if not BUCKET.size <= value_size <= page_size:
+                raise Corrupt("%s has a bucket without a header" % where)
+            buckets.append(key)
+        at += LEAF_ELEMENT.size
+    _check_order(where, keys, low, high)
+
+    def value(key):
+        at = begin + PAGE.size + keys.index(key) * LEAF_ELEMENT.size
+        position, key_size, value_size = LEAF_ELEMENT.unpack_from(buffer, at)[1:]
+        start = at + position + key_size
+        return _bytes(read, buffer, base, start, start + value_size)
+
+    return keys, value, buckets
 
 
 def _check_order(where, keys, low, high):

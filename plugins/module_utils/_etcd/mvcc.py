@@ -75,18 +75,20 @@ class SnapshotKeys(boltdb.SnapshotFile):
             revision = snapshot.read()
             for entry in snapshot: ...
 
-    directory: where keys are sorted that do not fit into memory.  deadline: in time.monotonic().  hashed: as SnapshotFile has it.
+    directory: where keys are sorted that do not fit into memory.  deadline: in time.monotonic().  hashed, beside: as SnapshotFile has them.
     judge: is called as judge(key, data, start, end) for each value, data[start:end], and returns a number below 128.  The one of the value
     that a key has in the end is in the highest bits of its version; see judged().
-    Only read() raises Unreadable and NoRoom; OutOfTime of boltdb and OSError come from the iteration as well.
+    Only read() and finish() raise Unreadable and NoRoom; OutOfTime of boltdb and OSError come from the iteration as well.
     """
 
-    def __init__(self, path, directory, deadline=None, hashed=None, judge=None):
-        super().__init__(path, deadline, hashed)
+    def __init__(self, path, directory, deadline=None, hashed=None, judge=None, beside=None):
+        super().__init__(path, deadline, hashed, beside)
         self.revision = None
         # bytes of all keys and values of bucket `key`
         self.volume = 0
         self._judge = judge
+        # why records cannot be read although the database is whole
+        self._trouble = None
         self._parts = _Parts(directory, self._check_time)
 
     def close(self):
@@ -106,28 +108,29 @@ class SnapshotKeys(boltdb.SnapshotFile):
 
     def read(self):
         """Read all records; returns the revision of the snapshot."""
-        for dummy in self.steps():
-            pass
-        return self.revision
-
-    def steps(self):
-        """The same in steps of some milliseconds, for a caller who does something else between them; then `revision` is the revision."""
         self._check_findings()
         try:
             # This reads the file from front to back, so that its pages are in memory afterwards.
-            self.prove_bytes()
+            self._prove(False)
         except OSError as exc:
             raise Unreadable("%s cannot be read: %s" % (self.proof.path, exc.strerror)) from exc
-        self._check_findings()
-        try:
-            newest = yield from self._read_records()
-            self.revision = max(newest, self._compacted(), 1)
-        except boltdb.Corrupt as exc:
-            raise Unreadable("%s holds a damaged database (%s)" % (self.proof.path, exc)) from exc
-        except (IndexError, struct.error) as exc:
-            raise Unreadable("%s holds a record that is cut off" % self.proof.path) from exc
         self.check_unchanged()
         self._check_findings()
+        return self.finish()
+
+    def steps(self):
+        """The same for a caller who does something else meanwhile; it is one step."""
+        self.read()
+        yield
+
+    def finish(self):
+        """The same after prove(), which reads the records too; `proof` must have no findings."""
+        if self._trouble:
+            raise self._trouble
+        self.revision = max(self.proof.revision, self._compacted(), 1)
+        self.check_unchanged()
+        self._check_findings()
+        return self.revision
 
     def _check_findings(self):
         if self.proof.findings:
@@ -139,40 +142,51 @@ class SnapshotKeys(boltdb.SnapshotFile):
             raise Unreadable("bucket `meta` of %s cannot be read" % self.proof.path)
         return max(int.from_bytes(found.get(b"meta", {}).get(name, b"")[:8], "big") for name in _COMPACTED)
 
-    def _read_records(self):
-        """Sort the keys of all records; returns the newest revision.  The time goes into this loop, so it calls little."""
+    def _walk(self, meta):
+        """Check all pages, and read the records on them."""
+        try:
+            self._read_records(self._walk_to_records(meta))
+        except (Unreadable, NoRoom, OSError, IndexError) as exc:
+            self._trouble = Unreadable("%s holds a record that is cut off" % self.proof.path) if isinstance(exc, IndexError) else exc
+            super()._walk(meta)
+
+    def _read_records(self, leaves):
+        """Sort the keys of all records.  The time goes into this loop, so it calls little."""
         changes, weight, newest, volume, judge = {}, 0, b"", 0, self._judge
-        element, revisions = boltdb.LEAF_ELEMENT, _REVISIONS.match
-        for pages, (count, length, buffer, base) in enumerate(self.leaf_pages(b"key")):
-            if pages % 256 == 0:
-                self._check_time()
-                yield
-            at = boltdb.PAGE.size
-            for flags, position, key_size, value_size in element.iter_unpack(buffer[at : at + count * element.size]):
-                data, origin, start = buffer, base, at + position
+        element, header, revisions, numbers = boltdb.LEAF_ELEMENT, boltdb.PAGE.size, _REVISIONS.match, int.from_bytes
+        for leaf in leaves:
+            _where, count, at, length, buffer, base, low, high = leaf
+            stop, size, at = at + length, len(buffer), at + header
+            # bolt writes what elements are of without gaps, behind all elements
+            next_one = at + count * element.size
+            if low is not None and buffer[next_one : next_one + _DELETE] < low:
+                raise self._odd(leaf)
+            for flags, position, key_size, value_size in element.iter_unpack(buffer[at:next_one]):
+                start = at + position
                 at += element.size
                 record = start + key_size
                 end = record + value_size
-                if flags or end > length or not _PUT <= key_size <= _DELETE:
-                    raise boltdb.Corrupt("bucket `key` has an element that is not a record")
-                if end > len(data):
+                if start != next_one or flags or end > stop or not _PUT <= key_size <= _DELETE:
+                    raise self._odd(leaf)
+                next_one, data, origin = end, buffer, base
+                if end > size:
                     # of a page with overflow only the beginning was read
                     origin = base + start
                     data = self._beginning(origin, key_size, value_size)
                     start, record, end = 0, key_size, key_size + value_size
                 revision = data[start:record]
                 if revision <= newest:
-                    raise boltdb.Corrupt("bucket `key` has revisions out of order")
+                    raise self._odd(leaf)
                 newest = revision
-                volume += key_size + value_size
-                size, first = data[record + 1], record + 2
-                if size > 0x7F:
-                    size, first = _number_at(data, record + 1)
-                behind = first + size
-                if data[record] != _KEY or not size or behind > end:
+                volume += end - start
+                length, first = data[record + 1], record + 2
+                if length > 0x7F:
+                    length, first = _number_at(data, record + 1)
+                behind = first + length
+                if data[record] != _KEY or not length or behind > end:
                     raise self._unknown(revision)
                 key = data[first:behind]
-                weight += size
+                weight += length
                 if key_size == _DELETE:
                     if revision[_PUT:] != b"t" or behind != end:
                         raise self._unknown(revision)
@@ -189,16 +203,29 @@ class SnapshotKeys(boltdb.SnapshotFile):
                 if behind != end and not _LEASE.fullmatch(data[behind:end] if end <= len(data) else self._read(origin + behind, max(0, min(end - behind, 16)))):
                     raise self._unknown(revision)
                 mod = _number(modified)
-                version = version[0] if version[0] < 128 else _number(version)
+                version = version[0] if len(version) == 1 else _number(version)
                 if judge:
-                    version |= self._verdict(key, revision, version, mod, data, stored, behind, origin) << _JUDGED
+                    if version >> _JUDGED or behind - stored > _LONGEST_VALUE:
+                        raise self._unknown(revision)
+                    if mod != numbers(revision[:8], "big"):
+                        raise Contradiction("revision %d of it says that it is revision %d" % (numbers(revision[:8], "big"), mod))
+                    if behind > len(data):
+                        data, stored, behind = self._read(origin + stored, behind - stored), 0, behind - stored
+                    version |= judge(key, data, stored, behind) << _JUDGED
                 changes[key] = mod if created == modified else _number(created), mod, version
+            if high is not None and newest >= high:
+                raise self._odd(leaf)
             if weight + len(changes) * _PER_KEY > _PART_BYTES:
                 self._parts.add(changes)
                 changes, weight = {}, 0
         self._parts.add(changes, last=True)
         self.volume = volume
-        return int.from_bytes(newest[:8], "big")
+        self.proof.revision = numbers(newest[:8], "big")
+
+    def _odd(self, leaf):
+        """What is wrong with a Leaf that is not as bolt and etcd write it, as an exception."""
+        self._check_records(leaf)
+        return Unreadable("%s of %s is not as etcd writes it" % (leaf.where, self.proof.path))
 
     def _beginning(self, offset, key_size, value_size):
         """The element at `offset`, at least up to its value."""
@@ -209,15 +236,6 @@ class SnapshotKeys(boltdb.SnapshotFile):
             raise self._unknown(data[:key_size])
         needed = min(size, first + length + _HEAD)
         return data if needed <= len(data) else self._read(offset, needed)
-
-    def _verdict(self, key, revision, version, mod, data, start, end, origin):
-        if version >> _JUDGED or end - start > _LONGEST_VALUE:
-            raise self._unknown(revision)
-        if mod != int.from_bytes(revision[:8], "big"):
-            raise Contradiction("revision %d of it says that it is revision %d" % (int.from_bytes(revision[:8], "big"), mod))
-        if end > len(data):
-            data, start, end = self._read(origin + start, end - start), 0, end - start
-        return self._judge(key, data, start, end)
 
     def _unknown(self, revision):
         return Unreadable("revision %d of %s has a record that this collection does not understand" % (int.from_bytes(revision[:8], "big"), self.proof.path))

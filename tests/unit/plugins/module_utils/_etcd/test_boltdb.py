@@ -119,23 +119,6 @@ def test_sound_snapshot(tmp_path):
     assert not proof.locked
 
 
-@pytest.mark.parametrize("order", [(5, 6, 7), (7, 5, 6), (5, 7, 6)])
-def test_leaf_pages_are_read_whole_whatever_the_one_before_was(tmp_path, order):
-    """Of a page is read at once what the one before had."""
-    made = {number: revisions(10 * place, 3) + ([(revision(10 * place + 5), b"x" * 5000)] if number == 7 else []) for place, number in enumerate(order)}
-    pages = {number: leaf_page(number, elements) for number, elements in made.items() if number != 7}
-    pages[7] = leaf_page(7, made[7], length=2 * PAGE, overflow=1)
-    pages[4] = branch_page(4, [(revision(10 * place), number) for place, number in enumerate(order)])
-    data = with_checksum(database(pages))
-    (tmp_path / "file.db").write_bytes(data)
-    with SnapshotFile(str(tmp_path / "file.db")) as opened:
-        assert opened.prove().problems == []
-        found = list(opened.leaf_pages(b"key"))
-    assert [(length, buffer, base) for _count, length, buffer, base in found] == [
-        (len(pages[number]), data[number * PAGE : number * PAGE + len(pages[number])], number * PAGE) for number in order
-    ]
-
-
 def test_a_snapshot_that_was_verified_is_not_read_again_for_its_checksum(tmp_path):
     """Unless it was written to since."""
     path = tmp_path / "file.db"

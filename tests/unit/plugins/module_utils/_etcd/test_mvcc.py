@@ -221,9 +221,9 @@ def test_record_that_is_not_known(tmp_path, name, before):
         ([(revision(2)[:-1] + b"\0x", record(b"a"))], "revision 2 of .* has a record that this collection does not understand"),
         ([(revision(3), GOOD), (revision(2), GOOD)], "out of order"),
         ([(revision(2), GOOD), (revision(2), GOOD)], "out of order"),
-        ([(b"2", GOOD)], "an element that is not a record"),
-        ([(revision(2) + b"/registry", GOOD)], "an element that is not a record"),
-        ([(revision(2), GOOD, True)], "an element that is not a record"),
+        ([(b"2", GOOD)], "a key that is not a revision"),
+        ([(revision(2) + b"/registry", GOOD)], "a key that is not a revision"),
+        ([(revision(2), GOOD, True)], "a bucket where none can be"),
     ],
 )
 @pytest.mark.parametrize("small", [False, True])
