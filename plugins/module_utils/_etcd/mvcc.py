@@ -118,11 +118,6 @@ class SnapshotKeys(boltdb.SnapshotFile):
         self._check_findings()
         return self.finish()
 
-    def steps(self):
-        """The same for a caller who does something else meanwhile; it is one step."""
-        self.read()
-        yield
-
     def finish(self):
         """The same after prove(), which reads the records too; `proof` must have no findings."""
         if self._trouble:

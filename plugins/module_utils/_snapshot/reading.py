@@ -65,18 +65,20 @@ def check_revisions(key, created, modified, version, revision):
 
 
 class FileReading(Reading):
-    """All keys and values of a snapshot, read from its file in steps().
+    """All keys and values of a snapshot, read from its file once.
 
         with FileReading(path, directory, prefix, deadline, hashed) as reading:
-            for dummy in reading.steps(): ...
+            reading.file.prove()
+            reading.count()
 
-    directory: where keys are sorted that do not fit into memory.  hashed: as SnapshotFile has it.  Raises Damaged, and what mvcc.SnapshotKeys raises.
+    directory: where keys are sorted that do not fit into memory.  hashed, beside: as SnapshotFile has them.
     """
 
-    def __init__(self, path, directory, prefix, deadline, hashed=None):
+    def __init__(self, path, directory, prefix, deadline, hashed=None, beside=None):
         super().__init__(prefix)
         self._judge = _Judge(self.inventory.prefix)
-        self._file = mvcc.SnapshotKeys(path, directory, deadline, hashed, self._judge)
+        # a SnapshotFile, the proof of which reads and judges all records
+        self.file = mvcc.SnapshotKeys(path, directory, deadline, hashed, self._judge, beside)
         # [first key, its create revision, mod revision and version, how it is stored, how many keys there are up to the next part]
         self.parts = []
 
@@ -84,59 +86,66 @@ class FileReading(Reading):
         return self
 
     def __exit__(self, *_exc):
-        self._file.close()
+        self.file.close()
 
-    def leave_free(self, size=0):
-        """As mvcc.SnapshotKeys has it."""
-        self._file.leave_free(size)
-
-    def steps(self):
+    def count(self):
+        """Count the keys that are there in the end, when the file has been proven.  Raises Damaged, and what mvcc.SnapshotKeys raises."""
         try:
-            yield from self._file.steps()
+            self.file.finish()
         except mvcc.Contradiction as exc:
             raise Damaged("it contradicts itself: %s" % exc) from exc
-        yield from self._count()
-
-    @property
-    def revision(self):
-        return self._file.revision
-
-    def _count(self):
-        """Count the keys that are there in the end.  They are in order, so most are in the same place as the one before."""
-        storages, revision = self._judge.storages, self.revision
+        storages, revision, place = self._judge.storages, self.file.revision, self._judge.place
         resource = namespace = directory = part = None
-        own = set()
-        for key, created, modified, version in self._file:
+        own, plain, begins = set(), 0, True
+        # They are in order, so most are in the same place as the one before.
+        for key, created, modified, version in self.file:
             version, verdict = mvcc.judged(version)
             if not 0 < created <= modified <= revision or not 0 < version <= modified - created + 1:
                 check_revisions(key, created, modified, version, revision)
-            self.keys += 1
-            if self.keys % 1024 == 0:
-                yield
-            begins = part is None or part[5] >= _PART_KEYS
             if verdict:
                 slash = key.rfind(b"/") + 1
                 if key[:slash] != directory:
-                    directory = key[:slash]
-                    resource, namespace = self._judge.place(directory)[:2]
+                    self._add(resource, namespace, plain)
+                    directory, plain = key[:slash], 0
+                    resource, namespace = place(directory)[:2]
                     if resource not in own and len(own) < _OWN_PARTS:
                         own.add(resource)
                         begins = True
-                name = key[slash:].decode("utf-8", "replace")
-                self.inventory.count(resource, namespace, name)
-                self.objects.count(resource, namespace, name, storages[verdict])
-            if begins:
+                if verdict == PLAIN:
+                    plain += 1
+                else:
+                    name = key[slash:].decode("utf-8", "replace")
+                    self.inventory.count(resource, namespace, name)
+                    self.objects.count(resource, namespace, name, storages[verdict])
+            if begins or part[-1] >= _PART_KEYS:
                 part = [key, created, modified, version, storages[verdict], 0]
                 self.parts.append(part)
-            part[5] += 1
+                begins = False
+            part[-1] += 1
+        self._add(resource, namespace, plain)
+        self.keys = sum(part[-1] for part in self.parts)
+
+    def _add(self, resource, namespace, number):
+        """Count so many objects that can be read."""
+        if number:
+            self.inventory.count(resource, namespace, "", number)
+            self.objects.count(resource, namespace, "", self._judge.storages[PLAIN], number)
 
     def others(self):
         """The buckets besides `key`, as SnapshotFile.others() has them."""
-        return self._file.others(b"key", _OTHER_BYTES)
+        return self.file.others(b"key", _OTHER_BYTES)
+
+    @property
+    def revision(self):
+        return self.file.revision
 
     @property
     def volume(self):
-        return self._file.volume
+        return self.file.volume
+
+
+# The number of objects that can be read and are stored as most are.
+PLAIN = 2
 
 
 class _Judge:
@@ -145,17 +154,21 @@ class _Judge:
     def __init__(self, prefix):
         self._prefix = prefix
         self.storages = [None, None, "protobuf"]
-        self._numbers = {None: 1, "protobuf": 2}
+        self._numbers = {None: 1, "protobuf": PLAIN}
         self._places = {}
 
     def place(self, directory):
-        """(resource, namespace, the namespace as bytes) of the objects whose keys begin with this and have a name behind it; None of no objects."""
+        """(resource, namespace, the namespace as bytes, whether any name is one) of the objects whose keys begin with this and have a name behind it.
+
+        None of no objects.
+        """
         found = self._places.get(directory, False)
         if found is False:
             if len(self._places) >= _PLACES:
                 self._places.clear()
-            parsed = object_inventory.parse_key(directory.decode("utf-8", "replace") + "x", self._prefix)
-            found = (parsed[0], parsed[1], parsed[1].encode("utf-8")) if parsed else None
+            # `services/specs` alone is no object's, although `services/NAME` would be
+            parsed, *others = (object_inventory.parse_key(directory.decode("utf-8", "replace") + name, self._prefix) for name in ("x", "specs", "endpoints"))
+            found = (parsed[0], parsed[1], parsed[1].encode("utf-8"), all(others)) if parsed else None
             self._places[directory] = found
         return found
 
@@ -167,12 +180,11 @@ class _Judge:
         name = key[slash:]
         if place is None or not name:
             return 0
-        resource, namespace = place[:2]
-        kind = plain_kind(data, start, end, place[2], name)
-        if kind and (resource != "secrets" or kind == "Secret"):
-            return 2
+        resource, namespace, written, certain = place
+        kind = plain_kind(data, start, end, written, name)
+        if kind and certain and (resource != "secrets" or kind == "Secret"):
+            return PLAIN
         text = name.decode("utf-8", "replace")
-        # `services/specs` alone is no object's, although `services/NAME` would be
         if object_inventory.parse_key(key.decode("utf-8", "replace"), self._prefix) is None:
             return 0
         storage = judge(resource, namespace, text, data[start:end])
@@ -203,19 +215,15 @@ class Difference:
 
 
 class Comparison:
-    """Compares the database that a Throwaway serves with the file that a FileReading reads.
+    """Compares the database that a Throwaway serves with the file that it was restored from.
 
-    database: its path.  whole: the hash of the file of etcd's tool, eight hexadecimal digits.
-    It is asked for its own hash at once, and difference() takes the answer.
+    database: its path.  etcd is asked for its hash at once, and difference() takes the answer.
     """
 
-    def __init__(self, served, database, reading, whole):
+    def __init__(self, served, database):
         self._served = served
         self._database = database
-        self._reading = reading
-        self._whole = whole
-        if reading and whole:
-            self._ask()
+        self._ask()
 
     def _ask(self):
         self._before = self._others()
@@ -225,10 +233,13 @@ class Comparison:
         with boltdb.SnapshotFile(self._database) as opened:
             return opened.others(b"key", _OTHER_BYTES)
 
-    def difference(self, revision, deadline):
-        """A Difference, or None.  revision: the one of the snapshot.  The file has been read."""
-        reading, server = self._reading, self._served.server
-        of_file = reading.others() if self._whole else None
+    def difference(self, reading, whole, revision, deadline):
+        """A Difference, or None.
+
+        reading: the FileReading of the file.  whole: the file's hash by etcd's tool, eight hexadecimal digits, or None.  revision: the one of the snapshot.
+        """
+        server = self._served.server
+        of_file = reading.others() if whole else None
         if of_file is None or self._before is None:
             return Difference("there is no hash of it to compare")
         for dummy in range(_TRIES):
@@ -241,11 +252,11 @@ class Comparison:
             self._ask()
         else:
             return Difference("etcd %s goes on writing to it" % server.version)
-        whole, newest = answer
+        of_served, newest = answer
         if newest > revision or reading.revision != revision:
             return Difference("keys have gone with their leases since etcd serves it")
-        expected = database_hash.of_keys(int(self._whole, 16), of_file, reading.volume)
-        if expected in [database_hash.of_keys(whole, others, reading.volume, ignored) for ignored in database_hash.IGNORED]:
+        expected = database_hash.of_keys(int(whole, 16), of_file, reading.volume)
+        if expected in [database_hash.of_keys(of_served, others, reading.volume, ignored) for ignored in database_hash.IGNORED]:
             return None
         meta = dict(of_file.get(b"meta", ()))
         if meta.get(b"scheduledCompactRev") != meta.get(b"finishedCompactRev"):

@@ -89,17 +89,20 @@ def run_status(tool, path, timeout, started=None):
         raise ToolTrouble("%s ended with code 0 and printed something else than a status" % what) from exc
 
 
-def examine(path, etcdctl=None, etcdutl=None, timeout=None, everything=False, hashed=None):
+def examine(path, etcdctl=None, etcdutl=None, timeout=None, everything=False, opened=None):
     """All about the snapshot file at `path`, as etcd_snapshot_info returns it.
 
     etcdctl, etcdutl: Tool or None, as find_tools() gives them.  timeout: seconds for all of it.
     everything: go on after the first problem, for somebody who wants to know what a damaged file holds.
-    hashed: as SnapshotFile has it.  When its checksum is known to be right the tool begins at once, beside the proof of its pages.
+    opened: the SnapshotFile of this path, of a caller who has one.  When its checksum is known to be right the tool begins at once, beside the proof of its
+    pages.
     """
     path = os.path.abspath(path)
     started = time.monotonic()
     tools = [tool for tool in (etcdutl, etcdctl) if tool is not None]
-    with SnapshotFile(path, hashed=hashed) as opened, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        hashed = opened and opened.hashed
+        opened = opened or stack.enter_context(SnapshotFile(path))
         limit = timeout or default_timeout(opened.proof.size)
         opened.deadline = started + limit
         first = _begin(opened, [tool for tool in tools if tool.can_status], stack) if hashed and hashed.whole else None

@@ -9,11 +9,13 @@
     restore     etcd's own tool restores it
     drill       the objects in the file can be read, and an etcd that nobody else can reach serves the file's keys and values
 
-A level is only tried when the one below it was reached.
+A level only counts when the one below it was reached.  What etcd's programs do for the upper levels runs beside the reading of the file, which is read
+from front to back for its checksum, and then once more, page by page, for all else.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 
@@ -27,20 +29,17 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import (
     levels as verification_levels,
     reading as snapshot_reading,
     status as snapshot_status,
+    trial as snapshot_trial,
 )
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.reading import Damaged, Unproven
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import StartedTool, ToolError, find_tool
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, find_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import shortage
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.work_dir import WorkDir
 
 # The write-ahead log of an etcd that was restored and started.
 _OWN_SPACE = 160 * 1024 * 1024
 _HEADROOM = 1.1
-# Between two looks at what runs beside the reading of the file.
-_LOOK_SECONDS = 0.02
-# What a question may take to an etcd that has not started yet.
-_ASK_SECONDS = 0.1
 
 
 # ---- object inventories
@@ -101,17 +100,20 @@ class Verification:
         self.facts = {}
         self._wanted = None
         self._deadline = None
+        self._started, self._ended = 0, None
+        self._found_tools = None
         self._work = None
-        self._data = None
         self._stack = []
         # of the snapshot itself, once it is known
         self._hashed = None
-        # a FileReading, and what is left of its steps; without one the objects are read through etcd, for the reason in `_unread`
+        # what etcd's programs do with it meanwhile, from where it can be restored on
+        self._trial = None
+        # a FileReading, when its file was read; without one the objects are read through etcd, for the reason in `_unread`
         self._reading = None
-        self._steps = iter(())
         self._unread = ""
         self._contradiction = None
-        self._prefix, self._image = "", ""
+        self._prefix, self._image = read_manifests(options["manifests_dir"])
+        self._prefix = str(_dict(self.known.get("inventory")).get("prefix") or self._prefix)
 
     def to(self, wanted):
         """Verify up to `wanted`; raises Damaged or Unproven where it ends.  What was reached is in `levels`."""
@@ -120,16 +122,17 @@ class Verification:
         self._deadline = time.monotonic() + (self.options["timeout"] or 2 * snapshot_status.default_timeout(size))
         try:
             for name in verification_levels.LEVELS[: verification_levels.LEVELS.index(wanted) + 1]:
-                started = time.monotonic()
+                # a level says so where its work began before, or ended
+                self._started, self._ended = time.monotonic(), None
                 try:
                     more = getattr(self, "_" + name)()
                 except Damaged as exc:
-                    self.levels[name] = verification_levels.result(False, time.monotonic() - started, str(exc))
+                    self.levels[name] = verification_levels.result(False, self._seconds(), str(exc))
                     raise
                 except RcloneError as exc:
                     if exc.kind not in ("corrupt", "absent"):
                         raise Unproven("the verification level %s could not be tried: %s" % (name, exc.message)) from exc
-                    self.levels[name] = verification_levels.result(False, time.monotonic() - started, exc.message)
+                    self.levels[name] = verification_levels.result(False, self._seconds(), exc.message)
                     raise Damaged(exc.message) from exc
                 except (isolated_server.TimeIsUp, _OutOfTime):
                     raise Unproven("the verification level %s was not finished in time; raise `timeout`, or find out why this host is so slow" % name) from None
@@ -137,10 +140,14 @@ class Verification:
                     raise Unproven("the verification level %s could not be tried: %s" % (name, exc)) from exc
                 except ToolError as exc:
                     raise Unproven("the verification level %s could not be tried: %s" % (name, exc.message)) from exc
-                self.levels[name] = verification_levels.result(True, time.monotonic() - started, **more)
+                self.levels[name] = verification_levels.result(True, self._seconds(), **more)
         finally:
             while self._stack:
                 self._stack.pop().__exit__(None, None, None)
+
+    def _seconds(self):
+        """How long the level took that is being tried."""
+        return (self._ended or time.monotonic()) - self._started
 
     def _left(self):
         left = self._deadline - time.monotonic()
@@ -152,6 +159,14 @@ class Verification:
         entered = context.__enter__()
         self._stack.append(context)
         return entered
+
+    @property
+    def _is_drill(self):
+        return self._wanted == verification_levels.LEVELS[-1]
+
+    def _plain_size(self):
+        # retention may remove it at any time
+        return _size(self.plain) or 0
 
     def _workplace(self):
         if self._work is None:
@@ -165,8 +180,9 @@ class Verification:
         if size is None:
             raise Damaged("%s is missing, or not a regular file" % self.path)
         self._compare(size=size)
+        self._restore_early()
         try:
-            hashed = boltdb.hash_file(self.stored)
+            hashed = boltdb.hash_file(self.stored, self._look)
         except OSError as exc:
             raise Damaged("%s cannot be read: %s" % (self.path, exc.strerror)) from exc
         self._compare(sha256=hashed.sha256)
@@ -203,10 +219,15 @@ class Verification:
     def _status(self):
         if self.plain is None:
             self.plain = self._open()
+        self._restore_early()
         etcdctl, etcdutl = self._tools()
         if self._hashed is None:
             self._hashed = self._hash()
-        found = snapshot_status.examine(self.plain, etcdctl, etcdutl, max(1, int(self._left())), hashed=self._hashed)
+        if self._trial and self._is_drill:
+            opened = self._open_reading()
+        else:
+            opened = self._enter(boltdb.SnapshotFile(os.path.abspath(self.plain), hashed=self._hashed, beside=self._look))
+        found = snapshot_status.examine(self.plain, etcdctl, etcdutl, max(1, int(self._left())), opened=opened)
         if found["integrity"] == "unproven":
             raise _OutOfTime
         if found["problems"]:
@@ -223,7 +244,7 @@ class Verification:
     def _hash(self):
         """Hashed of the snapshot itself; None when it cannot be read, for which others have words."""
         try:
-            return boltdb.hash_file(os.path.abspath(self.plain))
+            return boltdb.hash_file(os.path.abspath(self.plain), self._look)
         except OSError:
             return None
 
@@ -253,104 +274,119 @@ class Verification:
             )
 
     def _tools(self):
-        return find_tools(self.options["etcdctl"], self.options["etcdutl"])
+        if self._found_tools is None:
+            self._found_tools = find_tools(self.options["etcdctl"], self.options["etcdutl"])
+        return self._found_tools
 
-    def _restore(self):
+    def _restore_early(self):
+        """Begin the restore beside the levels below it.  Where that is impossible, the reason counts at its own level."""
+        if self._trial is None and self.plain and self._wanted in verification_levels.LEVELS[2:]:
+            with contextlib.suppress(Unproven, ToolError, OSError):
+                self._begin_restore()
+
+    def _begin_restore(self):
         tool = offline_tool("restore", *self._tools())
         if tool is None:
             raise Unproven("neither etcdctl nor etcdutl on this host can restore a snapshot: install etcdutl, or give its path as `etcdutl`")
         work = self._workplace()
-        self._check_space(_size(self.plain), _OWN_SPACE)
-        self._data = os.path.join(work, "data")
-        restoring = StartedTool([tool.path, "snapshot", "restore", os.path.abspath(self.plain), "--data-dir", self._data], bound=True)
-        try:
-            if self._wanted == verification_levels.LEVELS[-1]:
-                reading = self._begin_reading()
-                # what is restored needs its room as well
-                reading.leave_free(int(_size(self.plain) * _HEADROOM))
-                self._read_until(lambda: not restoring.running)
-                reading.leave_free()
-            result = restoring.finish(self._left())
-        finally:
-            restoring.end()
+        self._check_space(self._plain_size(), _OWN_SPACE)
+        self._trial = self._enter(snapshot_trial.Trial(tool, os.path.abspath(self.plain), work))
+
+    def _look(self):
+        """Go on with what runs beside the reading of the file."""
+        if self._trial is None:
+            return
+        self._trial.look()
+        if self._reading and self._trial.ended:
+            self._reading.file.leave_free()
+
+    def _restore(self):
+        if self._trial is None:
+            self._begin_restore()
+        trial, work = self._trial, self._workplace()
+        if self._is_drill:
+            self._count()
+        result = trial.restored(self._left())
+        self._started, self._ended = trial.began, trial.ended
         if result.timed_out:
             raise _OutOfTime
         words = result.last_words().replace(work + "/", "")
         if result.rc in snapshot_status.ENDED_FROM_OUTSIDE or (result.rc != 0 and snapshot_status.HOST_TROUBLE.search(result.stderr)):
-            raise Unproven("`%s snapshot restore` %s: %s" % (tool.name, result.how(), words))
-        if result.rc != 0 or not os.path.isfile(database_path(self._data)):
-            raise Damaged("%s cannot be restored: `%s snapshot restore` of %s %s: %s" % (self.path, tool.name, tool.version, result.how(), words))
-        self.facts["restored_by"] = tool.version
-        return {"tool": "%s %s" % (tool.name, tool.version)}
+            raise Unproven("`%s snapshot restore` %s: %s" % (trial.tool.name, result.how(), words))
+        if result.rc != 0 or not os.path.isfile(database_path(trial.data)):
+            raise Damaged(
+                "%s cannot be restored: `%s snapshot restore` of %s %s: %s" % (self.path, trial.tool.name, trial.tool.version, result.how(), words)
+            )
+        return {"tool": "%s %s" % (trial.tool.name, trial.tool.version)}
 
-    def _begin_reading(self):
-        """Read the file beside what etcd's programs do with it; what is wrong with it is said where etcd serves it."""
-        prefix, self._image = read_manifests(self.options["manifests_dir"])
-        self._prefix = str(_dict(self.known.get("inventory")).get("prefix") or prefix)
+    def _open_reading(self):
+        """The file, whose objects are read beside the proof of its pages; what is wrong with them is said where etcd serves it.
+
+        From here on an etcd is started as soon as the data is restored.
+        """
         self._reading = self._enter(
-            snapshot_reading.FileReading(os.path.abspath(self.plain), self._work, self._prefix, self._deadline, self._hashed)
+            snapshot_reading.FileReading(os.path.abspath(self.plain), self._workplace(), self._prefix, self._deadline, self._hashed, self._look)
         )
-        self._steps = self._reading.steps()
-        return self._reading
+        # what is restored needs its room as well
+        self._reading.file.leave_free(int(self._plain_size() * _HEADROOM))
+        self._trial.then(self._etcd)
+        return self._reading.file
 
-    def _read_until(self, ready=lambda: False, interval=_LOOK_SECONDS):
-        """Read on until ready(), which is asked every `interval` seconds, or until there is nothing left to read."""
-        look = 0
-        while True:
-            if time.monotonic() >= look:
-                if ready():
-                    return
-                look = time.monotonic() + interval
-            try:
-                next(self._steps)
-                continue
-            except StopIteration:
-                return
-            except Damaged as exc:
-                self._contradiction = exc
-            except boltdb.OutOfTime:
-                raise _OutOfTime from None
-            except (mvcc.Unreadable, mvcc.NoRoom, OSError) as exc:
-                self._reading, self._unread = None, str(getattr(exc, "strerror", None) or exc).replace(os.path.abspath(self.plain), self.path)
-            self._steps = iter(())
-
-    def _drill(self):
-        started = time.monotonic()
-        etcdctl = find_tool("etcdctl", self.options["etcdctl"])
-        inventory = _dict(self.known.get("inventory"))
-        image = self._image
+    def _count(self):
+        """Count what was read of the file."""
         try:
-            server = self._enter(isolated_server.find_server(self.options["etcd"], LOCAL, etcdctl, image))
+            if self._reading is None:
+                # there was no room for the restore when the file was read
+                self._open_reading().prove()
+            self._reading.count()
+        except Damaged as exc:
+            self._contradiction = exc
+        except boltdb.OutOfTime:
+            raise _OutOfTime from None
+        except (mvcc.Unreadable, mvcc.NoRoom, OSError) as exc:
+            self._reading, self._unread = None, str(getattr(exc, "strerror", None) or exc).replace(os.path.abspath(self.plain), self.path)
+
+    def _etcd(self, data):
+        """A Throwaway on the restored data, which is not started."""
+        etcdctl = find_tool("etcdctl", self.options["etcdctl"])
+        try:
+            server = self._enter(isolated_server.find_server(self.options["etcd"], LOCAL, etcdctl, self._image))
         except isolated_server.ThrowawayError as exc:
             raise Unproven("no etcd server program can serve it: %s; give the path of one as `etcd`" % exc) from exc
+        self._check_version(server)
+        misfit = restore_misfit(self._trial.tool.version, server.version)
+        if misfit:
+            raise Unproven(misfit)
+        isolated_server.check_memory(self._plain_size())
+        # Reading all of a large database takes longer than a question.
+        question = max(snapshot_reading.QUESTION_SECONDS, self._plain_size() // 20000000)
+        return isolated_server.Throwaway(server, self._work, data, etcdctl, self._deadline, question)
+
+    def _check_version(self, server):
+        # the first of them is not known before the status
         needed = self.facts.get("storage_version") or self.known.get("etcd_version") or ""
         if version_tuple(needed)[:2] > version_tuple(server.version)[:2]:
             raise Unproven(
                 "%s is etcd %s, which is too old for a snapshot of %s; give the path of a newer etcd as `etcd`" % (server.path, server.version, needed)
             )
-        misfit = restore_misfit(self.facts["restored_by"], server.version)
-        if misfit:
-            raise Unproven(misfit)
-        isolated_server.check_memory(_size(self.plain))
-        # Reading all of a large database takes longer than a question.
-        question = max(snapshot_reading.QUESTION_SECONDS, _size(self.plain) // 20000000)
+
+    def _drill(self):
+        trial = self._trial
+        if trial.etcd:
+            self._check_version(trial.etcd.server)
         try:
-            served = isolated_server.Throwaway(server, self._work, self._data, etcdctl, self._deadline, question)
-            self._stack.append(served)
-            served.start()
-            self._read_until(lambda: served.serves(_ASK_SECONDS), 3 * _ASK_SECONDS)
-            served.wait()
-            start = round(time.monotonic() - started, 2)
-            more = self._read(served, inventory)
+            served = trial.served()
+            self._started = trial.started
+            more = self._read(served, trial)
         except isolated_server.Unservable as exc:
             raise Damaged("%s cannot be served: %s" % (self.path, exc)) from exc
-        return dict(more, etcd_version=server.version, start=start)
+        return dict(more, etcd_version=served.server.version, start=trial.start)
 
     def _contents(self, served, comparison, revision):
         """What etcd serves, as a Reading, and why etcd is not known to serve it, as a sentence or None."""
         if self._contradiction:
             raise self._contradiction
-        difference = comparison.difference(revision, self._deadline) if self._reading else None
+        difference = comparison.difference(self._reading, self.facts["hash"], revision, self._deadline) if self._reading else None
         if self._reading and difference is None:
             snapshot_reading.check_parts(served, self._reading, revision, self._deadline)
             return self._reading, None
@@ -361,12 +397,9 @@ class Verification:
         self.notes.append("its objects were read through etcd: %s" % (difference or self._unread))
         return found, None
 
-    def _read(self, served, inventory):
-        expected = max(self.facts["revision"] or 0, 1)
-        comparison = snapshot_reading.Comparison(served, database_path(self._data), self._reading, self.facts["hash"])
-        answer = served.begin_hash_kv()
-        self._read_until()
-        hash_kv, compacted, revision = answer(self._deadline) or served.client.hash_kv()
+    def _read(self, served, trial):
+        expected, inventory = max(self.facts["revision"] or 0, 1), _dict(self.known.get("inventory"))
+        hash_kv, compacted, revision = trial.hash_kv(self._deadline) or served.client.hash_kv()
         if revision < expected:
             raise Damaged("%s is served at revision %d, and holds %d" % (self.path, revision, expected))
         if compacted > expected:
@@ -377,7 +410,7 @@ class Verification:
             hash_kv, compacted, revision = served.client.hash_kv(expected)
         if "CORRUPT" in served.client.alarms():
             raise Damaged("%s is of a cluster whose members disagreed about the data: etcd had raised the alarm CORRUPT" % self.path)
-        found, unlike = self._contents(served, comparison, expected)
+        found, unlike = self._contents(served, trial.comparison, expected)
         broken = found.objects.damaged()
         if broken:
             raise Damaged("%s is served, but %s" % (self.path, ", and ".join(broken)))

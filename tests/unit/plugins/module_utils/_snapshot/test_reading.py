@@ -110,7 +110,7 @@ class Compared:
         return self._file
 
     def difference(self, whole=HASH):
-        found = reading.Comparison(self, "db", self, whole).difference(5, time.monotonic() + 60)
+        found = reading.Comparison(self, "db").difference(self, whole, 5, time.monotonic() + 60)
         return found and (str(found), found.harmless)
 
 
