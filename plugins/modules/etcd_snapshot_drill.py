@@ -170,21 +170,27 @@ snapshot:
       type: dict
       contains:
         checksum:
-          description: C(at), the time; C(ok); C(seconds); and C(problem), a sentence or V(null). All levels have these.
+          description: >-
+            C(at), the time; C(ok); C(seconds); and C(problem), a sentence or V(null). All levels have these. C(seconds) is the time from the beginning to
+            the end of the work for this level. The levels overlap, so their sum may exceed RV(snapshot.seconds).
           type: dict
           sample: {at: "2026-01-02T03:04:05Z", ok: true, seconds: 0.01, problem: null}
         status:
-          description: Also C(tool), name and version of the tool that read the status, or V(null).
+          description: >-
+            Also C(tool), name and version of the tool that read the status, or V(null). With O(level=drill) the objects are read in the same pass over the
+            file, so that C(seconds) includes most of that.
           type: dict
           sample: {at: "2026-01-02T03:04:05Z", ok: true, seconds: 0.1, problem: null, tool: etcdutl 3.5.16}
         restore:
-          description: Also C(tool), name and version of the tool that restored it.
+          description: >-
+            Also C(tool), name and version of the tool that restored it. It begins beside V(checksum), and C(seconds) is how long the tool ran.
           type: dict
           sample: {at: "2026-01-02T03:04:06Z", ok: true, seconds: 0.4, problem: null, tool: etcdutl 3.5.16}
         drill:
           description: >-
             Also C(start), the seconds until etcd served it, C(etcd_version), C(revision), C(keys), C(objects), C(resources), C(secrets), C(encrypted) as
-            counts of objects by provider, C(hash_kv) and C(compact_revision).
+            counts of objects by provider, C(hash_kv) and C(compact_revision). C(seconds) and C(start) begin with etcd, which starts beside V(status) as soon as
+            the data is restored.
           type: dict
     notes:
       description: One sentence for every finding that is not damage. One of them says when and why the objects were read through etcd, and not from the file.

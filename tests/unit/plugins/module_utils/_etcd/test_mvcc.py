@@ -139,12 +139,20 @@ STEPS = st.lists(st.lists(st.tuples(KEYS, VALUES, LEASES), min_size=1, max_size=
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(steps=STEPS, per_page=st.integers(1, 5), part=st.sampled_from([0, 3000, 1 << 30]), block=st.integers(1, 4), most=st.integers(1, 3))
-@example(steps=[], per_page=1, part=0, block=1, most=1)
-def test_last_change_of_each_key_in_order_of_keys(tmp_path, monkeypatch, steps, per_page, part, block, most):
-    """However little memory there is: parts of one page, blocks of one key, and parts that are merged before all are there."""
+@given(
+    steps=STEPS,
+    per_page=st.integers(1, 5),
+    part=st.sampled_from([0, 3000, 1 << 30]),
+    block=st.integers(1, 4),
+    most=st.integers(1, 3),
+    ahead=st.sampled_from([1, 3 * PAGE, 1 << 20]),
+)
+@example(steps=[], per_page=1, part=0, block=1, most=1, ahead=1)
+def test_last_change_of_each_key_in_order_of_keys(tmp_path, monkeypatch, steps, per_page, part, block, most, ahead):
+    """However little memory there is: parts of one page, blocks of one key, parts that are merged before all are there, and pages that are read one by one."""
     elements, live = changes(*steps)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(boltdb, "_AHEAD", ahead)
         patch.setattr(mvcc, "_PART_BYTES", part)
         patch.setattr(mvcc, "_BLOCK_KEYS", block)
         patch.setattr(mvcc, "_MOST_PARTS", most)
@@ -300,6 +308,40 @@ def test_disk_that_is_full(tmp_path, monkeypatch):
     monkeypatch.setattr(mvcc, "_SPARE", 1 << 60)
     with pytest.raises(mvcc.NoRoom, match="free and sorting the keys of the snapshot needs"):
         read(tmp_path, WHOLE)
+
+
+def test_records_that_cannot_be_read_are_no_damage_of_the_database(tmp_path, monkeypatch):
+    """Its pages are proven without them, and what is wrong with those is found."""
+    elements = changes(*[[put(b"key %d" % number)] for number in range(20)])[0]
+    strange = [*elements[:5], (elements[5][0], b"strange"), *elements[6:]]
+    path = tmp_path / "file.db"
+    path.write_bytes(snapshot(strange))
+    with mvcc.SnapshotKeys(str(path), str(tmp_path)) as opened:
+        assert (opened.prove().integrity, opened.proof.revision) == ("ok", 21)
+        with pytest.raises(mvcc.Unreadable, match="does not understand"):
+            opened.finish()
+    path.write_bytes(snapshot([*strange[:15], strange[16], strange[15], *strange[17:]]))
+    with mvcc.SnapshotKeys(str(path), str(tmp_path)) as opened:
+        assert (opened.prove().integrity, "out of order" in opened.proof.problems[0]) == ("corrupt", True)
+    monkeypatch.setattr(mvcc, "_PART_BYTES", 0)
+    monkeypatch.setattr(mvcc, "_SPARE", 1 << 60)
+    path.write_bytes(snapshot(elements))
+    with mvcc.SnapshotKeys(str(path), str(tmp_path)) as opened:
+        assert opened.prove().integrity == "ok"
+        with pytest.raises(mvcc.NoRoom):
+            opened.finish()
+
+
+def test_something_else_runs_beside_the_reading(tmp_path, monkeypatch):
+    monkeypatch.setattr(mvcc, "_PART_BYTES", 0)
+    (tmp_path / "file.db").write_bytes(WHOLE)
+    looks = []
+    with mvcc.SnapshotKeys(str(tmp_path / "file.db"), str(tmp_path), beside=lambda: looks.append(1)) as opened:
+        opened.hash()
+        hashed = len(looks)
+        opened.read()
+        walked = len(looks)
+        assert list(opened) and 0 < hashed < walked < len(looks)
 
 
 def test_no_value_is_written(tmp_path, monkeypatch):

@@ -18,6 +18,16 @@ def stored(kind, namespace, name):
     return json.dumps({"kind": kind, "metadata": {"namespace": namespace, "name": name}}).encode()
 
 
+def in_protobuf(kind, namespace, name):
+    """An object as an API server stores a built-in one."""
+
+    def field(number, value):
+        return bytes([number << 3 | 2, len(value)]) + value
+
+    metadata = field(1, name.encode()) + field(2, b"") + field(3, namespace.encode())
+    return b"k8s\0" + field(1, field(1, b"v1") + field(2, kind.encode())) + field(2, field(1, metadata)) + b"\x1a\0\x22\0"
+
+
 class Served:
     """Answers as etcd's gateway does; `values` is {key: value}."""
 
@@ -74,6 +84,23 @@ def test_keys_that_are_missing_or_contradict_themselves():
 def test_time_ends():
     with pytest.raises(isolated_server.TimeIsUp):
         reading.read_back(Served({}), 1, "/registry/", time.monotonic() - 1)
+
+
+def test_values_are_judged_by_their_keys():
+    judge = reading._Judge("/registry/")
+
+    def number(key, value):
+        return judge(key, b"page" + value + b"page", 4, 4 + len(value))
+
+    service = in_protobuf("Service", "shop", "specs")
+    assert number(b"/registry/services/specs/shop/specs", service) == reading.PLAIN
+    # neither has a name
+    for key in (b"/registry/services/specs", b"/registry/services/endpoints", b"/registry/services/", b"/registry/pods", b"compact_rev_key"):
+        assert number(key, in_protobuf("Service", "", key.rpartition(b"/")[2].decode())) == 0
+    assert number(b"/registry/services/else", in_protobuf("Service", "", "else")) == reading.PLAIN
+    assert number(b"/registry/secrets/shop/a", in_protobuf("Secret", "shop", "a")) == reading.PLAIN
+    assert number(b"/registry/secrets/shop/a", in_protobuf("ConfigMap", "shop", "a")) == 1
+    assert judge.storages[number(b"/registry/widgets/shop/a", stored("Widget", "shop", "a"))] == "json"
 
 
 # ---- whether an etcd serves what is in a file
