@@ -350,7 +350,7 @@ def snapshot_files(directory, path):
     try:
         if os.path.isdir(directory):
             owner = foreign_owner(directory, False)
-        listed = SnapshotDirectory(directory).snapshots()
+        listed = SnapshotDirectory(directory).snapshots(brief=True)
         newest = next(({"path": each["path"], "created": each["created"], "manifest": True} for each in listed if each["verified"]), {})
     except OSError as exc:
         problem = "%s cannot be read: %s" % (exc.filename or directory, exc.strerror)

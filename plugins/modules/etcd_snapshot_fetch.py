@@ -158,7 +158,7 @@ def named(remote, name):
         raise Refused("%s is not the name of a snapshot; a path belongs into `remote`" % name)
     manifest = remote_snapshots.read_manifest(remote, name)
     if manifest is None:
-        names = [entry["file"] for entry in remote_snapshots.list_snapshots(remote, missing_ok=False) if entry["verified"]]
+        names = [entry["file"] for entry in remote_snapshots.list_snapshots(remote, missing_ok=False, brief=True) if entry["verified"]]
         raise Refused("%s has no snapshot %s with a manifest; the newest there: %s" % (remote.where, name, ", ".join(names[:3]) or "none"))
     if not manifest.verified:
         raise Refused("%s was not verified when it was taken" % remote.path(name))

@@ -35,6 +35,12 @@ options:
       - With V(false) only the sizes are compared, as always off-site.
     type: bool
     default: false
+  inventory:
+    description:
+      - Whether the object inventory of each snapshot is returned, which in a large cluster names thousands of objects.
+      - With V(false) a list of many snapshots takes a small part of the memory and time.
+    type: bool
+    default: true
   remote:
     description: Off-site storage to list instead of O(directory), in the format of M(k8s_dr.etcd.etcd_snapshot_upload).
     type: str
@@ -120,6 +126,7 @@ def main():
         argument_spec={
             "directory": {"type": "path", "default": "/var/backups/etcd"},
             "checksum": {"type": "bool", "default": False},
+            "inventory": {"type": "bool", "default": True},
             "remote": {"type": "str"},
             "rclone_config": {"type": "path"},
             "rclone": {"type": "path"},
@@ -131,14 +138,14 @@ def main():
     try:
         if params["remote"]:
             remote = remote_store.Remote(params["remote"], params["rclone_config"], params["rclone"])
-            snapshots = remote_snapshots.list_snapshots(remote, missing_ok=False)
+            snapshots = remote_snapshots.list_snapshots(remote, missing_ok=False, brief=not params["inventory"])
         else:
             if os.path.isdir(directory):
                 # what is restored is chosen from it
                 owner = foreign_owner(directory, False)
                 if owner is not None:
                     module.warn("%s belongs to %s, who can replace every snapshot in it" % (directory, name_of(owner)))
-            snapshots = SnapshotDirectory(directory).snapshots(sha256_of_file if params["checksum"] else None)
+            snapshots = SnapshotDirectory(directory).snapshots(sha256_of_file if params["checksum"] else None, brief=not params["inventory"])
     except RcloneError as exc:
         module.fail_json(msg=exc.message)
     except OSError as exc:

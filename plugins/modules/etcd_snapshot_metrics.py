@@ -215,7 +215,7 @@ def main():
         if not os.path.isdir(params["textfile_dir"]):
             raise Refused("%s is not a directory; give that of node_exporter's option --collector.textfile.directory" % params["textfile_dir"])
         before, kept = read_before(path)
-        snapshots = SnapshotDirectory(os.path.realpath(params["directory"])).snapshots()
+        snapshots = SnapshotDirectory(os.path.realpath(params["directory"])).snapshots(brief=True)
         metrics = collect(params, kept, snapshots, int(time.time()))
         text = expose(metrics, params["labels"])
         if not module.check_mode:

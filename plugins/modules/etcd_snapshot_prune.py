@@ -185,7 +185,7 @@ class Directory:
             self.directory.tidy()
 
     def snapshots(self):
-        return self.directory.snapshots()
+        return self.directory.snapshots(brief=True)
 
     def lost(self, dummy):
         """An interrupted removal leaves no manifest here without its partial directory."""
@@ -212,7 +212,7 @@ class OffSite:
         """Nothing can be told apart there from what is being sent just now, but what lost() finds."""
 
     def snapshots(self):
-        return remote_snapshots.list_snapshots(self.remote)
+        return remote_snapshots.list_snapshots(self.remote, brief=True)
 
     def lost(self, snapshots):
         """Manifests whose snapshots are gone."""

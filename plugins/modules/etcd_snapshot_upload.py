@@ -154,7 +154,7 @@ def stored_here(params):
         named = directory.describe(name)
         if not named["verified"]:
             raise Refused("%s was not uploaded: %s" % (params["path"], named["problem"]))
-    others = SnapshotDirectory(os.path.realpath(params["directory"])).snapshots() if params["directory"] else []
+    others = SnapshotDirectory(os.path.realpath(params["directory"])).snapshots(brief=True) if params["directory"] else []
     return named, [entry for entry in others if entry["verified"] and not (named and entry["path"] == named["path"])]
 
 
@@ -172,7 +172,7 @@ def failed_there(remote, sizes, entries):
     if not any(entry["file"] in sizes and noted(entry, remote.where) for entry in entries):
         return set()
     try:
-        return {one["file"] for one in remote_snapshots.list_snapshots(remote, sizes=sizes) if verification_levels.failed(one.get("levels"))}
+        return {one["file"] for one in remote_snapshots.list_snapshots(remote, sizes=sizes, brief=True) if verification_levels.failed(one.get("levels"))}
     except RcloneError:
         return set()
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -132,7 +133,10 @@ def test_a_snapshot_is_taken_verified_and_described(member, version, tmp_path):
 
     rc, listed = harness.run_module("etcd_snapshot_list", directory=directory)
     assert rc == 0 and listed["latest"] == str(path) and not listed["changed"]
-    assert listed["snapshots"][0]["revision"] == snapshot["revision"]
+    assert listed["snapshots"][0]["revision"] == snapshot["revision"] and listed["snapshots"][0]["inventory"] == snapshot["inventory"]
+    rc, brief = harness.run_module("etcd_snapshot_list", directory=directory, inventory=False)
+    listed["snapshots"][0].pop("inventory")
+    assert rc == 0 and brief["snapshots"] == listed["snapshots"] and brief["latest"] == listed["latest"]
 
 
 def test_the_inventory_is_of_the_snapshots_own_revision(version, tmp_path):
@@ -270,6 +274,26 @@ def test_an_unverified_file_never_gets_a_final_name(member, tmp_path, on_save, s
     assert rc == 1 and said in result["msg"], result
     assert ".partial" not in result["msg"]
     only_good(directory, 1)
+
+
+def test_a_snapshot_that_is_saved_slowly_is_hashed_meanwhile(tmp_path):
+    """It is verified with nothing left to read, and the checksum is that of the file."""
+    with harness.Etcd(harness.VERSIONS[-1], tmp_path) as etcd:
+        for number in range(30):
+            etcd.put("/big/%d" % number, os.urandom(1000000))
+        rc, result = take(etcd, tmp_path / "backups", bwlimit="10M")
+        assert rc == 0, result
+        path = pathlib.Path(result["snapshot"]["path"])
+        assert result["snapshot"]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+        only_good(tmp_path / "backups", 1)
+        # one that puts its bytes together in another order
+        swap = '$real "$@" && mv "$target" "$target.whole" && head -c 30000 /dev/zero >"$target.part" && sleep 0.2 && cat "$target.whole" >"$target.part" '
+        swap += '&& rm "$target.whole" && mv "$target.part" "$target"; exit 0'
+        rc, result = take(etcd, tmp_path / "backups", etcdctl=fake(etcd, tmp_path / "etcdctl", swap))
+        assert rc == 0, result
+        path = pathlib.Path(result["snapshot"]["path"])
+        assert result["snapshot"]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+        only_good(tmp_path / "backups", 2)
 
 
 def test_an_etcd_that_freezes_or_dies_midway(version, tmp_path):

@@ -74,8 +74,11 @@ class SnapshotDirectory:
 
     # -- looking
 
-    def snapshots(self, digest=None):
-        """Every snapshot, as describe() has it, newest first, and every one whose manifest is there without it; [] when there is no such directory."""
+    def snapshots(self, digest=None, brief=False):
+        """Every snapshot, as describe() has it, newest first, and every one whose manifest is there without it; [] when there is no such directory.
+
+        brief: without the object inventories, which name thousands of objects in each snapshot of a large cluster.
+        """
         try:
             names = set(os.listdir(self.path))
         except FileNotFoundError:
@@ -86,18 +89,18 @@ class SnapshotDirectory:
             inner = name[: -len(MANIFEST_SUFFIX)]
             if name.endswith(MANIFEST_SUFFIX) and inner.endswith(SUFFIXES) and inner not in found and self._is_lost(inner):
                 found.add(inner)
-        return newest_first(self.describe(name, digest) for name in found)
+        return newest_first(self.describe(name, digest, brief) for name in found)
 
     def _is_lost(self, name):
         """Whether a snapshot is gone and its manifest is not; while it is published or removed that is so, too, but then it has its partial directory."""
         path = self.file(name)
         return not os.path.lexists(path) and not os.path.lexists(self.partial(name)) and os.path.lexists(manifest_path(path))
 
-    def describe(self, name, digest=None):
+    def describe(self, name, digest=None, brief=False):
         """One entry of a list: the manifest's fields, `path`, `verified`, and `problem` (null when verified).
 
         A snapshot counts as verified when its manifest says so and the file is still what the manifest describes, as far as
-        can be told: its size, and its checksum when `digest` is given, a function that computes it.
+        can be told: its size, and its checksum when `digest` is given, a function that computes it.  brief: as snapshots() has it.
         """
         path = self.file(name)
         try:
@@ -109,7 +112,7 @@ class SnapshotDirectory:
                 size = None
             return {"path": path, "file": name, "verified": False, "problem": str(exc), "size": size}
         problem = self._problem(path, manifest, digest)
-        return dict(manifest.values, path=path, verified=problem is None, problem=problem)
+        return dict(manifest.brief if brief else manifest.values, path=path, verified=problem is None, problem=problem)
 
     @staticmethod
     def _problem(path, manifest, digest):

@@ -110,6 +110,11 @@ class Manifest:
     def text(self):
         return json.dumps(self.values, sort_keys=True, indent=1) + "\n"
 
+    @property
+    def brief(self):
+        """Its values without the object inventory."""
+        return {name: value for name, value in self.values.items() if name != "inventory"}
+
     def was_renamed(self, path):
         return self.file != os.path.basename(path)
 

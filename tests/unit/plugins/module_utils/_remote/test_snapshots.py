@@ -42,6 +42,9 @@ def test_listing_says_which_snapshots_are_verified(far):
     assert "is gone" in by_name[gone]["problem"] and "is not JSON" in by_name["etcd-x.db"]["problem"]
     assert by_name[NAME]["path"] == "far:" + NAME and by_name[NAME]["remote"] == "far:"
     assert latest_verified(entries) == "far:" + NAME
+    # without what names every object
+    brief = remote_snapshots.list_snapshots(remote, brief=True)
+    assert brief == [{name: value for name, value in entry.items() if name != "inventory"} for entry in entries]
 
 
 def test_a_place_that_does_not_exist_yet_holds_no_snapshots(far):

@@ -282,3 +282,14 @@ def test_a_snapshot_that_is_lost_is_listed(tmp_path):
     directory, name = store.directory_of(path)
     os.mkdir(directory.partial(name))
     assert listed(tmp_path) == []
+
+
+def test_a_brief_list_has_all_but_the_inventories(tmp_path):
+    for number in range(3):
+        created = "2026-01-0%dT03:04:05Z" % (number + 1)
+        make(tmp_path, "etcd-cp1-2026010%dT030405Z.db" % (number + 1), created=created, inventory={"objects": {"pods": {"default": number}}})
+    (tmp_path / "etcd-x.db").write_bytes(b"without a manifest")
+    directory = store.SnapshotDirectory(str(tmp_path))
+    whole = directory.snapshots()
+    assert [entry["inventory"]["objects"]["pods"]["default"] for entry in whole[:3]] == [2, 1, 0]
+    assert directory.snapshots(brief=True) == [{name: value for name, value in entry.items() if name != "inventory"} for entry in whole]
