@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-from ansible.plugins.action.normal import ActionModule as _Normal
 from ansible_collections.k8s_dr.etcd.plugins.plugin_utils import loaded_filters  # pylint: disable=unused-import # noqa: F401
+from ansible_collections.k8s_dr.etcd.plugins.plugin_utils.without_collection import ModuleAction
 
 
-class ActionModule(_Normal):
+class ActionModule(ModuleAction):
     """See above."""

@@ -308,11 +308,9 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.formatters import human_to_bytes
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import isolated_server, members_on_disk
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import members_on_disk
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import CONNECTION_SPEC, EtcdClient
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import encryption, retention, take
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.bundle import bundle_files
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.data_directory import DataDirectory
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory import SnapshotDirectory
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory_access import access_to
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.manifest import ManifestError
@@ -380,8 +378,6 @@ def main():
         module.fail_json(msg=str(exc))
     except encryption.EncryptionError as exc:
         module.fail_json(msg="no snapshot was kept, since it could not be compressed or encrypted: %s" % exc)
-    except isolated_server.ThrowawayError as exc:
-        module.fail_json(msg="no snapshot of %s was taken, which is as it was: %s" % (module.params["data_dir"], exc))
     except signals.Ended as exc:
         module.fail_json(msg="no snapshot was taken: %s" % exc)
     except OSError as exc:
@@ -396,18 +392,31 @@ def run(module):
     if params["data_dir"] is None:
         client = EtcdClient(params)
         return go(module, directory, host, client, client.members)
+    return of_data(module, directory, host)
+
+
+def of_data(module, directory, host):
+    """The same of a data directory that no etcd uses."""
+    # a node compiles what it imports at each run, and other snapshots need none of this
+    from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.isolated_server import ThrowawayError  # noqa: PLC0415
+    from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.data_directory import DataDirectory  # noqa: PLC0415
+
+    params = module.params
     # The cluster that serves comes first.
     os.nice(10)
-    with DataDirectory(params["data_dir"], params["work_dir"], params, host.etcd_version) as data:
-        version = data.check(directory, module.check_mode, take.room)
-        if module.check_mode:
-            # nothing else can be said of a data directory that is not served
-            status = {"version": version, "cluster_id": None, "member_id": None, "db_size": 0}
-            return prepare(module, directory, host, None, None, status, [], 0.0)
-        start = time.monotonic()
-        data.serve()
-        served = time.monotonic() - start
-        return go(module, directory, host, data.client, lambda: data.members, served)
+    try:
+        with DataDirectory(params["data_dir"], params["work_dir"], params, host.etcd_version) as data:
+            version = data.check(directory, module.check_mode, take.room)
+            if module.check_mode:
+                # nothing else can be said of a data directory that is not served
+                status = {"version": version, "cluster_id": None, "member_id": None, "db_size": 0}
+                return prepare(module, directory, host, None, None, status, [], 0.0)
+            start = time.monotonic()
+            data.serve()
+            served = time.monotonic() - start
+            return go(module, directory, host, data.client, lambda: data.members, served)
+    except ThrowawayError as exc:
+        raise Refused("no snapshot of %s was taken, which is as it was: %s" % (params["data_dir"], exc)) from exc
 
 
 def go(module, directory, host, client, members, served=0.0):
@@ -437,10 +446,10 @@ def prepare(module, directory, host, client, tools, status, members, served):
     needed = take.room(size, bool(packing))
     take.check_room(directory, needed)
     # what is missing is an error before anything is done
-    files = bundle_files(params["pki_dir"], params["manifests_dir"], host.pods, client) if params["bundle"] else None
+    files = files_of_bundle(params, host, client) if params["bundle"] else None
     if module.check_mode:
         snapshot = predict(directory, source, options["suffix"])
-        before = directory.snapshots()
+        before = directory.snapshots(brief=True)
         removed = retention.to_remove(before, params["keep"], snapshot)
         return {"snapshot": snapshot, "removed": removed, "diff": make_diff(access, before, snapshot, removed)}
 
@@ -449,7 +458,7 @@ def prepare(module, directory, host, client, tools, status, members, served):
         directory.tidy()
         # what seemed to be left by a run that was killed may have been another one's that was waited for
         take.check_room(directory, needed)
-        before = directory.snapshots()
+        before = directory.snapshots(brief=True)
         try:
             taken = take.take(directory, client, tools, source, host.prefix, options, files)
         finally:
@@ -463,6 +472,12 @@ def prepare(module, directory, host, client, tools, status, members, served):
         module.warn(members_on_disk.warning(taken.left, "at %s" % client.endpoint))
     diff = make_diff(access, before, snapshot, removed)
     return {"snapshot": snapshot, "removed": removed, "seconds": dict(taken.seconds, serve=round(served, 2)), "diff": diff}
+
+
+def files_of_bundle(params, host, client):
+    from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.bundle import bundle_files  # noqa: PLC0415
+
+    return bundle_files(params["pki_dir"], params["manifests_dir"], host.pods, client)
 
 
 def remove_surplus(module, directory, before, snapshot):

@@ -6,12 +6,9 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import socket
 from urllib.parse import urlsplit
-
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.tls import tls_context
 
 
 def listens(url, timeout=1):
@@ -43,6 +40,11 @@ def etcd_health(url, tls, query=""):
     """What /health of one member says: "true" when it has a leader, can read through the quorum and has no alarm (but one that `query` excludes), "false",
     "slow" when it takes the question and says nothing in time, as without a quorum, and "" where nothing says /health.  Never raises.
     """
+    # every module that asks etcd has this file, and few ask /health: this takes 0.03 s
+    import http.client  # noqa: PLC0415
+
+    from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.tls import tls_context  # noqa: PLC0415
+
     parts = urlsplit(url)
     connection = None
     try:

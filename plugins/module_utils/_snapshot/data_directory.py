@@ -14,7 +14,7 @@ import contextlib
 import os
 import time
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import boltdb, isolated_server, members_on_disk, wal
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import boltdb, isolated_server, members_on_disk, mvcc, wal
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import find_tool
@@ -57,6 +57,19 @@ class StoppedMember:
                 return boltdb.write_snapshot(self._database, target)
             except boltdb.Corrupt as exc:
                 raise isolated_server.Unservable(str(exc)) from exc
+
+    def count_objects(self, target, hashed, inventory, seconds):
+        """(inventory, None) of the objects in the snapshot, or (None, why there is none)."""
+        try:
+            with mvcc.SnapshotKeys(target, os.path.dirname(target), time.monotonic() + seconds, hashed) as keys:
+                keys.read()
+                for key, *dummy in keys:
+                    inventory.add(key.decode("utf-8", "replace"))
+        except (mvcc.Unreadable, mvcc.NoRoom) as exc:
+            return None, str(exc).replace(target, "the snapshot")
+        except boltdb.OutOfTime:
+            return None, "counting the objects took longer than %d seconds" % seconds
+        return inventory.as_dict(), None
 
 
 class DataDirectory:

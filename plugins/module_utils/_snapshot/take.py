@@ -14,8 +14,8 @@ import signal
 import socket
 import time
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import boltdb, members_on_disk, mvcc
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import find_tools
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import boltdb, members_on_disk
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import find_tools, offline_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import (
     encryption,
@@ -24,7 +24,6 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import (
     levels as verification_levels,
     status as snapshot_status,
 )
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.data_directory import StoppedMember
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.manifest import FORMAT, Manifest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.clock import utc
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused, os_error_words
@@ -47,6 +46,8 @@ def tools_for(client, etcdutl):
     found, other = find_tools(client.binary, etcdutl, client.timeout)
     if not found.can_save:
         raise Refused("%s is %s %s, which takes no snapshots; give the path of an etcdctl as `etcdctl`" % (found.path, found.name, found.version))
+    # the file would wait for this question
+    offline_tool("status", found, other)
     return found, other
 
 
@@ -141,7 +142,8 @@ class _Pace:
 
 def save(client, target, timeout, limit=None):
     """Save a snapshot of the member that is asked; returns its Hashed, or None where it is still to be read.  limit: bytes in a second."""
-    if isinstance(client, StoppedMember):
+    if hasattr(client, "save"):
+        # no etcd serves it
         return client.save(target)
     # etcdctl gives the file its name at the end
     paths = (target, target + ".part")
@@ -221,21 +223,6 @@ def count_objects(client, revision, prefix):
         start = seen = keys[-1]
 
 
-def count_objects_in(target, hashed, prefix):
-    """The same from the snapshot itself, where no etcd serves it."""
-    inventory = object_inventory.Inventory(prefix)
-    try:
-        with mvcc.SnapshotKeys(target, os.path.dirname(target), time.monotonic() + _INVENTORY_SECONDS, hashed) as keys:
-            keys.read()
-            for key, *dummy in keys:
-                inventory.add(key.decode("utf-8", "replace"))
-    except (mvcc.Unreadable, mvcc.NoRoom) as exc:
-        return None, str(exc).replace(target, "the snapshot")
-    except boltdb.OutOfTime:
-        return None, "counting the objects took longer than %d seconds" % _INVENTORY_SECONDS
-    return inventory.as_dict(), None
-
-
 # ---- encrypt
 
 
@@ -297,8 +284,8 @@ def take(directory, client, tools, source, prefix, options, files=None):
     taken.step("verify")
     if not options["inventory"]:
         inventory, problem = None, "it was not wanted"
-    elif isinstance(client, StoppedMember):
-        inventory, problem = count_objects_in(target, hashed, prefix)
+    elif hasattr(client, "count_objects"):
+        inventory, problem = client.count_objects(target, hashed, object_inventory.Inventory(prefix), _INVENTORY_SECONDS)
     else:
         inventory, problem = count_objects(client, verified["revision"], prefix)
     taken.step("inventory")
