@@ -82,8 +82,12 @@ bench-outage: ## The API downtime of a restore, beside the documented procedure 
 	$(in_venv) python bench/outage.py
 
 .PHONY: bench-snapshot
-bench-snapshot: ## The cost of a snapshot beside etcdctl and sha256sum alone, and many clusters in one run (RUNS=5, SIZES="3 1024", FLEET=20, FORKS="1 5 20")
+bench-snapshot: ## The cost of a snapshot beside an earlier commit and etcdctl and sha256sum alone, and many clusters in one run (RUNS=5, SIZES="3 1024", FLEET=20)
 	PYTHONPATH=$(collections) $(in_venv) python bench/snapshot.py
+
+.PHONY: bench-many
+bench-many: ## What many snapshots in one place cost list, prune, metrics and a restore's choice, and how that grows (SNAPSHOTS="200 2000", RUNS=3)
+	PYTHONPATH=$(collections) $(in_venv) python bench/many.py
 
 .PHONY: bench-playbooks
 bench-playbooks: ## The time that the playbooks take from the command to the prompt, beside an earlier commit (RUNS=7, BASE=97e024d, NODES=1)
