@@ -46,7 +46,7 @@ def tools_for(client, etcdutl):
     found, other = find_tools(client.binary, etcdutl, client.timeout)
     if not found.can_save:
         raise Refused("%s is %s %s, which takes no snapshots; give the path of an etcdctl as `etcdctl`" % (found.path, found.name, found.version))
-    # the file would wait for this question
+    # asked now, beside the questions to etcd: once there is a file, it would wait for the answer
     offline_tool("status", found, other)
     return found, other
 
