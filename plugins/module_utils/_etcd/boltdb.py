@@ -615,6 +615,8 @@ class _Tree:
                 if flags & BUCKET_ELEMENT and _bytes(self.read, buffer, base, start, start + key_size) == bucket:
                     value = base + start + key_size
                     child = BUCKET.unpack(self.read(value, BUCKET.size))[0]
+                    if child >= self.high_water:
+                        raise Corrupt("page %d is out of range" % child)
                     # one without a page of its own lies in the value, behind its header
                     page = child * self.page_size if child else value + BUCKET.size
                     head = Page._make(PAGE.unpack(self.read(page, PAGE.size)))

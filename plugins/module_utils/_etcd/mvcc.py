@@ -104,6 +104,10 @@ class SnapshotKeys(boltdb.SnapshotFile):
         self._parts.spare = _SPARE + size
 
     def __iter__(self):
+        return ((key, *numbers) for key, numbers in self._parts.merged())
+
+    def items(self):
+        """The same as (key, (create revision, mod revision, version))."""
         return self._parts.merged()
 
     def read(self):
@@ -195,8 +199,10 @@ class SnapshotKeys(boltdb.SnapshotFile):
                 if value:
                     # most of these numbers have one byte or two
                     behind += value[0] if value[0] < 128 else value[0] & 0x7F | value[1] << 7 if value[1] < 128 else _number(value)
-                if behind != end and not _LEASE.fullmatch(data[behind:end] if end <= len(data) else self._read(origin + behind, max(0, min(end - behind, 16)))):
-                    raise self._unknown(revision)
+                if behind != end:
+                    lease = data[behind:end] if end <= len(data) or behind > end else self._read(origin + behind, min(end - behind, 16))
+                    if not _LEASE.fullmatch(lease):
+                        raise self._unknown(revision)
                 mod = _number(modified)
                 version = version[0] if len(version) == 1 else _number(version)
                 if judge:
@@ -287,12 +293,12 @@ class _Parts:
         self._written.append(self._write((keys[at : at + count], changes) for at in range(0, len(keys), count)))
 
     def merged(self):
-        """(key, create revision, mod revision, version) of every key that was not deleted, in order."""
+        """(key, (create revision, mod revision, version)) of every key that was not deleted, in order."""
         for keys, changes in self._blocks():
             for key in keys:
-                created, modified, version = changes[key]
-                if version:
-                    yield key, created, modified, version
+                numbers = changes[key]
+                if numbers[2]:
+                    yield key, numbers
 
     def _blocks(self):
         """(keys, changes) of all parts together, in order."""
