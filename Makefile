@@ -98,7 +98,7 @@ bench-drill: ## How long a drill of a large snapshot takes, beside an earlier co
 	PYTHONPATH=$(collections) $(in_venv) python bench/drill.py
 
 .PHONY: bench-large
-bench-large: ## How long the comparison before a restore takes with a large snapshot, beside an earlier commit (RUNS=3, KEYS=320000, BASE=97e024d)
+bench-large: ## How long the comparison before a restore takes with a large snapshot, beside an earlier commit (RUNS=3, KEYS="320000", BASE=97e024d, ETCD=3.7)
 	PYTHONPATH=$(collections) $(in_venv) python bench/large.py
 
 .PHONY: changelog

@@ -4,7 +4,7 @@
 
 """What the comparison before a restore costs with a large snapshot: this checkout beside an earlier commit, in turns on one etcd.
 
-    make bench-large [RUNS=3] [KEYS=320000] [VALUE=4000] [BASE=97e024d]
+    make bench-large [RUNS=3] [KEYS="320000 1000000"] [VALUE=4000] [BASE=97e024d] [ETCD=3.7]
 
 See README.md beside this file.  Everything runs on loopback; what is written goes to a directory of its own under TMPDIR, which is removed.
 Ends with code 0 whatever the times are, and with 1 when a run failed.
@@ -12,11 +12,16 @@ Ends with code 0 whatever the times are, and with 1 when a run failed.
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import http.client
 import json
 import os
 import pathlib
+import re
 import resource
 import shutil
+import ssl
 import statistics
 import subprocess
 import sys
@@ -29,32 +34,59 @@ sys.path.insert(0, str(ROOT / "tests" / "integration"))
 import harness  # noqa: E402
 from checkout import NoCheckout, unpack  # noqa: E402
 
-VERSION = harness.VERSIONS[-1]
+# That of the newest Kubernetes.
+VERSION = os.environ.get("ETCD") or "3.7"
 RUNS = int(os.environ.get("RUNS") or 3)
-KEYS = int(os.environ.get("KEYS") or 320000)
+SIZES = [int(size) for size in (os.environ.get("KEYS") or "320000").split()]
 VALUE = int(os.environ.get("VALUE") or 4000)
 BASE = os.environ.get("BASE") or "97e024d"
 REPORTS = ROOT / "reports"
-# The most that this checkout may take, as a part of what the base takes, with so many keys.
-WANTED, LARGE = 0.2, 320000
+# The most that this checkout may take with so many keys, as a part of what the base takes; MB of memory; and how much the time of a key may grow from
+# the smallest to the largest size.  The base does not run with more keys than BASE_UP_TO.
+WANTED, LARGE, WANTED_MEMORY, WANTED_GROWTH = 0.2, 320000, 64, 1.1
+BASE_UP_TO = int(os.environ.get("BASE_UP_TO") or 2000000)
 VARIANTS = ("base", "this")
-MEASURED = (("seconds", "comparison"), ("processor", "processor time, that of the live etcd included"), ("live", "  of which the live etcd"))
+MEASURED = (
+    ("seconds", "s", "comparison"),
+    ("processor", "s", "processor time, that of the live etcd included"),
+    ("live", "s", "  of which the live etcd"),
+    ("memory", "MB", "peak memory of the module"),
+)
 TICKS = os.sysconf("SC_CLK_TCK")
+BATCH = 10 * 1000 * 1000
 
 
 def key(number):
     return "/registry/pods/namespace-%02d/pod-%07d" % (number % 40, number)
 
 
-def prepare(member, snapshot):
+class Writer:
+    """Puts many keys in few requests, over one connection."""
+
+    def __init__(self, member):
+        context = ssl.create_default_context(cafile=member.pki["cacert"])
+        context.load_cert_chain(member.pki["cert"], member.pki["key"])
+        self._connection = http.client.HTTPSConnection(member.host, member.client_port, timeout=60, context=context)
+
+    def put(self, pairs):
+        puts = [{"request_put": {"key": base64.b64encode(name.encode()).decode(), "value": base64.b64encode(value).decode()}} for name, value in pairs]
+        self._connection.request("POST", "/v3/kv/txn", json.dumps({"success": puts}))
+        answer = self._connection.getresponse()
+        text = answer.read()
+        if answer.status != 200:
+            sys.exit("The keys were not written: %s" % text[:300].decode(errors="replace"))
+
+
+def prepare(member, snapshot, keys):
     """As many keys as wanted, a snapshot of them, and then a thousandth deleted, changed and added."""
-    for start in range(0, KEYS, 2000):
-        member.put_all({key(number): os.urandom(VALUE) for number in range(start, min(start + 2000, KEYS))})
-    member.save(snapshot)
-    for number in range(0, KEYS, 1000):
+    writer, batch = Writer(member), max(100, min(5000, BATCH // (VALUE + 200)))
+    for start in range(0, keys, batch):
+        writer.put((key(number), os.urandom(VALUE)) for number in range(start, min(start + batch, keys)))
+    member.etcdctl("snapshot", "save", snapshot, timeout=1800)
+    for number in range(0, keys, 1000):
         member.delete(key(number))
         member.put(key(number + 1), b"changed")
-        member.put(key(KEYS + number), b"added")
+        member.put(key(keys + number), b"added")
 
 
 def processor_of(pid):
@@ -71,77 +103,122 @@ def measure(collections, member, snapshot, place):
     """One comparison by the module of a checkout, as Ansible runs it on a node."""
     work = place / "work"
     work.mkdir(exist_ok=True)
-    options = dict(member.connection, snapshot=str(snapshot), work_dir=str(work), etcd=str(member.dir / "etcd"), manifests_dir="/nonexistent")
-    environment = dict(os.environ, PYTHONPATH=str(collections), PYTHONDONTWRITEBYTECODE="1")
     module = collections / "ansible_collections" / "k8s_dr" / "etcd" / "plugins" / "modules" / "etcd_restore_plan.py"
+    options = dict(member.connection, snapshot=str(snapshot), work_dir=str(work), manifests_dir="/nonexistent", compare_timeout=3600)
+    if "  etcd:" in module.read_text():
+        # it starts one on the snapshot
+        options["etcd"] = str(member.dir / "etcd")
+    environment = dict(os.environ, PYTHONPATH=str(collections), PYTHONDONTWRITEBYTECODE="1")
     # what one variant wrote is not paid for by the next
     os.sync()
     time.sleep(1)
-    live, children, start = processor_of(member.pid), processor_of_children(), time.monotonic()
-    ended = subprocess.run(
-        [sys.executable, str(module)], input=json.dumps({"ANSIBLE_MODULE_ARGS": options}), capture_output=True, text=True, env=environment, check=False
+    live, children, start, memory = processor_of(member.pid), processor_of_children(), time.monotonic(), 0
+    process = subprocess.Popen(
+        [sys.executable, str(module)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
     )
+    process.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": options}))
+    process.stdin.close()
+    while process.poll() is None:
+        with contextlib.suppress(OSError, AttributeError):
+            memory = int(re.search(r"VmHWM:\s+(\d+)", pathlib.Path("/proc/%d/status" % process.pid).read_text()).group(1)) / 1024
+        time.sleep(0.05)
     seconds = time.monotonic() - start
     live, children = processor_of(member.pid) - live, processor_of_children() - children
-    run = {"seconds": round(seconds, 2), "processor": round(live + children, 2), "live": round(live, 2), "problem": None, "counts": None}
+    run = {"seconds": round(seconds, 2), "processor": round(live + children, 2), "live": round(live, 2), "memory": round(memory, 1)}
+    run.update(problem=None, counts=None)
+    output = process.stdout.read()
     try:
-        comparison = json.loads(ended.stdout)["comparison"]
+        comparison = json.loads(output)["comparison"]
         run["problem"] = comparison["reason"]
-        # the base has no word for it, and compares only what was started
-        if not comparison.get("start", {"tested": True})["tested"]:
-            run["problem"] = "the start was not tested: %s" % comparison["start"]["reason"]
     except (ValueError, KeyError):
-        run["problem"] = (ended.stdout + ended.stderr)[-500:]
+        run["problem"] = output[-500:]
     if not run["problem"]:
         run["counts"] = [comparison[state]["count"] for state in ("vanish", "reappear", "change")]
     return run
 
 
-def show(runs, size):
-    """The table, and its rows for the report."""
+def wanted(name, keys, this, ratio):
+    """Whether a limit holds, as words; "" where there is none."""
+    if name == "seconds" and ratio is not None and keys >= LARGE:
+        return "  wanted <= %.1f of the base: %s" % (WANTED, "yes" if ratio <= WANTED else "NO")
+    if name == "memory":
+        return "  wanted <= %d MB: %s" % (WANTED_MEMORY, "yes" if this <= WANTED_MEMORY else "NO")
+    return ""
+
+
+def show(runs, keys, size):
+    """The table of one size, and its rows for the report."""
     good = {variant: [run for run in runs if run["variant"] == variant and not run["problem"]] for variant in VARIANTS}
-    print("\n%d keys, a snapshot of %.1f MB, medians of %d runs of %s and %d of this checkout" % (KEYS, size / 1e6, len(good["base"]), BASE, len(good["this"])))
-    print("  %-48s %9s %9s %12s" % ("", "base", "this", "this / base"))
+    counted = (keys, size / 1e6, VERSION, len(good["base"]), BASE, len(good["this"]))
+    print("\n%d keys, a snapshot of %.1f MB, etcd %s, medians of %d runs of %s and %d of this checkout" % counted)
+    print("  %-48s %11s %11s %12s" % ("", "base", "this", "this / base"))
     rows = []
-    for name, what in MEASURED:
+    for name, unit, what in MEASURED:
         base, this = (statistics.median(run[name] for run in good[variant]) if good[variant] else None for variant in VARIANTS)
         ratio = this / base if base and this is not None else None
         rows.append({"what": name, "base": base, "this": this, "ratio": ratio and round(ratio, 3)})
-        if ratio is not None:
-            verdict = "  wanted <= %.1f: %s" % (WANTED, "yes" if ratio <= WANTED else "NO") if name == "seconds" and KEYS >= LARGE else ""
-            print("  %-48s %7.1f s %7.1f s %12.2f%s" % (what, base, this, ratio, verdict))
+        if this is not None:
+            shown = ["-" if value is None else "%.1f %s" % (value, unit) for value in (base, this)] + ["-" if ratio is None else "%.2f" % ratio]
+            print("  %-48s %11s %11s %12s%s" % (what, *shown, wanted(name, keys, this, ratio)))
     return rows
 
 
-def main():
-    REPORTS.mkdir(exist_ok=True)
-    runs, size = [], 0
+def show_growth(reports):
+    """How the time of a key grows, and by how much."""
+    times = {report["keys"]: next(row["this"] for row in report["compared"] if row["what"] == "seconds") for report in reports}
+    each = {keys: seconds / keys * 1e6 for keys, seconds in times.items() if seconds}
+    if len(each) < 2:
+        return None
+    growth = each[max(each)] / each[min(each)]
+    words = ", ".join("%.2f us with %d" % (each[keys], keys) for keys in sorted(each))
+    print("\nTime of a key: %s; growth %.2f, wanted <= %.1f: %s" % (words, growth, WANTED_GROWTH, "yes" if growth <= WANTED_GROWTH else "NO"))
+    return round(growth, 3)
+
+
+def bench(keys, checkouts):
+    """All runs with one number of keys, as a report."""
     place = pathlib.Path(tempfile.mkdtemp(prefix="bench-large-"))
-    snapshot = place / "large.db"
+    snapshot, runs, size, early = place / "large.db", [], 0, False
+    flags = ["--quota-backend-bytes", str(16 << 30), "--max-txn-ops", "10000", "--max-request-bytes", str(4 * BATCH)]
+    variants = [variant for variant in VARIANTS if variant == "this" or keys <= BASE_UP_TO]
     try:
-        checkouts = {"base": unpack(BASE, place / "base"), "this": harness.COLLECTIONS}
-        with harness.Etcd(VERSION, place, flags=["--quota-backend-bytes", str(8 << 30)]) as member:
-            print("writing %d keys" % KEYS, flush=True)
-            prepare(member, snapshot)
+        with harness.Etcd(VERSION, place, flags=flags) as member:
+            print("writing %d keys" % keys, flush=True)
+            prepare(member, snapshot, keys)
             size = snapshot.stat().st_size
             # In turns, each round beginning with the other one. The first round is for caches alone.
             for number in range(-1, RUNS):
-                for variant in VARIANTS[:: -1 if number % 2 else 1]:
+                for variant in variants[:: -1 if number % 2 else 1]:
                     run = dict(measure(checkouts[variant], member, snapshot, place), variant=variant)
                     print("%s: %s" % (variant, run["problem"] or "%(seconds).1f s, %(processor).1f s of processor time" % run), flush=True)
                     if number >= 0 or run["problem"]:
                         runs.append(run)
     except KeyboardInterrupt:
+        early = True
         print("ended early")
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    rows = show(runs, size)
+    rows = show(runs, keys, size)
     found = {tuple(run["counts"]) for run in runs if run["counts"]}
     if len(found) > 1:
         print("FAILED: the two found different objects: %s" % sorted(found))
-    report = {"etcd": VERSION, "keys": KEYS, "size": size, "base": BASE, "compared": rows, "runs": runs}
-    (REPORTS / "bench-large.json").write_text(json.dumps(report, indent=1) + "\n")
-    return 1 if len(found) != 1 or any(run["problem"] for run in runs) else 0
+    return {"keys": keys, "size": size, "compared": rows, "runs": runs, "early": early, "ok": len(found) == 1 and not any(run["problem"] for run in runs)}
+
+
+def main():
+    REPORTS.mkdir(exist_ok=True)
+    place, reports = pathlib.Path(tempfile.mkdtemp(prefix="bench-large-")), []
+    try:
+        checkouts = {"base": unpack(BASE, place), "this": harness.COLLECTIONS}
+        for keys in SIZES:
+            reports.append(bench(keys, checkouts))
+            if reports[-1]["early"]:
+                break
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    growth = show_growth(reports)
+    (REPORTS / "bench-large.json").write_text(json.dumps({"etcd": VERSION, "base": BASE, "growth": growth, "sizes": reports}, indent=1) + "\n")
+    return 0 if all(report["ok"] for report in reports) else 1
 
 
 if __name__ == "__main__":
