@@ -14,6 +14,7 @@ import binascii
 import collections
 import itertools
 import json
+import operator
 import os
 import time
 
@@ -93,8 +94,7 @@ class LiveKeys:
                 asked = _Asked(start, end, self.revision, self._started(start, end, asked.limit), asked.limit)
                 continue
             kvs = answer.get("kvs") or ()
-            for kv in kvs:
-                found[binascii.a2b_base64(kv["key"])] = kv["create_revision"], kv["mod_revision"], kv["version"]
+            found.update(zip(map(binascii.a2b_base64, map(_KEY, kvs)), map(_NUMBERS, kvs)))
             before, last = last, binascii.a2b_base64(kvs[-1]["key"]) if kvs else last
             if not answer.get("more") or (end is not None and last >= end):
                 break
@@ -131,6 +131,7 @@ class LiveKeys:
             raise ToolError("its keys cannot be read: `etcdctl get` printed something that is not JSON", result) from exc
 
 
+_KEY, _NUMBERS = operator.itemgetter("key"), operator.itemgetter("create_revision", "mod_revision", "version")
 _Asked = collections.namedtuple("_Asked", "start end revision tool limit")
 
 
@@ -161,13 +162,16 @@ class FileKeys:
 
         The first begins with b"" and the last ends with None, so that they hold every key that there may be.  No bound has a NUL.
         """
-        start, found = b"", {}
-        for key, created, modified, version in self._file:
-            if len(found) >= size and b"\0" not in key:
-                self.seen += len(found)
-                yield start, key, found
-                start, found = key, {}
-            found[key] = created, modified, version
+        entries = iter(self._file.items())
+        start, found = b"", dict(itertools.islice(entries, size))
+        for key, numbers in entries:
+            if b"\0" in key:
+                found[key] = numbers
+                continue
+            self.seen += len(found)
+            yield start, key, found
+            start, found = key, {key: numbers}
+            found.update(itertools.islice(entries, size - 1))
         self.seen += len(found)
         yield start, None, found
 

@@ -21,10 +21,6 @@ KEYS = st.lists(st.sampled_from([b"\0", b"/", b"a", b"b", b"\x7f", b"\xff"]), mi
 SIDES = st.dictionaries(KEYS, st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 2)), max_size=30)
 
 
-def in_order(side):
-    return [(key,) + side[key] for key in sorted(side)]
-
-
 @given(SIDES, SIDES)
 def test_the_comparison_equals_that_of_sets(snapshot, live):
     found = list(restore_comparison.compare(snapshot, live))
@@ -92,7 +88,7 @@ class File(restore_comparison.FileKeys):
     """The keys of a snapshot from a dictionary."""
 
     def __init__(self, side):
-        self._file = in_order(side)
+        self._file = {key: side[key] for key in sorted(side)}
         self.seen = 0
 
 
