@@ -204,7 +204,7 @@ class SnapshotKeys(boltdb.SnapshotFile):
                     if not _LEASE.fullmatch(lease):
                         raise self._unknown(revision)
                 mod = _number(modified)
-                version = version[0] if len(version) == 1 else _number(version)
+                version = version[0] if version[0] < 128 else _number(version)
                 if judge:
                     if version >> _JUDGED or behind - stored > _LONGEST_VALUE:
                         raise self._unknown(revision)
