@@ -4,7 +4,8 @@
 
 """What a drill of a large snapshot costs: this checkout beside an earlier commit, and beside what no drill can do without, in turns.
 
-    make bench-drill [RUNS=3] [KEYS=320000] [VALUE=2700] [BASE=97e024d]
+    make bench-drill [RUNS=3] [KEYS=320000] [VALUE=2700] [BASE=97e024d] [VARIANTS="base this floor"]
+    make bench-drill KEYS="1000000 10000000" VALUE=100
 
 See README.md beside this file.  Everything runs on loopback; what is written goes to a directory of its own under TMPDIR, which is removed.
 Ends with code 0 whatever the times are, and with 1 when a run failed.
@@ -30,16 +31,22 @@ sys.path.insert(0, str(ROOT / "tests" / "integration"))
 
 import harness  # noqa: E402
 from checkout import NoCheckout, unpack  # noqa: E402
+from writer import FLAGS, Writer  # noqa: E402
 
 VERSION = harness.VERSIONS[-1]
 RUNS = int(os.environ.get("RUNS") or 3)
-KEYS = int(os.environ.get("KEYS") or 320000)
+SIZES = sorted(int(size) for size in (os.environ.get("KEYS") or "320000").split())
 VALUE = int(os.environ.get("VALUE") or 2700)
 BASE = os.environ.get("BASE") or "97e024d"
 REPORTS = ROOT / "reports"
-# The most that a drill may take, as a part of what the base takes and of the floor; and MB of memory.
-WANTED_OF_BASE, WANTED_OF_FLOOR, WANTED_MEMORY = 0.15, 1.5, 64
-VARIANTS = ("base", "this", "floor")
+# The most that a drill may take, as a part of what the base takes and of the floor; MB of memory; and how much the time of a key may grow from the
+# smallest to the largest number of keys.
+WANTED_OF_BASE, WANTED_OF_FLOOR, WANTED_MEMORY, WANTED_GROWTH = 0.15, 1.5, 64, 1.1
+# The base takes minutes for 320,000 keys, so with several numbers of keys it does not run.
+VARIANTS = (os.environ.get("VARIANTS") or ("base this floor" if len(SIZES) == 1 else "this floor")).split()
+LEAST_METADATA = 1000
+# Counting the objects of more keys through etcd, for the manifest, takes much longer than all else.
+MOST_COUNTED = 2000000
 KINDS = (("Pod", "pods"), ("Secret", "secrets"), ("ConfigMap", "configmaps"))
 
 
@@ -53,9 +60,13 @@ def varint(number):
 
 
 def stored(number):
-    """(key, value) of an object with the metadata that most objects have."""
+    """(key, value) of an object with the metadata that most objects have; of a small one with its name alone."""
     kind, resource = KINDS[number % len(KINDS)]
-    namespace, name = "namespace-%02d" % (number // len(KINDS) % 40), "object-%07d" % number
+    # new ones come between old ones, as those do whose names are generated
+    namespace, name = "namespace-%02d" % (number // len(KINDS) % 40), "object-%08x" % (number * 2654435761 % 2**32)
+    key = "/registry/%s/%s/%s" % (resource, namespace, name)
+    if VALUE < LEAST_METADATA:
+        return key, harness.stored(kind, namespace, name, field(1, os.urandom(max(0, VALUE - 64))))
     metadata = field(1, name.encode()) + field(2, b"") + field(3, namespace.encode()) + field(4, b"") + field(5, b"0123456789abcdef" * 2) + field(6, b"")
     metadata += b"\x38\x00" + field(8, b"\x08\x80\x9a\x9e\xb2\x06\x10\x00")
     metadata += b"".join(field(11, field(1, b"example.com/label-%d" % label) + field(2, b"value")) for label in range(5))
@@ -64,23 +75,28 @@ def stored(number):
     rest = os.urandom(max(0, VALUE - len(metadata)) // 2)
     raw = field(1, metadata) + field(2, rest) + field(3, rest)
     value = b"k8s\0" + field(1, field(1, b"v1") + field(2, kind.encode())) + field(2, raw) + field(3, b"") + field(4, b"")
-    return "/registry/%s/%s/%s" % (resource, namespace, name), value
+    return key, value
 
 
-def prepare(place):
-    """A snapshot of as many objects as wanted, of which a fiftieth has changed since the last compaction; with its manifest."""
-    with harness.Etcd(VERSION, place, flags=["--quota-backend-bytes", str(16 << 30)]) as member:
-        for start in range(0, KEYS, 1000):
-            member.put_all(stored(number) for number in range(start, min(start + 1000, KEYS)))
+def prepare(place, keys):
+    """A snapshot of as many objects as wanted, of which a fiftieth has changed since the last compaction; with its manifest, unless there are too many."""
+    with harness.Etcd(VERSION, place, flags=FLAGS) as member:
+        writer = Writer(member)
+        writer.put_all(range(keys), stored, VALUE)
         member.call("/v3/kv/compaction", revision=member.put("compact_rev_key", b"1"))
-        for start in range(0, KEYS, 50000):
-            member.put_all(stored(number) for number in range(start, min(start + 50000, KEYS), 50))
-        options = dict(member.connection, directory=str(place / "backups"), manifests_dir="/nonexistent", pki_dir="/nonexistent", host="cp1")
-        code, result = harness.run_module("etcd_snapshot", limit=1200, **options)
-        if code:
-            sys.exit("No snapshot was taken: %s" % result.get("msg"))
+        writer.put_all(range(0, keys, 50), stored, VALUE)
+        if keys > MOST_COUNTED:
+            (place / "backups").mkdir()
+            path = place / "backups" / "large.db"
+            member.etcdctl("snapshot", "save", path, timeout=1800)
+        else:
+            options = dict(member.connection, directory=str(place / "backups"), manifests_dir="/nonexistent", pki_dir="/nonexistent", host="cp1")
+            code, result = harness.run_module("etcd_snapshot", limit=1200, **options)
+            if code:
+                sys.exit("No snapshot was taken: %s" % result.get("msg"))
+            path = pathlib.Path(result["snapshot"]["path"])
     shutil.rmtree(member.data_dir)
-    return pathlib.Path(result["snapshot"]["path"])
+    return path
 
 
 def cold(path):
@@ -94,6 +110,7 @@ def cold(path):
 def drill(collections, snapshot, place):
     """One drill by the module of a checkout, as Ansible runs it on a node."""
     options = {"path": str(snapshot), "work_dir": str(place), "manifests_dir": "/nonexistent", "bin_dir": str(harness.bin_dir(VERSION)), "record": False}
+    options["manifest"] = snapshot.with_name(snapshot.name + ".json").exists()
     environment = dict(os.environ, PYTHONPATH=str(collections), PYTHONDONTWRITEBYTECODE="1")
     module = collections / "ansible_collections" / "k8s_dr" / "etcd" / "plugins" / "modules" / "etcd_snapshot_drill.py"
     start, memory = time.monotonic(), 0
@@ -162,53 +179,84 @@ def floor(snapshot, place):
     return dict(run, problem=restored.stderr[-300:] if restored.returncode else None, keys=None)
 
 
-def show(runs, size):
-    """The table, and its rows for the report."""
+def medians(runs):
+    """{variant: the median seconds of its runs}"""
+    found = {variant: [run["seconds"] for run in runs if run["variant"] == variant and not run["problem"]] for variant in VARIANTS}
+    return {variant: statistics.median(seconds) for variant, seconds in found.items() if seconds}
+
+
+def compared(what, value, wanted):
+    """Print whether a limit holds; its row for the report."""
+    print("  %-34s %7.2f  wanted <= %s: %s" % (what, value, wanted, "yes" if value <= wanted else "NO"))
+    return {"what": what, "value": round(value, 3), "wanted": wanted}
+
+
+def show(runs, keys, size):
+    """The table of one number of keys, and its rows for the report."""
     good = {variant: [run for run in runs if run["variant"] == variant and not run["problem"]] for variant in VARIANTS}
-    seconds = {variant: statistics.median(run["seconds"] for run in good[variant]) if good[variant] else None for variant in VARIANTS}
-    print("\n%d keys, a snapshot of %.1f MB, medians of %s runs" % (KEYS, size / 1e6, ", ".join("%d" % len(good[variant]) for variant in VARIANTS)))
+    seconds = medians(runs)
+    print("\n%d keys, a snapshot of %.1f MB, medians of %s runs" % (keys, size / 1e6, ", ".join("%d" % len(good[variant]) for variant in VARIANTS)))
     for variant, what in (("base", BASE), ("this", "this checkout"), ("floor", "restore, start, read once")):
-        if seconds[variant] is not None:
-            print("  %-28s %7.1f s, %.1f s of processor time" % (what, seconds[variant], statistics.median(run["processor"] for run in good[variant])))
+        if variant in seconds:
+            used = statistics.median(run["processor"] for run in good[variant])
+            print("  %-28s %7.1f s, %.1f s of processor time, %.1f us a key" % (what, seconds[variant], used, seconds[variant] / keys * 1e6))
     rows = []
-    memory = max((run["memory"] for run in good["this"]), default=None)
-    for what, value, wanted in (
-        ("this / base", seconds["this"] / seconds["base"] if seconds["this"] and seconds["base"] else None, WANTED_OF_BASE),
-        ("this / floor", seconds["this"] / seconds["floor"] if seconds["this"] and seconds["floor"] else None, WANTED_OF_FLOOR),
-        ("MB of memory of this checkout", memory, WANTED_MEMORY),
-    ):
-        if value is not None:
-            print("  %-34s %7.2f  wanted <= %s: %s" % (what, value, wanted, "yes" if value <= wanted else "NO"))
-            rows.append({"what": what, "value": round(value, 3), "wanted": wanted})
+    for other, wanted in (("base", WANTED_OF_BASE), ("floor", WANTED_OF_FLOOR)):
+        if "this" in seconds and other in seconds:
+            rows.append(compared("this / %s" % other, seconds["this"] / seconds[other], wanted))
+    if "this" in seconds:
+        rows.append(compared("MB of memory of this checkout", max(run["memory"] for run in good["this"]), WANTED_MEMORY))
     return rows
+
+
+def bench(keys, place, checkouts):
+    """All runs with one number of keys, as a report."""
+    runs = []
+    print("writing %d keys" % keys, flush=True)
+    snapshot = prepare(place, keys)
+    size = snapshot.stat().st_size
+    try:
+        for number in range(RUNS):
+            # each round begins with another one
+            first = number % len(VARIANTS)
+            for variant in VARIANTS[first:] + VARIANTS[:first]:
+                run = measure(variant, checkouts, snapshot, place)
+                print("%s: %s" % (variant, run["problem"] or "%(seconds).1f s, %(processor).1f s of processor time" % run), flush=True)
+                runs.append(run)
+    finally:
+        shutil.rmtree(snapshot.parent)
+    rows = show(runs, keys, size)
+    found = {run["keys"] for run in runs if run["variant"] != "floor" and not run["problem"]}
+    if len(found) > 1:
+        print("FAILED: they found different numbers of keys: %s" % sorted(found))
+    return {"keys": keys, "size": size, "compared": rows, "runs": runs, "failed": len(found) > 1 or any(run["problem"] for run in runs)}
+
+
+def growth(reports):
+    """How much the time of a key grows from the smallest to the largest number of keys, of this checkout and of the floor."""
+    each = [{variant: seconds / report["keys"] for variant, seconds in medians(report["runs"]).items()} for report in (reports[0], reports[-1])]
+    print("\nfrom %d to %d keys the time of a key grows to" % (reports[0]["keys"], reports[-1]["keys"]))
+    return [compared(variant, each[1][variant] / each[0][variant], WANTED_GROWTH) for variant in ("this", "floor") if all(variant in one for one in each)]
 
 
 def main():
     REPORTS.mkdir(exist_ok=True)
-    runs, size = [], 0
+    reports, rows = [], []
     place = pathlib.Path(tempfile.mkdtemp(prefix="bench-drill-"))
     try:
-        checkouts = {"base": unpack(BASE, place / "base"), "this": harness.COLLECTIONS}
-        print("writing %d keys" % KEYS, flush=True)
-        snapshot = prepare(place)
-        size = snapshot.stat().st_size
-        for number in range(RUNS):
-            # each round begins with another one
-            for variant in (VARIANTS * 2)[number % 3 : number % 3 + 3]:
-                run = measure(variant, checkouts, snapshot, place)
-                print("%s: %s" % (variant, run["problem"] or "%(seconds).1f s, %(processor).1f s of processor time" % run), flush=True)
-                runs.append(run)
+        checkouts = {"base": unpack(BASE, place / "base") if "base" in VARIANTS else None, "this": harness.COLLECTIONS}
+        for keys in SIZES:
+            reports.append(bench(keys, place, checkouts))
+        if len(reports) > 1:
+            rows = growth(reports)
     except KeyboardInterrupt:
         print("ended early")
+        return 1
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    rows = show(runs, size)
-    found = {run["keys"] for run in runs if run["variant"] != "floor" and not run["problem"]}
-    if len(found) > 1:
-        print("FAILED: they found different numbers of keys: %s" % sorted(found))
-    report = {"etcd": VERSION, "keys": KEYS, "size": size, "base": BASE, "compared": rows, "runs": runs}
+    report = {"etcd": VERSION, "base": BASE, "growth": rows, "sizes": reports}
     (REPORTS / "bench-drill.json").write_text(json.dumps(report, indent=1) + "\n")
-    return 1 if len(found) != 1 or any(run["problem"] for run in runs) else 0
+    return 1 if any(one["failed"] for one in reports) else 0
 
 
 if __name__ == "__main__":
