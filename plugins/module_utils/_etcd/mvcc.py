@@ -49,7 +49,7 @@ _LONGEST_VALUE = 8 * 1024 * 1024
 _PER_KEY = 270
 _PART_BYTES = 12 * 1024 * 1024
 # While parts are merged each has a block in memory: of so many keys, or of fewer that have about so many bytes.
-_BLOCK_KEYS, _BLOCK_BYTES = 128, 16 * 1024
+_BLOCK_KEYS, _BLOCK_BYTES = 512, 24 * 1024
 _MOST_PARTS = 256
 _BLOCK = struct.Struct("=II")
 # What is left free for the etcd that has its data there.
@@ -325,8 +325,7 @@ class _Parts:
                 short = shortage(self._directory, _SPARE if self.spare is None else self.spare, "sorting the keys of the snapshot")
                 if short:
                     raise NoRoom(short)
-            lengths, names = array.array("I", map(len, keys)), b"".join(keys)
-            numbers = array.array("Q", itertools.chain.from_iterable(map(changes.__getitem__, keys)))
+            lengths, names, numbers = array.array("I", map(len, keys)), b"".join(keys), _numbers_of(keys, changes)
             self._file.write(b"".join((_BLOCK.pack(len(keys), len(names)), lengths.tobytes(), numbers.tobytes(), names)))
         self._file.flush()
         return start, self._file.tell()
@@ -339,7 +338,8 @@ class _Part:
         self._descriptor, self._next, self._end = descriptor, start, end
         self._at = 0
         self.keys = sorted(changes or ())
-        self._changes = [changes[key] for key in self.keys]
+        # three of each key, which take less memory than a tuple
+        self._numbers = _numbers_of(self.keys, changes)
         if not self.keys:
             self._load()
 
@@ -349,17 +349,18 @@ class _Part:
         if keys[at] > bound:
             return
         behind = bisect.bisect_right(keys, bound, at)
-        changes.update(zip(keys[at:behind], self._changes[at:behind]))
+        numbers = iter(self._numbers[3 * at : 3 * behind])
+        changes.update(zip(keys[at:behind], zip(numbers, numbers, numbers)))
         self._at = behind
         if behind == len(keys):
             self._load()
 
     def _load(self):
-        self.keys, self._changes, self._at = [], [], 0
+        self.keys, self._numbers, self._at = [], array.array("Q"), 0
         if self._next >= self._end:
             return
         count, size = _BLOCK.unpack(os.pread(self._descriptor, _BLOCK.size, self._next))
-        lengths, numbers = array.array("I"), array.array("Q")
+        lengths, numbers = array.array("I"), self._numbers
         data = os.pread(self._descriptor, count * (lengths.itemsize + 3 * numbers.itemsize) + size, self._next + _BLOCK.size)
         self._next += _BLOCK.size + len(data)
         names = count * (lengths.itemsize + 3 * numbers.itemsize)
@@ -368,4 +369,7 @@ class _Part:
         for length in lengths:
             self.keys.append(data[names : names + length])
             names += length
-        self._changes = list(zip(numbers[0::3], numbers[1::3], numbers[2::3]))
+
+
+def _numbers_of(keys, changes):
+    return array.array("Q", itertools.chain.from_iterable(map(changes.__getitem__, keys))) if keys else array.array("Q")
