@@ -15,7 +15,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.reading impo
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import StartedTool, ToolError
 
 # Between two looks at the restore, and between two questions to an etcd that starts, each of which may take so long.
-_LOOK_SECONDS, _ASK_AGAIN_SECONDS, _ASK_SECONDS = 0.02, 0.2, 0.02
+_LOOK_SECONDS, _ASK_AGAIN_SECONDS, _ASK_SECONDS = 0.02, 0.2, 0.05
 
 
 class Trial:
