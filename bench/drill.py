@@ -83,7 +83,7 @@ def prepare(place, keys):
     with harness.Etcd(VERSION, place, flags=FLAGS) as member:
         writer = Writer(member)
         writer.put_all(range(keys), stored, VALUE)
-        member.call("/v3/kv/compaction", revision=member.put("compact_rev_key", b"1"))
+        writer.compact(member.put("compact_rev_key", b"1"))
         writer.put_all(range(0, keys, 50), stored, VALUE)
         if keys > MOST_COUNTED:
             (place / "backups").mkdir()

@@ -23,16 +23,23 @@ class Writer:
     def __init__(self, member):
         context = ssl.create_default_context(cafile=member.pki["cacert"])
         context.load_cert_chain(member.pki["cert"], member.pki["key"])
-        self._connection = http.client.HTTPSConnection(member.host, member.client_port, timeout=120, context=context)
+        self._connection = http.client.HTTPSConnection(member.host, member.client_port, timeout=1800, context=context)
 
-    def put(self, pairs):
-        """Store them in one transaction."""
-        puts = [{"request_put": {"key": base64.b64encode(name.encode()).decode(), "value": base64.b64encode(value).decode()}} for name, value in pairs]
-        self._connection.request("POST", "/v3/kv/txn", json.dumps({"success": puts}))
+    def _call(self, url, **body):
+        self._connection.request("POST", url, json.dumps(body))
         answer = self._connection.getresponse()
         text = answer.read()
         if answer.status != 200:
             sys.exit("The keys were not written: %s" % text[:300].decode(errors="replace"))
+
+    def put(self, pairs):
+        """Store them in one transaction."""
+        puts = [{"request_put": {"key": base64.b64encode(name.encode()).decode(), "value": base64.b64encode(value).decode()}} for name, value in pairs]
+        self._call("/v3/kv/txn", success=puts)
+
+    def compact(self, revision):
+        """Compact up to a revision, to the end: what is left of it goes on in each etcd that is restored from a snapshot, beside all else."""
+        self._call("/v3/kv/compaction", revision=revision, physical=True)
 
     def put_all(self, numbers, pair, size):
         """Store pair(number) of all numbers, each of about `size` bytes."""
