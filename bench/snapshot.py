@@ -190,16 +190,15 @@ def median(values):
     return round(statistics.median(values), 2) if values else None
 
 
-def one_size(megabytes, place, checkouts, log):
-    """One database: this checkout, the base, and by hand, in turns."""
+def one_size(found, place, checkouts, log):
+    """One database: this checkout, the base, and by hand, in turns.  found: what is measured goes there."""
     place.mkdir()
-    found = {"megabytes": megabytes, "failed": 0, "runs": {}}
     with harness.Etcd(VERSION, place, flags=["--quota-backend-bytes", str(8 << 30)]) as member:
-        fill(member, megabytes)
+        fill(member, found["megabytes"])
+        found["size"] = member.db.stat().st_size
         variants = {name: functools.partial(playbook, at, inventory_of({"cp1": member}, place / name), log) for name, at in checkouts.items()}
         variants["by_hand"] = functools.partial(by_hand, member, place)
         names = list(variants)
-        found["runs"] = {name: [] for name in names}
         # the first round is for caches alone
         for number in range(-1, RUNS):
             for name in (names * 2)[number % len(names) :][: len(names)]:
@@ -208,10 +207,7 @@ def one_size(megabytes, place, checkouts, log):
                 found["failed"] += run["failed"]
                 if number >= 0 and not run["failed"]:
                     found["runs"][name].append(run)
-        found["size"] = member.db.stat().st_size
         found.update(encrypting(member, place))
-    print_size(found)
-    return found
 
 
 def values(found, name, what="seconds"):
@@ -301,7 +297,12 @@ def main():
         checkouts = {"this": ROOT, "base": place / "base"}
         with open(REPORTS / "bench-snapshot.log", "w", encoding="utf-8") as log:
             for megabytes in SIZES:
-                report["sizes"].append(one_size(megabytes, place / str(megabytes), checkouts, log))
+                found = {"megabytes": megabytes, "size": 0, "failed": 0, "runs": {"this": [], "base": [], "by_hand": []}, "encrypt": [], "encrypt_by_hand": []}
+                report["sizes"].append(found)
+                try:
+                    one_size(found, place / str(megabytes), checkouts, log)
+                finally:
+                    print_size(found)
                 shutil.rmtree(place / str(megabytes))
             if FLEET:
                 report["fleet"] = fleet(place / "fleet", log)
