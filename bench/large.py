@@ -138,7 +138,7 @@ def measure(collections, member, snapshot, place):
 
 
 def wanted(name, keys, this, ratio):
-    """Whether a limit holds, in words; "" without a limit."""
+    """How a limit holds, in words; "" without a limit."""
     if name == "seconds" and ratio is not None and keys >= LARGE:
         return "  wanted <= %.1f of the base: %s" % (WANTED, "yes" if ratio <= WANTED else "NO")
     if name == "memory":
