@@ -94,7 +94,7 @@ bench-playbooks: ## The time that the playbooks take from the command to the pro
 	$(in_venv) python bench/playbooks.py
 
 .PHONY: bench-drill
-bench-drill: ## How long a drill of a large snapshot takes, beside an earlier commit and beside restore and start alone (RUNS=3, KEYS=320000, BASE=97e024d)
+bench-drill: ## How long a drill of a large snapshot takes, beside an earlier commit and beside restore and start alone (RUNS=3, KEYS="320000", BASE=97e024d)
 	PYTHONPATH=$(collections) $(in_venv) python bench/drill.py
 
 .PHONY: bench-large

@@ -311,7 +311,7 @@ def test_disk_that_is_full(tmp_path, monkeypatch):
 
 
 def test_records_that_cannot_be_read_are_no_damage_of_the_database(tmp_path, monkeypatch):
-    """Its pages are checked without them, and damage of a page is an error."""
+    """The pages are checked without the records, and damage of a page is an error."""
     elements = changes(*[[put(b"key %d" % number)] for number in range(20)])[0]
     strange = [*elements[:5], (elements[5][0], b"strange"), *elements[6:]]
     path = tmp_path / "file.db"
