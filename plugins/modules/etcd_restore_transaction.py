@@ -119,7 +119,7 @@ options:
     default: 0
   hash_revision:
     description: >-
-      Revision of which to return the hash over the live keys in RV(etcd.hash), as with M(k8s_dr.etcd.etcd_cluster_info); V(0) is for none. Used with
+      Revision of which to return the hash over the live keys in RV(etcd), as M(k8s_dr.etcd.etcd_cluster_info) does; V(0) is for none. Used with
       O(state=started).
     type: int
     default: 0
