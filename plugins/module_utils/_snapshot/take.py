@@ -172,7 +172,8 @@ def verify(target, name, etcdctl, etcdutl, hashed=None):
     hashed: what save() returned.
     """
     started = time.monotonic()
-    found = snapshot_status.examine(target, etcdctl, etcdutl, hashed=hashed)
+    with boltdb.SnapshotFile(target, hashed=hashed) as opened:
+        found = snapshot_status.examine(target, etcdctl, etcdutl, opened=opened)
     if found["problems"]:
         raise Refused("what etcd sent is no snapshot to rely on, so it was not kept: %s" % found["problems"][0].replace(target, name))
     verified = {one: found[one] for one in ("size", "sha256", "hash", "revision", "total_keys", "total_size", "storage_version", "integrity")}
