@@ -20,7 +20,7 @@ description:
   - One snapshot is taken at a time in a directory; a second one is refused, or waits for O(lock_timeout).
   - The next run removes files that interrupted runs left.
   - With O(data_dir) the snapshot is of a data directory that no etcd uses, as a restore leaves one behind. Where its database has all of its
-    write-ahead log, as after an orderly end of an etcd from 3.5 on, the snapshot is made of the database; otherwise an isolated etcd serves a copy of the
+    write-ahead log, as after an orderly end of etcd, the snapshot is made of the database; otherwise an isolated etcd serves a copy of the
     directory, which itself is only read.
 author:
   - The k8s_dr founders (@k8s-dr)
