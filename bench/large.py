@@ -99,6 +99,18 @@ def processor_of_children():
     return used.ru_utime + used.ru_stime
 
 
+def memory_of(pid):
+    """MB of a process of ours and of its copies; what they share counts once."""
+    total = 0
+    with contextlib.suppress(OSError, AttributeError):
+        children = pathlib.Path("/proc/%d/task/%d/children" % (pid, pid)).read_text().split()
+        for one in [pid] + [int(child) for child in children]:
+            place = pathlib.Path("/proc/%d" % one)
+            if os.path.basename(os.readlink(place / "exe")).startswith("python"):
+                total += int(re.search(r"^Pss:\s+(\d+)", (place / "smaps_rollup").read_text(), re.M).group(1))
+    return total / 1024
+
+
 def measure(collections, member, snapshot, place):
     """One comparison by the module of a checkout, as Ansible runs it on a node."""
     work = place / "work"
@@ -119,8 +131,7 @@ def measure(collections, member, snapshot, place):
     process.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": options}))
     process.stdin.close()
     while process.poll() is None:
-        with contextlib.suppress(OSError, AttributeError):
-            memory = int(re.search(r"VmHWM:\s+(\d+)", pathlib.Path("/proc/%d/status" % process.pid).read_text()).group(1)) / 1024
+        memory = max(memory, memory_of(process.pid))
         time.sleep(0.05)
     seconds = time.monotonic() - start
     live, children = processor_of(member.pid) - live, processor_of_children() - children

@@ -211,6 +211,8 @@ class SnapshotFile:
         self.beside = beside
         self.fd = None
         self.before = None
+        # the meta page, what the walk found, and what it raised, when walk_early() has been there
+        self._walked = None
         try:
             # A FIFO would block open() and a device may act on it, so look first; O_NONBLOCK is for what changes in between.
             if stat.S_ISREG(os.stat(path).st_mode):
@@ -264,10 +266,33 @@ class SnapshotFile:
         if meta is None:
             return
         try:
-            self._walk(meta)
+            self._walk_once(meta)
         except (Corrupt, struct.error) as exc:
             cause = "its checksum is right, so the database was damaged before the snapshot was taken" if appended else "its pages contradict each other"
             self.proof.found("corrupt", "holds a damaged database (%s): %s; use another snapshot" % (exc, cause))
+
+    def walk_early(self):
+        """Check the pages while the checksum is not known yet, so that prove() is done when that is right.  Never raises."""
+        meta = self._meta() if self.proof.size and not self.proof.findings else None
+        if meta is None or meta.high_water * meta.page_size + TRAILER != self.proof.size:
+            return
+        raised = None
+        try:
+            self._walk(meta)
+        except (Corrupt, struct.error, OutOfTime, OSError) as exc:
+            raised = exc
+        # a checksum that is wrong is said first
+        self._walked = (meta, list(self.proof.findings), raised)
+        self.proof.findings.clear()
+
+    def _walk_once(self, meta):
+        """Walk, or do as if, when walk_early() has."""
+        if self._walked is None or self._walked[0] != meta:
+            self._walk(meta)
+            return
+        self.proof.findings += self._walked[1]
+        if self._walked[2]:
+            raise self._walked[2]
 
     def prove_bytes(self, everything=False):
         """Prove size and checksum alone, which is all that `snapshot restore` looks at.
@@ -449,10 +474,13 @@ class SnapshotFile:
         for leaf in self._walk_to_records(meta):
             self._check_records(leaf)
 
-    def _walk_to_records(self, meta):
-        """The same without the records of etcd: yields every Leaf of bucket `key` in order, of which a caller checks the elements."""
+    def _walk_to_records(self, meta, share=None):
+        """The same without the records of etcd: yields every Leaf of bucket `key` in order, of which a caller checks the elements.
+
+        share: is called as share(tree, children) where that bucket begins with a branch page, and returns the children that are followed here.
+        """
         tree, there = _Tree(self._read, meta.page_size, meta.high_water), False
-        for number, (bucket, keys, values) in enumerate(tree.leaves(meta.root, unread=(b"key",))):
+        for number, (bucket, keys, values) in enumerate(tree.leaves(meta.root, unread=(b"key",), share=share)):
             if number % _PAGES_AT_ONCE == 0:
                 self._check_time()
             if bucket == (b"key",):
@@ -462,6 +490,13 @@ class SnapshotFile:
                 self.proof.storage_version = values(b"storageVersion")[:64].decode("ascii", "replace")
         if not there:
             self.proof.found("no_key_bucket", "is a database, but not one of etcd 3: it has no bucket `key`; use another snapshot")
+
+    def _walk_children(self, tree, children):
+        """Yield every Leaf below the children that share() did not return."""
+        for number, (_bucket, leaf, _values) in enumerate(tree.visit(children[::-1], unread=(b"key",))):
+            if number % _PAGES_AT_ONCE == 0:
+                self._check_time()
+            yield leaf
 
     def _check_records(self, leaf):
         """Check the elements of a Leaf of bucket `key`; raises Corrupt.  The keys of this bucket are revisions: 8 bytes, an underscore, 8 bytes, and a t
@@ -570,20 +605,24 @@ class _Tree:
         # what was read last, from where, and where the page behind the last one begins
         self._buffer, self._base, self._next = b"", 0, 0
 
-    def leaves(self, root, only=None, last=(), without=(), unread=()):
+    def leaves(self, root, only=None, last=(), without=(), unread=(), share=None):
         """(names of the bucket, its keys on this page, a function that reads the value of a key) of every leaf page.
 
         only: names of the buckets to open, instead of all but those in `without`.  last: names of those of which the last leaf does.
-        unread: names of those of which (names of the bucket, a Leaf, None) is yielded instead.
+        unread: names of those of which (names of the bucket, a Leaf, None) is yielded instead.  share: as _walk_to_records() has it, for them.
         """
-        # What is still to be visited: bucket, page, the lowest key it may hold, and the key that all of its keys are below.
-        todo = [((), root, None, None)]
+        return self.visit([((), root, None, None)], only, last, without, unread, share)
+
+    def visit(self, todo, only=None, last=(), without=(), unread=(), share=None):
+        """The same from what is still to be visited, the next at the end: bucket, page, the lowest key it may hold, and the key that its keys are below."""
         while todo:
             bucket, page, low, high = todo.pop()
             flags, *where = self._page(page)
             leaf = Leaf("page %d" % page, *where, low, high)
             if flags & BRANCH:
                 children = self._children(bucket, leaf)
+                if share and bucket and bucket[0] in unread:
+                    children, share = share(self, children), None
                 todo.extend(children[-1:] if bucket and bucket[0] in last else reversed(children))
             elif bucket and bucket[0] in unread:
                 yield bucket, leaf, None

@@ -20,6 +20,8 @@ from __future__ import annotations
 
 import array
 import bisect
+import contextlib
+import functools
 import itertools
 import os
 import re
@@ -27,6 +29,7 @@ import struct
 import tempfile
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import boltdb
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.forked import Forked, Lost, TimeIsUp
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import shortage
 
 # Bytes of a revision, and of one that deletes.
@@ -48,6 +51,8 @@ _LONGEST_VALUE = 8 * 1024 * 1024
 # Bytes of memory: of a key besides its name (measured), and of all keys of a part.
 _PER_KEY = 270
 _PART_BYTES = 12 * 1024 * 1024
+# From so many bytes on two processors read it where there are two, each with less memory, if the page that bucket `key` begins with has so many children.
+_SHARED_BYTES, _SHARED_PART_BYTES, _LEAST_CHILDREN = 64 * 1024 * 1024, 8 * 1024 * 1024, 4
 # While parts are merged each has a block in memory: of so many keys, or of fewer that have about so many bytes.
 _BLOCK_KEYS, _BLOCK_BYTES = 512, 24 * 1024
 # More of them are merged into one first, which takes a pass over all keys; ten million keys are 260 parts.
@@ -91,6 +96,9 @@ class SnapshotKeys(boltdb.SnapshotFile):
         # why records cannot be read although the database is whole
         self._trouble = None
         self._parts = _Parts(directory, self._check_time)
+        self._part_bytes = _PART_BYTES
+        # a Forked that reads the second half of the records, with the tree and its pages that were seen by then
+        self._second, self._tree, self._seen = None, None, b""
 
     def close(self):
         """Remove the sorted keys, and close the file."""
@@ -144,14 +152,52 @@ class SnapshotKeys(boltdb.SnapshotFile):
 
     def _walk(self, meta):
         """Check all pages, and read the records on them."""
+        share = self._share if self._judge is None and self.proof.size >= _SHARED_BYTES and len(os.sched_getaffinity(0)) > 1 else None
         try:
-            self._read_records(self._walk_to_records(meta))
+            with contextlib.ExitStack() as stack:
+                newest = self._read_records(self._walk_to_records(meta, share and functools.partial(share, stack)))
+                if self._second:
+                    newest = self._join() or newest
+            self.proof.revision = int.from_bytes(newest[:8], "big")
         except (Unreadable, NoRoom, OSError, IndexError) as exc:
             self._trouble = Unreadable("%s holds a record that is cut off" % self.proof.path) if isinstance(exc, IndexError) else exc
             super()._walk(meta)
 
+    def _share(self, stack, tree, children):
+        """Have a copy of this process read the second half of the records."""
+        if len(children) < _LEAST_CHILDREN:
+            return children
+        half = len(children) // 2
+        self._part_bytes = _SHARED_PART_BYTES
+        self._parts.prepare_later()
+        self._tree, self._seen = tree, bytes(tree.seen)
+        self._second = stack.enter_context(Forked(functools.partial(self._read_second, children[half:])))
+        return children[:half]
+
+    def _read_second(self, children):
+        self.beside = None
+        self._parts.begin_later()
+        newest = self._read_records(self._walk_children(self._tree, children))
+        return newest, self.volume, self._parts.end_later(), bytes(self._tree.seen)
+
+    def _join(self):
+        """Add what the copy of this process has read; returns the newest revision that it found."""
+        try:
+            newest, volume, parts, seen = self._second.result(self.deadline)
+        except TimeIsUp:
+            raise boltdb.OutOfTime from None
+        except Lost as exc:
+            raise Unreadable(str(exc)) from exc
+        first, second, before = (int.from_bytes(pages, "big") for pages in (self._tree.seen, seen, self._seen))
+        if first & second != before:
+            raise boltdb.Corrupt("a page is used twice")
+        self._tree, self._seen = None, b""
+        self.volume += volume
+        self._parts.later = parts
+        return newest
+
     def _read_records(self, leaves):
-        """Sort the keys of all records.  The time goes into this loop, so it calls little."""
+        """Sort the keys of all records; returns the newest revision.  The time goes into this loop, so it calls little."""
         changes, weight, newest, volume, judge = {}, 0, b"", 0, self._judge
         element, header, revisions, numbers = boltdb.LEAF_ELEMENT, boltdb.PAGE.size, _REVISIONS.match, int.from_bytes
         for leaf in leaves:
@@ -217,12 +263,12 @@ class SnapshotKeys(boltdb.SnapshotFile):
                 changes[key] = mod if created == modified else _number(created), mod, version
             if high is not None and newest >= high:
                 raise self._odd(leaf)
-            if weight + len(changes) * _PER_KEY > _PART_BYTES:
+            if weight + len(changes) * _PER_KEY > self._part_bytes:
                 self._parts.add(changes)
                 changes, weight = {}, 0
         self._parts.add(changes, last=True)
         self.volume = volume
-        self.proof.revision = numbers(newest[:8], "big")
+        return newest
 
     def _odd(self, leaf):
         """What is wrong with a Leaf that is not as bolt and etcd write it, as an exception."""
@@ -277,10 +323,28 @@ class _Parts:
         # (offset, end) of each part, the oldest first
         self._written = []
         self._last = {}
+        # the same of another file, which a copy of this process has written, and all of them later
+        self._later_file, self.later = None, []
 
     def close(self):
-        if self._file:
-            self._file.close()
+        for file in (self._file, self._later_file):
+            if file:
+                file.close()
+
+    def prepare_later(self):
+        """Make the file for what a copy of this process will read."""
+        self._later_file = tempfile.TemporaryFile(dir=self._directory)
+
+    def begin_later(self):
+        """In that copy, write to that file."""
+        self._file, self._written, self._last = self._later_file, [], {}
+
+    def end_later(self):
+        """The parts that it wrote."""
+        last, self._last = self._last, {}
+        if last:
+            self.add(last)
+        return self._written
 
     def add(self, changes, last=False):
         """changes: {key: (create revision, mod revision, version)}, later than all before.  The last ones stay in memory."""
@@ -306,6 +370,7 @@ class _Parts:
         parts = [_Part(self._file.fileno(), start, end) for start, end in self._written]
         if self._last:
             parts.append(_Part(changes=self._last))
+        parts += [_Part(self._later_file.fileno(), start, end) for start, end in self.later]
         while parts:
             self._check_time()
             # No part has a key up to here that is not in memory.

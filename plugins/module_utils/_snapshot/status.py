@@ -89,13 +89,13 @@ def run_status(tool, path, timeout, started=None):
         raise ToolTrouble("%s ended with code 0 and printed something else than a status" % what) from exc
 
 
-def examine(path, etcdctl=None, etcdutl=None, timeout=None, everything=False, opened=None):
+def examine(path, etcdctl=None, etcdutl=None, timeout=None, everything=False, opened=None, first=None):
     """All about the snapshot file at `path`, as etcd_snapshot_info returns it.
 
     etcdctl, etcdutl: Tool or None, as find_tools() gives them.  timeout: seconds for all of it.
     everything: go on after the first problem, for somebody who wants to know what a damaged file holds.
     opened: the SnapshotFile of this path, of a caller who has one.  When its checksum is known to be right the tool begins at once, beside the proof of its
-    pages.
+    pages.  first: what begin() returned before.
     """
     path = os.path.abspath(path)
     started = time.monotonic()
@@ -105,7 +105,10 @@ def examine(path, etcdctl=None, etcdutl=None, timeout=None, everything=False, op
         opened = opened or stack.enter_context(SnapshotFile(path))
         limit = timeout or default_timeout(opened.proof.size)
         opened.deadline = started + limit
-        first = _begin(opened, [tool for tool in tools if tool.can_status], stack) if hashed and hashed.whole else None
+        if first is None and hashed and hashed.whole:
+            first = begin(opened, etcdctl, etcdutl)
+        if first:
+            stack.callback(first.end)
         proof = opened.prove(everything)
         snapshot = {
             "path": path,
@@ -136,16 +139,18 @@ def levels(snapshot, seconds):
     }
 
 
-def _begin(opened, able, stack):
-    """Start the best tool; None when none can be, which is found out again later."""
+def begin(opened, etcdctl, etcdutl, nice=0):
+    """Start the best tool beside the proof of a SnapshotFile, as a StartedTool; None when none can be, which examine() finds out again.
+
+    nice: as StartedTool has it.
+    """
+    able = [tool for tool in (etcdutl, etcdctl) if tool and tool.can_status]
     if not able or opened.proof.locked or not opened.proof.size:
         return None
     try:
-        started = StartedTool(_argv(able[0], opened.proof.path), bound=True)
+        return StartedTool(_argv(able[0], opened.proof.path), bound=True, nice=nice)
     except ToolError:
         return None
-    stack.callback(started.end)
-    return started
 
 
 def _add_status(snapshot, proof, tools, deadline, first=None):

@@ -9,8 +9,8 @@
     restore     etcd's own tool restores it
     drill       the objects in the file can be read, and an etcd that nobody else can reach serves the file's keys and values
 
-A level only counts when the one below it was reached.  What etcd's programs do for the upper levels runs beside the reading of the file, which is read
-from front to back for its checksum, and then once more, page by page, for all else.
+A level only counts when the one below it was reached.  All of a drill begins at once: etcd's tool restores while one process reads the file from front to
+back for its checksum, and another one page by page for all else.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import (
 )
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.reading import Damaged, Unproven
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.forked import Forked, Lost, TimeIsUp
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, find_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import shortage
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.work_dir import WorkDir
@@ -40,6 +41,8 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.work_dir impor
 # The write-ahead log of an etcd that was restored and started.
 _OWN_SPACE = 160 * 1024 * 1024
 _HEADROOM = 1.1
+# Niceness of what a drill does not wait for: the restore and the etcd on its data take longest.
+_BESIDE = 15
 
 
 # ---- object inventories
@@ -103,9 +106,11 @@ class Verification:
         self._started, self._ended = 0, None
         self._found_tools = None
         self._work = None
-        self._stack = []
-        # of the snapshot itself, once it is known
-        self._hashed = None
+        self._stack = contextlib.ExitStack()
+        # the snapshot itself, a SnapshotFile, once it is known; while it is read a Forked that returns its Hashed and when that was known
+        self._opened, self._hashing = None, None
+        # `snapshot status`, which begins when the checksum is known
+        self._status_tool = None
         # what etcd's programs do with it meanwhile, from where it can be restored on
         self._trial = None
         # a FileReading, when its file was read; without one the objects are read through etcd, for the reason in `_unread`
@@ -142,8 +147,7 @@ class Verification:
                     raise Unproven("the verification level %s could not be tried: %s" % (name, exc.message)) from exc
                 self.levels[name] = verification_levels.result(True, self._seconds(), **more)
         finally:
-            while self._stack:
-                self._stack.pop().__exit__(None, None, None)
+            self._stack.close()
 
     def _seconds(self):
         """How long the level took that is being tried."""
@@ -155,11 +159,6 @@ class Verification:
             raise _OutOfTime
         return left
 
-    def _enter(self, context):
-        entered = context.__enter__()
-        self._stack.append(context)
-        return entered
-
     @property
     def _is_drill(self):
         return self._wanted == verification_levels.LEVELS[-1]
@@ -170,7 +169,7 @@ class Verification:
 
     def _workplace(self):
         if self._work is None:
-            self._work = self._enter(WorkDir(self.options["work_dir"])).path
+            self._work = self._stack.enter_context(WorkDir(self.options["work_dir"])).path
         return self._work
 
     def _checksum(self):
@@ -182,12 +181,14 @@ class Verification:
         self._compare(size=size)
         self._restore_early()
         try:
-            hashed = boltdb.hash_file(self.stored, self._look)
+            if self.plain == self.stored:
+                self._ended = self._read_plain()
+                hashed = self._opened.hashed
+            else:
+                hashed = boltdb.hash_file(self.stored, self._look)
         except OSError as exc:
             raise Damaged("%s cannot be read: %s" % (self.path, exc.strerror)) from exc
         self._compare(sha256=hashed.sha256)
-        if self.plain == self.stored:
-            self._hashed = hashed
         return {}
 
     def _compare(self, **found):
@@ -221,13 +222,10 @@ class Verification:
             self.plain = self._open()
         self._restore_early()
         etcdctl, etcdutl = self._tools()
-        if self._hashed is None:
-            self._hashed = self._hash()
-        if self._trial and self._is_drill:
-            opened = self._open_reading()
-        else:
-            opened = self._enter(boltdb.SnapshotFile(os.path.abspath(self.plain), hashed=self._hashed, beside=self._look))
-        found = snapshot_status.examine(self.plain, etcdctl, etcdutl, max(1, int(self._left())), opened=opened)
+        if self._opened is None:
+            with contextlib.suppress(OSError):
+                self._read_plain()
+        found = snapshot_status.examine(self.plain, etcdctl, etcdutl, max(1, int(self._left())), opened=self._opened, first=self._status_tool)
         if found["integrity"] == "unproven":
             raise _OutOfTime
         if found["problems"]:
@@ -241,12 +239,36 @@ class Verification:
         self.notes += found["undetermined"]
         return {"tool": snapshot_status.levels(found, 0)["status"]["tool"]}
 
-    def _hash(self):
-        """Hashed of the snapshot itself; None when it cannot be read, for which others have words."""
+    def _read_plain(self):
+        """Open the snapshot itself, and read it for its checksum; returns when that was known.  Raises OSError.
+
+        For a drill its pages and records are read at the same time, on another processor if there is one.
+        """
+        path = os.path.abspath(self.plain)
+        if self._trial is None or not self._is_drill:
+            self._opened = self._stack.enter_context(boltdb.SnapshotFile(path, beside=self._look))
+            self._opened.hashed = boltdb.hash_file(path, self._look)
+            return time.monotonic()
+        with Forked(lambda: (boltdb.hash_file(path), time.monotonic()), _BESIDE) as self._hashing:
+            self._opened = self._open_reading()
+            self._opened.walk_early()
+            ended = self._hashed()
+        self._hashing = None
+        return ended
+
+    def _hashed(self):
+        """Wait for the checksum of the snapshot itself, and have `snapshot status` begin; returns when it was known."""
         try:
-            return boltdb.hash_file(os.path.abspath(self.plain), self._look)
-        except OSError:
-            return None
+            self._opened.hashed, ended = self._hashing.result(self._deadline)
+        except TimeIsUp:
+            raise _OutOfTime from None
+        except Lost as exc:
+            raise Unproven("%s cannot be read: %s" % (self.path, exc)) from exc
+        if self._opened.hashed.whole and self._status_tool is None:
+            self._status_tool = snapshot_status.begin(self._opened, *self._tools(), _BESIDE)
+            if self._status_tool:
+                self._stack.callback(self._status_tool.end)
+        return ended
 
     def _open(self):
         """Where the snapshot in the encrypted file is now."""
@@ -290,7 +312,7 @@ class Verification:
             raise Unproven("neither etcdctl nor etcdutl on this host can restore a snapshot: install etcdutl, or give its path as `etcdutl`")
         work = self._workplace()
         self._check_space(self._plain_size(), _OWN_SPACE)
-        self._trial = self._enter(snapshot_trial.Trial(tool, os.path.abspath(self.plain), work))
+        self._trial = self._stack.enter_context(snapshot_trial.Trial(tool, os.path.abspath(self.plain), work))
 
     def _look(self):
         """Go on with what runs beside the reading of the file."""
@@ -299,6 +321,10 @@ class Verification:
         self._trial.look()
         if self._reading and self._trial.ended:
             self._reading.file.leave_free()
+        if self._hashing and self._opened and not self._opened.hashed and self._hashing.ready:
+            # what is wrong is said by who waits for it
+            with contextlib.suppress(_OutOfTime, Unproven, OSError):
+                self._hashed()
 
     def _restore(self):
         if self._trial is None:
@@ -324,8 +350,8 @@ class Verification:
 
         From here on an etcd is started as soon as the data is restored.
         """
-        self._reading = self._enter(
-            snapshot_reading.FileReading(os.path.abspath(self.plain), self._workplace(), self._prefix, self._deadline, self._hashed, self._look)
+        self._reading = self._stack.enter_context(
+            snapshot_reading.FileReading(os.path.abspath(self.plain), self._workplace(), self._prefix, self._deadline, beside=self._look)
         )
         # what is restored needs its room as well
         self._reading.file.leave_free(int(self._plain_size() * _HEADROOM))
@@ -350,7 +376,7 @@ class Verification:
         """A Throwaway on the restored data, which is not started."""
         etcdctl = find_tool("etcdctl", self.options["etcdctl"])
         try:
-            server = self._enter(isolated_server.find_server(self.options["etcd"], LOCAL, etcdctl, self._image))
+            server = self._stack.enter_context(isolated_server.find_server(self.options["etcd"], LOCAL, etcdctl, self._image))
         except isolated_server.ThrowawayError as exc:
             raise Unproven("no etcd server program can serve it: %s; give the path of one as `etcd`" % exc) from exc
         self._check_version(server)

@@ -100,7 +100,7 @@ def clean_environment():
 class StartedTool:
     """A tool that runs beside this process, without a shell and without a terminal, until finish() or end().
 
-    cwd: where it runs.  bound: it ends with this process, however that ends; nice: how much its priority is lowered then.
+    cwd: where it runs.  bound: it ends with this process, however that ends; nice: its niceness then, unless this process has a higher one.
     A tool that cannot be executed raises ToolError.
     """
 
@@ -168,16 +168,16 @@ def run_tool(argv, timeout, max_output=64 * 1024 * 1024, cwd="/", watch=None):
 def ended_with_parent(nice=0):
     """A preexec_fn of subprocess.Popen: the child ends when this process ends, even when SIGKILL ends it.
 
-    nice: how much the child's priority is lowered.
+    nice: the child's niceness, unless this process has a higher one.
     """
-    libc, parent = ctypes.CDLL(None), os.getpid()
+    libc, parent, lower = ctypes.CDLL(None), os.getpid(), max(0, nice - os.nice(0))
 
     def before_exec():
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
             # it ended before this was set
             os._exit(1)
-        os.nice(nice)
+        os.nice(lower)
 
     return before_exec
 

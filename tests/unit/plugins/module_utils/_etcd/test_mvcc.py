@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import time
 
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import boltdb, mvcc
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.forked import Forked
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 PAGE = 4096
@@ -146,12 +148,19 @@ STEPS = st.lists(st.lists(st.tuples(KEYS, VALUES, LEASES), min_size=1, max_size=
     block=st.integers(1, 4),
     most=st.integers(1, 3),
     ahead=st.sampled_from([1, 3 * PAGE, 1 << 20]),
+    shared=st.booleans(),
 )
-@example(steps=[], per_page=1, part=0, block=1, most=1, ahead=1)
-def test_last_change_of_each_key_in_order_of_keys(tmp_path, monkeypatch, steps, per_page, part, block, most, ahead):
-    """However little memory there is: parts of one page, blocks of one key, parts that are merged before all are there, and pages that are read one by one."""
+@example(steps=[], per_page=1, part=0, block=1, most=1, ahead=1, shared=True)
+def test_last_change_of_each_key_in_order_of_keys(tmp_path, monkeypatch, steps, per_page, part, block, most, ahead, shared):
+    """However little memory there is: parts of one page, blocks of one key, parts that are merged before all are there, and pages that are read one by one.
+
+    And whether one process reads it or two.
+    """
     elements, live = changes(*steps)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mvcc, "_SHARED_BYTES", 0 if shared else 1 << 60)
+        patch.setattr(mvcc, "_SHARED_PART_BYTES", part)
+        patch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
         patch.setattr(boltdb, "_AHEAD", ahead)
         patch.setattr(mvcc, "_PART_BYTES", part)
         patch.setattr(mvcc, "_BLOCK_KEYS", block)
@@ -377,6 +386,69 @@ print(count, peak.split()[1])
         assert int(found) == count
         peaks.append(int(peak) * 1024)
     assert peaks[1] - peaks[0] < 30 * 1024 * 1024, peaks
+
+
+# ---- two processes
+
+
+@pytest.fixture
+def shared(monkeypatch):
+    """Whatever has several leaves is read by two processes; has what each second one was called with."""
+    calls = []
+
+    def fork(function):
+        calls.append(function)
+        return Forked(function)
+
+    monkeypatch.setattr(mvcc, "_SHARED_BYTES", 0)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
+    monkeypatch.setattr(mvcc, "Forked", fork)
+    return calls
+
+
+MANY = changes(*[[put(b"key %d" % (number % 7))] for number in range(40)])
+
+
+def test_a_second_process_reads_half_of_it(tmp_path, shared, monkeypatch):
+    assert read(tmp_path, snapshot(MANY[0])) == (41, in_order(MANY[1]))
+    assert len(shared) == 1
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0})
+    assert read(tmp_path, snapshot(MANY[0])) == (41, in_order(MANY[1]))
+    assert len(shared) == 1
+
+
+@pytest.mark.parametrize("number", [3, 20, 21, 39])
+def test_what_is_wrong_in_either_half_is_found(tmp_path, shared, number):
+    elements = list(MANY[0])
+    elements[number] = (elements[number][0], b"strange")
+    with pytest.raises(mvcc.Unreadable, match=r"revision %d of .* does not understand" % (number + 2)):
+        read(tmp_path, snapshot(elements))
+    assert shared
+
+
+def test_page_that_both_halves_use(tmp_path, shared):
+    data = bytearray(snapshot(MANY[0]))
+    # the last element of the branch names the first leaf, whose number is made that of a leaf which follows no other
+    at = 4 * PAGE + 16 + 16 * (struct.unpack_from("=QHHI", data, 4 * PAGE)[2] - 1)
+    struct.pack_into("=Q", data, at + 8, 5)
+    data = bytes(data[:-32])
+    with pytest.raises(mvcc.Unreadable, match=r"used twice|belong elsewhere"):
+        read(tmp_path, data + hashlib.sha256(data).digest())
+    assert shared
+
+
+def test_second_process_that_is_killed(tmp_path, shared, monkeypatch):
+    monkeypatch.setattr(mvcc.SnapshotKeys, "_read_second", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(mvcc.Unreadable, match="ended without a result"):
+        read(tmp_path, snapshot(MANY[0]))
+
+
+def test_second_process_that_takes_too_long(tmp_path, shared, monkeypatch):
+    monkeypatch.setattr(mvcc.SnapshotKeys, "_read_second", lambda *_: time.sleep(60))
+    began = time.monotonic()
+    with pytest.raises(boltdb.OutOfTime):
+        read(tmp_path, snapshot(MANY[0]), began + 0.3)
+    assert time.monotonic() - began < 10
 
 
 # ---- values that are judged
