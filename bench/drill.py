@@ -13,12 +13,9 @@ Ends with code 0 whatever the times are, and with 1 when a run failed.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pathlib
-import re
-import resource
 import shutil
 import statistics
 import subprocess
@@ -31,6 +28,7 @@ sys.path.insert(0, str(ROOT / "tests" / "integration"))
 
 import harness  # noqa: E402
 from checkout import NoCheckout, unpack  # noqa: E402
+from usage import Disk, memory_of, processor_of_children  # noqa: E402
 from writer import FLAGS, Writer  # noqa: E402
 
 VERSION = harness.VERSIONS[-1]
@@ -120,8 +118,7 @@ def drill(collections, snapshot, place):
     process.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": options}))
     process.stdin.close()
     while process.poll() is None:
-        with contextlib.suppress(OSError, AttributeError):
-            memory = int(re.search(r"VmHWM:\s+(\d+)", pathlib.Path("/proc/%d/status" % process.pid).read_text()).group(1)) / 1024
+        memory = max(memory, memory_of(process.pid))
         time.sleep(0.05)
     run = {"seconds": round(time.monotonic() - start, 2), "memory": round(memory, 1), "problem": None, "keys": None}
     output = process.stdout.read()
@@ -137,16 +134,10 @@ def drill(collections, snapshot, place):
     return run
 
 
-def processor():
-    """Seconds that all that has ended so far has computed."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
 def measure(variant, checkouts, snapshot, place):
     """One run of a variant."""
     cold(snapshot)
-    before = processor()
+    disk, before = Disk(place), processor_of_children()
     if variant == "floor":
         # with the priority that the module gives itself
         os.setpriority(os.PRIO_PROCESS, 0, 10)
@@ -156,7 +147,9 @@ def measure(variant, checkouts, snapshot, place):
             os.setpriority(os.PRIO_PROCESS, 0, 0)
     else:
         run = drill(checkouts[variant], snapshot, place)
-    return dict(run, variant=variant, processor=round(processor() - before, 2))
+    used = round(processor_of_children() - before, 2)
+    os.sync()
+    return dict(run, **disk.used(), variant=variant, processor=used)
 
 
 def floor(snapshot, place):
@@ -200,6 +193,9 @@ def show(runs, keys, size):
         if variant in seconds:
             used = statistics.median(run["processor"] for run in good[variant])
             print("  %-28s %7.1f s, %.1f s of processor time, %.1f us a key" % (what, seconds[variant], used, seconds[variant] / keys * 1e6))
+            if good[variant][0]["read"] is not None:
+                moved = [statistics.median(run[name] for run in good[variant]) for name in ("read", "written")]
+                print("  %-28s %7d MB read from the disk, %d MB written" % ("", *moved))
     rows = []
     for other, wanted in (("base", WANTED_OF_BASE), ("floor", WANTED_OF_FLOOR)):
         if "this" in seconds and other in seconds:

@@ -12,16 +12,10 @@ Ends with code 0 whatever the times are, and with 1 when a run failed.
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import http.client
 import json
 import os
 import pathlib
-import re
-import resource
 import shutil
-import ssl
 import statistics
 import subprocess
 import sys
@@ -33,6 +27,8 @@ sys.path.insert(0, str(ROOT / "tests" / "integration"))
 
 import harness  # noqa: E402
 from checkout import NoCheckout, unpack  # noqa: E402
+from usage import Disk, memory_of, processor_of_children  # noqa: E402
+from writer import FLAGS, Writer  # noqa: E402
 
 # That of the newest Kubernetes.
 VERSION = os.environ.get("ETCD") or "3.7"
@@ -51,37 +47,19 @@ MEASURED = (
     ("processor", "s", "processor time, that of the live etcd included"),
     ("live", "s", "  of which the live etcd"),
     ("memory", "MB", "peak memory of the module"),
+    ("read", "MB", "read from the disk, by all that runs"),
+    ("written", "MB", "written to the disk, by all that runs"),
 )
 TICKS = os.sysconf("SC_CLK_TCK")
-BATCH = 10 * 1000 * 1000
 
 
 def key(number):
     return "/registry/pods/namespace-%02d/pod-%07d" % (number % 40, number)
 
 
-class Writer:
-    """Puts many keys in few requests, over one connection."""
-
-    def __init__(self, member):
-        context = ssl.create_default_context(cafile=member.pki["cacert"])
-        context.load_cert_chain(member.pki["cert"], member.pki["key"])
-        self._connection = http.client.HTTPSConnection(member.host, member.client_port, timeout=60, context=context)
-
-    def put(self, pairs):
-        puts = [{"request_put": {"key": base64.b64encode(name.encode()).decode(), "value": base64.b64encode(value).decode()}} for name, value in pairs]
-        self._connection.request("POST", "/v3/kv/txn", json.dumps({"success": puts}))
-        answer = self._connection.getresponse()
-        text = answer.read()
-        if answer.status != 200:
-            sys.exit("The keys were not written: %s" % text[:300].decode(errors="replace"))
-
-
 def prepare(member, snapshot, keys):
     """As many keys as wanted, a snapshot of them, and then a thousandth deleted, changed and added."""
-    writer, batch = Writer(member), max(100, min(5000, BATCH // (VALUE + 200)))
-    for start in range(0, keys, batch):
-        writer.put((key(number), os.urandom(VALUE)) for number in range(start, min(start + batch, keys)))
+    Writer(member).put_all(range(keys), lambda number: (key(number), os.urandom(VALUE)), VALUE)
     member.etcdctl("snapshot", "save", snapshot, timeout=1800)
     for number in range(0, keys, 1000):
         member.delete(key(number))
@@ -92,23 +70,6 @@ def prepare(member, snapshot, keys):
 def processor_of(pid):
     """Seconds that a process has computed."""
     return sum(map(int, pathlib.Path("/proc/%d/stat" % pid).read_text().rpartition(")")[2].split()[11:13])) / TICKS
-
-
-def processor_of_children():
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
-def memory_of(pid):
-    """MB of a process of ours and of its copies; what they share counts once."""
-    total = 0
-    with contextlib.suppress(OSError, AttributeError):
-        children = pathlib.Path("/proc/%d/task/%d/children" % (pid, pid)).read_text().split()
-        for one in [pid] + [int(child) for child in children]:
-            place = pathlib.Path("/proc/%d" % one)
-            if os.path.basename(os.readlink(place / "exe")).startswith("python"):
-                total += int(re.search(r"^Pss:\s+(\d+)", (place / "smaps_rollup").read_text(), re.M).group(1))
-    return total / 1024
 
 
 def measure(collections, member, snapshot, place):
@@ -124,6 +85,7 @@ def measure(collections, member, snapshot, place):
     # what one variant wrote is not paid for by the next
     os.sync()
     time.sleep(1)
+    disk = Disk(place)
     live, children, start, memory = processor_of(member.pid), processor_of_children(), time.monotonic(), 0
     process = subprocess.Popen(
         [sys.executable, str(module)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
@@ -136,7 +98,8 @@ def measure(collections, member, snapshot, place):
     seconds = time.monotonic() - start
     live, children = processor_of(member.pid) - live, processor_of_children() - children
     run = {"seconds": round(seconds, 2), "processor": round(live + children, 2), "live": round(live, 2), "memory": round(memory, 1)}
-    run.update(problem=None, counts=None)
+    os.sync()
+    run.update(disk.used(), problem=None, counts=None)
     output = process.stdout.read()
     try:
         comparison = json.loads(output)["comparison"]
@@ -190,10 +153,9 @@ def bench(keys, checkouts):
     """All runs with one number of keys, as a report."""
     place = pathlib.Path(tempfile.mkdtemp(prefix="bench-large-"))
     snapshot, runs, size, early = place / "large.db", [], 0, False
-    flags = ["--quota-backend-bytes", str(16 << 30), "--max-txn-ops", "10000", "--max-request-bytes", str(4 * BATCH)]
     variants = [variant for variant in VARIANTS if variant == "this" or keys <= BASE_UP_TO]
     try:
-        with harness.Etcd(VERSION, place, flags=flags) as member:
+        with harness.Etcd(VERSION, place, flags=FLAGS) as member:
             print("writing %d keys" % keys, flush=True)
             prepare(member, snapshot, keys)
             size = snapshot.stat().st_size
