@@ -80,7 +80,7 @@ with Forked(lambda: time.sleep(60)) as forked:
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
     assert result.returncode == -signal.SIGKILL
     pid, end = int(result.stdout), time.monotonic() + 10
-    # whoever adopts it may not have waited for it yet
+    # the process that adopts it may be late in reaping it
     while not gone(pid) and "Z" not in open("/proc/%d/stat" % pid).read().rpartition(")")[2].split()[0] and time.monotonic() < end:
         time.sleep(0.02)
     assert time.monotonic() < end
