@@ -20,7 +20,6 @@ import contextlib
 import ctypes
 import errno
 import fcntl
-import glob
 import http.client
 import json
 import os
@@ -34,26 +33,20 @@ import time
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import protobuf
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.boltdb import DATABASE, database_path
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import EtcdClient, is_denied
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.gateway import UnixConnection, connected
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import version_tuple
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.unary_call import CallError, UnaryCall
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs, signals
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.held_program import HeldProgram, ProgramError, unpacked
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import (
-    ToolError,
     ToolResult,
     clean_environment,
     ended_with_parent,
     find_tool,
-    run_tool,
 )
 
 # etcd takes a Unix socket's path from where an URL has host and port, in all versions from 3.4 on, and relative to where it runs.
 _CLIENT, _PEER = "c:1", "p:1"
-# Where container runtimes unpack the image of an etcd that does not run: containerd (2.4.2: plugins/snapshots/overlay/overlay.go), CRI-O, Docker.
-_UNPACKED = (
-    "/var/lib/containerd/io.containerd.snapshotter.v1.*/snapshots/*/fs/usr/local/bin/etcd",
-    "/var/lib/containers/storage/overlay/*/diff/usr/local/bin/etcd",
-    "/var/lib/docker/overlay2/*/diff/usr/local/bin/etcd",
-)
 # The copy must not look as if it were a member that is somewhere.
 _NAME = "k8s-dr-throwaway"
 _CLIENT_URL = "http://throwaway.invalid:1"
@@ -84,38 +77,16 @@ class TooMuch(ThrowawayError):
     """An answer is longer than was allowed."""
 
 
-class Server:
-    """etcd's server program.  It is held open, so that it stays the same and there even when its container goes."""
+class Server(HeldProgram):
+    """etcd's server program."""
 
     def __init__(self, path, whose, timeout=10):
-        self.path = path
         # "running": what serves the live data right now; "unpacked": out of its image; "given" or "found" otherwise
         self.whose = whose
         try:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as exc:
-            raise ThrowawayError("%s cannot be run: %s" % (path, exc.strerror)) from exc
-        # Children reach it through this process's table.
-        self.program = "/proc/%d/fd/%d" % (os.getpid(), self._descriptor)
-        try:
-            result = run_tool([self.program, "--version"], timeout)
-        except ToolError as exc:
-            os.close(self._descriptor)
-            raise ThrowawayError(exc.message.replace(self.program, path)) from exc
-        match = re.search(r"^etcd Version:\s*(\S+)", result.stdout, re.MULTILINE)
-        if result.rc != 0 or not match:
-            os.close(self._descriptor)
-            raise ThrowawayError("%s is not an etcd server: `%s --version` %s" % (path, path, result.how()))
-        self.version = match.group(1)
-
-    def close(self):
-        os.close(self._descriptor)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_exc):
-        self.close()
+            super().__init__(path, "an etcd server", r"^etcd Version:\s*(\S+)", timeout)
+        except ProgramError as exc:
+            raise ThrowawayError(str(exc)) from exc
 
 
 def find_server(explicit=None, endpoint="", etcdctl=None, image_version="", proc="/proc"):
@@ -130,7 +101,7 @@ def find_server(explicit=None, endpoint="", etcdctl=None, image_version="", proc
             return Server("%s/%d/exe" % (proc, pid), "running")
         except ThrowawayError as exc:
             tried.append(str(exc))
-    for path in sorted(path for pattern in _UNPACKED for path in glob.glob(pattern)) if image_version else []:
+    for path in unpacked("etcd") if image_version else []:
         try:
             server = Server(path, "unpacked")
         except ThrowawayError as exc:
@@ -162,31 +133,6 @@ def _running(endpoint, proc):
         if listens or process.pod:
             candidates.append((not listens, process.pid))
     return [pid for _order, pid in sorted(candidates)]
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path, timeout):
-        super().__init__("throwaway", timeout=timeout)
-        self.path = path
-
-    def connect(self):
-        self.sock = _connected(self.path, self.timeout)
-
-
-def _connected(path, timeout):
-    """A Unix socket that is connected."""
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(timeout)
-    # An address of this kind has 108 bytes at most, a directory any number.
-    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        connection.connect("/proc/self/fd/%d/%s" % (directory, os.path.basename(path)))
-    except BaseException:
-        connection.close()
-        raise
-    finally:
-        os.close(directory)
-    return connection
 
 
 class Throwaway:
@@ -334,7 +280,7 @@ class Throwaway:
 
     def _request(self, name, method, url, body=None, timeout=1.0):
         """The JSON that it answers, or None while it does not."""
-        connection = _UnixConnection(os.path.join(self.work, name), timeout)
+        connection = UnixConnection(os.path.join(self.work, name), timeout)
         try:
             connection.request(method, url, body)
             response = connection.getresponse()
@@ -348,7 +294,7 @@ class Throwaway:
 
     def range(self, question, timeout, most):
         """What it answers to a question for keys and values, as its JSON gateway has both; TooMuch when that has more than `most` bytes."""
-        connection = _UnixConnection(os.path.join(self.work, _CLIENT), timeout)
+        connection = UnixConnection(os.path.join(self.work, _CLIENT), timeout)
         try:
             connection.request("POST", "/v3/kv/range", json.dumps(question))
             response = connection.getresponse()
@@ -386,7 +332,7 @@ class Throwaway:
 
     def _begin(self, method, question, values):
         try:
-            call = UnaryCall(_connected(os.path.join(self.work, _CLIENT), 5), method, question)
+            call = UnaryCall(connected(os.path.join(self.work, _CLIENT), 5), method, question)
         except OSError:
             return lambda deadline: None
 
@@ -436,9 +382,12 @@ class NotAlone(ThrowawayError):
         self.members = members
 
 
-def check_memory(database_size, meminfo="/proc/meminfo"):
-    """Raise ThrowawayError when this host has not the memory for one more etcd: measured, 0.6 GB over a million keys in 1.4 GB."""
-    needed = database_size // 2 + 200 * 1000 * 1000
+def check_memory(database_size, meminfo="/proc/meminfo", what="one more etcd", more=0):
+    """Raise ThrowawayError when this host has not the memory for one more etcd: measured, 0.6 GB over a million keys in 1.4 GB.
+
+    what: for the message, where that needs so many bytes more.
+    """
+    needed = database_size // 2 + 200 * 1000 * 1000 + more
     try:
         with open(meminfo, encoding="ascii") as stream:
             found = re.search(r"^MemAvailable:\s+([0-9]+) kB", stream.read(), re.MULTILINE)
@@ -446,7 +395,7 @@ def check_memory(database_size, meminfo="/proc/meminfo"):
         found = None
     if found and int(found.group(1)) * 1024 < needed:
         raise ThrowawayError(
-            "this host has %d MB of memory available, and one more etcd needs %d MB" % (int(found.group(1)) * 1024 // 1000000, needed // 1000000)
+            "this host has %d MB of memory available, and %s needs %d MB" % (int(found.group(1)) * 1024 // 1000000, what, needed // 1000000)
         )
 
 

@@ -21,22 +21,43 @@ _ABANDONED = 24 * 3600
 
 
 class WorkDir:
-    """A directory of mode 0700 below `parent` that is removed whatever happens; what a killed process left goes at the next start."""
+    """A directory of mode 0700 below `parent` that is removed whatever happens; what a killed process left goes at the next start.
+
+    Another process may take it over: share() lets that hold the lock as well, and hand_over() leaves the removal to it.
+    """
 
     def __init__(self, parent):
         self.parent = parent
         self.path = None
         self._lock = None
+        self._kept = False
 
     def __enter__(self):
         with self._exclusively():
             _tidy(self.parent)
             self.path = tempfile.mkdtemp(prefix=WORK_PREFIX, dir=self.parent)
-            self._lock = os.open(os.path.join(self.path, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
         return self
 
+    @property
+    def lock(self):
+        """The path of the file by whose lock the directory is known to be in use."""
+        return os.path.join(self.path, _LOCK)
+
+    def share(self):
+        """Let another process lock it as well, before this one ends."""
+        with self._exclusively():
+            fcntl.flock(self._lock, fcntl.LOCK_SH)
+
+    def hand_over(self):
+        """From now on another process removes it."""
+        self._kept = True
+
     def __exit__(self, *_exc):
+        if self._kept:
+            os.close(self._lock)
+            return
         # What cannot be removed now is found again at the next start.
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)

@@ -12,7 +12,7 @@ import types
 
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import isolated_server
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import held_program, signals
 
 
 @pytest.mark.parametrize("inside", ["", "member"])
@@ -62,7 +62,7 @@ def test_the_program_of_the_image_is_taken_where_no_etcd_runs(tmp_path, monkeypa
     wanted = program(tmp_path / "2" / "etcd", "3.5.16")
     program(tmp_path / "3" / "etcd", "nothing")
     found = program(tmp_path / "bin" / "etcd", "3.5.9")
-    monkeypatch.setattr(isolated_server, "_UNPACKED", (str(tmp_path / "[0-9]" / "etcd"),))
+    monkeypatch.setattr(held_program, "_UNPACKED", (str(tmp_path / "[0-9]" / "%s"),))
     with isolated_server.find_server(None, "", str(tmp_path / "bin" / "etcdctl"), "3.5.16-0") as server:
         assert (server.path, server.whose, server.version) == (wanted, "unpacked", "3.5.16")
     for other in ("3.5.17", ""):
