@@ -21,6 +21,7 @@ ALLOWED = {
     "_system": set(),
     "_etcd": {"_system"},
     "_kube": {"_system"},
+    "_browse": {"_etcd", "_kube", "_system"},
     "_snapshot": {"_etcd", "_kube", "_system"},
     "_remote": {"_snapshot", "_system"},
     "_restore": {"_etcd", "_kube", "_snapshot", "_system"},

@@ -1,0 +1,439 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The one snapshot that a node serves to its administrator, by a transient unit of systemd.  Private to this collection.
+
+    /run/k8s-dr-browse/               mode 0700, in memory: certificates, kubeconfig, what the unit runs, state.json once it serves
+    WORK_DIR/.k8s-dr-*/               the restored data and the logs
+    /etc/tmpfiles.d/k8s-dr-browse.conf   has systemd remove the data, and itself, after a reboot
+
+The unit ends by itself, and its ExecStopPost removes all three.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import inspect
+import json
+import os
+import re
+import shlex
+import shutil
+import socket
+import sys
+import time
+
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse import credentials, read_only_etcd, supervisor
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse.reader import ApiError, Reader
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import isolated_server
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import find_tools, offline_tool, restore_misfit, version_tuple
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import snapshot_server, static_pods
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.clock import utc
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import file_digests
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.held_program import HeldProgram, ProgramError, unpacked
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import StartedTool, ToolError, ToolResult, run_tool
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import shortage
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.work_dir import WorkDir
+
+UNIT = "k8s-dr-browse"
+DIRECTORY = "/run/" + UNIT
+TMPFILES = "/etc/tmpfiles.d/%s.conf" % UNIT
+KUBECONFIG = DIRECTORY + "/kubeconfig"
+_STATE = DIRECTORY + "/state.json"
+# In the network namespace of the unit nothing else listens.
+_ETCD, _INNER_PORT = "https://127.0.0.1:2379", 6443
+# etcd's sockets, relative to the directory of the data; see _etcd/isolated_server.py.
+_SOCKET, _PEER = "c:1", "p:1"
+# The logs of etcd, and the memory of an API server without a watch cache: measured, 270 MB with 350 objects.
+_OWN_SPACE, _OWN_MEMORY = 160 * 1024 * 1024, 350 * 1000 * 1000
+# Seconds for which only checks fail that the API server cannot pass without writing, or without the key of encrypted objects.
+_STUCK = 3.0
+_COMPLETES = set(read_only_etcd.COMPLETED.values())
+_UNREADABLE = {"informer-sync"}
+# klog's fatal errors, and what the command says when it does not start.
+_FATAL = re.compile(r"^F\d{4} |\"command failed\"")
+
+
+def url(port):
+    """Where the API server is reached from the node."""
+    return "https://127.0.0.1:%d" % port
+
+
+def _systemctl(*command):
+    try:
+        return run_tool(["systemctl"] + list(command), 60)
+    except ToolError as exc:
+        raise Refused("a snapshot is served by a unit of systemd, and this host has no systemctl") from exc
+
+
+def is_active():
+    """Whether the unit runs; Refused where systemd does not."""
+    if not os.path.isdir("/run/systemd/system"):
+        raise Refused("a snapshot is served by a unit of systemd, and systemd does not run on this host")
+    return _systemctl("is-active", "--quiet", UNIT + ".service").rc == 0
+
+
+def state():
+    """What is served, as it was written down when it began; None when nothing is."""
+    try:
+        with open(_STATE, encoding="utf-8") as stream:
+            found = json.load(stream)
+    except (OSError, ValueError):
+        return None
+    return found if is_active() else None
+
+
+def is_there():
+    """Whether there is something that end() would end or remove."""
+    return is_active() or os.path.lexists(DIRECTORY) or os.path.lexists(TMPFILES)
+
+
+def end():
+    """End the unit and remove all that belongs to it; Refused while another run begins to serve a snapshot."""
+    if os.path.isdir(DIRECTORY):
+        with _locked(DIRECTORY):
+            _remove()
+    else:
+        _remove()
+
+
+def _remove():
+    if is_active():
+        result = _systemctl("stop", UNIT + ".service")
+        if result.rc != 0:
+            raise Refused("the unit %s cannot be stopped: %s" % (UNIT, result.last_words()))
+    # what a killed module left, or systemd while it was itself restarted
+    script = os.path.join(DIRECTORY, "remove")
+    if os.path.exists(script):
+        run_tool(["/bin/sh", script], 600)
+    shutil.rmtree(DIRECTORY, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(TMPFILES)
+
+
+class Session:
+    """Serves one snapshot.
+
+        session = Session(options)
+        session.check()
+        with session:
+            session.start()
+
+    options: path, sha256, ttl, port, work_dir, etcd, etcdctl, etcdutl, kube_apiserver, encryption_config, manifests_dir, timeout.
+    Outside start() nothing is changed.  Raises Refused with one sentence.
+    """
+
+    def __init__(self, options):
+        self._options = options
+        self._path = os.path.abspath(options["path"])
+        self._stack = contextlib.ExitStack()
+        self._tool = self._etcd = self._apiserver = self._pod = None
+        self._encryption = (None, None)
+        self._openssl = None
+        self.notes = []
+        try:
+            self.size = os.path.getsize(self._path)
+        except OSError as exc:
+            raise Refused("%s cannot be read: %s" % (self._path, exc.strerror)) from exc
+        self._deadline = time.monotonic() + (options["timeout"] or 180 + self.size // 10000000)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_exc):
+        self._stack.close()
+
+    @property
+    def sha256(self):
+        """What tells this snapshot from another one."""
+        if not self._options["sha256"]:
+            self._options["sha256"] = file_digests(self._path)[1]["sha256"]
+        return self._options["sha256"]
+
+    def is_served(self, found):
+        """Whether what is served already is this snapshot, in this way.  found: by state()."""
+        return bool(found) and found["port"] == self._options["port"] and found["sha256"] == self.sha256
+
+    # -- before anything is changed
+
+    def check(self, replaces=None):
+        """Find all that is needed.  replaces: by state(), what is ended before this begins."""
+        options = self._options
+        is_active()
+        self._openssl = credentials.find_openssl()
+        self._pod = self._manifest()
+        self._encryption = snapshot_server.encryption_configuration(self._pod, options["encryption_config"])
+        short = shortage(options["work_dir"], int(self.size * 1.1) + _OWN_SPACE, "restoring the snapshot")
+        if short:
+            raise Refused(short)
+        try:
+            if not replaces:
+                isolated_server.check_memory(self.size, what="serving the snapshot", more=_OWN_MEMORY)
+            etcdctl, etcdutl = find_tools(options["etcdctl"], options["etcdutl"])
+            self._tool = offline_tool("restore", etcdctl, etcdutl)
+            if self._tool is None:
+                raise Refused("there is neither etcdutl nor an etcdctl on this host that restores snapshots; install.yml installs them")
+            image = static_pods.read_static_pods(options["manifests_dir"]).get("etcd") if os.path.isdir(options["manifests_dir"]) else None
+            self._etcd = self._stack.enter_context(
+                isolated_server.find_server(options["etcd"], "", etcdctl and etcdctl.path, image.image_version if image else "")
+            )
+        except isolated_server.ThrowawayError as exc:
+            raise Refused(str(exc)) from exc
+        except ToolError as exc:
+            raise Refused(exc.message) from exc
+        misfit = restore_misfit(self._tool.version, self._etcd.version)
+        if misfit:
+            raise Refused(misfit)
+        self._apiserver = self._find_apiserver()
+        if not (replaces and replaces["port"] == options["port"]):
+            _check_port(options["port"])
+
+    def _manifest(self):
+        directory = self._options["manifests_dir"]
+        try:
+            return static_pods.read_static_pods(directory).get("kube-apiserver") if os.path.isdir(directory) else None
+        except ValueError as exc:
+            raise Refused(str(exc)) from exc
+
+    def _find_apiserver(self):
+        """The given program; else that of the API server that runs; else the one in its image."""
+        candidates = [self._options["kube_apiserver"]] if self._options["kube_apiserver"] else _apiservers()
+        wanted = self._pod.image_version if self._pod and not self._options["kube_apiserver"] else ""
+        problem = "no kube-apiserver runs on this host and no image of it is unpacked; give the path of one"
+        for path in candidates:
+            try:
+                found = HeldProgram(path, "kube-apiserver", r"^Kubernetes v(\S+)")
+            except ProgramError as exc:
+                problem = str(exc)
+                continue
+            if path.startswith("/proc/") or not wanted or version_tuple(found.version) == version_tuple(wanted):
+                return self._stack.enter_context(found)
+            found.close()
+        raise Refused(problem)
+
+    # -- what changes something
+
+    def start(self):
+        """Serve it, and return what state() returns from then on."""
+        os.umask(0o077)
+        os.mkdir(DIRECTORY, 0o700)
+        with _locked(DIRECTORY):
+            work = WorkDir(self._options["work_dir"])
+            try:
+                with work:
+                    return self._start(work)
+            except BaseException:
+                with contextlib.suppress(Refused, ToolError):
+                    _remove()
+                raise
+
+    def _start(self, work):
+        data = os.path.join(work.path, "data")
+        restoring = self._stack.enter_context(_ended(StartedTool([self._tool.path, "snapshot", "restore", self._path, "--data-dir", data], bound=True)))
+        self._write_files(work)
+        digest = self.sha256
+        result = restoring.finish(self._left())
+        if result.rc != 0:
+            raise Refused("the snapshot cannot be restored: `%s snapshot restore` %s: %s" % (self._tool.name, result.how(), result.last_words()))
+        log = self._stack.enter_context(_log(work.path))
+        work.share()
+        began = time.time()
+        self._start_unit()
+        work.hand_over()
+        try:
+            gateway = read_only_etcd.Gateway(os.path.join(work.path, _SOCKET))
+            revision = gateway.wait(self._deadline, is_active)
+            gateway.lock(snapshot_server.prefix_of(self._pod))
+            reader = Reader(DIRECTORY, self._options["port"])
+            completed = self._serve(work.path, reader)
+            unreadable = self._examine(reader)
+        except Refused as exc:
+            raise Refused(log.words(str(exc))) from exc
+        except ApiError as exc:
+            raise Refused(log.words("the API server does not show the snapshot: %s" % exc)) from exc
+        found = {
+            "sha256": digest,
+            "port": self._options["port"],
+            "revision": revision,
+            "expires": utc(began + self._options["ttl"]),
+            "etcd_version": self._etcd.version,
+            "kubernetes_version": self._apiserver.version,
+            "completed": completed,
+            "unreadable": unreadable,
+        }
+        credentials.write(KUBECONFIG, credentials.kubeconfig(DIRECTORY, url(self._options["port"])))
+        credentials.write(_STATE, json.dumps(found))
+        return found
+
+    def _left(self):
+        return max(0, self._deadline - time.monotonic())
+
+    def _write_files(self, work):
+        credentials.write(os.path.join(DIRECTORY, "remove"), _removal(work.path))
+        os.makedirs(os.path.dirname(TMPFILES), mode=0o755, exist_ok=True)
+        with open(TMPFILES, "w", encoding="utf-8") as stream:
+            stream.write("R! %s\nr! %s\n" % (_escaped(work.path), TMPFILES))
+        credentials.make(self._openssl, DIRECTORY, self._options["ttl"])
+        credentials.write(os.path.join(DIRECTORY, "policy"), snapshot_server.policy())
+        if self._encryption[1]:
+            credentials.write(os.path.join(DIRECTORY, "encryption.yaml"), self._encryption[1])
+        credentials.write(os.path.join(DIRECTORY, "supervisor.py"), inspect.getsource(supervisor))
+        wanted = {
+            "lock": work.lock,
+            "port": self._options["port"],
+            "inner_port": _INNER_PORT,
+            "etcd": {"argv": self._etcd_argv(os.path.join(work.path, "data")), "program": self._etcd.program, "log": os.path.join(work.path, "etcd.log")},
+        }
+        wanted["etcd"]["directory"] = work.path
+        credentials.write(os.path.join(DIRECTORY, "supervisor.json"), json.dumps(wanted))
+
+    def _etcd_argv(self, data):
+        argv = ["etcd", "--name", UNIT, "--data-dir", data, "--listen-peer-urls", "unix://" + _PEER]
+        argv += ["--listen-client-urls", "unix://%s,%s" % (_SOCKET, _ETCD), "--advertise-client-urls", _ETCD]
+        argv += ["--cert-file", DIRECTORY + "/server.crt", "--key-file", DIRECTORY + "/server.key"]
+        argv += ["--client-cert-auth", "--trusted-ca-file", DIRECTORY + "/etcd-clients.crt"]
+        argv += ["--heartbeat-interval", "10", "--election-timeout", "100", "--initial-election-tick-advance=false"]
+        # the size of the snapshot must not be too much for it
+        argv += ["--quota-backend-bytes", "-1", "--logger", "zap", "--log-level", "warn"]
+        return argv + (["--unsafe-no-fsync"] if version_tuple(self._etcd.version) >= (3, 5) else [])
+
+    def _start_unit(self):
+        settings = {
+            "RuntimeMaxSec": self._options["ttl"],
+            "KillSignal": "SIGKILL",
+            "Nice": 10,
+            # when memory runs out this one goes, and nothing that the cluster needs
+            "OOMScoreAdjust": 1000,
+            "UMask": "0077",
+            "ExecStopPost": "/bin/sh %s/remove" % DIRECTORY,
+        }
+        argv = ["systemd-run", "--quiet", "--collect", "--unit", UNIT, "--description", "A snapshot of etcd, served to the administrator"]
+        for name, value in sorted(settings.items()):
+            argv += ["--property", "%s=%s" % (name, value)]
+        try:
+            result = run_tool(argv + [sys.executable, DIRECTORY + "/supervisor.py", DIRECTORY], 60)
+        except ToolError as exc:
+            raise Refused(exc.message) from exc
+        if result.rc != 0:
+            raise Refused("the unit %s cannot be started: `systemd-run` %s: %s" % (UNIT, result.how(), result.last_words()))
+
+    def _serve(self, work, reader):
+        """Start the API server, and wait until it serves.  Whether it had to complete objects."""
+        self._start_apiserver(work, "reading")
+        completed, since, last = False, time.monotonic(), None
+        while True:
+            waits = reader.waits_for()
+            now = time.monotonic()
+            if waits != last:
+                since, last = now, waits
+            if waits is not None and not waits:
+                return completed
+            if waits and now - since > _STUCK:
+                if waits <= _UNREADABLE:
+                    return completed
+                if not completed and waits <= _COMPLETES | _UNREADABLE:
+                    completed = True
+                    self._start_apiserver(work, "completing")
+            if now > self._deadline:
+                raise Refused("the API server did not serve it in time%s" % (", it waits for %s" % ", ".join(sorted(waits)) if waits else ""))
+            if not is_active():
+                raise Refused("the API server does not start with it")
+            time.sleep(0.1)
+
+    def _start_apiserver(self, work, client):
+        encryption = DIRECTORY + "/encryption.yaml" if self._encryption[1] else self._encryption[0]
+        wanted = {
+            "argv": snapshot_server.arguments(self._pod, DIRECTORY, _ETCD, _INNER_PORT, encryption, client),
+            "program": self._apiserver.program,
+            "log": os.path.join(work, "kube-apiserver.log"),
+            "directory": work,
+        }
+        temporary = os.path.join(DIRECTORY, "server.json.new")
+        credentials.write(temporary, json.dumps(wanted))
+        os.rename(temporary, os.path.join(DIRECTORY, "server.json"))
+
+    def _examine(self, reader):
+        """Why Secrets cannot be read, or None."""
+        cluster = reader.cluster_version()
+        if version_tuple(cluster)[:2] > version_tuple(self._apiserver.version)[:2]:
+            raise Refused(
+                "the snapshot is of Kubernetes %s, and kube-apiserver %s does not know all that is in it; give the path of one of that version"
+                % (cluster, self._apiserver.version)
+            )
+        return reader.unreadable()
+
+
+def _apiservers():
+    running = [process.pid for process in procs.processes() if process.name == "kube-apiserver" and process.pod]
+    return ["/proc/%d/exe" % pid for pid in running] + unpacked("kube-apiserver")
+
+
+def _check_port(port):
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError as exc:
+            raise Refused("port %d of 127.0.0.1 cannot be used on this host: %s; choose another one" % (port, exc.strerror)) from exc
+
+
+@contextlib.contextmanager
+def _locked(directory):
+    """Hold the directory for as long as this lasts."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise Refused("another run begins to serve a snapshot on this host right now") from None
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _ended(tool):
+    try:
+        yield tool
+    finally:
+        tool.end()
+
+
+class _Log:
+    """The logs of both programs, which can be read after they were removed."""
+
+    def __init__(self, apiserver, etcd):
+        self._apiserver, self._etcd = apiserver, etcd
+
+    def words(self, sentence):
+        """The sentence, and what the logs say besides."""
+        # the error that ended it stands between many that did not
+        fatal = [line for line in _end_of(self._apiserver).splitlines() if _FATAL.search(line)]
+        said = fatal[-1].partition("] ")[2][:300] if fatal else ToolResult([], 1, "", _end_of(self._etcd)).last_words()
+        return "%s: %s" % (sentence, said) if said else sentence
+
+
+def _end_of(stream):
+    stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, stream.tell() - 256 * 1024))
+    return stream.read().decode("utf-8", "replace")
+
+
+@contextlib.contextmanager
+def _log(work):
+    with contextlib.ExitStack() as stack:
+        paths = [os.path.join(work, name) for name in ("kube-apiserver.log", "etcd.log")]
+        yield _Log(*(stack.enter_context(open(path, "w+b")) for path in paths))
+
+
+def _removal(work):
+    """The script that removes everything: of this session, and by systemd."""
+    return "".join("rm -rf -- %s\n" % shlex.quote(path) for path in (work, TMPFILES, DIRECTORY))
+
+
+def _escaped(path):
+    """A path as tmpfiles.d(5) reads it: specifiers begin with a per cent sign, and globs have these characters."""
+    return "".join("\\x%02x" % ord(c) if c in " \t\"'\\" else "%%" if c == "%" else "[%s]" % c if c in "*?[" else c for c in path)
