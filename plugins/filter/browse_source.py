@@ -61,6 +61,7 @@ def browse_source(hosts, listed, named, wanted=""):
         source = there[0] if there else "localhost" if os.path.isfile(os.path.expanduser(wanted)) else ""
         path = os.path.abspath(os.path.expanduser(wanted)) if source == "localhost" else wanted
         if not source:
+            path = ""
             refusal = "%s exists neither on %s nor on the controller, so nothing is served." % (wanted, ", ".join(hosts))
     else:
         verified = [(each["created"], host, each["path"]) for host, found in zip(hosts, listed) for each in found.get("snapshots") or [] if each["verified"]]

@@ -37,7 +37,8 @@ attributes:
     description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
     support: full
     details:
-      - A snapshot that is served stays so until the time that was set when it began. Another one replaces it.
+      - A snapshot that is served stays so until the time that was set when it began, whatever O(ttl) is now. Another snapshot, or another O(port),
+        O(kube_apiserver), O(encryption_config) or O(etcd), replaces it.
 options:
   state:
     description: V(present) serves the snapshot, V(absent) ends that and removes everything.
@@ -162,8 +163,8 @@ completed:
   sample: false
 unreadable:
   description: >-
-    Why not all Secrets can be read, in the words of the API server, such as a key that is not in the EncryptionConfiguration; V(null) when all can. All
-    that can be read is served.
+    Why not all Secrets and ConfigMaps can be read, in the words of the API server, such as a key that is not in the EncryptionConfiguration; V(null) when
+    all can. All that can be read is served.
   returned: success, with O(state=present)
   type: str
 seconds:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -69,13 +70,15 @@ class Reader:
         return str((self.get("/version") or {}).get("gitVersion", "")).lstrip("v")
 
     def cluster_version(self):
-        """The version of the snapshot's cluster as kubeadm noted it, "" where it did not."""
-        found = self.get("/api/v1/namespaces/kube-system/configmaps/kubeadm-config") or {}
+        """The version of the snapshot's cluster as kubeadm noted it, "" where it did not, or where that cannot be decrypted."""
+        found = {}
+        with contextlib.suppress(ApiError):
+            found = self.get("/api/v1/namespaces/kube-system/configmaps/kubeadm-config") or {}
         match = re.search(r"^kubernetesVersion:\s*[\"']?v?([0-9.]+)", str((found.get("data") or {}).get("ClusterConfiguration", "")), re.MULTILINE)
         return match.group(1) if match else ""
 
-    def unreadable(self, path="/api/v1/secrets", page=500):
-        """Why not all objects of a resource can be read: one sentence of the API server, or None."""
+    def unreadable(self, path, page=500):
+        """Why not all objects of a list can be read: one sentence of the API server, or None."""
         token = ""
         while True:
             try:

@@ -44,16 +44,23 @@ DIRECTORY = "/run/" + UNIT
 TMPFILES = "/etc/tmpfiles.d/%s.conf" % UNIT
 KUBECONFIG = DIRECTORY + "/kubeconfig"
 _STATE = DIRECTORY + "/state.json"
+# sd_booted(3)
+_SYSTEMD = "/run/systemd/system"
+# Options that another session would be served with.
+_DECISIVE = ("port", "kube_apiserver", "encryption_config", "etcd")
 # In the network namespace of the unit nothing else listens.
 _ETCD, _INNER_PORT = "https://127.0.0.1:2379", 6443
 # etcd's sockets, relative to the directory of the data; see _etcd/isolated_server.py.
 _SOCKET, _PEER = "c:1", "p:1"
 # The logs of etcd, and the memory of an API server without a watch cache: measured, 270 MB with 350 objects.
 _OWN_SPACE, _OWN_MEMORY = 160 * 1024 * 1024, 350 * 1000 * 1000
-# Seconds for which only checks fail that the API server cannot pass without writing, or without the key of encrypted objects.
-_STUCK = 3.0
+# Seconds for which only checks fail that the API server cannot pass without writing, or without the key of encrypted objects; where its log has no refused
+# write of them, the machine may just be slow.
+_STUCK, _SLOW = 3.0, 15.0
 _COMPLETES = set(read_only_etcd.COMPLETED.values())
 _UNREADABLE = {"informer-sync"}
+# Such writes: files of 1.34.4 to 1.37.2.
+_REFUSED = re.compile(r" (autoregister_controller|storage_flowcontrol|repairip|default_servicecidr_controller)\.go:.*permission denied")
 # klog's fatal errors, and what the command says when it does not start.
 _FATAL = re.compile(r"^F\d{4} |\"command failed\"")
 
@@ -63,18 +70,9 @@ def url(port):
     return "https://127.0.0.1:%d" % port
 
 
-def _systemctl(*command):
-    try:
-        return run_tool(["systemctl"] + list(command), 60)
-    except ToolError as exc:
-        raise Refused("a snapshot is served by a unit of systemd, and this host has no systemctl") from exc
-
-
 def is_active():
-    """Whether the unit runs; Refused where systemd does not."""
-    if not os.path.isdir("/run/systemd/system"):
-        raise Refused("a snapshot is served by a unit of systemd, and systemd does not run on this host")
-    return _systemctl("is-active", "--quiet", UNIT + ".service").rc == 0
+    """Whether the unit runs."""
+    return os.path.isdir(_SYSTEMD) and run_tool(["systemctl", "is-active", "--quiet", UNIT + ".service"], 60).rc == 0
 
 
 def state():
@@ -103,7 +101,7 @@ def end():
 
 def _remove():
     if is_active():
-        result = _systemctl("stop", UNIT + ".service")
+        result = run_tool(["systemctl", "stop", UNIT + ".service"], 60)
         if result.rc != 0:
             raise Refused("the unit %s cannot be stopped: %s" % (UNIT, result.last_words()))
     # what a killed module left, or systemd while it was itself restarted
@@ -156,14 +154,19 @@ class Session:
 
     def is_served(self, found):
         """Whether what is served already is this snapshot, in this way.  found: by state()."""
-        return bool(found) and found["port"] == self._options["port"] and found["sha256"] == self.sha256
+        return bool(found) and found["asked"] == self._asked and found["sha256"] == self.sha256
+
+    @property
+    def _asked(self):
+        return {name: self._options[name] for name in _DECISIVE}
 
     # -- before anything is changed
 
     def check(self, replaces=None):
         """Find all that is needed.  replaces: by state(), what is ended before this begins."""
         options = self._options
-        is_active()
+        if not os.path.isdir(_SYSTEMD):
+            raise Refused("a snapshot is served by a unit of systemd, and systemd does not run on this host")
         self._openssl = credentials.find_openssl()
         self._pod = self._manifest()
         self._encryption = snapshot_server.encryption_configuration(self._pod, options["encryption_config"])
@@ -189,7 +192,7 @@ class Session:
         if misfit:
             raise Refused(misfit)
         self._apiserver = self._find_apiserver()
-        if not (replaces and replaces["port"] == options["port"]):
+        if not (replaces and replaces["asked"]["port"] == options["port"]):
             _check_port(options["port"])
 
     def _manifest(self):
@@ -249,7 +252,7 @@ class Session:
             revision = gateway.wait(self._deadline, is_active)
             gateway.lock(snapshot_server.prefix_of(self._pod))
             reader = Reader(DIRECTORY, self._options["port"])
-            completed = self._serve(work.path, reader)
+            completed = self._serve(work.path, reader, log)
             unreadable = self._examine(reader)
         except Refused as exc:
             raise Refused(log.words(str(exc))) from exc
@@ -257,7 +260,7 @@ class Session:
             raise Refused(log.words("the API server does not show the snapshot: %s" % exc)) from exc
         found = {
             "sha256": digest,
-            "port": self._options["port"],
+            "asked": self._asked,
             "revision": revision,
             "expires": utc(began + self._options["ttl"]),
             "etcd_version": self._etcd.version,
@@ -305,6 +308,7 @@ class Session:
         settings = {
             "RuntimeMaxSec": self._options["ttl"],
             "KillSignal": "SIGKILL",
+            "SuccessExitStatus": "SIGKILL",
             "Nice": 10,
             # when memory runs out this one goes, and nothing that the cluster needs
             "OOMScoreAdjust": 1000,
@@ -321,7 +325,7 @@ class Session:
         if result.rc != 0:
             raise Refused("the unit %s cannot be started: `systemd-run` %s: %s" % (UNIT, result.how(), result.last_words()))
 
-    def _serve(self, work, reader):
+    def _serve(self, work, reader, log):
         """Start the API server, and wait until it serves.  Whether it had to complete objects."""
         self._start_apiserver(work, "reading")
         completed, since, last = False, time.monotonic(), None
@@ -332,12 +336,12 @@ class Session:
                 since, last = now, waits
             if waits is not None and not waits:
                 return completed
-            if waits and now - since > _STUCK:
-                if waits <= _UNREADABLE:
-                    return completed
-                if not completed and waits <= _COMPLETES | _UNREADABLE:
-                    completed = True
-                    self._start_apiserver(work, "completing")
+            if waits and waits <= _UNREADABLE and now - since > _STUCK:
+                return completed
+            stuck = waits and waits <= _COMPLETES | _UNREADABLE and now - since > (_STUCK if log.refused() else _SLOW)
+            if not completed and (stuck or "permission denied" in log.fatal()):
+                completed = True
+                self._start_apiserver(work, "completing")
             if now > self._deadline:
                 raise Refused("the API server did not serve it in time%s" % (", it waits for %s" % ", ".join(sorted(waits)) if waits else ""))
             if not is_active():
@@ -357,14 +361,14 @@ class Session:
         os.rename(temporary, os.path.join(DIRECTORY, "server.json"))
 
     def _examine(self, reader):
-        """Why Secrets cannot be read, or None."""
+        """Why what clusters encrypt cannot be read, or None."""
         cluster = reader.cluster_version()
         if version_tuple(cluster)[:2] > version_tuple(self._apiserver.version)[:2]:
             raise Refused(
                 "the snapshot is of Kubernetes %s, and kube-apiserver %s does not know all that is in it; give the path of one of that version"
                 % (cluster, self._apiserver.version)
             )
-        return reader.unreadable()
+        return reader.unreadable("/api/v1/secrets") or reader.unreadable("/api/v1/configmaps")
 
 
 def _apiservers():
@@ -408,11 +412,18 @@ class _Log:
     def __init__(self, apiserver, etcd):
         self._apiserver, self._etcd = apiserver, etcd
 
+    def refused(self):
+        """Whether etcd has refused the API server a write that it cannot do without."""
+        return bool(_REFUSED.search(_end_of(self._apiserver)))
+
+    def fatal(self):
+        """The error that ended the API server, "" while it runs: it stands between many that did not."""
+        lines = [line for line in _end_of(self._apiserver).splitlines() if _FATAL.search(line)]
+        return lines[-1].partition("] ")[2][:300] if lines else ""
+
     def words(self, sentence):
         """The sentence, and what the logs say besides."""
-        # the error that ended it stands between many that did not
-        fatal = [line for line in _end_of(self._apiserver).splitlines() if _FATAL.search(line)]
-        said = fatal[-1].partition("] ")[2][:300] if fatal else ToolResult([], 1, "", _end_of(self._etcd)).last_words()
+        said = self.fatal() or ToolResult([], 1, "", _end_of(self._etcd)).last_words()
         return "%s: %s" % (sentence, said) if said else sentence
 
 

@@ -10,7 +10,7 @@ The node runs this file alone, so it imports nothing of the collection.
 
 DIRECTORY/supervisor.json says what to start.  etcd starts at once, the API server when DIRECTORY/server.json is there, and again when that is replaced.
 Both live in a network namespace that has nothing but its own loopback device.  The port belongs to the node's namespace, since a socket stays in the one
-that it was made in.  When one of the two ends, this process does, and systemd ends and removes the rest.
+that it was made in.  When one of the two ends for good, this process does, and systemd ends and removes the rest.
 """
 
 from __future__ import annotations
@@ -25,12 +25,15 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 
 _CLONE_NEWNET = 0x40000000
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _CHUNK = 256 * 1024
 # Bytes of a log after which it begins anew.
 _LONGEST_LOG = 16 * 1024 * 1024
+# Seconds in which an API server that has ended may be replaced by another one.
+_PATIENCE = 5.0
 
 
 def isolate():
@@ -111,14 +114,16 @@ def forwarder(port):
 
 async def supervise(directory, wanted, listener):
     """Run both programs until one of them ends."""
-    etcd, server, which = Child(wanted["etcd"]), None, None
+    etcd, server, which, ended = Child(wanted["etcd"]), None, None, None
     await asyncio.start_server(forwarder(wanted["inner_port"]), sock=listener)
-    while not etcd.ended() and not (server and server.ended()):
+    while not etcd.ended() and (ended is None or time.monotonic() - ended < _PATIENCE):
         started, now = read(os.path.join(directory, "server.json"))
         if started and now != which:
             if server:
                 server.end()
-            server, which = Child(started), now
+            server, which, ended = Child(started), now, None
+        if server and server.ended():
+            ended = ended or time.monotonic()
         await asyncio.sleep(0.05 if server is None else 0.5)
 
 

@@ -1,0 +1,220 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import time
+import types
+
+import pytest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse import session
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import isolated_server
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, ToolResult
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.work_dir import WorkDir
+
+PROGRAMS = ("etcdctl", "etcdutl", "etcd", "kube-apiserver")
+ETCDUTL = """case "$*" in version) echo etcdutl version: 3.7.3;; *--help) echo --data-dir; echo '  restore x';; *) %s;; esac"""
+
+
+def program(path, text):
+    path.write_text("#!/bin/sh\n" + text)
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch):
+    """A host with all that is needed, as options of a session; what systemd is asked is in `asked`."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "work").mkdir()
+    (tmp_path / "snapshot.db").write_bytes(b"x" * 1000)
+    for name, value in (
+        ("DIRECTORY", str(tmp_path / "run/browse")),
+        ("TMPFILES", str(tmp_path / "tmpfiles/browse.conf")),
+        ("_STATE", str(tmp_path / "run/browse/state.json")),
+        ("_SYSTEMD", str(tmp_path)),
+    ):
+        monkeypatch.setattr(session, name, value)
+    asked = []
+
+    def run_tool(argv, timeout, **_more):
+        asked.append(argv)
+        return ToolResult(argv, 3 if "is-active" in argv else 0, "", "")
+
+    monkeypatch.setattr(session, "run_tool", run_tool)
+    tools = {name: tmp_path / name for name in PROGRAMS}
+    program(tools["etcd"], "echo etcd Version: 3.7.3")
+    program(tools["kube-apiserver"], "echo Kubernetes v1.37.2")
+    program(tools["etcdctl"], "echo etcdctl version: 3.7.3")
+    program(tools["etcdutl"], ETCDUTL % "true")
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    options = {name.replace("-", "_"): str(path) for name, path in tools.items()}
+    options.update(path=str(tmp_path / "snapshot.db"), sha256="", ttl=60, port=port, work_dir=str(tmp_path / "work"), encryption_config=None)
+    options.update(manifests_dir=str(tmp_path / "none"), timeout=None)
+    return types.SimpleNamespace(options=options, asked=asked, path=tmp_path, port=port)
+
+
+def refusal(host, **options):
+    with pytest.raises(Refused) as caught, session.Session(dict(host.options, **options)) as one:
+        one.check()
+    assert not os.path.exists(session.DIRECTORY) and os.listdir(host.path / "work") == []
+    return str(caught.value)
+
+
+def test_a_host_with_everything_is_accepted(host):
+    with session.Session(host.options) as one:
+        one.check()
+
+
+def test_one_sentence_for_what_is_missing(host, monkeypatch):
+    assert refusal(host, etcd=str(host.path / "none")).endswith("none cannot be run: No such file or directory")
+    assert "is not kube-apiserver" in refusal(host, kube_apiserver=host.options["etcd"])
+    assert "there is neither etcdutl nor an etcdctl" in refusal(host, etcdutl=host.options["etcdctl"])
+    assert "cannot be read on this host" in refusal(host, encryption_config="/nowhere")
+    monkeypatch.setattr(session, "_SYSTEMD", "/nowhere")
+    assert "systemd does not run on this host" in refusal(host)
+
+
+def test_without_an_api_server(host, monkeypatch):
+    monkeypatch.setattr(session, "_apiservers", list)
+    assert refusal(host, kube_apiserver=None) == "no kube-apiserver runs on this host and no image of it is unpacked; give the path of one"
+
+
+def test_a_taken_port(host):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        assert refusal(host, port=taken) == "port %d of 127.0.0.1 cannot be used on this host: Address already in use; choose another one" % taken
+        # that of what is ended first is free by then
+        with session.Session(dict(host.options, port=taken)) as one:
+            one.check(replaces={"asked": {"port": taken}})
+
+
+def test_no_room_and_no_memory(host, monkeypatch):
+    monkeypatch.setattr(session, "shortage", lambda path, needed, what: "%s needs %d" % (what, needed))
+    assert refusal(host).startswith("restoring the snapshot needs 1677")
+    monkeypatch.undo()
+
+
+def test_no_memory(host, monkeypatch, tmp_path):
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemAvailable:     400000 kB\n")
+    check = isolated_server.check_memory
+    monkeypatch.setattr(isolated_server, "check_memory", lambda size, **more: check(size, str(meminfo), **more))
+    assert refusal(host) == "this host has 409 MB of memory available, and serving the snapshot needs 550 MB"
+
+
+def test_a_snapshot_that_is_not_there(host):
+    assert refusal(host, path="/nowhere/x.db") == "/nowhere/x.db cannot be read: No such file or directory"
+
+
+def test_the_same_snapshot_asked_for_in_the_same_way_is_served_already(host):
+    one = session.Session(dict(host.options))
+    found = {"sha256": one.sha256, "asked": {name: host.options[name] for name in session._DECISIVE}}
+    assert one.is_served(found) and not one.is_served(None)
+    # another key may read what the last one could not
+    assert not session.Session(dict(host.options, encryption_config="/new")).is_served(found)
+    assert not session.Session(dict(host.options, sha256="0" * 64)).is_served(found)
+
+
+def test_the_unit(host):
+    one = session.Session(host.options)
+    one._start_unit()
+    (argv,) = host.asked
+    settings = dict(argv[number + 1].split("=", 1) for number, word in enumerate(argv) if word == "--property")
+    assert settings["RuntimeMaxSec"] == "60" and settings["ExecStopPost"] == "/bin/sh %s/remove" % session.DIRECTORY
+    assert settings["OOMScoreAdjust"] == "1000" and settings["UMask"] == "0077" and settings["KillSignal"] == "SIGKILL"
+    assert "--collect" in argv and argv[argv.index("--unit") + 1] == session.UNIT
+    assert argv[-2:] == [session.DIRECTORY + "/supervisor.py", session.DIRECTORY]
+
+
+def test_a_unit_that_does_not_start(host, monkeypatch):
+    monkeypatch.setattr(session, "run_tool", lambda argv, timeout: ToolResult(argv, 1, "", "Failed to start: no bus"))
+    with pytest.raises(Refused, match="the unit k8s-dr-browse cannot be started: `systemd-run` ended with code 1: Failed to start: no bus"):
+        session.Session(host.options)._start_unit()
+
+    def missing(argv, timeout):
+        raise ToolError("systemd-run cannot be run: No such file or directory")
+
+    monkeypatch.setattr(session, "run_tool", missing)
+    with pytest.raises(Refused, match="systemd-run cannot be run"):
+        session.Session(host.options)._start_unit()
+
+
+def test_a_failed_start_leaves_nothing(host):
+    program(host.path / "etcdutl", ETCDUTL % "exit 1")
+    with session.Session(host.options) as one:
+        one.check()
+        with pytest.raises(Refused, match="the snapshot cannot be restored: `etcdutl snapshot restore` ended with code 1"):
+            one.start()
+    assert os.listdir(host.path / "run") == [] and os.listdir(host.path / "work") == [] and os.listdir(host.path / "tmpfiles") == []
+
+
+def test_one_at_a_time(host):
+    os.mkdir(session.DIRECTORY)
+    with session._locked(session.DIRECTORY), pytest.raises(Refused, match="another run begins to serve a snapshot"):
+        session.end()
+    session.end()
+    assert not os.path.exists(session.DIRECTORY)
+
+
+def test_the_removal_takes_all_and_only_that(host, monkeypatch):
+    monkeypatch.setattr(session, "run_tool", lambda argv, timeout: ToolResult(argv, subprocess.run(argv, check=False).returncode, "", ""))
+    monkeypatch.setattr(session, "is_active", lambda: False)
+    strange = host.path / "work/it's a\\nstrange %s place"
+    for path in (strange, host.path / "work/other", host.path / "tmpfiles", host.path / "run/browse"):
+        path.mkdir()
+    (host.path / "run/browse/remove").write_text(session._removal(str(strange)))
+    (host.path / "tmpfiles/browse.conf").write_text("")
+    assert session.is_there()
+    session.end()
+    assert sorted(os.listdir(host.path / "work")) == ["other"] and os.listdir(host.path / "run") == [] and os.listdir(host.path / "tmpfiles") == []
+    assert not session.is_there()
+
+
+def test_a_path_in_tmpfiles():
+    assert session._escaped("/var/lib/.k8s-dr-x") == "/var/lib/.k8s-dr-x"
+    assert session._escaped("/a b/100%/x*") == "/a\\x20b/100%%/x[*]"
+
+
+def test_a_state_without_a_unit_is_none(host, monkeypatch):
+    os.mkdir(session.DIRECTORY)
+    with open(session._STATE, "w", encoding="utf-8") as stream:
+        json.dump({"revision": 1}, stream)
+    assert session.state() is None
+    monkeypatch.setattr(session, "is_active", lambda: True)
+    assert session.state() == {"revision": 1}
+
+
+def test_what_the_log_says(tmp_path):
+    with open(tmp_path / "api", "w+b") as apiserver, open(tmp_path / "etcd", "w+b") as etcd:
+        log = session._Log(apiserver, etcd)
+        assert log.words("no") == "no" and log.fatal() == "" and not log.refused()
+        etcd.write(b'{"level":"fatal","msg":"discovery failed","error":"no data"}\n')
+        assert log.words("no") == "no: discovery failed no data"
+        apiserver.write(b'E1130 09:20:38.0 1 autoregister_controller.go:198] "Unhandled Error" err="v1.apps failed with : etcdserver: permission denied"\n')
+        assert log.refused() and log.fatal() == ""
+        apiserver.write(b"F1130 09:20:39.1    2459 hooks.go:203] PostStartHook \"x\" failed: etcdserver: permission denied\n")
+        assert log.words("no") == 'no: PostStartHook "x" failed: etcdserver: permission denied'
+
+
+def test_a_directory_that_is_handed_over_is_in_use_until_its_new_owner_ends(tmp_path):
+    with WorkDir(str(tmp_path)) as work:
+        work.share()
+        # without a shell, or its child would go on
+        other = subprocess.Popen(["flock", "--shared", "--no-fork", work.lock, "sleep", "60"], stdout=subprocess.PIPE)
+        time.sleep(0.5)
+        work.hand_over()
+    with WorkDir(str(tmp_path)):
+        assert os.path.isdir(work.path)
+    other.kill()
+    other.communicate()
+    with WorkDir(str(tmp_path)):
+        assert not os.path.exists(work.path)
