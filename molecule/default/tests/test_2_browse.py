@@ -238,3 +238,29 @@ def test_a_damaged_snapshot_is_refused(cluster, cp1, snapshot):
     assert process.returncode == 2 and "the snapshot cannot be restored" in process.stdout
     assert left(cp1) == []
     cp1.check_output("rm /root/damaged.db")
+
+
+def test_an_encrypted_one_from_off_site_and_from_the_node(cluster, cp1, far, key, tmp_path, monkeypatch):
+    """The controller downloads and decrypts it, as for a restore, and the copies are gone afterwards."""
+    landing = tmp_path / "landing"
+    landing.mkdir()
+    monkeypatch.setenv("TMPDIR", str(landing))
+    config = far.config(tmp_path / "rclone.conf")
+    identity, recipient = key
+    directory = "/var/backups/molecule-browse"
+    packing = {"etcd_snapshot_compression": "zstd", "etcd_snapshot_encryption_recipients": [recipient], "etcd_snapshot_dir": directory}
+    cluster.note("encrypted")
+    cluster.playbook("snapshot.yml", "-e", json.dumps(dict(packing, etcd_snapshot_off_site=far.where, etcd_snapshot_rclone_config_source=config)))
+    cluster.kubectl("-n", NAMESPACE, "delete", "configmap", "encrypted")
+    off_site = ["-e", "etcd_browse_off_site=" + far.where, "-e", "etcd_browse_rclone_config=" + config]
+    process = browse(cluster, *off_site, check=False)
+    assert process.returncode == 2 and left(cp1) == []
+    for where in (off_site, ["-e", "etcd_browse_snapshot_dir=" + directory]):
+        output = browse(cluster, *where, "-e", "etcd_browse_identity_file=%s" % identity).stdout
+        assert ".db.zst.age, revision" in output
+        assert kubectl(cluster, "-n", NAMESPACE, "get", "configmap", "encrypted", "-o", "jsonpath={.data.text}") == "yes"
+        assert list(landing.glob("k8s-dr-*")) == [] and len([path for path in left(cp1) if path.startswith("/var/lib/")]) == 1
+        browse(cluster, "-e", "etcd_browse_state=absent")
+        assert left(cp1) == []
+    assert cluster.run("cp1", "sh", "-c", "grep -rl AGE-SECRET-KEY /etc /root /tmp /run 2>/dev/null || true").strip() == ""
+    cp1.check_output("rm -rf %s", directory)
