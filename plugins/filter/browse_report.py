@@ -62,7 +62,7 @@ def browse_report(result, host, snapshot):
         # what it quotes may hold braces, which up to ansible-core 2.18 would be taken for a template
         words = re.sub(r"\{(?=[{%#])", "{ ", str(result["unreadable"]))
         lines.append(
-            "Not all Secrets and ConfigMaps can be read (%s). Give the EncryptionConfiguration that the snapshot was written with: "
+            "Not all objects can be read (%s). Give the EncryptionConfiguration that the snapshot was written with: "
             "-e etcd_browse_encryption_config=PATH" % words
         )
     return lines

@@ -98,7 +98,7 @@ options:
 notes:
   - Needs root, systemd and C(openssl).
   - One snapshot at a time is served on a host.
-  - It needs half the size of the snapshot and 550 MB of memory.
+  - It needs memory of the size of the snapshot and 550 MB.
 seealso:
   - module: k8s_dr.etcd.etcd_snapshot_drill
 """
@@ -163,8 +163,8 @@ completed:
   sample: false
 unreadable:
   description: >-
-    Why not all Secrets and ConfigMaps can be read, in the words of the API server, such as a key that is not in the EncryptionConfiguration; V(null) when
-    all can. All that can be read is served.
+    Why not all Secrets, or other objects that every API server reads by itself, can be read, in its words, such as a key that is not in the
+    EncryptionConfiguration; V(null) when all can. All that can be read is served.
   returned: success, with O(state=present)
   type: str
 seconds:
@@ -200,7 +200,8 @@ def present(params, check_mode):
     changed = not session.is_served(found)
     if changed:
         with session:
-            session.check(replaces=found)
+            # one without a state was left by a module that was killed
+            session.check(replaces=browse_session.is_active())
             if not check_mode:
                 browse_session.end()
                 found = session.start()

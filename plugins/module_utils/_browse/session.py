@@ -52,15 +52,19 @@ _DECISIVE = ("port", "kube_apiserver", "encryption_config", "etcd")
 _ETCD, _INNER_PORT = "https://127.0.0.1:2379", 6443
 # etcd's sockets, relative to the directory of the data; see _etcd/isolated_server.py.
 _SOCKET, _PEER = "c:1", "p:1"
-# The logs of etcd, and the memory of an API server without a watch cache: measured, 270 MB with 350 objects.
+# The logs of etcd, and the memory of an API server without a watch cache: measured, 270 MB with 350 objects, and 1.0 GB where 0.5 GB of 0.8 GB are Pods and
+# Secrets, which it always holds.
 _OWN_SPACE, _OWN_MEMORY = 160 * 1024 * 1024, 350 * 1000 * 1000
 # Seconds for which only checks fail that the API server cannot pass without writing, or without the key of encrypted objects; where its log has no refused
 # write of them, the machine may just be slow.
 _STUCK, _SLOW = 3.0, 15.0
 _COMPLETES = set(read_only_etcd.COMPLETED.values())
 _UNREADABLE = {"informer-sync"}
+# What every API server reads by itself (1.34.4 to 1.37.2: pkg/kubeapiserver/options/authentication.go, pkg/registry/core/rest/storage_core.go).
+_WATCHED = ("secrets", "serviceaccounts", "services", "pods", "nodes", "namespaces")
 # Such writes: files of 1.34.4 to 1.37.2.
 _REFUSED = re.compile(r" (autoregister_controller|storage_flowcontrol|repairip|default_servicecidr_controller)\.go:.*permission denied")
+_CORRUPT = re.compile(r"corrupt object|not transformable|failed to decrypt|unable to decode|no kind \"")
 # klog's fatal errors, and what the command says when it does not start.
 _FATAL = re.compile(r"^F\d{4} |\"command failed\"")
 
@@ -130,7 +134,7 @@ class Session:
         self._path = os.path.abspath(options["path"])
         self._stack = contextlib.ExitStack()
         self._tool = self._etcd = self._apiserver = self._pod = None
-        self._encryption = (None, None)
+        self._encryption, self._admission = (None, None), ""
         self._openssl = None
         self.notes = []
         try:
@@ -162,8 +166,8 @@ class Session:
 
     # -- before anything is changed
 
-    def check(self, replaces=None):
-        """Find all that is needed.  replaces: by state(), what is ended before this begins."""
+    def check(self, replaces=False):
+        """Find all that is needed.  replaces: whether a unit is ended first, which has port and memory until then."""
         options = self._options
         if not os.path.isdir(_SYSTEMD):
             raise Refused("a snapshot is served by a unit of systemd, and systemd does not run on this host")
@@ -175,7 +179,7 @@ class Session:
             raise Refused(short)
         try:
             if not replaces:
-                isolated_server.check_memory(self.size, what="serving the snapshot", more=_OWN_MEMORY)
+                isolated_server.check_memory(self.size, what="serving the snapshot", more=self.size // 2 + _OWN_MEMORY)
             etcdctl, etcdutl = find_tools(options["etcdctl"], options["etcdutl"])
             self._tool = offline_tool("restore", etcdctl, etcdutl)
             if self._tool is None:
@@ -192,7 +196,9 @@ class Session:
         if misfit:
             raise Refused(misfit)
         self._apiserver = self._find_apiserver()
-        if not (replaces and replaces["asked"]["port"] == options["port"]):
+        with contextlib.suppress(ToolError):
+            self._admission = snapshot_server.admission_plugins(run_tool([self._apiserver.program, "--help"], 10).stdout)
+        if not replaces:
             _check_port(options["port"])
 
     def _manifest(self):
@@ -223,6 +229,7 @@ class Session:
     def start(self):
         """Serve it, and return what state() returns from then on."""
         os.umask(0o077)
+        _check_port(self._options["port"])
         os.mkdir(DIRECTORY, 0o700)
         with _locked(DIRECTORY):
             work = WorkDir(self._options["work_dir"])
@@ -252,8 +259,9 @@ class Session:
             revision = gateway.wait(self._deadline, is_active)
             gateway.lock(snapshot_server.prefix_of(self._pod))
             reader = Reader(DIRECTORY, self._options["port"])
-            completed = self._serve(work.path, reader, log)
-            unreadable = self._examine(reader)
+            completed, synced = self._serve(work.path, reader, log)
+            self._check_version(reader)
+            unreadable = None if synced else _unreadable(reader)
         except Refused as exc:
             raise Refused(log.words(str(exc))) from exc
         except ApiError as exc:
@@ -326,7 +334,7 @@ class Session:
             raise Refused("the unit %s cannot be started: `systemd-run` %s: %s" % (UNIT, result.how(), result.last_words()))
 
     def _serve(self, work, reader, log):
-        """Start the API server, and wait until it serves.  Whether it had to complete objects."""
+        """Start the API server, and wait until it serves: (whether it had to complete objects, whether it could read all that it needs itself)."""
         self._start_apiserver(work, "reading")
         completed, since, last = False, time.monotonic(), None
         while True:
@@ -335,9 +343,9 @@ class Session:
             if waits != last:
                 since, last = now, waits
             if waits is not None and not waits:
-                return completed
-            if waits and waits <= _UNREADABLE and now - since > _STUCK:
-                return completed
+                return completed, True
+            if waits and waits <= _UNREADABLE and now - since > _STUCK and log.corrupt():
+                return completed, False
             stuck = waits and waits <= _COMPLETES | _UNREADABLE and now - since > (_STUCK if log.refused() else _SLOW)
             if not completed and (stuck or "permission denied" in log.fatal()):
                 completed = True
@@ -351,7 +359,7 @@ class Session:
     def _start_apiserver(self, work, client):
         encryption = DIRECTORY + "/encryption.yaml" if self._encryption[1] else self._encryption[0]
         wanted = {
-            "argv": snapshot_server.arguments(self._pod, DIRECTORY, _ETCD, _INNER_PORT, encryption, client),
+            "argv": snapshot_server.arguments(self._pod, DIRECTORY, _ETCD, _INNER_PORT, encryption, client, self._admission),
             "program": self._apiserver.program,
             "log": os.path.join(work, "kube-apiserver.log"),
             "directory": work,
@@ -360,15 +368,18 @@ class Session:
         credentials.write(temporary, json.dumps(wanted))
         os.rename(temporary, os.path.join(DIRECTORY, "server.json"))
 
-    def _examine(self, reader):
-        """Why what clusters encrypt cannot be read, or None."""
+    def _check_version(self, reader):
         cluster = reader.cluster_version()
         if version_tuple(cluster)[:2] > version_tuple(self._apiserver.version)[:2]:
             raise Refused(
                 "the snapshot is of Kubernetes %s, and kube-apiserver %s does not know all that is in it; give the path of one of that version"
                 % (cluster, self._apiserver.version)
             )
-        return reader.unreadable("/api/v1/secrets") or reader.unreadable("/api/v1/configmaps")
+
+
+def _unreadable(reader):
+    """Why not all objects can be read: one sentence about the first list of which that is so."""
+    return next(filter(None, (reader.unreadable("/api/v1/" + name) for name in _WATCHED)), "not all objects can be read")
 
 
 def _apiservers():
@@ -415,6 +426,10 @@ class _Log:
     def refused(self):
         """Whether etcd has refused the API server a write that it cannot do without."""
         return bool(_REFUSED.search(_end_of(self._apiserver)))
+
+    def corrupt(self):
+        """Whether the API server could not decrypt or decode something."""
+        return bool(_CORRUPT.search(_end_of(self._apiserver)))
 
     def fatal(self):
         """The error that ended the API server, "" while it runs: it stands between many that did not."""

@@ -70,7 +70,7 @@ class Child:
             stdout=self._log,
             stderr=self._log,
             cwd=started["directory"],
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "GOMAXPROCS": "2"},
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "GOMAXPROCS": "2", "GOGC": "50"},
         )
 
     def ended(self):

@@ -32,6 +32,8 @@ _KEPT = (
     "service-node-port-range",
 )
 _ENCRYPTION = "encryption-provider-config"
+# What --help says of --disable-admission-plugins (1.34.4 to 1.37.2: pkg/kubeapiserver/options/admission.go).
+_ADMISSION = re.compile(r"--disable-admission-plugins [^(]*\bdefault enabled plugins list \(([^)]*)\)")
 # The socket of a KMS plugin in an EncryptionConfiguration.
 _SOCKET = re.compile(r"(\bendpoint:\s*[\"']?unix://)(/?/[^\s\"'#]+)")
 
@@ -63,11 +65,17 @@ def encryption_configuration(pod, explicit=None):
     return path, here if here != text else None
 
 
-def arguments(pod, directory, etcd, port, encryption=None, etcd_client="reading"):
+def admission_plugins(text):
+    """The admission plugins that are enabled by default, by what `kube-apiserver --help` says; "" when it does not."""
+    found = _ADMISSION.search(text)
+    return re.sub(r"\s", "", found.group(1)) if found else ""
+
+
+def arguments(pod, directory, etcd, port, encryption=None, etcd_client="reading", admission=""):
     """The command line of kube-apiserver.
 
     pod: the StaticPod of the node's own, or None.  directory: holds its files.  etcd: URL.  port: on loopback.  encryption: path of the
-    EncryptionConfiguration, or None.  etcd_client: the certificate as which it speaks to etcd.
+    EncryptionConfiguration, or None.  etcd_client: the certificate as which it speaks to etcd.  admission: by admission_plugins().
     """
 
     def file(name):
@@ -78,6 +86,9 @@ def arguments(pod, directory, etcd, port, encryption=None, etcd_client="reading"
         flags.append(("service-cluster-ip-range", _SERVICE_RANGE))
     if encryption:
         flags.append((_ENCRYPTION, encryption))
+    if admission:
+        # They judge what is written, and hold all Secrets and other objects in memory for that.
+        flags.append(("disable-admission-plugins", admission))
     flags += [
         ("etcd-servers", etcd),
         ("etcd-cafile", file("server.crt")),

@@ -94,7 +94,9 @@ def test_a_taken_port(host):
         assert refusal(host, port=taken) == "port %d of 127.0.0.1 cannot be used on this host: Address already in use; choose another one" % taken
         # that of what is ended first is free by then
         with session.Session(dict(host.options, port=taken)) as one:
-            one.check(replaces={"asked": {"port": taken}})
+            one.check(replaces=True)
+            with pytest.raises(Refused, match="Address already in use"):
+                one.start()
 
 
 def test_no_room_and_no_memory(host, monkeypatch):
@@ -218,3 +220,78 @@ def test_a_directory_that_is_handed_over_is_in_use_until_its_new_owner_ends(tmp_
     other.communicate()
     with WorkDir(str(tmp_path)):
         assert not os.path.exists(work.path)
+
+
+@pytest.mark.parametrize(("cluster", "fits"), [("1.38.0", False), ("1.37.9", True), ("1.20.2", True), ("", True)])
+def test_a_snapshot_of_a_newer_kubernetes(host, cluster, fits):
+    with session.Session(host.options) as one:
+        one.check()
+        reader = types.SimpleNamespace(cluster_version=lambda: cluster)
+        if fits:
+            one._check_version(reader)
+            return
+        with pytest.raises(Refused, match=r"the snapshot is of Kubernetes 1\.38\.0, and kube-apiserver 1\.37\.2 does not know all that is in it"):
+            one._check_version(reader)
+
+
+class Waits:
+    """A reader whose answers are given, one for each question; the last one stays."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+
+    def waits_for(self):
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+@pytest.fixture
+def serving(host, monkeypatch):
+    """A function that waits for a server of these answers, with this log: (what it returns, as which users the API server was started)."""
+    monkeypatch.setattr(session, "_STUCK", 0.2)
+    monkeypatch.setattr(session, "_SLOW", 1.0)
+    monkeypatch.setattr(session, "is_active", lambda: True)
+
+    def wait(*answers, refused=False, corrupt=False, fatal="", seconds=5):
+        one = session.Session(dict(host.options, timeout=seconds))
+        clients = []
+        one._start_apiserver = lambda work, client: clients.append(client)
+        log = types.SimpleNamespace(refused=lambda: refused, corrupt=lambda: corrupt, fatal=lambda: fatal)
+        return one._serve("", Waits(*answers), log), clients
+
+    return wait
+
+
+NEEDS, ENCRYPTED = {"autoregister-completion"}, {"informer-sync"}
+
+
+def test_a_server_that_gets_ready(serving):
+    assert serving(None, {"ready"}, NEEDS, set()) == ((False, True), ["reading"])
+
+
+def test_what_is_refused_and_needed_is_completed(serving):
+    assert serving(*[NEEDS] * 8, set(), refused=True) == ((True, True), ["reading", "completing"])
+
+
+def test_a_slow_machine_gets_time_before_anything_is_completed(serving):
+    assert serving(*[NEEDS] * 5, set()) == ((False, True), ["reading"])
+    assert serving(*[NEEDS] * 30, set()) == ((True, True), ["reading", "completing"])
+
+
+def test_a_server_that_ended_for_a_refused_write_is_started_again(serving):
+    assert serving(None, None, set(), fatal="unable to add default system priority classes: etcdserver: permission denied")[1] == ["reading", "completing"]
+
+
+def test_without_a_key_the_rest_is_served(serving):
+    assert serving(ENCRYPTED, corrupt=True) == ((False, False), ["reading"])
+    assert serving(*[ENCRYPTED | NEEDS] * 8, ENCRYPTED, refused=True, corrupt=True)[0] == (True, False)
+
+
+def test_what_does_not_get_ready_is_named(serving):
+    with pytest.raises(Refused, match=r"did not serve it in time, it waits for informer-sync"):
+        serving(ENCRYPTED, seconds=1)
+
+
+def test_what_ended_is_reported(serving, monkeypatch):
+    monkeypatch.setattr(session, "is_active", lambda: False)
+    with pytest.raises(Refused, match="the API server does not start with it"):
+        serving(None)

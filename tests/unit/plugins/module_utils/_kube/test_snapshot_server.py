@@ -99,6 +99,19 @@ def test_flags_that_add_up_are_all_taken_over():
     assert [value for name, value in found if name == "feature-gates"] == ["A=true", "B=false"]
 
 
+def test_what_judges_writes_is_disabled():
+    text = """
+      --disable-admission-plugins strings            admission plugins that should be disabled although they are in the default enabled plugins list \
+(NamespaceLifecycle, ServiceAccount,
+                 ResourceQuota). Comma-delimited list of admission plugins: AlwaysAdmit (x).
+      --enable-admission-plugins strings             in addition to default enabled ones (NamespaceLifecycle).
+"""
+    found = snapshot_server.admission_plugins(text)
+    assert found == "NamespaceLifecycle,ServiceAccount,ResourceQuota" and snapshot_server.admission_plugins("") == ""
+    argv = snapshot_server.arguments(None, "/run/x", "https://127.0.0.1:2379", 6443, admission=found)
+    assert "--disable-admission-plugins=" + found in argv and not [word for word in snapshot_server.arguments(None, "/x", "", 1) if "admission" in word]
+
+
 def test_the_policy_is_read_only():
     policy = json.loads(snapshot_server.policy())
     assert policy["spec"]["readonly"] is True and policy["spec"]["user"] == snapshot_server.READER and "group" not in policy["spec"]
