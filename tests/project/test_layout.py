@@ -24,6 +24,7 @@ ALLOWED = {
     "_browse": {"_etcd", "_kube", "_system"},
     "_snapshot": {"_etcd", "_kube", "_system"},
     "_remote": {"_snapshot", "_system"},
+    "_recover": {"_kube", "_system"},
     "_restore": {"_etcd", "_kube", "_snapshot", "_system"},
 }
 FILES = sorted(UTILS.rglob("*.py"))

@@ -1,0 +1,201 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Brings the items of a plan back, one after the other, each written down before.  Private to this collection."""
+
+from __future__ import annotations
+
+import time
+
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import left_out
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.change import MANAGER, ChangeRefused, Writer
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.clean import digest, is_own_finalizer
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.differences import patch
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.order import CRDS
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import BLOCKED, DIFFERENT, MISSING, VOLUMES
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import common
+
+CREATE, OVERWRITE, REBIND = "create", "overwrite", "rebind"
+
+
+class Recovery:
+    """What a run does, and what came of it."""
+
+    def __init__(self, plan, record, overwrite, wait_timeout, patience=10):
+        """record: a Record, None for a look at what the API server would refuse.  wait_timeout: seconds until a new CRD must be served."""
+        self.plan, self.record, self.overwrite, self.wait_timeout = plan, record, overwrite, wait_timeout
+        self.writer = Writer(plan.live, patience)
+        self.created, self.overwritten, self.rebound, self.failed = [], [], [], []
+        self.warnings = []
+
+    def rehearse(self):
+        """Mark as blocked what the API server would refuse now.  What waits for a definition or a namespace cannot be tried."""
+        for item in self.plan.of(MISSING, DIFFERENT):
+            needed = {("namespaces", "", item.namespace), (CRDS, "", item.there.id)}
+            if item.here is None or any(key in self.plan.items and self.plan.items[key].action == MISSING for key in needed):
+                continue
+            try:
+                if item.action == MISSING:
+                    self._create(item, dry_run=True)
+                elif self.overwrite:
+                    self._overwrite(item, dry_run=True)
+            except ChangeRefused as exc:
+                if "does not support dry run" not in str(exc):
+                    item.action, item.reason = BLOCKED, str(exc)
+
+    def run(self):
+        """Every item that is missing, or different and to be overwritten.  KubeError ends it; a refusal of one object does not."""
+        self._settle()
+        for item in self.plan.ordered:
+            try:
+                if item.rebind:
+                    self._rebind(item)
+                if item.action == MISSING:
+                    self._create(item)
+                elif item.action == DIFFERENT and self.overwrite:
+                    self._overwrite(item)
+            except ChangeRefused as exc:
+                self.failed.append({"object": str(item), "reason": str(exc)})
+        self.record.finish()
+
+    def _settle(self):
+        """Changes of an interrupted run of which it is not known whether they were made."""
+        for change in self.record.changes:
+            if change["action"] != CREATE or "done" in change or "failed" in change:
+                continue
+            resource = self.plan.here.find(change["resource"])
+            live = self.plan.live.get(resource.path(change["namespace"], change["name"])) if resource else None
+            if live and is_ours(live):
+                self.record.end(change["n"], done=digest(self.plan.cleaned(live, resource)), uid=live["metadata"]["uid"])
+
+    def _wanted(self, item):
+        """(resource, object) as it is sent to the live cluster."""
+        item.here = item.here or common(self.plan.there.versions(item.there.id), self.plan.here.versions(item.there.id))[1]
+        found = self.plan.snapshot.get(item.there.path(item.namespace, item.name))
+        if found is None or item.here is None:
+            raise ChangeRefused("is not in the snapshot any more" if found is None else "cannot be brought back, since its definition is not served")
+        wanted = self.plan.cleaned(found, item.there)
+        wanted.update(apiVersion=item.here.api_version, kind=item.here.kind)
+        self._own(wanted, item.namespace)
+        return item.here, wanted
+
+    def _own(self, wanted, namespace):
+        """Fill the UIDs of live owners in, and leave references to others out."""
+        owners = []
+        for owner in wanted["metadata"].pop("ownerReferences", None) or []:
+            uid = self.plan.owner_uid(owner, namespace, remember=False)
+            owners += [dict(owner, uid=uid)] if uid else []
+        if owners:
+            wanted["metadata"]["ownerReferences"] = owners
+
+    def _create(self, item, dry_run=False):
+        resource, wanted = self._wanted(item)
+        if left_out.is_default_account(resource.id, wanted) and self.plan.live.get(resource.path(item.namespace, item.name)):
+            # a controller was faster: the namespace has just been made
+            return self._overwrite(item, dry_run)
+        number = None
+        if not dry_run:
+            number = self.record.begin(CREATE, item, wanted=digest(self.plan.cleaned(wanted, resource)))
+        try:
+            is_new, found = self._apply(item, resource, wanted, dry_run)
+        except ChangeRefused as exc:
+            if not dry_run and exc.is_certain:
+                self.record.end(number, failed=True)
+            raise
+        if dry_run:
+            return None
+        more = {} if is_new else {"existed": True}
+        self.record.end(number, done=digest(self.plan.cleaned(found, resource)), uid=found["metadata"]["uid"], **more)
+        self.created.append(str(item))
+        if resource.id == CRDS:
+            self._await_definition(item)
+        return None
+
+    def _apply(self, item, resource, wanted, dry_run):
+        """(whether it is new, the object); a Service gets other addresses and ports where its own are taken."""
+        while True:
+            try:
+                return self.writer.apply(resource, item.namespace, item.name, wanted, dry_run)
+            except ChangeRefused as exc:
+                taken = _without_taken(wanted, exc.fields()) if resource.id == "services" and "allocated" in str(exc) else []
+                if not taken:
+                    raise
+                self.warnings.append("%s gets another %s: its own is taken" % (item, " and ".join(taken)))
+
+    def _await_definition(self, item):
+        end = time.monotonic() + self.wait_timeout
+        while True:
+            self.plan.here.ask()
+            if self.plan.here.find(item.name):
+                return
+            if time.monotonic() > end:
+                raise ChangeRefused("was brought back, and is not served after %d s; see its conditions, and run this again" % self.wait_timeout)
+            time.sleep(0.3)
+
+    def _overwrite(self, item, dry_run=False):
+        resource, wanted = self._wanted(item)
+        live = self.plan.live.get(resource.path(item.namespace, item.name))
+        if live is None:
+            raise ChangeRefused("was deleted meanwhile; run this again")
+        before = with_uids(self.plan.cleaned(live, resource), live)
+        change = with_own_finalizers(patch(before, wanted), live)
+        if not change:
+            return
+        number = None if dry_run else self.record.begin(OVERWRITE, item, wanted=digest(self.plan.cleaned(wanted, resource)), before=before)
+        try:
+            found = self.writer.merge(resource, item.namespace, item.name, change, live["metadata"]["resourceVersion"], dry_run)
+        except ChangeRefused as exc:
+            if not dry_run and exc.is_certain:
+                self.record.end(number, failed=True)
+            raise
+        if not dry_run:
+            self.record.end(number, done=digest(self.plan.cleaned(found, resource)), uid=found["metadata"]["uid"])
+            self.overwritten.append(str(item))
+
+    def _rebind(self, item):
+        """Have a volume wait for the claim that comes back, and no longer belong to the one that was deleted."""
+        resource = self.plan.here.find(VOLUMES)
+        live = self.plan.live.get(resource.path("", item.name))
+        claim = ((live or {}).get("spec") or {}).get("claimRef") or {}
+        if not claim.get("uid"):
+            return
+        before = {key: claim.get(key) for key in ("uid", "resourceVersion")}
+        number = self.record.begin(REBIND, item, before=before)
+        change = {"spec": {"claimRef": dict.fromkeys(before)}}
+        self.writer.merge(resource, "", item.name, change, live["metadata"]["resourceVersion"])
+        self.record.end(number, done="", uid=live["metadata"]["uid"])
+        self.rebound.append(str(item))
+
+
+def is_ours(found):
+    """Whether it was made by a server-side apply of this collection."""
+    return any(one.get("manager") == MANAGER and one.get("operation") == "Apply" for one in found["metadata"].get("managedFields") or [])
+
+
+def with_uids(cleaned, live):
+    """The cleaned object with the UIDs of its owners, as the API server wants them."""
+    if live["metadata"].get("ownerReferences"):
+        cleaned["metadata"]["ownerReferences"] = live["metadata"]["ownerReferences"]
+    return cleaned
+
+
+def with_own_finalizers(change, live):
+    """The patch, with the finalizers that Kubernetes itself has put on the object: a list is replaced as a whole."""
+    if "finalizers" in change.get("metadata", {}):
+        own = [name for name in live["metadata"].get("finalizers") or [] if is_own_finalizer(name)]
+        change["metadata"]["finalizers"] = own + (change["metadata"]["finalizers"] or [])
+    return change
+
+
+def _without_taken(service, fields):
+    """Remove the addresses and ports that these fields name; what they were."""
+    spec, taken = service["spec"], []
+    if any(field.startswith("spec.clusterIP") for field in fields) and "clusterIP" in spec:
+        taken.append("ClusterIP (%s)" % spec.pop("clusterIP"))
+        spec.pop("clusterIPs", None)
+    if "spec.healthCheckNodePort" in fields and "healthCheckNodePort" in spec:
+        taken.append("healthCheckNodePort (%s)" % spec.pop("healthCheckNodePort"))
+    for number, port in enumerate(spec.get("ports") or []):
+        if "spec.ports[%d].nodePort" % number in fields and "nodePort" in port:
+            taken.append("nodePort (%s)" % port.pop("nodePort"))
+    return taken

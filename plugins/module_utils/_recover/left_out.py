@@ -1,0 +1,118 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which objects are not brought back, since something in the cluster makes them or they have had their time.  Private to this collection."""
+
+from __future__ import annotations
+
+# Resources of which nothing is ever brought back, and why.
+NEVER = {
+    "events": "they say what happened",
+    "events.events.k8s.io": "they say what happened",
+    "leases.coordination.k8s.io": "whoever holds them renews them",
+    "leasecandidates.coordination.k8s.io": "whoever holds them renews them",
+    "nodes": "kubelet registers its node",
+    "csinodes.storage.k8s.io": "kubelet makes them",
+    "csistoragecapacities.storage.k8s.io": "the storage driver makes them",
+    "volumeattachments.storage.k8s.io": "a controller makes them",
+    "resourceslices.resource.k8s.io": "the driver of the devices makes them",
+    "controllerrevisions.apps": "StatefulSets and DaemonSets make them",
+    "certificatesigningrequests.certificates.k8s.io": "each was for one certificate",
+    "podcertificaterequests.certificates.k8s.io": "each was for one certificate",
+    "componentstatuses": "the API server makes them up",
+    "ipaddresses.networking.k8s.io": "the API server makes them for Services",
+    "servicecidrs.networking.k8s.io": "the API server makes them",
+    "storageversions.internal.apiserver.k8s.io": "API servers make them",
+    "storageversionmigrations.storagemigration.k8s.io": "each was run once",
+}
+# (resource, kind of the controller) of what that controller makes.
+_MADE = {
+    ("replicasets.apps", "Deployment"),
+    ("jobs.batch", "CronJob"),
+    ("endpoints", "Service"),
+    ("endpointslices.discovery.k8s.io", "Service"),
+    ("endpointslices.discovery.k8s.io", "Endpoints"),
+}
+_MANAGED = "endpointslice.kubernetes.io/managed-by"
+_BY_KUBERNETES = ("endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io")
+_OF_ACCOUNT = "kubernetes.io/service-account-token"
+
+
+def is_default_account(identifier, found):
+    return identifier == "serviceaccounts" and found["metadata"]["name"] == "default"
+
+
+def reason(identifier, found, selectors=()):
+    """Why this object is not brought back, to follow its name; "" where it is.
+
+    selectors: (namespace, name) of the Services that select Pods.
+    """
+    metadata = found["metadata"]
+    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    if identifier in NEVER:
+        return "is not brought back: " + NEVER[identifier]
+    if metadata.get("deletionTimestamp"):
+        return "was being deleted when the snapshot was taken"
+    maker = next((owner["kind"] for owner in metadata.get("ownerReferences") or [] if owner.get("controller")), "")
+    if (identifier, maker) in _MADE or (identifier == "pods" and maker):
+        return "is made by its %s" % maker
+    where = (metadata.get("namespace", ""), metadata["name"])
+    special = _SPECIAL.get(identifier)
+    if where == ("default", "kubernetes") and identifier in ("services", "endpoints", "endpointslices.discovery.k8s.io"):
+        return "is made by the API server"
+    return special(found, labels, annotations, where in selectors) if special else ""
+
+
+def _secret(found, _labels, _annotations, _selected):
+    return "is a token of a service account, which ends with it; make a new one" if found.get("type") == _OF_ACCOUNT else ""
+
+
+def _config_map(found, _labels, _annotations, _selected):
+    return "is made in each namespace by a controller" if found["metadata"]["name"] == "kube-root-ca.crt" else ""
+
+
+def _account(found, labels, annotations, _selected):
+    own = labels or annotations or found.get("imagePullSecrets") or "automountServiceAccountToken" in found
+    return "is made in each namespace by a controller" if is_default_account("serviceaccounts", found) and not own else ""
+
+
+def _endpoints(_found, labels, annotations, selected):
+    made = selected or "endpoints.kubernetes.io/managed-by" in labels or "endpoints.kubernetes.io/last-change-trigger-time" in annotations
+    elected = "control-plane.alpha.kubernetes.io/leader" in annotations
+    return "is made by its Service" if made else "is a lock, which is renewed by its holder" if elected else ""
+
+
+def _slice(_found, labels, _annotations, _selected):
+    return "is made by its Service" if labels.get(_MANAGED) in _BY_KUBERNETES else ""
+
+
+def _pod(found, _labels, annotations, _selected):
+    if "kubernetes.io/config.mirror" in annotations:
+        return "is a static Pod, which kubelet makes"
+    return "has ended" if (found.get("status") or {}).get("phase") in ("Succeeded", "Failed") else ""
+
+
+def _job(found, _labels, _annotations, _selected):
+    conditions = (found.get("status") or {}).get("conditions") or []
+    ended = any(one.get("type") in ("Complete", "Failed") and one.get("status") == "True" for one in conditions)
+    return "has ended, and would run again" if ended else ""
+
+
+def _automatic(_found, labels, annotations, _selected):
+    kept = labels.get("kube-aggregator.kubernetes.io/automanaged") or annotations.get("apf.kubernetes.io/autoupdate-spec") == "true"
+    return "is made by the API server" if kept else ""
+
+
+_SPECIAL = {
+    "secrets": _secret,
+    "configmaps": _config_map,
+    "serviceaccounts": _account,
+    "endpoints": _endpoints,
+    "endpointslices.discovery.k8s.io": _slice,
+    "pods": _pod,
+    "jobs.batch": _job,
+    "apiservices.apiregistration.k8s.io": _automatic,
+    "flowschemas.flowcontrol.apiserver.k8s.io": _automatic,
+    "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io": _automatic,
+}

@@ -1,0 +1,268 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a run would bring back: each selected object of the snapshot beside the live one.  Private to this collection.
+
+Only names, UIDs and checksums of objects are kept, so that memory grows little with what is selected.
+"""
+
+from __future__ import annotations
+
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import left_out
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.clean import clean, digest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.differences import fields, sentences
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.order import CRDS, ordered, rank
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import Resources, common
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.selection import check_kinds
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
+
+MISSING, DIFFERENT, SAME, BLOCKED, LEFT_OUT = "missing", "different", "same", "blocked", "left out"
+_TEMPLATES = ("daemonsets.apps", "deployments.apps", "statefulsets.apps", "replicasets.apps", "replicationcontrollers", "jobs.batch")
+CLAIMS, VOLUMES = "persistentvolumeclaims", "persistentvolumes"
+
+
+class Item:
+    """One object of the snapshot, and what would be done with it."""
+
+    def __init__(self, there, here, found):
+        """there, here: its Resource in the snapshot and in the live cluster; here is None where it is not served."""
+        metadata = found["metadata"]
+        self.there, self.here = there, here
+        self.namespace, self.name = metadata.get("namespace", ""), metadata["name"]
+        self.uid = metadata.get("uid", "")
+        self.owners = [owner.get("uid") for owner in metadata.get("ownerReferences") or []]
+        self.rank = 0
+        self.needs = []
+        self.action, self.reason, self.differences = MISSING, "", []
+        # of a volume: the claim that comes back and has to find it
+        self.rebind = ""
+        # of a claim: its volume
+        self.volume = ""
+
+    @property
+    def key(self):
+        return (self.there.id, self.namespace, self.name)
+
+    def __str__(self):
+        return "%s %s" % (self.there.kind, self.namespace + "/" + self.name if self.namespace else self.name)
+
+
+class Plan:
+    """The items of a selection, in the order in which they come back."""
+
+    def __init__(self, snapshot, live, entries):
+        """snapshot, live: Sessions.  entries: of selection.parse()."""
+        self.snapshot, self.live, self.entries = snapshot, live, entries
+        self.there, self.here = Resources(snapshot), Resources(live)
+        self.items, self.warnings = {}, []
+        self._custom = {one["metadata"]["name"] for one in snapshot.items(self.there.find(CRDS).path(), page=50)} if self.there.find(CRDS) else set()
+        self._live_objects, self._selectors = {}, {}
+
+    def make(self):
+        """Fill it; Refused for a selection that cannot be meant."""
+        check_kinds(self.entries, self.there)
+        for entry in self.entries:
+            before = len(self.items)
+            for there in self.there:
+                if not entry.takes(there):
+                    continue
+                if there.id not in left_out.NEVER:
+                    self._list(entry, there)
+                elif entry.kind:
+                    raise Refused("objects of kind %s are not brought back: %s" % (there.kind, left_out.NEVER[there.id]))
+            if len(self.items) == before and not any(self._is_selected_by(entry, item) for item in self.items.values()):
+                self.warnings.append("The snapshot has nothing that the selection (%s) means" % entry)
+        self._add_needed()
+        for item in list(self.items.values()):
+            if item.action == MISSING:
+                self._check_missing(item)
+        return self
+
+    @property
+    def ordered(self):
+        return ordered(list(self.items.values()))
+
+    def of(self, *actions):
+        return [item for item in self.ordered if item.action in actions]
+
+    def live_object(self, resource, namespace, name):
+        """A live object, asked for once; None where there is none."""
+        key = (resource.id, namespace, name)
+        if key not in self._live_objects:
+            self._live_objects[key] = self.live.get(resource.path(namespace, name))
+        return self._live_objects[key]
+
+    def owner_uid(self, reference, namespace, remember=True):
+        """The live UID of what an ownerReference names; None where it is not there."""
+        resource = self.here.of_owner(reference)
+        if resource is None:
+            return None
+        namespace = namespace if resource.namespaced else ""
+        if remember:
+            found = self.live_object(resource, namespace, reference.get("name", ""))
+        else:
+            found = self.live.get(resource.path(namespace, reference.get("name", "")))
+        return found["metadata"]["uid"] if found and not found["metadata"].get("deletionTimestamp") else None
+
+    def cleaned(self, found, resource):
+        return clean(found, resource.id, resource.has_status)
+
+    def _is_selected_by(self, entry, item):
+        return entry.takes(item.there) and entry.namespace in ("", item.namespace, item.name) and entry.name in ("", item.name)
+
+    def _list(self, entry, resource):
+        there, here = common(self.there.versions(resource.id), self.here.versions(resource.id))
+        seen = None
+        path, query = entry.query(there)
+        for found in self.snapshot.items(path, **query):
+            if seen is None:
+                seen = {one["metadata"]["name"] + "/" + one["metadata"].get("namespace", ""): self._mark(one, here) for one in self._alive(entry, here)}
+            metadata = found["metadata"]
+            mark = seen.get(metadata["name"] + "/" + metadata.get("namespace", ""))
+            if mark is None and here and entry.labels:
+                # the live one may have other labels
+                live = self.live.get(here.path(metadata.get("namespace", ""), metadata["name"]))
+                mark = self._mark(live, here) if live else None
+            self._add(there, here, found, mark)
+
+    def _alive(self, entry, here):
+        path, query = entry.query(here) if here else ("", {})
+        return self.live.items(path, **query) if here else ()
+
+    def _mark(self, found, here):
+        return digest(self.cleaned(found, here)), bool(found["metadata"].get("deletionTimestamp"))
+
+    def _add(self, there, here, found, mark):
+        """An item of an object of the snapshot.  mark: of the live one, None where there is none."""
+        item = Item(there, here, found)
+        if item.key in self.items:
+            return self.items[item.key]
+        self.items[item.key] = item
+        item.rank = rank(there.id, there.id in self._custom)
+        item.reason = left_out.reason(there.id, found, self._selecting(item) if there.id == "endpoints" else ())
+        if item.reason:
+            item.action = LEFT_OUT
+        elif mark is None:
+            item.needs = list(_needs(found, item, there.id in self._custom and here is None))
+            item.volume = (found.get("spec") or {}).get("volumeName", "") if there.id == CLAIMS else ""
+            if there.id == VOLUMES and (found.get("spec") or {}).get("persistentVolumeReclaimPolicy") == "Delete":
+                self.warnings.append("%s has the reclaim policy Delete: if its claim was deleted, so was the data; look at the storage first" % item)
+            if here is None:
+                self._not_served(item)
+        elif mark[1]:
+            item.action, item.reason = BLOCKED, "is still being deleted; run this again when it is gone"
+        else:
+            self._compare(item, found, mark[0])
+        return item
+
+    def _not_served(self, item):
+        other = self.here.versions(item.there.id)
+        silent = [path for path in self.here.silent if path.startswith("/apis/%s/" % item.there.group)]
+        if silent:
+            item.action, item.reason = BLOCKED, "cannot be brought back: the API server does not serve %s now" % silent[0]
+        elif other:
+            served = ", ".join(one.version for one in other)
+            item.action, item.reason = BLOCKED, "cannot be brought back: it is served as %s only, and in the snapshot as %s" % (served, item.there.version)
+        elif item.there.id not in self._custom:
+            item.action, item.reason = BLOCKED, "cannot be brought back: the live cluster does not serve %s" % item.there.id
+
+    def _compare(self, item, found, live_digest):
+        wanted = self.cleaned(found, item.there)
+        item.action = SAME
+        if digest(wanted) == live_digest:
+            return
+        live = self.live_object(item.here, item.namespace, item.name)
+        live = self.cleaned(live, item.here) if live else {}
+        found = fields(live, self.with_live_owners(wanted, item.namespace))
+        item.differences = list(sentences(found, item.there.id))
+        item.action = DIFFERENT if found else SAME
+
+    def with_live_owners(self, wanted, namespace):
+        """Without ownerReferences to what is not there: they are not brought back."""
+        owners = wanted["metadata"].get("ownerReferences")
+        if owners:
+            wanted["metadata"]["ownerReferences"] = [one for one in owners if self.owner_uid(one, namespace)]
+            if not wanted["metadata"]["ownerReferences"]:
+                del wanted["metadata"]["ownerReferences"]
+        return wanted
+
+    def _selecting(self, item):
+        """The Services of its namespace that select Pods."""
+        if item.namespace not in self._selectors:
+            services = self.snapshot.items(self.there.find("services").path(item.namespace))
+            self._selectors[item.namespace] = {
+                (item.namespace, one["metadata"]["name"]) for one in services if (one.get("spec") or {}).get("selector")
+            }
+        return self._selectors[item.namespace]
+
+    def _add_needed(self):
+        """What an object cannot do without, where that is missing as well."""
+        todo = [item for item in self.items.values() if item.action == MISSING]
+        while todo:
+            for identifier, namespace, name in todo.pop().needs:
+                there, here = common(self.there.versions(identifier), self.here.versions(identifier)) if self.there.find(identifier) else (None, None)
+                if there is None or (identifier, namespace, name) in self.items:
+                    continue
+                live = self.live_object(here, namespace, name) if here else None
+                if live and not live["metadata"].get("deletionTimestamp"):
+                    continue
+                found = self.snapshot.get(there.path(namespace, name))
+                if found:
+                    item = self._add(there, here, found, self._mark(live, here) if live else None)
+                    todo += [item] if item.action == MISSING else []
+
+    def _check_missing(self, item):
+        """Whether something that is live stands in its way."""
+        space = self.live_object(self.here.find("namespaces"), "", item.namespace) if item.namespace else None
+        if space and space["metadata"].get("deletionTimestamp"):
+            item.action, item.reason = BLOCKED, "cannot be brought back: its namespace is still being deleted; run this again when it is gone"
+        definition = self.items.get((CRDS, "", item.there.id))
+        if item.here is None and (definition is None or definition.action != MISSING):
+            why = "its definition %s" % (definition.reason if definition and definition.reason else "is not in the snapshot")
+            item.action, item.reason = BLOCKED, item.reason or "cannot be brought back: %s" % why
+        if item.volume and item.action == MISSING:
+            self._check_volume(item)
+
+    def _check_volume(self, item):
+        """Where the volume of a claim is still there, and still belongs to the claim that was deleted, the claim that comes back must find it."""
+        here = self.here.find(VOLUMES)
+        live = self.live_object(here, "", item.volume)
+        if live is None:
+            if (VOLUMES, "", item.volume) not in self.items:
+                self.warnings.append("The volume %s of %s is neither live nor in the snapshot, so the claim will wait for it" % (item.volume, item))
+            return
+        claim = (live.get("spec") or {}).get("claimRef") or {}
+        if claim and (claim.get("namespace"), claim.get("name")) != (item.namespace, item.name):
+            item.action = BLOCKED
+            item.reason = "cannot be brought back: its volume %s belongs to the claim %s/%s" % (item.volume, claim.get("namespace"), claim.get("name"))
+        elif claim.get("uid"):
+            volume = self.items.get((VOLUMES, "", item.volume)) or self._add(here, here, live, self._mark(live, here))
+            volume.rebind = "%s/%s" % (item.namespace, item.name)
+
+
+def _needs(found, item, undefined):
+    """(resource, namespace, name) of what this object is refused without, or does not work without: definitions, namespaces, volumes and classes."""
+    spec = found.get("spec") or {}
+    if undefined:
+        yield CRDS, "", item.there.id
+    if item.namespace:
+        yield "namespaces", "", item.namespace
+    if item.there.id == CLAIMS and spec.get("volumeName"):
+        yield VOLUMES, "", spec["volumeName"]
+    if item.there.id in (CLAIMS, VOLUMES) and spec.get("storageClassName"):
+        yield "storageclasses.storage.k8s.io", "", spec["storageClassName"]
+    if item.there.id == "ingresses.networking.k8s.io" and spec.get("ingressClassName"):
+        yield "ingressclasses.networking.k8s.io", "", spec["ingressClassName"]
+    role = found.get("roleRef") or {}
+    if item.there.group == "rbac.authorization.k8s.io" and role.get("kind") in ("Role", "ClusterRole"):
+        yield role["kind"].lower() + "s.rbac.authorization.k8s.io", item.namespace if role["kind"] == "Role" else "", role.get("name", "")
+    if item.there.id == "cronjobs.batch":
+        spec = (spec.get("jobTemplate") or {}).get("spec") or {}
+    if item.there.id in (*_TEMPLATES, "cronjobs.batch"):
+        spec = (spec.get("template") or {}).get("spec") or {}
+    if item.there.id in (*_TEMPLATES, "cronjobs.batch", "pods"):
+        if spec.get("priorityClassName"):
+            yield "priorityclasses.scheduling.k8s.io", "", spec["priorityClassName"]
+        if spec.get("runtimeClassName"):
+            yield "runtimeclasses.node.k8s.io", "", spec["runtimeClassName"]

@@ -1,0 +1,151 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a run of recover changed, for its undo: a journal on the node, written before each change.  Private to this collection.
+
+    /var/lib/k8s-dr-recover/20260102T030405Z-1a2b/journal       one JSON object a line
+
+The first line says what the run is about.  A change has a line with `action` before it is made, and one with `done` or `failed` after it; `undone` says
+that it was taken back.  A line that a power cut left unfinished is not read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import time
+
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.clock import utc
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import sync_directory
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import NamedLock
+
+_JOURNAL = "journal"
+# What two runs must share to be one that was interrupted.
+_SAME = ("snapshot", "selection", "overwrite")
+
+
+class Record:
+    """The journal of one run; a context, which closes the file."""
+
+    def __init__(self, directory, identifier):
+        self.id = identifier
+        self.path = os.path.join(directory, identifier)
+        self.about, self.changes, self.finished = {}, [], False
+        self._descriptor = None
+        for line in _lines(os.path.join(self.path, _JOURNAL)):
+            self._take(line)
+
+    @classmethod
+    def create(cls, directory, about):
+        """A new one, of which nothing is on the disk before the first change."""
+        record = cls(directory, "%s-%s" % (time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), secrets.token_hex(2)))
+        record.about = dict(about, id=record.id, created=utc())
+        return record
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_exc):
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _take(self, line):
+        number = line.get("n")
+        if number is None:
+            self.finished = self.finished or "finished" in line
+            if not self.about:
+                self.about = line
+        elif number == len(self.changes):
+            self.changes.append(line)
+        elif number < len(self.changes):
+            self.changes[number].update(line)
+
+    def begin(self, action, item, **more):
+        """Write down a change that is about to be made; its number.  item: has `there`, `here`, `namespace` and `name`."""
+        resource = item.here or item.there
+        change = {"n": len(self.changes), "action": action, "resource": resource.id, "version": resource.version, "kind": resource.kind}
+        change.update(namespace=item.namespace, name=item.name, **more)
+        self.write(change)
+        return change["n"]
+
+    def end(self, number, **what):
+        """Write down how a change ended.  The next one puts it on the disk: whether it was made can be seen in the cluster."""
+        self.write(dict(what, n=number), durable=False)
+
+    def finish(self):
+        if self.changes:
+            self.write({"finished": utc()})
+
+    def write(self, line, durable=True):
+        if self._descriptor is None:
+            self._open()
+        os.write(self._descriptor, (json.dumps(line, sort_keys=True) + "\n").encode())
+        if durable:
+            os.fsync(self._descriptor)
+        self._take(line)
+
+    def _open(self):
+        path = os.path.join(self.path, _JOURNAL)
+        is_new = not os.path.exists(path)
+        if is_new:
+            os.makedirs(self.path, mode=0o700, exist_ok=True)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        size = os.fstat(self._descriptor).st_size
+        if is_new or size == 0:
+            os.write(self._descriptor, (json.dumps(self.about, sort_keys=True) + "\n").encode())
+            sync_directory(self.path)
+            sync_directory(os.path.dirname(self.path))
+        elif os.pread(self._descriptor, 1, size - 1) != b"\n":
+            # a power cut left the end of a line out; what follows must not be lost with it
+            os.write(self._descriptor, b"\n")
+
+
+def _lines(path):
+    with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8", errors="replace") as stream:
+        for line in stream:
+            with contextlib.suppress(ValueError):
+                found = json.loads(line)
+                if isinstance(found, dict):
+                    yield found
+
+
+def names(directory):
+    """The ids of all records, the oldest first."""
+    with contextlib.suppress(FileNotFoundError):
+        return sorted(name for name in os.listdir(directory) if os.path.isfile(os.path.join(directory, name, _JOURNAL)))
+    return []
+
+
+def find(directory, identifier):
+    """The record with this id; Refused where there is none."""
+    known = names(directory)
+    if identifier not in known:
+        raise Refused("there is no record %s in %s; there are: %s" % (identifier, directory, ", ".join(known[-10:]) or "none"))
+    return Record(directory, identifier)
+
+
+def unfinished(directory, about):
+    """The record of a run of the same selection that was interrupted; None where there is none."""
+    for identifier in reversed(names(directory)):
+        record = Record(directory, identifier)
+        if all(record.about.get(key) == about.get(key) for key in _SAME):
+            undone = any("undone" in change for change in record.changes)
+            return None if record.finished or undone else record
+    return None
+
+
+def prune(directory, keep):
+    """Remove all but the newest ones; 0 keeps all."""
+    for identifier in names(directory)[:-keep] if keep else []:
+        shutil.rmtree(os.path.join(directory, identifier), ignore_errors=True)
+
+
+def lock(directory, holder):
+    """One run at a time on this node."""
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    return NamedLock(os.path.join(directory, "lock"), holder, "another run brings objects back on this node:%s; wait until it has ended")

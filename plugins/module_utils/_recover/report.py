@@ -1,0 +1,70 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A plan for people, and for the module's result.  Private to this collection."""
+
+from __future__ import annotations
+
+import collections
+
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.differences import shown
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import BLOCKED, DIFFERENT, LEFT_OUT, MISSING, SAME
+
+# Lines that one part of the plan may take.
+_MOST = 50
+_FIELDS = 10
+
+
+def described(plan):
+    """The plan as data."""
+    return {
+        "missing": [str(item) for item in plan.of(MISSING)],
+        "different": [{"object": str(item), "differences": item.differences} for item in plan.of(DIFFERENT)],
+        "same": len(plan.of(SAME)),
+        "blocked": [{"object": str(item), "reason": item.reason} for item in plan.of(BLOCKED)],
+        "left_out": [{"object": str(item), "reason": item.reason} for item in plan.of(LEFT_OUT)],
+        "rebound": [{"object": str(item), "claim": item.rebind} for item in plan.ordered if item.rebind],
+        "warnings": plan.warnings,
+    }
+
+
+def lines(found, overwrite):
+    """The plan as text.  found: of described()."""
+    text = list(found["warnings"])
+    text += _part("Missing; would be brought back", found["missing"])
+    text += _part("Volumes that would wait for the claim that is brought back", ["%(object)s for %(claim)s" % one for one in found["rebound"]])
+    different = []
+    for one in found["different"]:
+        different.append(one["object"])
+        different += ["  " + sentence for sentence in one["differences"][:_FIELDS]]
+        different += ["  and %d more fields" % (len(one["differences"]) - _FIELDS)] if len(one["differences"]) > _FIELDS else []
+    text += _part("Different; would be %s" % ("overwritten" if overwrite else "left as they are"), different, len(found["different"]))
+    text += _part("Cannot be brought back", ["%(object)s %(reason)s" % one for one in found["blocked"]])
+    reasons = collections.Counter((one["object"].partition(" ")[0], one["reason"]) for one in found["left_out"])
+    text += _part("Not brought back", ["%d %s: each %s" % (number, kind, reason) for (kind, reason), number in sorted(reasons.items())], len(found["left_out"]))
+    text.append("The same in the snapshot and live: %d" % found["same"])
+    return text
+
+
+def _part(title, found, number=None):
+    if not found:
+        return []
+    more = ["  and %d more" % (len(found) - _MOST)] if len(found) > _MOST else []
+    return ["%s (%d):" % (title, len(found) if number is None else number)] + ["  " + one for one in found[:_MOST]] + more
+
+
+def diffs(plan, overwrite, most=200):
+    """What --diff shows: objects that would be made or overwritten, without the values of Secrets."""
+    found = []
+    for item in plan.of(*([MISSING, DIFFERENT] if overwrite else [MISSING]))[:most]:
+        snapshot = plan.snapshot.get(item.there.path(item.namespace, item.name))
+        live = plan.live.get(item.here.path(item.namespace, item.name)) if item.action == DIFFERENT else None
+        found.append(
+            {
+                "before": shown(plan.cleaned(live, item.here) if live else None, item.there.id),
+                "after": shown(plan.cleaned(snapshot, item.there) if snapshot else None, item.there.id),
+                "before_header": "%s (live)" % item,
+                "after_header": "%s (snapshot)" % item,
+            }
+        )
+    return found

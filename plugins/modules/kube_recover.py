@@ -1,0 +1,331 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: kube_recover
+short_description: Brings objects of a snapshot back into the live cluster, or takes that back
+version_added: 0.1.0
+author:
+  - The k8s_dr founders (@k8s-dr)
+description:
+  - Compares objects of an API server that serves a snapshot with those of the live API server of this control plane node, and creates those that are
+    missing. The cluster serves all the time.
+  - Existing objects stay as they are, unless O(overwrite) is set.
+  - The Namespace, CustomResourceDefinition, PersistentVolume, StorageClass, role, or PriorityClass, RuntimeClass or IngressClass that a missing object
+    needs is brought back with it where it is missing, too.
+  - Objects that a controller makes, such as Pods of a ReplicaSet, are not brought back. RV(plan.left_out) names them.
+  - An object that the API server refuses is named with the reason, and the others are brought back. The module fails at the end. If the API server does not
+    answer any more, the module stops at once. The next run with the same arguments continues.
+  - Each change is written to O(record_dir) before it is made. O(undo) takes a run back.
+extends_documentation_fragment:
+  - k8s_dr.etcd.attributes
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Objects that exist or whose namespace exists are sent to the API server with C(dryRun=All), so that what it would refuse is in RV(plan.blocked).
+        What a webhook would refuse is not known if the webhook does not support that.
+  diff_mode:
+    support: full
+    details:
+      - Values of Secrets are never shown.
+  idempotent:
+    description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
+    support: full
+  platform:
+    support: full
+options:
+  kubeconfig:
+    description:
+      - Kubeconfig on this host for an API server that serves the snapshot. It needs a client certificate.
+      - Required unless O(undo) is given.
+    type: path
+  select:
+    description:
+      - Which objects of the snapshot to bring back. An object is selected if one entry selects it.
+      - An entry with only a namespace selects the Namespace and all in it.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      namespace:
+        description: Namespace of the objects.
+        type: str
+      kind:
+        description: Kind or resource, with its API group or without, such as V(Deployment), V(deployments) or V(deployments.apps).
+        type: str
+      name:
+        description: Name of the objects. Needs O(select[].kind) or O(select[].namespace).
+        type: str
+      labels:
+        description: Labels that the objects have, with their values.
+        type: dict
+  overwrite:
+    description: Whether to make objects that differ from the snapshot what they were in it.
+    type: bool
+    default: false
+  undo:
+    description:
+      - RV(id) of a run to take back. What it created is deleted, and what it overwrote is as before, unless it was changed since. RV(report.failed) names
+        what stays, and why.
+    type: str
+  snapshot:
+    description: Name of the snapshot, for the record. An interrupted run continues only with the same name.
+    type: str
+    default: ""
+  record_dir:
+    description: >-
+      Directory for the records, with mode 0700. The record of a run with O(overwrite) has the objects as they were before, Secrets included.
+    type: path
+    default: /var/lib/k8s-dr-recover
+  keep:
+    description: How many records stay, that of this run included. V(0) keeps all.
+    type: int
+    default: 10
+  wait_timeout:
+    description: Seconds to wait until a new CustomResourceDefinition is served, or until a claim, volume, namespace or definition that an undo deletes is gone.
+    type: int
+    default: 120
+  manifests_dir:
+    description: Directory that kubelet reads static Pods from. That of kube-apiserver says where the live API server is.
+    type: path
+    default: /etc/kubernetes/manifests
+notes:
+  - >-
+    Runs as root on a control plane node, with the first client certificate of the node that the API server accepts, as M(k8s_dr.etcd.kube_validation) does.
+seealso:
+  - module: k8s_dr.etcd.kube_export
+"""
+
+EXAMPLES = r"""
+- name: Bring a namespace back, and one Secret
+  k8s_dr.etcd.kube_recover:
+    kubeconfig: /run/k8s-dr-browse/kubeconfig
+    select:
+      - namespace: shop
+      - namespace: pay
+        kind: Secret
+        name: key
+  register: recovered
+
+- name: Take that back
+  k8s_dr.etcd.kube_recover:
+    undo: "{{ recovered.id }}"
+"""
+
+RETURN = r"""
+plan:
+  description: What was found before anything was changed. Objects are written as C(Secret pay/key).
+  returned: success, unless O(undo) is given
+  type: dict
+  contains:
+    missing:
+      description: Objects that are brought back.
+      type: list
+      elements: str
+    different:
+      description: Objects that differ, each with V(object) and V(differences), without values of Secrets.
+      type: list
+      elements: dict
+    same:
+      description: How many objects are the same in the snapshot and live.
+      type: int
+    blocked:
+      description: Objects that cannot be brought back, each with V(object) and V(reason).
+      type: list
+      elements: dict
+    left_out:
+      description: Objects that are not brought back because something in the cluster makes them, or because they have ended, each with V(object) and V(reason).
+      type: list
+      elements: dict
+    rebound:
+      description: Live volumes of claims that are brought back, each with V(object) and V(claim). The volume still names the UID of the deleted claim.
+      type: list
+      elements: dict
+    warnings:
+      description: What to know before.
+      type: list
+      elements: str
+lines:
+  description: The plan as text, one line each.
+  returned: success, unless O(undo) is given
+  type: list
+  elements: str
+id:
+  description: Id of the record, for O(undo). Empty if nothing was changed.
+  returned: success
+  type: str
+  sample: 20260102T030405Z-1a2b
+report:
+  description: What was done, or in check mode with O(undo) what would be done.
+  returned: always
+  type: dict
+  contains:
+    created:
+      description: Objects that were created.
+      type: list
+      elements: str
+    overwritten:
+      description: Objects that were overwritten.
+      type: list
+      elements: str
+    rebound:
+      description: Volumes that now wait for the claim that was brought back.
+      type: list
+      elements: str
+    undone:
+      description: With O(undo), changes that were taken back.
+      type: list
+      elements: str
+    failed:
+      description: What was refused, or with O(undo) what stays, each with V(object) and V(reason).
+      type: list
+      elements: dict
+    warnings:
+      description: What is not as it was, such as a ClusterIP that another Service has now.
+      type: list
+      elements: str
+seconds:
+  description: How long it took.
+  returned: success
+  type: float
+"""
+
+import contextlib
+import os
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.session import session_of_kubeconfig, session_of_node
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods import read_static_pods
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import record as records
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.apply import Recovery
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import DIFFERENT, MISSING, Plan
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.report import described, diffs, lines
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.selection import parse
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.undo import Undo
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused, os_error_words
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.signals import Ended, raise_when_ended
+
+_NOTHING = {"created": [], "overwritten": [], "rebound": [], "undone": [], "failed": [], "warnings": []}
+
+
+def live_session(manifests_dir):
+    try:
+        pods = read_static_pods(manifests_dir)
+    except (OSError, ValueError) as exc:
+        raise Refused("the static Pods of this host cannot be read: %s" % exc) from exc
+    if "kube-apiserver" not in pods:
+        raise Refused("there is no manifest of kube-apiserver in %s; run this on a control plane node" % manifests_dir)
+    return session_of_node(pods["kube-apiserver"])
+
+
+def entries_of(select):
+    """The entries without the keys that Ansible adds for those that were not given."""
+    return [{key: value for key, value in entry.items() if value is not None} if isinstance(entry, dict) else entry for entry in select]
+
+
+def lock(module):
+    """One run at a time; a look needs none, and makes no directory."""
+    return contextlib.suppress() if module.check_mode else records.lock(module.params["record_dir"], "process %d" % os.getpid())
+
+
+def undo(module, live):
+    params = module.params
+    record = records.find(params["record_dir"], params["undo"])
+    with record:
+        run = Undo(live, record, params["wait_timeout"], module.check_mode)
+        try:
+            run.run()
+        finally:
+            module.result["report"] = dict(_NOTHING, undone=run.undone, failed=run.left)
+            module.result["changed"] = bool(run.undone)
+    module.result["id"] = record.id
+    return ["%(object)s %(reason)s" % one for one in run.left]
+
+
+def recover(module, live):
+    params = module.params
+    selection = entries_of(params["select"])
+    entries = parse(selection)
+    with session_of_kubeconfig(params["kubeconfig"]) as snapshot:
+        plan = Plan(snapshot, live, entries).make()
+        if module.check_mode:
+            Recovery(plan, None, params["overwrite"], params["wait_timeout"], patience=0).rehearse()
+        found = described(plan)
+        module.result.update(plan=found, lines=lines(found, params["overwrite"]), id="")
+        if module._diff:
+            module.result["diff"] = diffs(plan, params["overwrite"])
+        module.result["changed"] = bool(found["rebound"] or plan.of(MISSING) or (params["overwrite"] and plan.of(DIFFERENT)))
+        if module.check_mode:
+            return []
+        about = {"snapshot": params["snapshot"], "selection": selection, "overwrite": params["overwrite"]}
+        with records.unfinished(params["record_dir"], about) or records.Record.create(params["record_dir"], about) as record:
+            run = Recovery(plan, record, params["overwrite"], params["wait_timeout"])
+            try:
+                run.run()
+            finally:
+                done = {"created": run.created, "overwritten": run.overwritten, "rebound": run.rebound, "failed": run.failed, "warnings": run.warnings}
+                module.result.update(report=dict(_NOTHING, **done), id=record.id if record.changes else "")
+                module.result["changed"] = bool(run.created or run.overwritten or run.rebound)
+        records.prune(params["record_dir"], params["keep"])
+    return ["%(object)s %(reason)s" % one for one in found["blocked"] + run.failed]
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "kubeconfig": {"type": "path"},
+            "select": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {"namespace": {"type": "str"}, "kind": {"type": "str"}, "name": {"type": "str"}, "labels": {"type": "dict"}},
+            },
+            "overwrite": {"type": "bool", "default": False},
+            "undo": {"type": "str"},
+            "snapshot": {"type": "str", "default": ""},
+            "record_dir": {"type": "path", "default": "/var/lib/k8s-dr-recover"},
+            "keep": {"type": "int", "default": 10},
+            "wait_timeout": {"type": "int", "default": 120},
+            "manifests_dir": {"type": "path", "default": "/etc/kubernetes/manifests"},
+        },
+        required_one_of=[("kubeconfig", "undo")],
+        mutually_exclusive=[("kubeconfig", "undo")],
+        supports_check_mode=True,
+    )
+    raise_when_ended()
+    os.umask(0o077)
+    start = time.monotonic()
+    module.result = {"changed": False, "report": dict(_NOTHING)}
+    do = undo if module.params["undo"] else recover
+    try:
+        with live_session(module.params["manifests_dir"]) as live, lock(module):
+            problems = do(module, live)
+    except (Refused, Busy) as exc:
+        module.fail_json(msg="Nothing was done: %s" % exc, **module.result)
+    except (KubeError, Ended) as exc:
+        module.fail_json(msg="%s. %s" % (exc, _state(module)), **module.result)
+    except OSError as exc:
+        module.fail_json(msg="%s. %s" % (os_error_words(exc), _state(module)), **module.result)
+    module.result["seconds"] = round(time.monotonic() - start, 2)
+    if problems and not module.check_mode:
+        what = "taken back" if module.params["undo"] else "brought back"
+        module.fail_json(msg="%d objects were not %s: %s" % (len(problems), what, "; ".join(problems)), **module.result)
+    module.exit_json(**module.result)
+
+
+def _state(module):
+    """What is done already when a run ends early."""
+    if not module.result["changed"] or module.check_mode:
+        return "Nothing was changed"
+    return "Some objects were changed; run this again to continue"
+
+
+if __name__ == "__main__":
+    main()
