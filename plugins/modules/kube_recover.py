@@ -205,7 +205,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods impo
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import record as records
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.apply import Recovery
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import DIFFERENT, MISSING, Plan
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.report import described, diffs, lines
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.report import described, diffs, lines, problems
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.selection import parse
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.undo import Undo
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused, os_error_words
@@ -232,7 +232,7 @@ def entries_of(select):
 
 def lock(module):
     """One run at a time; a look needs none, and makes no directory."""
-    return contextlib.suppress() if module.check_mode else records.lock(module.params["record_dir"], "process %d" % os.getpid())
+    return contextlib.ExitStack() if module.check_mode else records.lock(module.params["record_dir"], "process %d" % os.getpid())
 
 
 def undo(module, live):
@@ -246,7 +246,7 @@ def undo(module, live):
             module.result["report"] = dict(_NOTHING, undone=run.undone, failed=run.left)
             module.result["changed"] = bool(run.undone)
     module.result["id"] = record.id
-    return ["%(object)s %(reason)s" % one for one in run.left]
+    return run.left
 
 
 def recover(module, live):
@@ -274,7 +274,7 @@ def recover(module, live):
                 module.result.update(report=dict(_NOTHING, **done), id=record.id if record.changes else "")
                 module.result["changed"] = bool(run.created or run.overwritten or run.rebound)
         records.prune(params["record_dir"], params["keep"])
-    return ["%(object)s %(reason)s" % one for one in found["blocked"] + run.failed]
+    return found["blocked"] + run.failed
 
 
 def main():
@@ -306,7 +306,7 @@ def main():
     do = undo if module.params["undo"] else recover
     try:
         with live_session(module.params["manifests_dir"]) as live, lock(module):
-            problems = do(module, live)
+            refused = do(module, live)
     except (Refused, Busy) as exc:
         module.fail_json(msg="Nothing was done: %s" % exc, **module.result)
     except (KubeError, Ended) as exc:
@@ -314,9 +314,9 @@ def main():
     except OSError as exc:
         module.fail_json(msg="%s. %s" % (os_error_words(exc), _state(module)), **module.result)
     module.result["seconds"] = round(time.monotonic() - start, 2)
-    if problems and not module.check_mode:
+    if refused and not module.check_mode:
         what = "taken back" if module.params["undo"] else "brought back"
-        module.fail_json(msg="%d objects were not %s: %s" % (len(problems), what, "; ".join(problems)), **module.result)
+        module.fail_json(msg="%d objects were not %s. %s" % (len(refused), what, "; ".join(problems(refused))), **module.result)
     module.exit_json(**module.result)
 
 

@@ -28,6 +28,16 @@ def described(plan):
     }
 
 
+def problems(found):
+    """[{"object", "reason"}, ...] as sentences, one for each reason."""
+    objects = {}
+    for one in found:
+        objects.setdefault(one["reason"], []).append(one["object"])
+    for reason, names in objects.items():
+        more = "" if len(names) == 1 else " and %d others:" % (len(names) - 1) if len(names) > 2 else " and %s:" % names[1]
+        yield "%s%s %s" % (names[0], more, reason)
+
+
 def lines(found, overwrite):
     """The plan as text.  found: of described()."""
     text = list(found["warnings"])
@@ -39,7 +49,7 @@ def lines(found, overwrite):
         different += ["  " + sentence for sentence in one["differences"][:_FIELDS]]
         different += ["  and %d more fields" % (len(one["differences"]) - _FIELDS)] if len(one["differences"]) > _FIELDS else []
     text += _part("Different; would be %s" % ("overwritten" if overwrite else "left as they are"), different, len(found["different"]))
-    text += _part("Cannot be brought back", ["%(object)s %(reason)s" % one for one in found["blocked"]])
+    text += _part("Cannot be brought back", problems(found["blocked"]), len(found["blocked"]))
     reasons = collections.Counter((one["object"].partition(" ")[0], one["reason"]) for one in found["left_out"])
     text += _part("Not brought back", ["%d %s: each %s" % (number, kind, reason) for (kind, reason), number in sorted(reasons.items())], len(found["left_out"]))
     text.append("The same in the snapshot and live: %d" % found["same"])
@@ -47,6 +57,7 @@ def lines(found, overwrite):
 
 
 def _part(title, found, number=None):
+    found = list(found)
     if not found:
         return []
     more = ["  and %d more" % (len(found) - _MOST)] if len(found) > _MOST else []
