@@ -256,7 +256,9 @@ def recover(module, live):
     with session_of_kubeconfig(params["kubeconfig"]) as snapshot:
         plan = Plan(snapshot, live, entries).make()
         if module.check_mode:
-            Recovery(plan, None, params["overwrite"], params["wait_timeout"], patience=0).rehearse()
+            rehearsal = Recovery(plan, None, params["overwrite"], params["wait_timeout"])
+            rehearsal.rehearse()
+            plan.warnings += rehearsal.warnings
         found = described(plan)
         module.result.update(plan=found, lines=lines(found, params["overwrite"]), id="")
         if module._diff:

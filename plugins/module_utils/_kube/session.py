@@ -130,9 +130,10 @@ def session_of_kubeconfig(path, timeout=TIMEOUT):
     ca = authority(text)
     try:
         trust = partial(tls_context, **({"cadata": ca.decode("ascii", "replace")} if isinstance(ca, bytes) else {"cafile": _beside(path, ca)}))
-        context = identity.context(trust)
+        trust()
     except (OSError, ValueError) as exc:
         raise KubeError("the CA of the kubeconfig %s cannot be used: %s" % (path, exc)) from exc
+    context = identity.context(trust)
     if context is None:
         raise KubeError("the kubeconfig %s %s" % (path, identity.problem))
     port = address.port or 443

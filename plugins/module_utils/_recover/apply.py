@@ -21,10 +21,10 @@ CREATE, OVERWRITE, REBIND = "create", "overwrite", "rebind"
 class Recovery:
     """What a run does, and what came of it."""
 
-    def __init__(self, plan, record, overwrite, wait_timeout, patience=10):
+    def __init__(self, plan, record, overwrite, wait_timeout):
         """record: a Record, None for a look at what the API server would refuse.  wait_timeout: seconds until a new CRD must be served."""
         self.plan, self.record, self.overwrite, self.wait_timeout = plan, record, overwrite, wait_timeout
-        self.writer = Writer(plan.live, patience)
+        self.writer = Writer(plan.live)
         self.created, self.overwritten, self.rebound, self.failed = [], [], [], []
         self.warnings = []
 
@@ -67,6 +67,8 @@ class Recovery:
             live = self.plan.live.get(resource.path(change["namespace"], change["name"])) if resource else None
             if live and is_ours(live):
                 self.record.end(change["n"], done=digest(self.plan.cleaned(live, resource)), uid=live["metadata"]["uid"])
+            else:
+                self.record.end(change["n"], failed=True)
 
     def _wanted(self, item):
         """(resource, object) as it is sent to the live cluster."""

@@ -1,0 +1,170 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a run would bring back, by two API servers in memory."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import BLOCKED, DIFFERENT, LEFT_OUT, MISSING, SAME, Plan
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.report import described, diffs, lines, problems
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.selection import parse
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
+from ansible_collections.k8s_dr.etcd.tests.unit.plugins.module_utils._recover.fake_api import BUILT_IN, CRD, FakeApi, made, owned
+
+SHOP = made("Namespace", "shop", spec={"finalizers": ["kubernetes"]}, status={"phase": "Active"})
+PRICES = made("ConfigMap", "prices", "shop", data={"apple": "1"})
+KEY = made("Secret", "key", "shop", type="Opaque", data={"key": "czNjcmV0"})
+WIDGET = made("Widget", "parent", "shop", "example.com/v1")
+VOLUME = made("PersistentVolume", "disk", spec={"claimRef": {"namespace": "shop", "name": "data", "uid": "old-PersistentVolumeClaim-data"}})
+CLAIM = made("PersistentVolumeClaim", "data", "shop", spec={"volumeName": "disk"})
+
+
+def plan(snapshot, live, *entries):
+    """{object: action} and the Plan."""
+    made_of = [one if isinstance(one, FakeApi) else FakeApi(*one) for one in (snapshot, live)]
+    found = Plan(*made_of, parse(list(entries) or [{"namespace": "shop"}])).make()
+    return {str(item): item.action for item in found.ordered}, found
+
+
+def reasons(found):
+    return {str(item): item.reason for item in found.of(BLOCKED, LEFT_OUT)}
+
+
+def test_missing_different_and_same():
+    other = dict(KEY, data={"key": "b3RoZXI="})
+    found, whole = plan([SHOP, PRICES, KEY, made("ConfigMap", "gone", "shop")], [SHOP, PRICES, other])
+    assert found == {"Namespace shop": SAME, "Secret shop/key": DIFFERENT, "ConfigMap shop/gone": MISSING, "ConfigMap shop/prices": SAME}
+    said = described(whole)
+    assert said["missing"] == ["ConfigMap shop/gone"] and said["same"] == 2
+    assert said["different"] == [{"object": "Secret shop/key", "differences": ["data.key"]}]
+    assert lines(said, True) == [
+        *("Missing; would be brought back (1):", "  ConfigMap shop/gone"),
+        *("Different; would be overwritten (1):", "  Secret shop/key", "    data.key"),
+        "The same in the snapshot and live: 2",
+    ]
+    shown = diffs(whole, True)
+    assert [one["before_header"] for one in shown] == ["Secret shop/key (live)", "ConfigMap shop/gone (live)"]
+    assert "czNjcmV0" not in str(shown) and "(hidden)" in str(shown)
+    assert [one["after_header"] for one in diffs(whole, False)] == ["ConfigMap shop/gone (snapshot)"]
+
+
+def test_uids_and_status_are_no_difference():
+    live = FakeApi(SHOP)
+    live.add(PRICES, uid="new", labels={}, creationTimestamp="later")
+    live.objects[("configmaps", "shop", "prices")]["metadata"].pop("labels")
+    assert plan([SHOP, PRICES], live)[0]["ConfigMap shop/prices"] == SAME
+
+
+def test_pages_are_followed_and_nothing_else_is_selected():
+    many = [made("ConfigMap", "c%d" % number, "shop") for number in range(7)]
+    found, dummy = plan([SHOP, *many, made("ConfigMap", "other", "default")], [SHOP])
+    assert sum(action == MISSING for action in found.values()) == 7
+
+
+def test_what_a_missing_object_needs_comes_with_it():
+    needed = [SHOP, made("ClusterRole", "reader", api_version="rbac.authorization.k8s.io/v1", rules=[])]
+    binding = made("RoleBinding", "b", "shop", "rbac.authorization.k8s.io/v1", roleRef={"kind": "ClusterRole", "name": "reader"})
+    found, dummy = plan([*needed, binding], [], {"kind": "RoleBinding", "namespace": "shop", "name": "b"})
+    assert found == {"Namespace shop": MISSING, "ClusterRole reader": MISSING, "RoleBinding shop/b": MISSING}
+    found, dummy = plan([*needed, binding], needed, {"kind": "RoleBinding", "namespace": "shop", "name": "b"})
+    assert found == {"RoleBinding shop/b": MISSING}
+
+
+def test_a_definition_comes_with_its_objects():
+    found, whole = plan([SHOP, CRD, WIDGET], [])
+    assert found == {"CustomResourceDefinition widgets.example.com": MISSING, "Namespace shop": MISSING, "Widget shop/parent": MISSING}
+    assert str(whole.ordered[0]).startswith("CustomResourceDefinition")
+
+
+def test_labels_select():
+    web, db = (made("ConfigMap", name, "shop", metadata={"labels": {"app": name}}) for name in ("web", "db"))
+    live = FakeApi(SHOP)
+    live.add(db, labels={"app": "other"})
+    found, dummy = plan([SHOP, web, db], live, {"labels": {"app": "web"}}, {"labels": {"app": "db"}})
+    # the live one has other labels, and is there all the same
+    assert found == {"ConfigMap shop/web": MISSING, "ConfigMap shop/db": DIFFERENT}
+
+
+def test_what_selects_nothing_is_a_warning_and_what_cannot_is_refused():
+    found, whole = plan([SHOP], [SHOP], {"namespace": "nothing"})
+    assert found == {} and whole.warnings == ["The snapshot has nothing that the selection (namespace nothing) means"]
+    with pytest.raises(Refused, match="objects of kind Event are not brought back: they say what happened"):
+        plan([SHOP], [SHOP], {"kind": "Event"})
+
+
+def test_the_same_object_is_selected_once():
+    found, whole = plan([SHOP, PRICES], [SHOP], {"namespace": "shop"}, {"kind": "ConfigMap", "name": "prices"})
+    assert found["ConfigMap shop/prices"] == MISSING and whole.warnings == []
+
+
+def test_a_namespace_that_is_being_deleted():
+    live = FakeApi()
+    live.add(SHOP, deletionTimestamp="now")
+    dummy, whole = plan([SHOP, PRICES, KEY], live)
+    assert reasons(whole) == {
+        "Namespace shop": "is still being deleted; run this again when it is gone",
+        "ConfigMap shop/prices": "cannot be brought back: its namespace is still being deleted; run this again when it is gone",
+        "Secret shop/key": "cannot be brought back: its namespace is still being deleted; run this again when it is gone",
+    }
+    assert list(problems(described(whole)["blocked"])) == [
+        "Namespace shop is still being deleted; run this again when it is gone",
+        "Secret shop/key and ConfigMap shop/prices: cannot be brought back: its namespace is still being deleted; run this again when it is gone",
+    ]
+
+
+def test_what_is_not_served():
+    gone = ("legacy", "v1", "things", "Thing", True, False)
+    snapshot = FakeApi(SHOP, made("Thing", "a", "shop", "legacy/v1"), resources=[*BUILT_IN, gone])
+    assert reasons(plan(snapshot, [SHOP])[1]) == {"Thing shop/a": "cannot be brought back: the live cluster does not serve things.legacy"}
+    live = FakeApi(SHOP, resources=[*BUILT_IN, ("legacy", "v2", "things", "Thing", True, False)])
+    assert reasons(plan(snapshot, live)[1]) == {"Thing shop/a": "cannot be brought back: it is served as v2 only, and in the snapshot as v1"}
+
+
+def test_a_volume_that_is_still_there_waits_for_its_claim():
+    live = FakeApi(SHOP)
+    live.add(VOLUME)
+    found, whole = plan([SHOP, VOLUME, CLAIM], live)
+    assert found == {"Namespace shop": SAME, "PersistentVolume disk": SAME, "PersistentVolumeClaim shop/data": MISSING}
+    assert described(whole)["rebound"] == [{"object": "PersistentVolume disk", "claim": "shop/data"}]
+
+
+def test_a_volume_that_another_claim_has():
+    live = FakeApi(SHOP, dict(VOLUME, spec={"claimRef": {"namespace": "other", "name": "claim", "uid": "1"}}))
+    assert reasons(plan([SHOP, VOLUME, CLAIM], live)[1]) == {
+        "PersistentVolumeClaim shop/data": "cannot be brought back: its volume disk belongs to the claim other/claim"
+    }
+
+
+def test_a_volume_that_is_gone():
+    deleted = dict(VOLUME, spec=dict(VOLUME["spec"], persistentVolumeReclaimPolicy="Delete"))
+    found, whole = plan([SHOP, deleted, CLAIM], [SHOP])
+    assert found["PersistentVolume disk"] == MISSING
+    assert whole.warnings == [
+        "PersistentVolume disk has the reclaim policy Delete: if its claim was deleted, so was the data; look at the storage first"
+    ]
+    assert "neither live nor in the snapshot" in plan([SHOP, CLAIM], [SHOP])[1].warnings[0]
+
+
+def test_owners():
+    child = made("ConfigMap", "of-gone", "shop", metadata={"ownerReferences": [owned("Widget", "gone", "example.com/v1")]})
+    brought_back = made("ConfigMap", "of-gone", "shop")
+    # the owner is not there, so the reference was left out, and the next run finds no difference
+    assert plan([SHOP, CRD, child], [SHOP, CRD, brought_back])[0]["ConfigMap shop/of-gone"] == SAME
+    kept = made("ConfigMap", "kept", "shop", metadata={"ownerReferences": [owned("Widget", "parent", "example.com/v1")]})
+    bare = made("ConfigMap", "kept", "shop")
+    found, dummy = plan([SHOP, CRD, WIDGET, kept], [SHOP, CRD, WIDGET, bare])
+    assert found["ConfigMap shop/kept"] == DIFFERENT
+
+
+def test_what_is_made_by_controllers_is_counted():
+    pods = [made("Pod", "web-%d" % number, "shop", metadata={"ownerReferences": [owned("ReplicaSet", "web", "apps/v1", True)]}) for number in range(3)]
+    said = described(plan([SHOP, *pods], [SHOP])[1])
+    assert "  3 Pod: each is made by its ReplicaSet" in lines(said, False)
+
+
+def test_endpoints_of_a_service_without_a_selector_are_the_operators():
+    services = [made("Service", "selected", "shop", spec={"selector": {"a": "b"}}), made("Service", "outside", "shop", spec={})]
+    ends = [made("Endpoints", name, "shop") for name in ("selected", "outside")]
+    found, dummy = plan([SHOP, *services, *ends], [SHOP])
+    assert (found["Endpoints shop/selected"], found["Endpoints shop/outside"]) == (LEFT_OUT, MISSING)

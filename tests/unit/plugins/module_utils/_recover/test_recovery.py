@@ -1,0 +1,413 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bringing back and its undo, by two API servers in memory and a record on the disk."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import change, record as records
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.apply import Recovery
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import Plan
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.selection import parse
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.undo import Undo
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
+from ansible_collections.k8s_dr.etcd.tests.unit.plugins.module_utils._recover.fake_api import CRD, FakeApi, made, owned
+
+SHOP = made("Namespace", "shop", metadata={"labels": {"team": "a"}}, spec={"finalizers": ["kubernetes"]})
+PRICES = made("ConfigMap", "prices", "shop", data={"apple": "1"})
+KEY = made("Secret", "key", "shop", type="Opaque", data={"key": "czNjcmV0"})
+PARENT = made("Widget", "parent", "shop", "example.com/v1", metadata={"finalizers": ["example.com/guard"]}, spec={"size": 1})
+CHILD = made("Widget", "child", "shop", "example.com/v1", metadata={"ownerReferences": [owned("Widget", "parent", "example.com/v1")]})
+CONFIG = made("ConfigMap", "config", "shop", metadata={"ownerReferences": [owned("Widget", "parent", "example.com/v1", True)]})
+VOLUME = made("PersistentVolume", "disk", spec={"claimRef": {"namespace": "shop", "name": "data", "uid": "gone", "resourceVersion": "7"}})
+CLAIM = made("PersistentVolumeClaim", "data", "shop", spec={"volumeName": "disk"})
+ALL = (SHOP, PRICES, KEY, CRD, PARENT, CHILD, CONFIG)
+
+
+class Died(BaseException):
+    """SIGKILL."""
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    monkeypatch.setattr(change, "_INTERVAL", 0.01)
+
+
+class Run:
+    """Recover and undo on the same two servers."""
+
+    def __init__(self, directory, snapshot, live):
+        self.directory = str(directory)
+        self.snapshot, self.live = FakeApi(*snapshot), live if isinstance(live, FakeApi) else FakeApi(*live)
+        self.entries = [{"namespace": "shop"}]
+        self.id = None
+
+    def recover(self, overwrite=False):
+        plan = Plan(self.snapshot, self.live, parse(self.entries)).make()
+        about = {"snapshot": "s", "selection": self.entries, "overwrite": overwrite}
+        with records.unfinished(self.directory, about) or records.Record.create(self.directory, about) as record:
+            self.id = record.id
+            run = Recovery(plan, record, overwrite, 5)
+            run.writer.patience = 0.05
+            run.run()
+        return run
+
+    def rehearse(self, overwrite=False):
+        plan = Plan(self.snapshot, self.live, parse(self.entries)).make()
+        run = Recovery(plan, None, overwrite, 5)
+        run.rehearse()
+        return plan, run
+
+    def undo(self, check=False):
+        with records.find(self.directory, self.id) as record:
+            run = Undo(self.live, record, 0.2, check)
+            run.run()
+        return run
+
+    def content(self):
+        """The live cluster without what the server counts."""
+        found = {}
+        for key, one in self.live.objects.items():
+            metadata = {name: value for name, value in one["metadata"].items() if name not in ("resourceVersion", "managedFields")}
+            found[key] = dict(one, metadata=metadata)
+        return json.loads(json.dumps(found_by(found)))
+
+
+def found_by(found):
+    return {"/".join(key): one for key, one in found.items()}
+
+
+# -- bringing back -----------------------------------------------------------------------------------------------------
+
+
+def test_everything_comes_back_once(tmp_path):
+    run = Run(tmp_path, ALL, [])
+    first = run.recover()
+    assert (first.created, first.failed) == (
+        [
+            *("CustomResourceDefinition widgets.example.com", "Namespace shop", "Secret shop/key", "ConfigMap shop/prices"),
+            *("Widget shop/parent", "ConfigMap shop/config", "Widget shop/child"),
+        ],
+        [],
+    )
+    parent, child, config = (run.live.find(*one, "shop") for one in (("Widget", "parent"), ("Widget", "child"), ("ConfigMap", "config")))
+    assert parent["metadata"]["uid"] != PARENT["metadata"]["uid"] and parent["metadata"]["finalizers"] == ["example.com/guard"]
+    for one in (child, config):
+        assert [owner["uid"] for owner in one["metadata"]["ownerReferences"]] == [parent["metadata"]["uid"]]
+    assert run.live.find("Secret", "key", "shop")["data"] == KEY["data"]
+    before = run.content()
+    again = run.recover()
+    assert (again.created, again.overwritten, again.failed) == ([], [], [])
+    assert run.content() == before
+    assert records.names(run.directory) == [name for name in records.names(run.directory) if name != run.id]
+
+
+def test_different_objects_stay_unless_they_are_overwritten(tmp_path):
+    run = Run(tmp_path, [SHOP, PRICES], [SHOP])
+    run.live.add(dict(PRICES, data={"apple": "2", "pear": "3"}), finalizers=["kubernetes.io/own", "foregroundDeletion"])
+    before = run.content()
+    assert run.recover().overwritten == [] and run.content() == before
+    assert run.recover(overwrite=True).overwritten == ["ConfigMap shop/prices"]
+    assert run.live.find("ConfigMap", "prices", "shop")["data"] == {"apple": "1"}
+    assert run.recover(overwrite=True).overwritten == []
+
+
+def test_owners_that_are_not_there_are_left_out(tmp_path):
+    run = Run(tmp_path, [SHOP, CRD, CONFIG], [SHOP, CRD])
+    run.recover()
+    assert "ownerReferences" not in run.live.find("ConfigMap", "config", "shop")["metadata"]
+
+
+def test_a_volume_is_given_to_the_claim_that_comes_back(tmp_path):
+    run = Run(tmp_path, [SHOP, VOLUME, CLAIM], [SHOP, VOLUME])
+    found = run.recover()
+    assert (found.rebound, found.created) == (["PersistentVolume disk"], ["PersistentVolumeClaim shop/data"])
+    assert run.live.find("PersistentVolume", "disk")["spec"]["claimRef"] == {"namespace": "shop", "name": "data"}
+    # as the controller binds it
+    claim = run.live.find("PersistentVolumeClaim", "data", "shop")
+    run.live.find("PersistentVolume", "disk")["spec"]["claimRef"].update(uid=claim["metadata"]["uid"], resourceVersion="9")
+    assert run.undo().undone == ["PersistentVolumeClaim shop/data", "PersistentVolume disk"]
+    assert run.live.find("PersistentVolume", "disk")["spec"]["claimRef"] == VOLUME["spec"]["claimRef"]
+
+
+def test_addresses_of_a_service_that_are_taken(tmp_path):
+    service = made("Service", "web", "shop", spec={"clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9"], "ports": [{"port": 80, "nodePort": 30080}]})
+    run = Run(tmp_path, [SHOP, service], [SHOP])
+    key = ("services", "shop", "web")
+    causes = [{"field": "spec.clusterIPs"}, {"field": "spec.ports[0].nodePort"}]
+    run.live.refuse(*key, 422, "failed to allocate IP 10.96.0.9: provided IP is already allocated", causes)
+    refused = run.live.refusals[key]
+    run.live.before_change = lambda *_args: run.live.refusals.pop(key, None) if attempts.pop(0) else None
+    attempts = [False, True]
+    found = run.recover()
+    assert found.created == ["Service shop/web"] and refused
+    assert found.warnings == ["Service shop/web gets another ClusterIP (10.96.0.9) and nodePort (30080): its own is taken"]
+    assert run.live.find("Service", "web", "shop")["spec"] == {"ports": [{"port": 80}]}
+
+
+SENTENCES = [
+    (403, 'secrets "key" is forbidden: exceeded quota: few, requested: 1, used: 3, limited: 3', "is refused by a quota; raise it, or make room"),
+    (403, "unable to create new content in namespace shop because it is being terminated", "its namespace is being deleted"),
+    (500, 'Internal error occurred: failed calling webhook "check.example.com": no endpoints', "the webhook check.example.com does not answer"),
+    (400, 'admission webhook "check.example.com" denied the request: no', "is refused by the webhook check.example.com: no"),
+    (409, "Apply failed with 1 conflict", "was changed by something else meanwhile; run this again"),
+    (422, "Secret is invalid: data: field is immutable when `immutable` is set", "cannot be overwritten, since"),
+    (422, "spec.x: Invalid value", "is refused (422): spec.x: Invalid value"),
+]
+
+
+@pytest.mark.parametrize(("status", "message", "words"), SENTENCES)
+def test_a_refusal_is_a_sentence_and_the_others_come_back(tmp_path, status, message, words):
+    run = Run(tmp_path, [SHOP, PRICES, KEY], [])
+    run.live.refuse("secrets", "shop", "key", status, message)
+    found = run.recover()
+    assert found.created == ["Namespace shop", "ConfigMap shop/prices"]
+    ((failed),) = found.failed
+    assert failed["object"] == "Secret shop/key" and words in failed["reason"]
+    # once it is allowed, only that one is missing
+    run.live.refusals.clear()
+    assert run.recover().created == ["Secret shop/key"]
+
+
+def test_an_immutable_field_is_named(tmp_path):
+    binding = made("RoleBinding", "b", "shop", "rbac.authorization.k8s.io/v1", roleRef={"kind": "ClusterRole", "name": "a"})
+    run = Run(tmp_path, [SHOP, binding], [SHOP, dict(binding, roleRef={"kind": "ClusterRole", "name": "b"})])
+    causes = [{"field": "roleRef", "message": "Invalid value: cannot change roleRef: field is immutable"}]
+    run.live.refuse("rolebindings.rbac.authorization.k8s.io", "shop", "b", 422, "invalid", causes)
+    plan, dummy = run.rehearse(overwrite=True)
+    assert [item.reason for item in plan.of("blocked")] == ["cannot be overwritten, since roleRef cannot be changed; delete the live object and run this again"]
+
+
+def test_a_look_changes_nothing_and_tells_what_would_be_refused(tmp_path):
+    run = Run(tmp_path / "records", [SHOP, PRICES, KEY], [SHOP])
+    run.live.refuse("secrets", "shop", "key", 403, "exceeded quota: few")
+    run.live.refuse("configmaps", "shop", "prices", 400, 'admission webhook "x" does not support dry run')
+    plan, dummy = run.rehearse()
+    assert [str(item) for item in plan.of("blocked")] == ["Secret shop/key"]
+    assert run.live.changes == 0 and not (tmp_path / "records").exists()
+
+
+def test_what_is_refused_for_a_moment_is_tried_again(tmp_path):
+    run = Run(tmp_path, [SHOP, KEY], [])
+    run.live.refuse("secrets", "shop", "key", 403, "status unknown for quota: few")
+    attempts = [False, False, True]
+    run.live.before_change = lambda _method, key, _dry: run.live.refusals.clear() if key[0] == "secrets" and attempts.pop(0) else None
+    assert run.recover().failed == []
+
+
+def test_an_api_server_that_does_not_answer_ends_the_run(tmp_path, monkeypatch):
+    run = Run(tmp_path, [SHOP, PRICES, KEY], [])
+
+    def gone(_method, key, _dry):
+        if key[0] == "configmaps":
+            raise KubeError("the API server does not answer")
+
+    run.live.before_change = gone
+    with pytest.raises(KubeError):
+        run.recover()
+    identifier = run.id
+    run.live.before_change = lambda *_args: None
+    assert run.recover().created == ["ConfigMap shop/prices"] and run.id == identifier
+
+
+def test_the_default_account_that_a_controller_has_just_made_gets_what_it_had(tmp_path):
+    account = made("ServiceAccount", "default", "shop", imagePullSecrets=[{"name": "registry"}])
+    run = Run(tmp_path, [SHOP, account], [])
+
+    plan = Plan(run.snapshot, run.live, parse(run.entries)).make()
+    run.live.add(SHOP)
+    run.live.add(made("ServiceAccount", "default", "shop"))
+    with records.Record.create(run.directory, {}) as record:
+        found = Recovery(plan, record, False, 5)
+        found.run()
+    assert "ServiceAccount shop/default" in found.overwritten
+    assert run.live.find("ServiceAccount", "default", "shop")["imagePullSecrets"] == [{"name": "registry"}]
+
+
+# -- interrupted -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moment", range(1, 15))
+def test_a_killed_run_is_continued_and_undone_as_one(tmp_path, moment):
+    """Killed before or after each change reached the server."""
+    run = Run(tmp_path, [*ALL, VOLUME, CLAIM], [VOLUME, made("Namespace", "default")])
+    before = run.content()
+    left = [moment]
+    original = run.live._change
+
+    def mortal(*args):
+        left[0] -= 1
+        if left[0] == 0:
+            raise Died
+        answer = original(*args)
+        left[0] -= 1
+        if left[0] == 0:
+            raise Died
+        return answer
+
+    run.live._change = mortal
+    with pytest.raises(Died):
+        run.recover()
+    identifier = run.id
+    left[0] = -1
+    assert run.recover().failed == [] and run.id == identifier
+    run.live._change = original
+    assert run.recover().created == []
+    run.id = identifier
+    assert run.undo().left == []
+    assert run.content() == before
+
+
+def test_another_selection_is_another_run(tmp_path):
+    run = Run(tmp_path, [SHOP, PRICES], [])
+    run.live.before_change = lambda _method, key, _dry: (_ for _ in ()).throw(KubeError("away")) if key[0] == "configmaps" else None
+    with pytest.raises(KubeError):
+        run.recover()
+    first, run.entries = run.id, [{"namespace": "shop"}, {"kind": "ConfigMap"}]
+    run.live.before_change = lambda *_args: None
+    run.recover()
+    assert run.id != first
+
+
+# -- undo --------------------------------------------------------------------------------------------------------------
+
+
+def test_undo_takes_all_back(tmp_path):
+    run = Run(tmp_path, ALL, [made("Namespace", "default")])
+    before = run.content()
+    run.recover()
+    would = run.undo(check=True)
+    assert run.undo().undone == would.undone and len(would.undone) == 7
+    assert run.content() == before
+    assert run.undo().undone == []
+
+
+def test_undo_of_an_overwritten_object(tmp_path):
+    run = Run(tmp_path, [SHOP, PRICES, KEY], [SHOP, KEY])
+    run.live.add(dict(PRICES, data={"apple": "2", "pear": "3"}))
+    before = run.content()
+    run.recover(overwrite=True)
+    assert run.undo().undone == ["ConfigMap shop/prices"]
+    assert run.content() == before
+
+
+def test_what_was_changed_since_stays(tmp_path):
+    run = Run(tmp_path, [SHOP, PRICES, KEY], [made("Namespace", "default")])
+    run.recover()
+    run.live.add(dict(PRICES, data={"apple": "9"}), uid=run.live.find("ConfigMap", "prices", "shop")["metadata"]["uid"])
+    found = run.undo()
+    assert found.undone == ["Secret shop/key"]
+    assert found.left == [
+        {"object": "ConfigMap shop/prices", "reason": "stays: it was changed since"},
+        {"object": "Namespace shop", "reason": "stays: it holds ConfigMap prices, which this run did not bring back or did not take back"},
+    ]
+
+
+def test_what_was_made_again_since_stays(tmp_path):
+    run = Run(tmp_path, [SHOP, PRICES], [SHOP])
+    run.recover()
+    run.live.add(PRICES, uid="another")
+    assert run.undo().left == [{"object": "ConfigMap shop/prices", "reason": "stays: it was deleted and made again since"}]
+
+
+def test_a_status_that_changes_is_no_change(tmp_path):
+    service = made("Service", "web", "shop", spec={"ports": []})
+    run = Run(tmp_path, [SHOP, service], [SHOP])
+    run.recover()
+
+    def controller(method, key, _dry):
+        if method == "DELETE" and "status" not in run.live.objects[key]:
+            run.live.add(dict(run.live.objects[key], status={"loadBalancer": {}}))
+
+    run.live.before_change = controller
+    assert run.undo().undone == ["Service shop/web"]
+
+
+def test_a_namespace_stays_with_what_others_have_made_in_it(tmp_path):
+    run = Run(tmp_path, [SHOP, PRICES], [])
+    run.recover()
+    run.live.add(made("ConfigMap", "kube-root-ca.crt", "shop"))
+    run.live.add(made("ServiceAccount", "default", "shop"))
+    run.live.add(made("ConfigMap", "new", "shop"))
+    assert [one["object"] for one in run.undo().left] == ["Namespace shop"]
+    del run.live.objects[("configmaps", "shop", "new")]
+    assert run.undo().undone == ["Namespace shop"]
+
+
+def test_a_definition_stays_while_there_are_objects_of_it(tmp_path):
+    run = Run(tmp_path, [SHOP, CRD, PARENT], [SHOP])
+    run.recover()
+    run.live.add(dict(CHILD, metadata={"name": "other", "namespace": "shop"}))
+    assert [one["object"] for one in run.undo().left] == ["CustomResourceDefinition widgets.example.com"]
+
+
+def test_what_does_not_go_is_named(tmp_path):
+    run = Run(tmp_path, [SHOP], [])
+    run.recover()
+    run.live.stays.add(("namespaces", "", "shop"))
+    (left,) = run.undo().left
+    assert "was deleted, and is still there after" in left["reason"]
+
+
+def test_undo_deletes_no_data(tmp_path):
+    policy = {"persistentVolumeReclaimPolicy": "Delete"}
+    run = Run(tmp_path / "a", [SHOP, dict(VOLUME, spec=dict(VOLUME["spec"], **policy)), CLAIM], [SHOP])
+    run.recover()
+    seen = []
+
+    def watch(method, key, _dry):
+        if method == "DELETE" and key[0] == "persistentvolumeclaims":
+            seen.append(run.live.find("PersistentVolume", "disk")["spec"]["persistentVolumeReclaimPolicy"])
+
+    run.live.before_change = watch
+    assert run.undo().left == [] and seen == ["Retain"]
+    kept = dict(VOLUME, spec=dict(VOLUME["spec"], **policy))
+    run = Run(tmp_path / "b", [SHOP, kept, CLAIM], [SHOP, kept])
+    run.recover()
+    assert "its volume disk has the reclaim policy Delete" in run.undo().left[0]["reason"]
+
+
+# -- the record --------------------------------------------------------------------------------------------------------
+
+
+def test_a_record_is_private_and_has_no_value_of_a_secret_that_was_created(tmp_path):
+    run = Run(tmp_path, [SHOP, KEY], [])
+    run.recover()
+    path = tmp_path / run.id / "journal"
+    assert path.stat().st_mode & 0o777 == 0o600 and path.parent.stat().st_mode & 0o777 == 0o700
+    assert KEY["data"]["key"] not in path.read_text()
+
+
+def test_nothing_is_written_where_nothing_is_changed(tmp_path):
+    Run(tmp_path, [SHOP], [SHOP]).recover()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_line_that_was_cut_off_is_not_read(tmp_path):
+    run = Run(tmp_path, [SHOP, PRICES], [])
+    run.recover()
+    path = tmp_path / run.id / "journal"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-2]) + lines[-2][:20])
+    record = records.find(run.directory, run.id)
+    assert [one.get("done") is None for one in record.changes] == [False, True]
+    with record:
+        record.finish()
+    assert records.find(run.directory, run.id).finished
+
+
+def test_records_are_found_and_pruned(tmp_path):
+    for number in range(3):
+        with records.Record(str(tmp_path), "2026010%dT000000Z-0000" % number) as record:
+            record.about = {"id": number}
+            record.write({"finished": "x"})
+    with pytest.raises(Refused, match=r"there is no record x in .*; there are: 20260100T000000Z-0000, "):
+        records.find(str(tmp_path), "x")
+    records.prune(str(tmp_path), 0)
+    assert len(records.names(str(tmp_path))) == 3
+    records.prune(str(tmp_path), 1)
+    assert records.names(str(tmp_path)) == ["20260102T000000Z-0000"]
