@@ -150,8 +150,8 @@ plan:
       type: list
       elements: str
 lines:
-  description: The plan as text, one line each.
-  returned: success, unless O(undo) is given
+  description: The plan as text, one line each. With O(undo) what is taken back.
+  returned: success
   type: list
   elements: str
 id:
@@ -188,6 +188,11 @@ report:
       description: What is not as it was, such as a ClusterIP that another Service has now.
       type: list
       elements: str
+summary:
+  description: RV(report) as text, one line each.
+  returned: success
+  type: list
+  elements: str
 seconds:
   description: How long it took.
   returned: success
@@ -205,8 +210,8 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods impo
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import record as records
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.apply import Recovery
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import DIFFERENT, MISSING, Plan
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.report import described, diffs, lines, problems
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.selection import parse
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.report import described, diffs, lines, problems, summary, undo_lines
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.selection import SPEC, given, parse
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.undo import Undo
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused, os_error_words
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
@@ -225,11 +230,6 @@ def live_session(manifests_dir):
     return session_of_node(pods["kube-apiserver"])
 
 
-def entries_of(select):
-    """The entries without the keys that Ansible adds for those that were not given."""
-    return [{key: value for key, value in entry.items() if value is not None} if isinstance(entry, dict) else entry for entry in select]
-
-
 def lock(module):
     """One run at a time; a look needs none, and makes no directory."""
     return contextlib.ExitStack() if module.check_mode else records.lock(module.params["record_dir"], "process %d" % os.getpid())
@@ -243,16 +243,14 @@ def undo(module, live):
         try:
             run.run()
         finally:
-            module.result["report"] = dict(_NOTHING, undone=run.undone, failed=run.left)
-            module.result["changed"] = bool(run.undone)
-    module.result["id"] = record.id
+            module.result.update(report=dict(_NOTHING, undone=run.undone, failed=run.left), changed=bool(run.undone), id=record.id)
+    module.result["lines"] = undo_lines(run)
     return run.left
 
 
 def recover(module, live):
     params = module.params
-    selection = entries_of(params["select"])
-    entries = parse(selection)
+    entries, selection = parse(params["select"]), [given(entry) for entry in params["select"]]
     with session_of_kubeconfig(params["kubeconfig"]) as snapshot:
         plan = Plan(snapshot, live, entries).make()
         if module.check_mode:
@@ -260,7 +258,7 @@ def recover(module, live):
             rehearsal.rehearse()
             plan.warnings += rehearsal.warnings
         found = described(plan)
-        module.result.update(plan=found, lines=lines(found, params["overwrite"]), id="")
+        module.result.update(plan=found, lines=lines(found, params["overwrite"]))
         if module._diff:
             module.result["diff"] = diffs(plan, params["overwrite"])
         module.result["changed"] = bool(found["rebound"] or plan.of(MISSING) or (params["overwrite"] and plan.of(DIFFERENT)))
@@ -283,12 +281,7 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "kubeconfig": {"type": "path"},
-            "select": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {"namespace": {"type": "str"}, "kind": {"type": "str"}, "name": {"type": "str"}, "labels": {"type": "dict"}},
-            },
+            "select": dict(SPEC, default=[]),
             "overwrite": {"type": "bool", "default": False},
             "undo": {"type": "str"},
             "snapshot": {"type": "str", "default": ""},
@@ -304,21 +297,24 @@ def main():
     raise_when_ended()
     os.umask(0o077)
     start = time.monotonic()
-    module.result = {"changed": False, "report": dict(_NOTHING)}
+    module.result = {"changed": False, "id": "", "lines": [], "report": dict(_NOTHING)}
     do = undo if module.params["undo"] else recover
+    problem = ""
     try:
         with live_session(module.params["manifests_dir"]) as live, lock(module):
             refused = do(module, live)
+        if refused and not module.check_mode:
+            what = "taken back" if module.params["undo"] else "brought back"
+            problem = "%d objects were not %s. %s" % (len(refused), what, "; ".join(problems(refused)))
     except (Refused, Busy) as exc:
-        module.fail_json(msg="Nothing was done: %s" % exc, **module.result)
+        problem = "Nothing was done: %s" % exc
     except (KubeError, Ended) as exc:
-        module.fail_json(msg="%s. %s" % (exc, _state(module)), **module.result)
+        problem = "%s. %s" % (exc, _state(module))
     except OSError as exc:
-        module.fail_json(msg="%s. %s" % (os_error_words(exc), _state(module)), **module.result)
-    module.result["seconds"] = round(time.monotonic() - start, 2)
-    if refused and not module.check_mode:
-        what = "taken back" if module.params["undo"] else "brought back"
-        module.fail_json(msg="%d objects were not %s. %s" % (len(refused), what, "; ".join(problems(refused))), **module.result)
+        problem = "%s. %s" % (os_error_words(exc), _state(module))
+    module.result.update(seconds=round(time.monotonic() - start, 2), summary=summary(module.result["report"], module.result["id"]))
+    if problem:
+        module.fail_json(msg=problem, **module.result)
     module.exit_json(**module.result)
 
 

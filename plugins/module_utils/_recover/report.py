@@ -56,6 +56,21 @@ def lines(found, overwrite):
     return text
 
 
+def undo_lines(run):
+    """What an Undo takes back, as text."""
+    return _part("To take back", run.undone) + _part("Stays", problems(run.left), len(run.left)) or ["Nothing is left to take back"]
+
+
+def summary(report, identifier):
+    """What a run has done, as text."""
+    words = (("created", "created"), ("overwritten", "overwritten"), ("rebound", "given to a claim that came back"), ("undone", "taken back"))
+    done = ["%d objects %s" % (len(report[key]), what) for key, what in words if report[key]]
+    text = report["warnings"] + [", ".join(done) if done else "Nothing was changed"]
+    if done and not report["undone"]:
+        text.append("To take this back: ansible-playbook k8s_dr.etcd.recover -e etcd_recover_undo=%s" % identifier)
+    return text
+
+
 def _part(title, found, number=None):
     found = list(found)
     if not found:

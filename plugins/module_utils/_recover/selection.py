@@ -8,6 +8,12 @@ from __future__ import annotations
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 
+# The option of the modules.
+SPEC = {
+    "type": "list",
+    "elements": "dict",
+    "options": {"namespace": {"type": "str"}, "kind": {"type": "str"}, "name": {"type": "str"}, "labels": {"type": "dict"}},
+}
 KEYS = ("namespace", "kind", "name", "labels")
 _EXAMPLE = '[{"namespace": "shop"}, {"kind": "Secret", "namespace": "pay", "name": "key"}]'
 
@@ -56,7 +62,12 @@ def parse(entries):
     """[Entry, ...] of what was given; Refused for what is not understood, or would be everything."""
     if not isinstance(entries, list) or not entries:
         raise Refused("nothing is selected; name namespaces, kinds, names or labels, as in %s" % _EXAMPLE)
-    return [_entry(number, one) for number, one in enumerate(entries, 1)]
+    return [_entry(number, one) for number, one in enumerate(map(given, entries), 1)]
+
+
+def given(entry):
+    """An entry without the keys that Ansible adds for those that were not given."""
+    return {key: value for key, value in entry.items() if value is not None} if isinstance(entry, dict) else entry
 
 
 def _entry(number, found):
