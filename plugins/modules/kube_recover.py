@@ -188,6 +188,10 @@ report:
       description: What is not as it was, such as a ClusterIP that another Service has now.
       type: list
       elements: str
+pending:
+  description: Whether something would be changed, in check mode.
+  returned: always
+  type: bool
 summary:
   description: RV(report) as text, one line each.
   returned: success
@@ -312,6 +316,7 @@ def main():
         problem = "%s. %s" % (exc, _state(module))
     except OSError as exc:
         problem = "%s. %s" % (os_error_words(exc), _state(module))
+    module.result["pending"] = module.check_mode and module.result["changed"]
     module.result.update(seconds=round(time.monotonic() - start, 2), summary=summary(module.result["report"], module.result["id"]))
     if problem:
         module.fail_json(msg=problem, **module.result)
