@@ -2,11 +2,12 @@
 # Copyright (c) 2026, the k8s_dr founders
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kube_recover
-short_description: Brings objects of a snapshot back into the live cluster, or takes that back
+short_description: Recovers objects of a snapshot into the live cluster, or undoes that
 version_added: 0.1.0
 author:
   - The k8s_dr founders (@k8s-dr)
@@ -15,11 +16,11 @@ description:
     missing. The cluster serves all the time.
   - Existing objects stay as they are, unless O(overwrite) is set.
   - The Namespace, CustomResourceDefinition, PersistentVolume, StorageClass, role, or PriorityClass, RuntimeClass or IngressClass that a missing object
-    needs is brought back with it where it is missing, too.
-  - Objects that a controller makes, such as Pods of a ReplicaSet, are not brought back. RV(plan.left_out) names them.
-  - An object that the API server refuses is named with the reason, and the others are brought back. The module fails at the end. If the API server does not
+    needs is recovered with it where it is missing, too.
+  - Objects that a controller makes, such as Pods of a ReplicaSet, are not recovered. RV(plan.left_out) names them.
+  - An object that the API server refuses is named with the reason, and the others are recovered. The module fails at the end. If the API server does not
     answer any more, the module stops at once. The next run with the same arguments continues.
-  - Each change is written to O(record_dir) before it is made. O(undo) takes a run back.
+  - Each change is written to O(record_dir) before it is made. O(undo) undoes a run.
 extends_documentation_fragment:
   - k8s_dr.etcd.attributes
 attributes:
@@ -45,7 +46,7 @@ options:
     type: path
   select:
     description:
-      - Which objects of the snapshot to bring back. An object is selected if one entry selects it.
+      - Which objects of the snapshot to recover. An object is selected if one entry selects it.
       - An entry with only a namespace selects the Namespace and all in it.
     type: list
     elements: dict
@@ -69,7 +70,7 @@ options:
     default: false
   undo:
     description:
-      - RV(id) of a run to take back. What it created is deleted, and what it overwrote is as before, unless it was changed since. RV(report.failed) names
+      - RV(id) of a run to undo. What it created is deleted, and what it overwrote is as before, unless it was changed since. RV(report.failed) names
         what stays, and why.
     type: str
   snapshot:
@@ -101,7 +102,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Bring a namespace back, and one Secret
+- name: Recover a namespace, and one Secret
   k8s_dr.etcd.kube_recover:
     kubeconfig: /run/k8s-dr-browse/kubeconfig
     select:
@@ -111,7 +112,7 @@ EXAMPLES = r"""
         name: key
   register: recovered
 
-- name: Take that back
+- name: Undo that
   k8s_dr.etcd.kube_recover:
     undo: "{{ recovered.id }}"
 """
@@ -123,7 +124,7 @@ plan:
   type: dict
   contains:
     missing:
-      description: Objects that are brought back.
+      description: Objects that are recovered.
       type: list
       elements: str
     different:
@@ -134,15 +135,15 @@ plan:
       description: How many objects are the same in the snapshot and live.
       type: int
     blocked:
-      description: Objects that cannot be brought back, each with V(object) and V(reason).
+      description: Objects that cannot be recovered, each with V(object) and V(reason).
       type: list
       elements: dict
     left_out:
-      description: Objects that are not brought back because something in the cluster makes them, or because they have ended, each with V(object) and V(reason).
+      description: Objects that are not recovered because something in the cluster makes them, or because they have ended, each with V(object) and V(reason).
       type: list
       elements: dict
     rebound:
-      description: Live volumes of claims that are brought back, each with V(object) and V(claim). The volume still names the UID of the deleted claim.
+      description: Live volumes of claims that are recovered, each with V(object) and V(claim). The volume still names the UID of the deleted claim.
       type: list
       elements: dict
     warnings:
@@ -150,7 +151,7 @@ plan:
       type: list
       elements: str
 lines:
-  description: The plan as text, one line each. With O(undo) what is taken back.
+  description: The plan as text, one line each. With O(undo) what is undone.
   returned: success
   type: list
   elements: str
@@ -173,11 +174,11 @@ report:
       type: list
       elements: str
     rebound:
-      description: Volumes that now wait for the claim that was brought back.
+      description: Volumes that now wait for the claim that was recovered.
       type: list
       elements: str
     undone:
-      description: With O(undo), changes that were taken back.
+      description: With O(undo), changes that were undone.
       type: list
       elements: str
     failed:
@@ -308,7 +309,7 @@ def main():
         with live_session(module.params["manifests_dir"]) as live, lock(module):
             refused = do(module, live)
         if refused and not module.check_mode:
-            what = "taken back" if module.params["undo"] else "brought back"
+            what = "undone" if module.params["undo"] else "recovered"
             problem = "%d objects were not %s. %s" % (len(refused), what, "; ".join(problems(refused)))
     except (Refused, Busy) as exc:
         problem = "Nothing was done: %s" % exc

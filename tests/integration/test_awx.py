@@ -175,7 +175,9 @@ def test_the_artifacts_of_the_guide_are_those_that_jobs_have():
 
 def test_credentials_are_where_they_are_needed_and_nowhere_else():
     own = {job["name"]: job["credentials"] for job in controller(k8s_dr_rclone_credential="r", k8s_dr_age_credential="a")["controller_templates"]}
-    assert {name for name, given in own.items() if "a" in given} == {"etcd: restore", "etcd: what a restore would do"}
+    assert {name for name, given in own.items() if "a" in given} == {
+        *("etcd: restore", "etcd: what a restore would do", "etcd: recover", "etcd: what recover would do", "etcd: export"),
+    }
     assert all(given[:2] == ["control plane nodes", "r"] for given in own.values())
     assert all(job["credentials"] == ["control plane nodes"] for job in controller()["controller_templates"])
 
@@ -205,8 +207,9 @@ def test_the_answers_of_surveys_are_of_the_right_type(defined):
                 assert question["type"] == "text" and option["type"] in ("str", "path") and option.get("default", "") == question["default"], what
 
 
-def test_nothing_waits_for_a_terminal(defined):
-    """A restore asks its one question in the survey, and says no unless it is answered."""
-    restores = [job for job in defined["controller_templates"] if job["playbook"] == "playbooks/restore.yml" and job["job_type"] == "run"]
-    answers = [question for job in restores for question in job["survey_spec"]["spec"] if question["variable"] == "etcd_restore_confirm"]
-    assert len(answers) == len(restores) == 1 and answers[0]["default"] == "false"
+@pytest.mark.parametrize(("playbook", "number"), [("restore", 1), ("recover", 2)])
+def test_nothing_waits_for_a_terminal(defined, playbook, number):
+    """Each asks its one question in the survey, and says no unless it is answered."""
+    jobs = [job for job in defined["controller_templates"] if job["playbook"] == "playbooks/%s.yml" % playbook and job["job_type"] == "run"]
+    answers = [question for job in jobs for question in job["survey_spec"]["spec"] if question["variable"] == "etcd_%s_confirm" % playbook]
+    assert len(answers) == len(jobs) == number and all(answer["default"] == "false" for answer in answers)

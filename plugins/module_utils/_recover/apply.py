@@ -1,6 +1,7 @@
 # Copyright (c) 2026, the k8s_dr founders
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """Brings the items of a plan back, one after the other, each written down before.  Private to this collection."""
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Recovery:
         item.here = item.here or common(self.plan.there.versions(item.there.id), self.plan.here.versions(item.there.id))[1]
         found = self.plan.snapshot.get(item.there.path(item.namespace, item.name))
         if found is None or item.here is None:
-            raise ChangeRefused("is not in the snapshot any more" if found is None else "cannot be brought back, since its definition is not served")
+            raise ChangeRefused("is not in the snapshot any more" if found is None else "cannot be recovered, since its definition is not served")
         wanted = self.plan.cleaned(found, item.there)
         wanted.update(apiVersion=item.here.api_version, kind=item.here.kind)
         self._own(wanted, item.namespace)
@@ -131,7 +132,7 @@ class Recovery:
             if self.plan.here.find(item.name):
                 return
             if time.monotonic() > end:
-                raise ChangeRefused("was brought back, and is not served after %d s; see its conditions, and run this again" % self.wait_timeout)
+                raise ChangeRefused("was recovered, and is not served after %d s; see its conditions, and run this again" % self.wait_timeout)
             time.sleep(0.3)
 
     def _overwrite(self, item, dry_run=False):
@@ -155,7 +156,7 @@ class Recovery:
             self.overwritten.append(str(item))
 
     def _rebind(self, item):
-        """Have a volume wait for the claim that comes back, and no longer belong to the one that was deleted."""
+        """Have a volume wait for the claim that is recovered, and no longer belong to the one that was deleted."""
         resource = self.plan.here.find(VOLUMES)
         live = self.plan.live.get(resource.path("", item.name))
         claim = ((live or {}).get("spec") or {}).get("claimRef") or {}

@@ -1,6 +1,7 @@
 # Copyright (c) 2026, the k8s_dr founders
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """One change of the live cluster, and why it was refused, in words.  Private to this collection."""
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def sentence(status, answer):
     text = _message(answer)
     webhook = re.search(r'failed calling webhook "([^"]+)"', text)
     if webhook:
-        return "is refused, since the webhook %s does not answer; bring it back first, or remove its configuration: %s" % (webhook.group(1), _short(text))
+        return "is refused, since the webhook %s does not answer; recover it first, or remove its configuration: %s" % (webhook.group(1), _short(text))
     denied = re.search(r'admission webhook "([^"]+)" denied the request', text)
     if denied:
         return "is refused by the webhook %s: %s" % (denied.group(1), _short(text.partition(denied.group(0))[2].lstrip(": ")))

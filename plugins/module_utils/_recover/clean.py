@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is removed from an object before it is compared, exported or brought back: RULES, which docs/recover.md shows.  Private to this collection."""
+"""What is removed from an object before it is compared, exported or recovered: RULES, which docs/recover.md shows.  Private to this collection."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ RULES = (
     Rule(
         (),
         "the `uid` in `ownerReferences`; the reference itself where the owner is not there",
-        "the owner has another UID if it was brought back; its live UID is filled in. Without an owner the garbage collector would delete the object",
+        "the owner has another UID if it was recovered; its live UID is filled in. Without an owner the garbage collector would delete the object",
         _owner_uids,
     ),
     Rule((), "annotations %s" % ", ".join("`%s`" % one for one in _ANNOTATIONS), "controllers set them", _annotations),

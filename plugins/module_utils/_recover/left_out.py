@@ -2,16 +2,16 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which objects are not brought back, since something in the cluster makes them or they have had their time.  Private to this collection."""
+"""Which objects are not recovered, since something in the cluster makes them or they have had their time.  Private to this collection."""
 
 from __future__ import annotations
 
-# Resources of which nothing is ever brought back, and why.
+# Resources of which nothing is ever recovered, and why.
 NEVER = {
     "events": "they say what happened",
     "events.events.k8s.io": "they say what happened",
-    "leases.coordination.k8s.io": "whoever holds them renews them",
-    "leasecandidates.coordination.k8s.io": "whoever holds them renews them",
+    "leases.coordination.k8s.io": "their holders renew them",
+    "leasecandidates.coordination.k8s.io": "their holders renew them",
     "nodes": "kubelet registers its node",
     "csinodes.storage.k8s.io": "kubelet makes them",
     "csistoragecapacities.storage.k8s.io": "the storage driver makes them",
@@ -44,14 +44,14 @@ def is_default_account(identifier, found):
 
 
 def reason(identifier, found, selectors=()):
-    """Why this object is not brought back, to follow its name; "" where it is.
+    """Why this object is not recovered, to follow its name; "" where it is.
 
     selectors: (namespace, name) of the Services that select Pods.
     """
     metadata = found["metadata"]
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
     if identifier in NEVER:
-        return "is not brought back: " + NEVER[identifier]
+        return "is not recovered: " + NEVER[identifier]
     if metadata.get("deletionTimestamp"):
         return "was being deleted when the snapshot was taken"
     maker = next((owner["kind"] for owner in metadata.get("ownerReferences") or [] if owner.get("controller")), "")

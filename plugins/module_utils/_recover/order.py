@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""In which order objects are brought back, and taken back in reverse.  Private to this collection."""
+"""In which order objects are recovered, and undone in reverse.  Private to this collection."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def rank(identifier, custom=False):
 
 
 def ordered(items):
-    """Items in the order in which they come back: by their resources, and an owner before what it owns.
+    """Items in the order in which they are recovered: by their resources, and an owner before what it owns.
 
     An item has `rank`, `key`, `uid` and `owners`, the UIDs of its owners in the snapshot.
     """

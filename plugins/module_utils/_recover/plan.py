@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a run would bring back: each selected object of the snapshot beside the live one.  Private to this collection.
+"""What a run would recover: each selected object of the snapshot beside the live one.  Private to this collection.
 
 Only names, UIDs and checksums of objects are kept, so that memory grows little with what is selected.
 """
@@ -35,7 +35,7 @@ class Item:
         self.rank = 0
         self.needs = []
         self.action, self.reason, self.differences = MISSING, "", []
-        # of a volume: the claim that comes back and has to find it
+        # of a volume: the recovered claim that has to find it
         self.rebind = ""
         # of a claim: its volume
         self.volume = ""
@@ -49,7 +49,7 @@ class Item:
 
 
 class Plan:
-    """The items of a selection, in the order in which they come back."""
+    """The items of a selection, in the order in which they are recovered."""
 
     def __init__(self, snapshot, live, entries):
         """snapshot, live: Sessions.  entries: of selection.parse()."""
@@ -70,7 +70,7 @@ class Plan:
                 if there.id not in left_out.NEVER:
                     self._list(entry, there)
                 elif entry.kind:
-                    raise Refused("objects of kind %s are not brought back: %s" % (there.kind, left_out.NEVER[there.id]))
+                    raise Refused("objects of kind %s are not recovered: %s" % (there.kind, left_out.NEVER[there.id]))
             if len(self.items) == before and not any(self._is_selected_by(entry, item) for item in self.items.values()):
                 self.warnings.append("The snapshot has nothing that the selection (%s) means" % entry)
         self._add_needed()
@@ -160,12 +160,12 @@ class Plan:
         other = self.here.versions(item.there.id)
         silent = [path for path in self.here.silent if path.startswith("/apis/%s/" % item.there.group)]
         if silent:
-            item.action, item.reason = BLOCKED, "cannot be brought back: the API server does not serve %s now" % silent[0]
+            item.action, item.reason = BLOCKED, "cannot be recovered: the API server does not serve %s now" % silent[0]
         elif other:
             served = ", ".join(one.version for one in other)
-            item.action, item.reason = BLOCKED, "cannot be brought back: it is served as %s only, and in the snapshot as %s" % (served, item.there.version)
+            item.action, item.reason = BLOCKED, "cannot be recovered: it is served as %s only, and in the snapshot as %s" % (served, item.there.version)
         elif item.there.id not in self._custom:
-            item.action, item.reason = BLOCKED, "cannot be brought back: the live cluster does not serve %s" % item.there.id
+            item.action, item.reason = BLOCKED, "cannot be recovered: the live cluster does not serve %s" % item.there.id
 
     def _compare(self, item, found, live_digest):
         wanted = self.cleaned(found, item.there)
@@ -179,7 +179,7 @@ class Plan:
         item.action = DIFFERENT if found else SAME
 
     def with_live_owners(self, wanted, namespace):
-        """Without ownerReferences to what is not there: they are not brought back."""
+        """Without ownerReferences to what is not there: they are not recovered."""
         owners = wanted["metadata"].get("ownerReferences")
         if owners:
             wanted["metadata"]["ownerReferences"] = [one for one in owners if self.owner_uid(one, namespace)]
@@ -216,16 +216,16 @@ class Plan:
         """Whether something that is live stands in its way."""
         space = self.live_object(self.here.find("namespaces"), "", item.namespace) if item.namespace else None
         if space and space["metadata"].get("deletionTimestamp"):
-            item.action, item.reason = BLOCKED, "cannot be brought back: its namespace is still being deleted; run this again when it is gone"
+            item.action, item.reason = BLOCKED, "cannot be recovered: its namespace is still being deleted; run this again when it is gone"
         definition = self.items.get((CRDS, "", item.there.id))
         if item.here is None and (definition is None or definition.action != MISSING):
             why = "its definition %s" % (definition.reason if definition and definition.reason else "is not in the snapshot")
-            item.action, item.reason = BLOCKED, item.reason or "cannot be brought back: %s" % why
+            item.action, item.reason = BLOCKED, item.reason or "cannot be recovered: %s" % why
         if item.volume and item.action == MISSING:
             self._check_volume(item)
 
     def _check_volume(self, item):
-        """Where the volume of a claim is still there, and still belongs to the claim that was deleted, the claim that comes back must find it."""
+        """Where the volume of a claim is still there, and still belongs to the claim that was deleted, the recovered claim must find it."""
         here = self.here.find(VOLUMES)
         live = self.live_object(here, "", item.volume)
         if live is None:
@@ -235,7 +235,7 @@ class Plan:
         claim = (live.get("spec") or {}).get("claimRef") or {}
         if claim and (claim.get("namespace"), claim.get("name")) != (item.namespace, item.name):
             item.action = BLOCKED
-            item.reason = "cannot be brought back: its volume %s belongs to the claim %s/%s" % (item.volume, claim.get("namespace"), claim.get("name"))
+            item.reason = "cannot be recovered: its volume %s belongs to the claim %s/%s" % (item.volume, claim.get("namespace"), claim.get("name"))
         elif claim.get("uid"):
             volume = self.items.get((VOLUMES, "", item.volume)) or self._add(here, here, live, self._mark(live, here))
             volume.rebind = "%s/%s" % (item.namespace, item.name)

@@ -1,12 +1,13 @@
 # Copyright (c) 2026, the k8s_dr founders
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """What a run of recover changed, for its undo: a journal on the node, written before each change.  Private to this collection.
 
     /var/lib/k8s-dr-recover/20260102T030405Z-1a2b/journal       one JSON object a line
 
 The first line says what the run is about.  A change has a line with `action` before it is made, and one with `done` or `failed` after it; `undone` says
-that it was taken back.  A line that a power cut left unfinished is not read.
+that it was undone.  A line that a power cut left unfinished is not read.
 """
 
 from __future__ import annotations
@@ -148,4 +149,4 @@ def prune(directory, keep):
 def lock(directory, holder):
     """One run at a time on this node."""
     os.makedirs(directory, mode=0o700, exist_ok=True)
-    return NamedLock(os.path.join(directory, "lock"), holder, "another run brings objects back on this node:%s; wait until it has ended")
+    return NamedLock(os.path.join(directory, "lock"), holder, "another run recovers objects on this node:%s; wait until it has ended")

@@ -1,6 +1,7 @@
 # Copyright (c) 2026, the k8s_dr founders
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """A plan for people, and for the module's result.  Private to this collection."""
 
 from __future__ import annotations
@@ -41,33 +42,33 @@ def problems(found):
 def lines(found, overwrite):
     """The plan as text.  found: of described()."""
     text = list(found["warnings"])
-    text += _part("Missing; would be brought back", found["missing"])
-    text += _part("Volumes that would wait for the claim that is brought back", ["%(object)s for %(claim)s" % one for one in found["rebound"]])
+    text += _part("Missing, would be recovered", found["missing"])
+    text += _part("Volumes that would wait for the claim that is recovered", ["%(object)s for %(claim)s" % one for one in found["rebound"]])
     different = []
     for one in found["different"]:
         different.append(one["object"])
         different += ["  " + sentence for sentence in one["differences"][:_FIELDS]]
         different += ["  and %d more fields" % (len(one["differences"]) - _FIELDS)] if len(one["differences"]) > _FIELDS else []
-    text += _part("Different; would be %s" % ("overwritten" if overwrite else "left as they are"), different, len(found["different"]))
-    text += _part("Cannot be brought back", problems(found["blocked"]), len(found["blocked"]))
+    text += _part("Different, would be %s" % ("overwritten" if overwrite else "left as they are"), different, len(found["different"]))
+    text += _part("Cannot be recovered", problems(found["blocked"]), len(found["blocked"]))
     reasons = collections.Counter((one["object"].partition(" ")[0], one["reason"]) for one in found["left_out"])
-    text += _part("Not brought back", ["%d %s: each %s" % (number, kind, reason) for (kind, reason), number in sorted(reasons.items())], len(found["left_out"]))
+    text += _part("Not recovered", ["%d %s: each %s" % (number, kind, reason) for (kind, reason), number in sorted(reasons.items())], len(found["left_out"]))
     text.append("The same in the snapshot and live: %d" % found["same"])
     return text
 
 
 def undo_lines(run):
-    """What an Undo takes back, as text."""
-    return _part("To take back", run.undone) + _part("Stays", problems(run.left), len(run.left)) or ["Nothing is left to take back"]
+    """What an Undo undoes, as text."""
+    return _part("Would be undone", run.undone) + _part("Stays", problems(run.left), len(run.left)) or ["There is nothing left to undo"]
 
 
 def summary(report, identifier):
     """What a run has done, as text."""
-    words = (("created", "created"), ("overwritten", "overwritten"), ("rebound", "given to a claim that came back"), ("undone", "taken back"))
+    words = (("created", "created"), ("overwritten", "overwritten"), ("rebound", "given to recovered claims"), ("undone", "undone"))
     done = ["%d objects %s" % (len(report[key]), what) for key, what in words if report[key]]
     text = report["warnings"] + [", ".join(done) if done else "Nothing was changed"]
     if done and not report["undone"]:
-        text.append("To take this back: ansible-playbook k8s_dr.etcd.recover -e etcd_recover_undo=%s" % identifier)
+        text.append("To undo this: ansible-playbook k8s_dr.etcd.recover -e etcd_recover_undo=%s" % identifier)
     return text
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What an operator names to have it brought back.  Private to this collection."""
+"""What an operator names to have it recovered.  Private to this collection."""
 
 from __future__ import annotations
 

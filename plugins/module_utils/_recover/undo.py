@@ -1,6 +1,7 @@
 # Copyright (c) 2026, the k8s_dr founders
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """Takes back what a run did, in reverse, where it is still as that run left it.  Private to this collection."""
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Undo:
         if live is None or ("done" not in change and not is_ours(live)):
             return False
         if change.get("existed"):
-            raise ChangeRefused("stays: it was there already when it was to be brought back")
+            raise ChangeRefused("stays: it was there already when it was to be recovered")
         self._check_unchanged(change, live, cleaned)
         if resource.id == "namespaces":
             self._check_empty(change["name"], [one for one in self.here if one.namespaced], "it holds")
@@ -116,7 +117,7 @@ class Undo:
                 made = left_out.reason(resource.id, found, {key[1:]} if resource.id == "endpoints" else ()) or metadata.get("ownerReferences")
                 if made or left_out.is_default_account(resource.id, found) or (self.check and key in self._made):
                     continue
-                raise ChangeRefused("stays: %s %s %s, which this run did not bring back or did not take back" % (words, found["kind"], metadata["name"]))
+                raise ChangeRefused("stays: %s %s %s, which this run did not recover or did not undo" % (words, found["kind"], metadata["name"]))
 
     def _keep_data(self, change, live):
         """A volume with the reclaim policy Delete would be deleted with its claim, and the data in it."""

@@ -1,7 +1,8 @@
 # Copyright (c) 2026, the k8s_dr founders
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a run would bring back, by two API servers in memory."""
+
+"""What a run would recover, by two API servers in memory."""
 
 from __future__ import annotations
 
@@ -39,8 +40,8 @@ def test_missing_different_and_same():
     assert said["missing"] == ["ConfigMap shop/gone"] and said["same"] == 2
     assert said["different"] == [{"object": "Secret shop/key", "differences": ["data.key"]}]
     assert lines(said, True) == [
-        *("Missing; would be brought back (1):", "  ConfigMap shop/gone"),
-        *("Different; would be overwritten (1):", "  Secret shop/key", "    data.key"),
+        *("Missing, would be recovered (1):", "  ConfigMap shop/gone"),
+        *("Different, would be overwritten (1):", "  Secret shop/key", "    data.key"),
         "The same in the snapshot and live: 2",
     ]
     shown = diffs(whole, True)
@@ -89,7 +90,7 @@ def test_labels_select():
 def test_what_selects_nothing_is_a_warning_and_what_cannot_is_refused():
     found, whole = plan([SHOP], [SHOP], {"namespace": "nothing"})
     assert found == {} and whole.warnings == ["The snapshot has nothing that the selection (namespace nothing) means"]
-    with pytest.raises(Refused, match="objects of kind Event are not brought back: they say what happened"):
+    with pytest.raises(Refused, match="objects of kind Event are not recovered: they say what happened"):
         plan([SHOP], [SHOP], {"kind": "Event"})
 
 
@@ -104,21 +105,21 @@ def test_a_namespace_that_is_being_deleted():
     dummy, whole = plan([SHOP, PRICES, KEY], live)
     assert reasons(whole) == {
         "Namespace shop": "is still being deleted; run this again when it is gone",
-        "ConfigMap shop/prices": "cannot be brought back: its namespace is still being deleted; run this again when it is gone",
-        "Secret shop/key": "cannot be brought back: its namespace is still being deleted; run this again when it is gone",
+        "ConfigMap shop/prices": "cannot be recovered: its namespace is still being deleted; run this again when it is gone",
+        "Secret shop/key": "cannot be recovered: its namespace is still being deleted; run this again when it is gone",
     }
     assert list(problems(described(whole)["blocked"])) == [
         "Namespace shop is still being deleted; run this again when it is gone",
-        "Secret shop/key and ConfigMap shop/prices: cannot be brought back: its namespace is still being deleted; run this again when it is gone",
+        "Secret shop/key and ConfigMap shop/prices: cannot be recovered: its namespace is still being deleted; run this again when it is gone",
     ]
 
 
 def test_what_is_not_served():
     gone = ("legacy", "v1", "things", "Thing", True, False)
     snapshot = FakeApi(SHOP, made("Thing", "a", "shop", "legacy/v1"), resources=[*BUILT_IN, gone])
-    assert reasons(plan(snapshot, [SHOP])[1]) == {"Thing shop/a": "cannot be brought back: the live cluster does not serve things.legacy"}
+    assert reasons(plan(snapshot, [SHOP])[1]) == {"Thing shop/a": "cannot be recovered: the live cluster does not serve things.legacy"}
     live = FakeApi(SHOP, resources=[*BUILT_IN, ("legacy", "v2", "things", "Thing", True, False)])
-    assert reasons(plan(snapshot, live)[1]) == {"Thing shop/a": "cannot be brought back: it is served as v2 only, and in the snapshot as v1"}
+    assert reasons(plan(snapshot, live)[1]) == {"Thing shop/a": "cannot be recovered: it is served as v2 only, and in the snapshot as v1"}
 
 
 def test_a_volume_that_is_still_there_waits_for_its_claim():
@@ -132,7 +133,7 @@ def test_a_volume_that_is_still_there_waits_for_its_claim():
 def test_a_volume_that_another_claim_has():
     live = FakeApi(SHOP, dict(VOLUME, spec={"claimRef": {"namespace": "other", "name": "claim", "uid": "1"}}))
     assert reasons(plan([SHOP, VOLUME, CLAIM], live)[1]) == {
-        "PersistentVolumeClaim shop/data": "cannot be brought back: its volume disk belongs to the claim other/claim"
+        "PersistentVolumeClaim shop/data": "cannot be recovered: its volume disk belongs to the claim other/claim"
     }
 
 

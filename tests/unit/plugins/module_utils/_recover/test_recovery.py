@@ -1,6 +1,7 @@
 # Copyright (c) 2026, the k8s_dr founders
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """Bringing back and its undo, by two API servers in memory and a record on the disk."""
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def found_by(found):
     return {"/".join(key): one for key, one in found.items()}
 
 
-# -- bringing back -----------------------------------------------------------------------------------------------------
+# -- recovering -----------------------------------------------------------------------------------------------------
 
 
 def test_everything_comes_back_once(tmp_path):
@@ -303,7 +304,7 @@ def test_what_was_changed_since_stays(tmp_path):
     assert found.undone == ["Secret shop/key"]
     assert found.left == [
         {"object": "ConfigMap shop/prices", "reason": "stays: it was changed since"},
-        {"object": "Namespace shop", "reason": "stays: it holds ConfigMap prices, which this run did not bring back or did not take back"},
+        {"object": "Namespace shop", "reason": "stays: it holds ConfigMap prices, which this run did not recover or did not undo"},
     ]
 
 

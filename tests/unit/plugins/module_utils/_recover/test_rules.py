@@ -1,6 +1,7 @@
 # Copyright (c) 2026, the k8s_dr founders
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """What is removed from an object, what is left out, and the order."""
 
 from __future__ import annotations
@@ -106,10 +107,10 @@ ENDED = {"conditions": [{"type": "Complete", "status": "True"}]}
 @pytest.mark.parametrize(
     ("identifier", "content", "words"),
     [
-        ("events", {}, "is not brought back"),
-        ("leases.coordination.k8s.io", {}, "is not brought back"),
-        ("nodes", {}, "is not brought back: kubelet registers"),
-        ("controllerrevisions.apps", {}, "is not brought back"),
+        ("events", {}, "is not recovered"),
+        ("leases.coordination.k8s.io", {}, "is not recovered"),
+        ("nodes", {}, "is not recovered: kubelet registers"),
+        ("controllerrevisions.apps", {}, "is not recovered"),
         ("configmaps", {"metadata": {"deletionTimestamp": "x"}}, "was being deleted"),
         ("pods", {"metadata": {"ownerReferences": [owned("ReplicaSet", "web", controller=True)]}}, "is made by its ReplicaSet"),
         ("replicasets.apps", {"metadata": {"ownerReferences": [owned("Deployment", "web", controller=True)]}}, "is made by its Deployment"),

@@ -1,6 +1,7 @@
 # Copyright (c) 2026, the k8s_dr founders
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """What an operator may name, and what is refused."""
 
 from __future__ import annotations
