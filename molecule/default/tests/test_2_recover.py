@@ -154,7 +154,9 @@ def content(cluster):
     """Each object of the namespace without what is not recovered: {(resource, name): object}."""
     found = {}
     for resource, has_status in KINDS:
-        for one in (cluster.get("-n", SPACE, resource) or {"items": []})["items"]:
+        # the resource may be gone with its definition
+        text = cluster.kubectl("-n", SPACE, "get", resource, "-o", "json", check=False)
+        for one in json.loads(text)["items"] if text.strip() else []:
             if one["metadata"]["name"] not in ("kube-root-ca.crt", "default"):
                 found[resource, one["metadata"]["name"]] = clean(one, resource, has_status)
     return found

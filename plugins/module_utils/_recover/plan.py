@@ -9,6 +9,7 @@ Only names, UIDs and checksums of objects are kept, so that memory grows little 
 
 from __future__ import annotations
 
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import left_out
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.clean import clean, digest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.differences import fields, sentences
@@ -56,6 +57,8 @@ class Plan:
         self.snapshot, self.live, self.entries = snapshot, live, entries
         self.there, self.here = Resources(snapshot), Resources(live)
         self.items, self.warnings = {}, []
+        # resources that the snapshot's API server cannot read, as Secrets whose key is not there
+        self.unreadable = []
         self._custom = {one["metadata"]["name"] for one in snapshot.items(self.there.find(CRDS).path(), page=50)} if self.there.find(CRDS) else set()
         self._live_objects, self._selectors = {}, {}
 
@@ -68,10 +71,10 @@ class Plan:
                 if not entry.takes(there):
                     continue
                 if there.id not in left_out.NEVER:
-                    self._list(entry, there)
+                    self._list_readable(entry, there)
                 elif entry.kind:
                     raise Refused("objects of kind %s are not recovered: %s" % (there.kind, left_out.NEVER[there.id]))
-            if len(self.items) == before and not any(self._is_selected_by(entry, item) for item in self.items.values()):
+            if len(self.items) == before and not self.unreadable and not any(self._is_selected_by(entry, item) for item in self.items.values()):
                 self.warnings.append("The snapshot has nothing that the selection (%s) means" % entry)
         self._add_needed()
         for item in list(self.items.values()):
@@ -110,6 +113,15 @@ class Plan:
 
     def _is_selected_by(self, entry, item):
         return entry.takes(item.there) and entry.namespace in ("", item.namespace, item.name) and entry.name in ("", item.name)
+
+    def _list_readable(self, entry, there):
+        try:
+            self._list(entry, there)
+        except KubeError as exc:
+            # the live API server has read its own ones, or the run ends
+            if exc.status == 0 or self.snapshot.name not in str(exc):
+                raise
+            self.unreadable.append({"object": "%s of the selection (%s)" % (there.kind, entry), "reason": "cannot be read in the snapshot: %s" % exc})
 
     def _list(self, entry, resource):
         there, here = common(self.there.versions(resource.id), self.here.versions(resource.id))

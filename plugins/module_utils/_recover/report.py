@@ -22,7 +22,7 @@ def described(plan):
         "missing": [str(item) for item in plan.of(MISSING)],
         "different": [{"object": str(item), "differences": item.differences} for item in plan.of(DIFFERENT)],
         "same": len(plan.of(SAME)),
-        "blocked": [{"object": str(item), "reason": item.reason} for item in plan.of(BLOCKED)],
+        "blocked": plan.unreadable + [{"object": str(item), "reason": item.reason} for item in plan.of(BLOCKED)],
         "left_out": [{"object": str(item), "reason": item.reason} for item in plan.of(LEFT_OUT)],
         "rebound": [{"object": str(item), "claim": item.rebind} for item in plan.ordered if item.rebind],
         "warnings": plan.warnings,

@@ -1,0 +1,167 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the modules kube_recover and kube_export return, by API servers in memory."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import types
+
+import pytest
+import yaml
+from ansible.errors import AnsibleActionFail
+from ansible_collections.k8s_dr.etcd.plugins.action.kube_export import unpack
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.report import lines
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
+from ansible_collections.k8s_dr.etcd.plugins.modules import kube_export, kube_recover
+from ansible_collections.k8s_dr.etcd.tests.unit.plugins.module_utils._recover.fake_api import FakeApi, made, owned
+
+SHOP = made("Namespace", "shop")
+PRICES = made("ConfigMap", "prices", "shop", data={"apple": "1"}, metadata={"annotations": {"kubectl.kubernetes.io/last-applied-configuration": "x"}})
+KEY = made("Secret", "key", "shop", data={"key": "czNjcmV0"})
+SERVICE = made("Service", "web", "shop", spec={"clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9"], "ports": []})
+EMPTY = {"namespace": None, "kind": None, "name": None, "labels": None}
+
+
+class Node:
+    """A control plane with a live API server and one that serves a snapshot."""
+
+    def __init__(self, monkeypatch, directory, snapshot, live):
+        self.directory, self.snapshot, self.live = directory, FakeApi(*snapshot), FakeApi(*live)
+        for module in (kube_recover, kube_export):
+            monkeypatch.setattr(module, "session_of_kubeconfig", lambda _path: self.snapshot)
+
+    def recover(self, check_mode=False, diff=False, undo=None, **params):
+        params = dict({"select": [dict(EMPTY, namespace="shop")], "overwrite": False, "snapshot": "", "keep": 10, "wait_timeout": 1}, **params)
+        params.update(kubeconfig="x", record_dir=str(self.directory / "records"), undo=undo)
+        module = types.SimpleNamespace(params=params, check_mode=check_mode, _diff=diff, result={})
+        do = kube_recover.undo if undo else kube_recover.recover
+        with kube_recover.lock(module):
+            module.result["refused"] = do(module, self.live)
+        return module.result
+
+    def export(self, **params):
+        params = dict({"kubeconfig": "x", "select": [dict(EMPTY, namespace="shop")], "secrets": False, "recipients": []}, **params)
+        archive = self.directory / "objects.tar"
+        archive.unlink(missing_ok=True)
+        return kube_export.run(dict(params, archive=str(archive))), archive
+
+
+@pytest.fixture
+def node(monkeypatch, tmp_path):
+    return Node(monkeypatch, tmp_path, [SHOP, PRICES, KEY, SERVICE], [SHOP])
+
+
+def test_check_mode_predicts_and_writes_nothing(node):
+    found = node.recover(check_mode=True, diff=True)
+    assert found["changed"] and len(found["diff"]) == 3
+    assert not (node.directory / "records").exists() and node.live.changes == 0
+    done = node.recover()
+    assert done["changed"] and done["report"]["created"] == found["plan"]["missing"] == ["Secret shop/key", "ConfigMap shop/prices", "Service shop/web"]
+    assert not node.recover(check_mode=True)["changed"]
+    again = node.recover()
+    assert not again["changed"] and again["id"] == ""
+
+
+def test_a_run_is_undone_by_its_id(node):
+    identifier = node.recover()["id"]
+    would = node.recover(check_mode=True, undo=identifier)
+    assert would["changed"] and would["lines"][0] == "Would be undone (3):"
+    assert node.recover(undo=identifier)["report"]["undone"] == would["report"]["undone"]
+    assert node.recover(undo=identifier)["lines"] == ["There is nothing left to undo"]
+    with pytest.raises(Refused, match="there is no record nothing"):
+        node.recover(undo="nothing")
+
+
+def test_what_is_refused_is_returned_with_what_was_done(node):
+    node.live.refuse("secrets", "shop", "key", 403, "exceeded quota: few")
+    found = node.recover()
+    assert [one["object"] for one in found["refused"]] == ["Secret shop/key"] and found["changed"]
+
+
+def test_what_the_snapshot_does_not_let_read_is_named(node):
+    ask = node.snapshot._ask
+    node.snapshot._ask = lambda method, path, *args: (500, {"message": "no matching key"}) if "/secrets?" in path else ask(method, path, *args)
+    found = node.recover()
+    assert found["report"]["created"] == ["ConfigMap shop/prices", "Service shop/web"]
+    (refused,) = found["refused"]
+    assert refused["object"] == "Secret of the selection (namespace shop)" and "no matching key" in refused["reason"]
+    assert any("cannot be read in the snapshot" in line for line in lines(found["plan"], False))
+
+
+def test_two_runs_at_once_refuse_each_other(node):
+    with kube_recover.lock(types.SimpleNamespace(params={"record_dir": str(node.directory / "records")}, check_mode=False)):
+        with pytest.raises(Busy, match=r"another run recovers objects on this node: process \d+; wait until it has ended"):
+            node.recover()
+        assert node.recover(check_mode=True)["changed"]
+
+
+# -- export ------------------------------------------------------------------------------------------------------------
+
+
+def contents(archive):
+    with tarfile.open(archive) as tar:
+        return {entry.name: tar.extractfile(entry).read().decode() for entry in tar}
+
+
+def test_objects_become_files(node):
+    node.snapshot.add(made("Pod", "web-1", "shop", metadata={"ownerReferences": [owned("ReplicaSet", "web", "apps/v1", True)]}))
+    node.snapshot.add(made("ConfigMap", "system:a b", "shop", metadata={"ownerReferences": [owned("Widget", "a")]}))
+    found, archive = node.export()
+    assert found["files"] == ["_cluster/Namespace_shop.yaml", "shop/ConfigMap_prices.yaml", "shop/ConfigMap_system:a%20b.yaml", "shop/Service_web.yaml"]
+    assert found["secrets_left_out"] == 1 and found["left_out"] == [{"object": "Pod shop/web-1", "reason": "is made by its ReplicaSet"}]
+    assert found["lines"] == ["1 Secrets were not exported, since that was not asked for", "Not exported: Pod shop/web-1 is made by its ReplicaSet"]
+    files = contents(archive)
+    assert list(yaml.safe_load(files["shop/ConfigMap_prices.yaml"])) == ["apiVersion", "kind", "metadata", "data"]
+    assert yaml.safe_load(files["shop/ConfigMap_prices.yaml"])["metadata"] == {"name": "prices", "namespace": "shop"}
+    assert "ownerReferences" not in files["shop/ConfigMap_system:a%20b.yaml"]
+    assert yaml.safe_load(files["shop/Service_web.yaml"])["spec"] == {"ports": []}
+
+
+def test_secrets_are_exported_when_asked_for_and_encrypted_for_recipients(node, monkeypatch):
+    found, archive = node.export(secrets=True)
+    assert yaml.safe_load(contents(archive)["shop/Secret_key.yaml"])["data"] == KEY["data"] and found["secrets_left_out"] == 0
+    monkeypatch.setattr(kube_export.encryption, "check", lambda *_args: None)
+    monkeypatch.setattr(kube_export.encryption, "encrypt", lambda _plain, target, *_args: open(target, "w").write("packed"))
+    found, archive = node.export(secrets=True, recipients=["age1x"])
+    assert contents(archive)["shop/Secret_key.yaml.age"] == "packed" and "czNjcmV0" not in str(contents(archive))
+    assert [path.name for path in node.directory.iterdir()] == ["objects.tar"]
+
+
+def test_what_selects_nothing_and_what_cannot_be_exported(node):
+    assert node.export(select=[{"namespace": "x"}])[0]["lines"] == ["The snapshot has nothing that the selection (namespace x) means"]
+    with pytest.raises(Refused, match="objects of kind Event are not exported"):
+        node.export(select=[{"kind": "Event"}])
+
+
+def archive_of(path, *names, kind=tarfile.REGTYPE):
+    with tarfile.open(path, "w") as tar:
+        for name in names:
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.size = kind, 1 if kind == tarfile.REGTYPE else 0
+            tar.addfile(entry, io.BytesIO(b"x"))
+    return path
+
+
+def test_files_are_written_where_they_differ(tmp_path):
+    archive, dest = archive_of(tmp_path / "a.tar", "shop/b.yaml", "shop/a.yaml"), tmp_path / "out"
+    assert unpack(archive, str(dest), True) == ["shop/a.yaml", "shop/b.yaml"] and not dest.exists()
+    assert unpack(archive, str(dest), False) == ["shop/a.yaml", "shop/b.yaml"]
+    assert (dest / "shop").stat().st_mode & 0o777 == 0o700 and (dest / "shop/a.yaml").stat().st_mode & 0o777 == 0o600
+    (dest / "shop/a.yaml").write_text("other")
+    assert unpack(archive, str(dest), False) == ["shop/a.yaml"]
+
+
+@pytest.mark.parametrize("name", ["../a", "/etc/passwd", "a", "a/../b", "a/b/c", "../../x"])
+def test_an_archive_writes_nowhere_else(tmp_path, name):
+    with pytest.raises(AnsibleActionFail, match="no exported object"):
+        unpack(archive_of(tmp_path / "a.tar", name), str(tmp_path / "out"), False)
+
+
+def test_an_archive_makes_no_link(tmp_path):
+    with pytest.raises(AnsibleActionFail, match="no exported object"):
+        unpack(archive_of(tmp_path / "a.tar", "a/b", kind=tarfile.SYMTYPE), str(tmp_path / "out"), False)
