@@ -52,7 +52,7 @@ _LONGEST_VALUE = 8 * 1024 * 1024
 _PER_KEY = 270
 _PART_BYTES = 12 * 1024 * 1024
 # From so many bytes on two processors read it where there are two, each with less memory, if the page that bucket `key` begins with has so many children.
-_SHARED_BYTES, _SHARED_PART_BYTES, _LEAST_CHILDREN = 64 * 1024 * 1024, 8 * 1024 * 1024, 4
+_SHARED_BYTES, _SHARED_PART_BYTES, _LEAST_CHILDREN = 64 * 1024 * 1024, 10 * 1024 * 1024, 4
 # While parts are merged each has a block in memory: of so many keys, or of fewer that have about so many bytes.
 _BLOCK_KEYS, _BLOCK_BYTES = 512, 24 * 1024
 # More of them are merged into one first, which takes a pass over all keys; ten million keys are 260 parts.

@@ -37,7 +37,7 @@ _MAX_GROUPS = 1000
 # Up to 3.6 etcd reads the values too, although it does not send them, so a window has as many keys as hold about this many bytes. 3.7 does not
 # (3.7.0 and 3.7.3: storage/mvcc/kvstore_txn.go, FastKeysOnly).
 _WINDOW_BYTES = 32 * 1000 * 1000
-_WINDOWS = (500, 16000)
+_WINDOWS = (500, 14000)
 _KEYS_ONLY = (3, 7)
 # So many windows are asked for before they are compared, so that etcd and this process work at the same time.
 _AHEAD = 2

@@ -187,9 +187,9 @@ def test_no_question_is_asked_when_the_time_is_over():
 @pytest.mark.parametrize(
     "size, keys, version, expected",
     [
-        (0, 0, "3.5.35", 16000), (4 * 10**6, 1000, "3.5.35", 8000), (8 * 10**9, 10**6, "3.6.16", 4000), (10**9, 100, "", 500), (10**9, 10**6, "3.4.23", 16000),
+        (0, 0, "3.5.35", 14000), (4 * 10**6, 1000, "3.5.35", 8000), (8 * 10**9, 10**6, "3.6.16", 4000), (10**9, 100, "", 500), (10**9, 10**6, "3.4.23", 16000),
         # it does not read the values
-        (8 * 10**9, 10**6, "3.7.0", 16000),
+        (8 * 10**9, 10**6, "3.7.0", 14000),
     ],
 )  # fmt: skip
 def test_a_window_holds_a_bounded_number_of_bytes(size, keys, version, expected):
