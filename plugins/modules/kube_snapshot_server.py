@@ -201,7 +201,7 @@ def present(params, check_mode):
     if changed:
         with session:
             # one without a state was left by a module that was killed
-            session.check(replaces=browse_session.is_active())
+            session.check(replaces=not browse_session.has_ended())
             if not check_mode:
                 browse_session.end()
                 found = session.start()

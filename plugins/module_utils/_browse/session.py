@@ -74,9 +74,21 @@ def url(port):
     return "https://127.0.0.1:%d" % port
 
 
+def _unit():
+    """What systemd says of the unit; "" when that cannot be known."""
+    if not os.path.isdir(_SYSTEMD):
+        return "inactive"
+    return run_tool(["systemctl", "show", "--property", "ActiveState", UNIT + ".service"], 60).stdout.strip().partition("=")[2]
+
+
 def is_active():
-    """Whether the unit runs."""
-    return os.path.isdir(_SYSTEMD) and run_tool(["systemctl", "is-active", "--quiet", UNIT + ".service"], 60).rc == 0
+    """Whether the unit runs, and is not being ended."""
+    return _unit() == "active"
+
+
+def has_ended():
+    """Whether the unit has ended, and its ExecStopPost as well."""
+    return _unit() in ("inactive", "failed")
 
 
 def state():
@@ -91,7 +103,7 @@ def state():
 
 def is_there():
     """Whether there is something that end() would end or remove."""
-    return is_active() or os.path.lexists(DIRECTORY) or os.path.lexists(TMPFILES)
+    return not has_ended() or os.path.lexists(DIRECTORY) or os.path.lexists(TMPFILES)
 
 
 def end():
@@ -104,7 +116,8 @@ def end():
 
 
 def _remove():
-    if is_active():
+    if not has_ended():
+        # This waits also for one that ends by itself right now: its ExecStopPost would remove the files of the next one.
         result = run_tool(["systemctl", "stop", UNIT + ".service"], 60)
         if result.rc != 0:
             raise Refused("the unit %s cannot be stopped: %s" % (UNIT, result.last_words()))
@@ -112,9 +125,10 @@ def _remove():
     script = os.path.join(DIRECTORY, "remove")
     if os.path.exists(script):
         run_tool(["/bin/sh", script], 600)
-    shutil.rmtree(DIRECTORY, ignore_errors=True)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(TMPFILES)
+    # last, since it holds the lock
+    shutil.rmtree(DIRECTORY, ignore_errors=True)
 
 
 class Session:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 import types
+from operator import itemgetter
 
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse import session
@@ -41,11 +42,11 @@ def host(tmp_path, monkeypatch):
         ("_SYSTEMD", str(tmp_path)),
     ):
         monkeypatch.setattr(session, name, value)
-    asked = []
+    asked, unit = [], ["inactive"]
 
     def run_tool(argv, timeout, **_more):
         asked.append(argv)
-        return ToolResult(argv, 3 if "is-active" in argv else 0, "", "")
+        return ToolResult(argv, 0, "ActiveState=%s\n" % ("inactive" if "stop" in map(itemgetter(1), asked) else unit[0]) if "show" in argv else "", "")
 
     monkeypatch.setattr(session, "run_tool", run_tool)
     tools = {name: tmp_path / name for name in PROGRAMS}
@@ -59,7 +60,7 @@ def host(tmp_path, monkeypatch):
     options = {name.replace("-", "_"): str(path) for name, path in tools.items()}
     options.update(path=str(tmp_path / "snapshot.db"), sha256="", ttl=60, port=port, work_dir=str(tmp_path / "work"), encryption_config=None)
     options.update(manifests_dir=str(tmp_path / "none"), timeout=None)
-    return types.SimpleNamespace(options=options, asked=asked, path=tmp_path, port=port)
+    return types.SimpleNamespace(options=options, asked=asked, unit=unit, path=tmp_path, port=port)
 
 
 def refusal(host, **options):
@@ -169,7 +170,7 @@ def test_one_at_a_time(host):
 
 def test_the_removal_takes_all_and_only_that(host, monkeypatch):
     monkeypatch.setattr(session, "run_tool", lambda argv, timeout: ToolResult(argv, subprocess.run(argv, check=False).returncode, "", ""))
-    monkeypatch.setattr(session, "is_active", lambda: False)
+    monkeypatch.setattr(session, "has_ended", lambda: True)
     strange = host.path / "work/it's a\\nstrange %s place"
     for path in (strange, host.path / "work/other", host.path / "tmpfiles", host.path / "run/browse"):
         path.mkdir()
@@ -179,6 +180,29 @@ def test_the_removal_takes_all_and_only_that(host, monkeypatch):
     session.end()
     assert sorted(os.listdir(host.path / "work")) == ["other"] and os.listdir(host.path / "run") == [] and os.listdir(host.path / "tmpfiles") == []
     assert not session.is_there()
+
+
+@pytest.mark.parametrize("unit", ["active", "activating", "deactivating", ""])
+def test_a_unit_that_has_not_ended_is_waited_for(host, unit):
+    """One whose time is over removes its files a moment later; those of the next one would be at the same place."""
+    host.unit[0] = unit
+    assert session.is_there() and session.is_active() == (unit == "active")
+    session.end()
+    assert ["systemctl", "stop", "k8s-dr-browse.service"] in host.asked and not session.is_there()
+
+
+def test_a_unit_that_has_ended_needs_no_end(host):
+    for host.unit[0] in ("inactive", "failed"):
+        session.end()
+    assert [argv[1] for argv in host.asked] == ["show", "show"]
+
+
+def test_the_directory_that_holds_the_lock_goes_last(host, monkeypatch):
+    for path in (session.DIRECTORY, os.path.dirname(session.TMPFILES)):
+        os.mkdir(path)
+    open(session.TMPFILES, "w").close()
+    monkeypatch.setattr(session.shutil, "rmtree", lambda path, **_how: os.path.exists(session.TMPFILES) and pytest.fail("its lock is gone already"))
+    session.end()
 
 
 def test_a_path_in_tmpfiles():
