@@ -46,12 +46,15 @@ _value:
 
 def browse_report(result, host, snapshot):
     if result.get("revision") is None:
-        return ["%s would be served on %s, which has all that this needs." % (snapshot, host)]
+        lines = ["%s would be served on %s, which has all that this needs." % (snapshot, host)]
+        return lines + (["It would end what is served there now, with the SHA-256 %s." % result["replaced"]] if result.get("replaced") else [])
     lines = [
         "%s, revision %s, is served read-only on %s by kube-apiserver %s until %s. As root on %s:"
         % (snapshot, result["revision"], host, result["kubernetes_version"], result["expires"], host),
         "kubectl --kubeconfig %s get all -n default" % result["kubeconfig"],
     ]
+    if result.get("replaced"):
+        lines.append("Another run served a snapshot here until now, with the SHA-256 %s. It was ended for this one." % result["replaced"])
     if result.get("completed"):
         lines.append(
             "The snapshot lacks objects that this kube-apiserver needs, as one of an older Kubernetes does. It has completed APIServices, FlowSchemas, "

@@ -61,6 +61,10 @@ options:
       - The files have mode 0600.
     type: path
     required: true
+  snapshot:
+    description: SHA-256 of the snapshot, with the kubeconfig of M(k8s_dr.etcd.kube_snapshot_server). Nothing is exported when another one is served.
+    type: str
+    default: ""
   secrets:
     description: Whether to export Secrets. Otherwise RV(secrets_left_out) says how many there are.
     type: bool
@@ -137,6 +141,7 @@ import os
 import tarfile
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse.served import in_use
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.session import session_of_kubeconfig
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.export import Export
@@ -171,7 +176,8 @@ def run(params):
     entries = parse(params["select"])
     encryption.check("none", params["recipients"])
     names = []
-    with session_of_kubeconfig(params["kubeconfig"]) as snapshot, tarfile.open(params["archive"], "x", format=tarfile.PAX_FORMAT) as tar:
+    opened = in_use(params["kubeconfig"], params["snapshot"])
+    with opened, session_of_kubeconfig(params["kubeconfig"]) as snapshot, tarfile.open(params["archive"], "x", format=tarfile.PAX_FORMAT) as tar:
         export = Export(snapshot, entries, params["secrets"])
         for name, text, is_secret in export.files():
             content = text.encode()
@@ -193,6 +199,7 @@ def main():
             "kubeconfig": {"type": "path", "required": True},
             "select": dict(SPEC, required=True),
             "dest": {"type": "path", "required": True},
+            "snapshot": {"type": "str", "default": ""},
             "secrets": {"type": "bool", "default": False},
             "recipients": {"type": "list", "elements": "str", "default": []},
             "work_dir": {"type": "path", "default": "/run"},

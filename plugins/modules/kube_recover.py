@@ -74,7 +74,9 @@ options:
         what stays, and why.
     type: str
   snapshot:
-    description: Name of the snapshot, for the record. An interrupted run continues only with the same name.
+    description:
+      - Name of the snapshot, for the record. An interrupted run continues only with the same name.
+      - With the kubeconfig of M(k8s_dr.etcd.kube_snapshot_server) it is the SHA-256 of the snapshot. The module refuses to go on when another one is served.
     type: str
     default: ""
   record_dir:
@@ -209,6 +211,7 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse.served import in_use
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.session import session_of_kubeconfig, session_of_node
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods import read_static_pods
@@ -256,7 +259,7 @@ def undo(module, live):
 def recover(module, live):
     params = module.params
     entries, selection = parse(params["select"]), [given(entry) for entry in params["select"]]
-    with session_of_kubeconfig(params["kubeconfig"]) as snapshot:
+    with in_use(params["kubeconfig"], params["snapshot"]), session_of_kubeconfig(params["kubeconfig"]) as snapshot:
         plan = Plan(snapshot, live, entries).make()
         if module.check_mode:
             rehearsal = Recovery(plan, None, params["overwrite"], params["wait_timeout"])

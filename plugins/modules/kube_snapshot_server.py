@@ -38,7 +38,8 @@ attributes:
     support: full
     details:
       - A snapshot that is served stays so until the time that was set when it began, whatever O(ttl) is now. Another snapshot, or another O(port),
-        O(kube_apiserver), O(encryption_config) or O(etcd), replaces it.
+        O(kube_apiserver), O(encryption_config) or O(etcd), replaces it, and so does the same one when less than O(timeout), and less than half of O(ttl),
+        is left. What another module reads right now is not replaced.
 options:
   state:
     description: V(present) serves the snapshot, V(absent) ends that and removes everything.
@@ -49,7 +50,7 @@ options:
     description: Path of the plain snapshot on this host. Required with O(state=present).
     type: path
   sha256:
-    description: SHA-256 of O(path), where it is known already.
+    description: SHA-256 of O(path), where it is known already. With O(state=absent) only this snapshot is ended, and only if no other run reads it.
     type: str
     default: ""
   ttl:
@@ -154,6 +155,10 @@ etcd_version:
   returned: success, with O(state=present)
   type: str
   sample: 3.7.3
+replaced:
+  description: SHA-256 of the snapshot that was served until then, and was ended for this one; V(null) when none was.
+  returned: success, with O(state=present)
+  type: str
 completed:
   description: >-
     Whether the API server completed APIServices, FlowSchemas, PriorityLevelConfigurations, PriorityClasses, ServiceCIDRs and IPAddresses, because the
@@ -178,6 +183,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse import session as browse_session
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse.served import InUse
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused, os_error_words
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
@@ -185,12 +191,17 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import
 RETURNED = ("revision", "expires", "sha256", "kubernetes_version", "etcd_version", "completed", "unreadable")
 
 
-def absent(check_mode):
-    if not browse_session.is_there():
-        return {"changed": False}
-    if not check_mode:
-        browse_session.end()
-    return {"changed": True}
+def absent(sha256, check_mode):
+    changed = browse_session.is_there(sha256)
+    if changed and not check_mode:
+        try:
+            browse_session.end(sha256)
+        except InUse:
+            if not sha256:
+                raise
+            # this run does not need it any more, another one does
+            changed = False
+    return {"changed": changed}
 
 
 def present(params, check_mode):
@@ -198,6 +209,7 @@ def present(params, check_mode):
     session = browse_session.Session(params)
     found = browse_session.state()
     changed = not session.is_served(found)
+    replaced = found["sha256"] if found and changed else None
     if changed:
         with session:
             # one without a state was left by a module that was killed
@@ -209,6 +221,7 @@ def present(params, check_mode):
     return dict(
         result,
         changed=changed,
+        replaced=replaced,
         kubeconfig=browse_session.KUBECONFIG,
         server=browse_session.url(params["port"]),
         seconds=round(time.monotonic() - began, 2),
@@ -242,7 +255,7 @@ def main():
     signals.raise_when_ended()
     what = "%s is not served" % params["path"] if params["state"] == "present" else "what is served was not ended"
     try:
-        result = present(params, module.check_mode) if params["state"] == "present" else absent(module.check_mode)
+        result = present(params, module.check_mode) if params["state"] == "present" else absent(params["sha256"], module.check_mode)
     except (Refused, signals.Ended) as exc:
         module.fail_json(msg="%s: %s" % (what, exc))
     except ToolError as exc:

@@ -13,8 +13,8 @@ The unit ends by itself, and its ExecStopPost removes all three.
 
 from __future__ import annotations
 
+import calendar
 import contextlib
-import fcntl
 import inspect
 import json
 import os
@@ -27,11 +27,12 @@ import time
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse import credentials, read_only_etcd, supervisor
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse.reader import ApiError, Reader
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse.served import DIRECTORY, KUBECONFIG, STATE, UNIT, locked
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import isolated_server
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import find_tools, offline_tool, restore_misfit, version_tuple
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import snapshot_server, static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.clock import utc
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.clock import MOMENT, utc
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import file_digests
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.held_program import HeldProgram, ProgramError, unpacked
@@ -39,11 +40,8 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import shortage
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.work_dir import WorkDir
 
-UNIT = "k8s-dr-browse"
-DIRECTORY = "/run/" + UNIT
 TMPFILES = "/etc/tmpfiles.d/%s.conf" % UNIT
-KUBECONFIG = DIRECTORY + "/kubeconfig"
-_STATE = DIRECTORY + "/state.json"
+_STATE = os.path.join(DIRECTORY, STATE)
 # sd_booted(3)
 _SYSTEMD = "/run/systemd/system"
 # Options that another session would be served with.
@@ -91,27 +89,37 @@ def has_ended():
     return _unit() in ("inactive", "failed")
 
 
-def state():
-    """What is served, as it was written down when it began; None when nothing is."""
+def _written():
     try:
         with open(_STATE, encoding="utf-8") as stream:
-            found = json.load(stream)
+            return json.load(stream)
     except (OSError, ValueError):
         return None
-    return found if is_active() else None
 
 
-def is_there():
+def state():
+    """What is served, as it was written down when it began; None when nothing is."""
+    found = _written()
+    return found if found and is_active() else None
+
+
+def is_there(sha256=""):
     """Whether there is something that end() would end or remove."""
+    if sha256:
+        return (_written() or {}).get("sha256") == sha256
     return not has_ended() or os.path.lexists(DIRECTORY) or os.path.lexists(TMPFILES)
 
 
-def end():
-    """End the unit and remove all that belongs to it; Refused while another run begins to serve a snapshot."""
+def end(sha256=""):
+    """End the unit and remove all that belongs to it; InUse while another run begins to serve a snapshot, or reads this one.
+
+    sha256: only of this snapshot.  What another run has put in its place stays.
+    """
     if os.path.isdir(DIRECTORY):
-        with _locked(DIRECTORY):
-            _remove()
-    else:
+        with locked(DIRECTORY):
+            if is_there(sha256):
+                _remove()
+    elif not sha256:
         _remove()
 
 
@@ -155,7 +163,8 @@ class Session:
             self.size = os.path.getsize(self._path)
         except OSError as exc:
             raise Refused("%s cannot be read: %s" % (self._path, exc.strerror)) from exc
-        self._deadline = time.monotonic() + (options["timeout"] or 180 + self.size // 10000000)
+        self._timeout = options["timeout"] or 180 + self.size // 10000000
+        self._deadline = time.monotonic() + self._timeout
 
     def __enter__(self):
         return self
@@ -171,8 +180,12 @@ class Session:
         return self._options["sha256"]
 
     def is_served(self, found):
-        """Whether what is served already is this snapshot, in this way.  found: by state()."""
-        return bool(found) and found["asked"] == self._asked and found["sha256"] == self.sha256
+        """Whether what is served already is this snapshot, in this way, and does not end soon.  found: by state()."""
+        return bool(found) and self._lasts(found) and found["asked"] == self._asked and found["sha256"] == self.sha256
+
+    def _lasts(self, found):
+        left = calendar.timegm(time.strptime(found["expires"], MOMENT)) - time.time()
+        return left >= min(self._timeout, self._options["ttl"] / 2)
 
     @property
     def _asked(self):
@@ -245,7 +258,7 @@ class Session:
         os.umask(0o077)
         _check_port(self._options["port"])
         os.mkdir(DIRECTORY, 0o700)
-        with _locked(DIRECTORY):
+        with locked(DIRECTORY):
             work = WorkDir(self._options["work_dir"])
             try:
                 with work:
@@ -408,19 +421,6 @@ def _check_port(port):
             listener.bind(("127.0.0.1", port))
         except OSError as exc:
             raise Refused("port %d of 127.0.0.1 cannot be used on this host: %s; choose another one" % (port, exc.strerror)) from exc
-
-
-@contextlib.contextmanager
-def _locked(directory):
-    """Hold the directory for as long as this lasts."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise Refused("another run begins to serve a snapshot on this host right now") from None
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager

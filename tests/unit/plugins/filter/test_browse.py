@@ -64,5 +64,10 @@ def test_what_is_not_of_the_snapshot_and_what_cannot_be_read_is_reported():
     assert "can be read (no key { { x }})" in lines[3] and "etcd_browse_encryption_config=PATH" in lines[3]
 
 
+def test_what_was_ended_for_it_is_reported():
+    assert "with the SHA-256 aa. It was ended for this one." in browse_report(dict(RESULT, replaced="aa"), "cp1", "/b/1.db")[2]
+    assert "It would end what is served there now, with the SHA-256 aa." in browse_report(dict(RESULT, revision=None, replaced="aa"), "cp1", "/b/1.db")
+
+
 def test_check_mode_reports_what_would_be():
     assert browse_report(dict(RESULT, revision=None), "cp1", "/b/1.db") == ["/b/1.db would be served on cp1, which has all that this needs."]

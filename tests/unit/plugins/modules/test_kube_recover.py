@@ -14,6 +14,7 @@ import pytest
 import yaml
 from ansible.errors import AnsibleActionFail
 from ansible_collections.k8s_dr.etcd.plugins.action.kube_export import unpack
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse import served
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.report import lines
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
@@ -37,7 +38,7 @@ class Node:
 
     def recover(self, check_mode=False, diff=False, undo=None, **params):
         params = dict({"select": [dict(EMPTY, namespace="shop")], "overwrite": False, "snapshot": "", "keep": 10, "wait_timeout": 1}, **params)
-        params.update(kubeconfig="x", record_dir=str(self.directory / "records"), undo=undo)
+        params.update(kubeconfig=params.get("kubeconfig", "x"), record_dir=str(self.directory / "records"), undo=undo)
         module = types.SimpleNamespace(params=params, check_mode=check_mode, _diff=diff, result={})
         do = kube_recover.undo if undo else kube_recover.recover
         with kube_recover.lock(module):
@@ -45,7 +46,7 @@ class Node:
         return module.result
 
     def export(self, **params):
-        params = dict({"kubeconfig": "x", "select": [dict(EMPTY, namespace="shop")], "secrets": False, "recipients": []}, **params)
+        params = dict({"kubeconfig": "x", "select": [dict(EMPTY, namespace="shop")], "snapshot": "", "secrets": False, "recipients": []}, **params)
         archive = self.directory / "objects.tar"
         archive.unlink(missing_ok=True)
         return kube_export.run(dict(params, archive=str(archive))), archive
@@ -91,6 +92,18 @@ def test_what_the_snapshot_does_not_let_read_is_named(node):
     (refused,) = found["refused"]
     assert refused["object"] == "Secret of the selection (namespace shop)" and "no matching key" in refused["reason"]
     assert any("cannot be read in the snapshot" in line for line in lines(found["plan"], False))
+
+
+@pytest.mark.parametrize("run", ["recover", "export"])
+def test_another_snapshot_than_the_one_that_was_chosen_is_refused(node, monkeypatch, run):
+    """Another run may serve another one in its place, while this one waits for an answer."""
+    (node.directory / "state.json").write_text('{"sha256": "aa"}')
+    monkeypatch.setattr(served, "DIRECTORY", str(node.directory))
+    kubeconfig = str(node.directory / "kubeconfig")
+    with pytest.raises(Refused, match="another run serves another snapshot on this host now, with the SHA-256 aa instead of bb"):
+        getattr(node, run)(kubeconfig=kubeconfig, snapshot="bb")
+    assert node.live.changes == 0
+    getattr(node, run)(kubeconfig=kubeconfig, snapshot="aa")
 
 
 def test_two_runs_at_once_refuse_each_other(node):

@@ -15,6 +15,7 @@ from operator import itemgetter
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse import session
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import isolated_server
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.clock import utc
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, ToolResult
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.work_dir import WorkDir
@@ -120,11 +121,30 @@ def test_a_snapshot_that_is_not_there(host):
 
 def test_the_same_snapshot_asked_for_in_the_same_way_is_served_already(host):
     one = session.Session(dict(host.options))
-    found = {"sha256": one.sha256, "asked": {name: host.options[name] for name in session._DECISIVE}}
+    found = {"sha256": one.sha256, "asked": {name: host.options[name] for name in session._DECISIVE}, "expires": utc(time.time() + 50)}
     assert one.is_served(found) and not one.is_served(None)
     # another key may read what the last one could not
     assert not session.Session(dict(host.options, encryption_config="/new")).is_served(found)
     assert not session.Session(dict(host.options, sha256="0" * 64)).is_served(found)
+
+
+@pytest.mark.parametrize(("left", "ttl", "timeout", "again"), [(190, 1800, None, True), (170, 1800, None, False), (40, 60, None, True), (20, 60, 15, True)])
+def test_what_ends_soon_is_served_anew(host, left, ttl, timeout, again):
+    one = session.Session(dict(host.options, ttl=ttl, timeout=timeout))
+    found = {"sha256": one.sha256, "asked": {name: host.options[name] for name in session._DECISIVE}, "expires": utc(time.time() + left)}
+    assert one.is_served(found) == again
+
+
+def test_only_the_snapshot_that_is_meant_is_ended(host):
+    os.mkdir(session.DIRECTORY)
+    # another run begins
+    session.end("a" * 64)
+    with open(session._STATE, "w", encoding="utf-8") as stream:
+        json.dump({"sha256": "b" * 64}, stream)
+    session.end("a" * 64)
+    assert not session.is_there("a" * 64) and session.is_there("b" * 64)
+    session.end("b" * 64)
+    assert not session.is_there()
 
 
 def test_the_unit(host):
@@ -162,7 +182,7 @@ def test_a_failed_start_leaves_nothing(host):
 
 def test_one_at_a_time(host):
     os.mkdir(session.DIRECTORY)
-    with session._locked(session.DIRECTORY), pytest.raises(Refused, match="another run begins to serve a snapshot"):
+    with session.locked(session.DIRECTORY), pytest.raises(Refused, match="another run begins to serve a snapshot"):
         session.end()
     session.end()
     assert not os.path.exists(session.DIRECTORY)

@@ -1,0 +1,53 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+import os
+import re
+
+import pytest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse import served
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
+
+
+@pytest.fixture
+def directory(tmp_path, monkeypatch):
+    """What serves the snapshot with the SHA-256 aa."""
+    monkeypatch.setattr(served, "DIRECTORY", str(tmp_path))
+    (tmp_path / "state.json").write_text(json.dumps({"sha256": "aa"}))
+    return tmp_path
+
+
+def refused(directory, words, sha256="aa"):
+    with pytest.raises(Refused, match=re.escape(words)), served.in_use(str(directory / "kubeconfig"), sha256):
+        pass
+
+
+def test_what_is_read_is_not_replaced(directory):
+    reads, again = served.in_use(str(directory / "kubeconfig"), "aa"), served.in_use(str(directory / "kubeconfig"))
+    words = "or reads what is served; run this again when it has ended"
+    with reads, again, pytest.raises(served.InUse, match=words), served.locked(str(directory)):
+        pass
+    with served.locked(str(directory)):
+        refused(directory, "another run begins to serve a snapshot on this host right now")
+
+
+def test_another_snapshot_than_the_confirmed_one_is_refused(directory):
+    refused(directory, "another run serves another snapshot on this host now, with the SHA-256 aa instead of bb; run this again", "bb")
+
+
+def test_what_has_ended_is_explained(directory):
+    ended = "the snapshot is not served any more, because its time (etcd_browse_ttl) was over or another run ended it; run "
+    os.unlink(directory / "state.json")
+    refused(directory, ended + "this again")
+    os.rmdir(directory)
+    refused(directory, ended + "this again")
+    refused(directory, ended + "browse.yml, and then this again", "")
+
+
+def test_a_kubeconfig_of_something_else_is_no_concern_of_this(directory):
+    with served.in_use("/nowhere/kubeconfig", "its name"):
+        pass
