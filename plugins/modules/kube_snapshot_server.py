@@ -49,6 +49,12 @@ options:
   path:
     description: Path of the plain snapshot on this host. Required with O(state=present).
     type: path
+  temporary:
+    description:
+      - Whether O(path) is a copy that was made for this, in a directory of its own, whose name begins with C(.k8s-dr-). The module removes that directory
+        as soon as the snapshot is restored, also when it fails, and systemd does where the host fails. Check mode leaves it.
+    type: bool
+    default: false
   sha256:
     description: SHA-256 of O(path), where it is known already. With O(state=absent) only this snapshot is ended, and only if no other run reads it.
     type: str
@@ -205,7 +211,17 @@ def absent(sha256, check_mode):
 
 
 def present(params, check_mode):
+    try:
+        return serve(params, check_mode)
+    finally:
+        # what is served already needs none, nor does what failed
+        if not check_mode:
+            browse_session.remove_copy(params)
+
+
+def serve(params, check_mode):
     began = time.monotonic()
+    browse_session.directory_of_copy(params)
     session = browse_session.Session(params)
     found = browse_session.state()
     changed = not session.is_served(found)
@@ -233,6 +249,7 @@ def main():
         argument_spec={
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "path": {"type": "path"},
+            "temporary": {"type": "bool", "default": False},
             "sha256": {"type": "str", "default": ""},
             "ttl": {"type": "int", "default": 1800},
             "port": {"type": "int", "default": 6440},

@@ -136,7 +136,7 @@ def without_systemd(tmp_path, monkeypatch):
 
 
 def options(apiserver, version, path, directory, **more):
-    found = {"path": str(path), "sha256": "", "ttl": 600, "port": harness.free_ports(1)[0], "work_dir": str(directory), "timeout": 90}
+    found = {"path": str(path), "temporary": False, "sha256": "", "ttl": 600, "port": harness.free_ports(1)[0], "work_dir": str(directory), "timeout": 90}
     found.update(kube_apiserver=apiserver, encryption_config=None, manifests_dir="/nowhere", etcd=str(harness.bin_dir(version) / "etcd"))
     found.update({"etcdctl": None, "etcdutl": None}, **harness.tools(version))
     return dict(found, **more)

@@ -8,6 +8,8 @@
     WORK_DIR/.k8s-dr-*/               the restored data and the logs
     /etc/tmpfiles.d/k8s-dr-browse.conf   has systemd remove the data, and itself, after a reboot
 
+A copy of the snapshot that was made for this goes with the data, or sooner.
+
 The unit ends by itself, and its ExecStopPost removes all three.
 """
 
@@ -38,7 +40,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.held_program import HeldProgram, ProgramError, unpacked
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import StartedTool, ToolError, ToolResult, run_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import shortage
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.work_dir import WorkDir
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.work_dir import WORK_PREFIX, WorkDir
 
 TMPFILES = "/etc/tmpfiles.d/%s.conf" % UNIT
 _STATE = os.path.join(DIRECTORY, STATE)
@@ -139,6 +141,21 @@ def _remove():
     shutil.rmtree(DIRECTORY, ignore_errors=True)
 
 
+def directory_of_copy(options):
+    """The directory to remove with the snapshot, None when that is no copy; Refused when others may have files there."""
+    directory = os.path.dirname(os.path.abspath(options["path"]))
+    if options["temporary"] and not os.path.basename(directory).startswith(WORK_PREFIX):
+        raise Refused("%s is no temporary copy, since the name of its directory does not begin with %s" % (options["path"], WORK_PREFIX))
+    return directory if options["temporary"] else None
+
+
+def remove_copy(options):
+    """Remove the copy of the snapshot, where it is one; nothing when it was removed already."""
+    directory = directory_of_copy(options)
+    if directory:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 class Session:
     """Serves one snapshot.
 
@@ -147,7 +164,7 @@ class Session:
         with session:
             session.start()
 
-    options: path, sha256, ttl, port, work_dir, etcd, etcdctl, etcdutl, kube_apiserver, encryption_config, manifests_dir, timeout.
+    options: path, temporary, sha256, ttl, port, work_dir, etcd, etcdctl, etcdutl, kube_apiserver, encryption_config, manifests_dir, timeout.
     Outside start() nothing is changed.  Raises Refused with one sentence.
     """
 
@@ -276,6 +293,7 @@ class Session:
         result = restoring.finish(self._left())
         if result.rc != 0:
             raise Refused("the snapshot cannot be restored: `%s snapshot restore` %s: %s" % (self._tool.name, result.how(), result.last_words()))
+        remove_copy(self._options)
         log = self._stack.enter_context(_log(work.path))
         work.share()
         began = time.time()
@@ -311,10 +329,12 @@ class Session:
         return max(0, self._deadline - time.monotonic())
 
     def _write_files(self, work):
-        credentials.write(os.path.join(DIRECTORY, "remove"), _removal(work.path))
+        # a power cut, or a kill, while it is restored leaves the copy
+        places = [path for path in (work.path, directory_of_copy(self._options)) if path]
+        credentials.write(os.path.join(DIRECTORY, "remove"), _removal(places))
         os.makedirs(os.path.dirname(TMPFILES), mode=0o755, exist_ok=True)
         with open(TMPFILES, "w", encoding="utf-8") as stream:
-            stream.write("R! %s\nr! %s\n" % (_escaped(work.path), TMPFILES))
+            stream.write("".join("R! %s\n" % _escaped(path) for path in places) + "r! %s\n" % TMPFILES)
         credentials.make(self._openssl, DIRECTORY, self._options["ttl"])
         credentials.write(os.path.join(DIRECTORY, "policy"), snapshot_server.policy())
         if self._encryption[1]:
@@ -469,9 +489,9 @@ def _log(work):
         yield _Log(*(stack.enter_context(open(path, "w+b")) for path in paths))
 
 
-def _removal(work):
+def _removal(places):
     """The script that removes everything: of this session, and by systemd."""
-    return "".join("rm -rf -- %s\n" % shlex.quote(path) for path in (work, TMPFILES, DIRECTORY))
+    return "".join("rm -rf -- %s\n" % shlex.quote(path) for path in (*places, TMPFILES, DIRECTORY))
 
 
 def _escaped(path):

@@ -10,6 +10,7 @@ import contextlib
 
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse.served import InUse
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 from ansible_collections.k8s_dr.etcd.plugins.modules import kube_snapshot_server
 
 
@@ -19,9 +20,11 @@ class Host:
     KUBECONFIG = "/run/x/kubeconfig"
 
     def __init__(self):
-        self.served, self.in_use, self.refusal = None, False, None
+        self.served, self.in_use, self.refusal, self.removed = None, False, None, []
         self.url = "https://127.0.0.1:{}".format
         self.has_ended = lambda: self.served is None
+        self.directory_of_copy = lambda params: None
+        self.remove_copy = lambda params: self.removed.append(params["path"])
 
     def state(self):
         return self.served
@@ -68,6 +71,18 @@ def test_what_was_ended_for_another_snapshot_is_returned(host):
     for check_mode in (True, False):
         assert host.present("bb", check_mode)["replaced"] == "aa"
     assert host.served["sha256"] == "bb"
+
+
+def test_a_copy_is_removed_whatever_happens(host):
+    host.present("aa", True)
+    assert host.removed == []
+    host.present("aa")
+    # it is served already
+    host.present("aa")
+    host.refusal = Refused("no room")
+    with pytest.raises(Refused, match="no room"):
+        host.present("bb")
+    assert host.removed == ["aa", "aa", "bb"]
 
 
 def test_what_is_read_is_not_replaced(host):

@@ -59,7 +59,7 @@ def host(tmp_path, monkeypatch):
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
     options = {name.replace("-", "_"): str(path) for name, path in tools.items()}
-    options.update(path=str(tmp_path / "snapshot.db"), sha256="", ttl=60, port=port, work_dir=str(tmp_path / "work"), encryption_config=None)
+    options.update(path=str(tmp_path / "snapshot.db"), temporary=False, sha256="", ttl=60, port=port, work_dir=str(tmp_path / "work"), encryption_config=None)
     options.update(manifests_dir=str(tmp_path / "none"), timeout=None)
     return types.SimpleNamespace(options=options, asked=asked, unit=unit, path=tmp_path, port=port)
 
@@ -180,6 +180,54 @@ def test_a_failed_start_leaves_nothing(host):
     assert os.listdir(host.path / "run") == [] and os.listdir(host.path / "work") == [] and os.listdir(host.path / "tmpfiles") == []
 
 
+@pytest.fixture
+def copied(host):
+    """The directory of a copy of the snapshot that was made for this."""
+    directory = host.path / ".k8s-dr-copy"
+    directory.mkdir()
+    (host.path / "snapshot.db").rename(directory / "snapshot.db")
+    host.options.update(path=str(directory / "snapshot.db"), temporary=True)
+    return directory
+
+
+def test_a_copy_is_removed_once_it_is_restored(host, copied, monkeypatch):
+    left = []
+    monkeypatch.setattr(session.Session, "_start_unit", lambda self: left.append(copied.exists()))
+    monkeypatch.setattr(session.read_only_etcd, "Gateway", lambda _socket: (_ for _ in ()).throw(Refused("enough")))
+    with session.Session(host.options) as one:
+        one.check()
+        with pytest.raises(Refused, match="enough"):
+            one.start()
+    assert left == [False]
+
+
+def test_a_copy_that_a_killed_run_leaves_is_removed_by_systemd(host, copied, monkeypatch):
+    """While it is restored, the script of the unit and tmpfiles.d(5) know of it."""
+    written = []
+
+    def killed(self):
+        with open(session.DIRECTORY + "/remove") as script, open(session.TMPFILES) as tmpfiles:
+            written.extend([script.read(), tmpfiles.read()])
+        raise Refused("killed")
+
+    monkeypatch.setattr(session.Session, "_left", killed)
+    with session.Session(host.options) as one:
+        one.check()
+        with pytest.raises(Refused, match="killed"):
+            one.start()
+    assert "rm -rf -- %s\n" % copied in written[0] and "R! %s\n" % copied in written[1]
+    session.remove_copy(host.options)
+    session.remove_copy(host.options)
+    assert not copied.exists()
+
+
+def test_only_a_directory_that_was_made_for_it_is_removed(host):
+    with pytest.raises(Refused, match=r"is no temporary copy, since the name of its directory does not begin with \.k8s-dr-"):
+        session.remove_copy(dict(host.options, temporary=True))
+    session.remove_copy(host.options)
+    assert os.path.exists(host.options["path"])
+
+
 def test_one_at_a_time(host):
     os.mkdir(session.DIRECTORY)
     with session.locked(session.DIRECTORY), pytest.raises(Refused, match="another run begins to serve a snapshot"):
@@ -194,7 +242,7 @@ def test_the_removal_takes_all_and_only_that(host, monkeypatch):
     strange = host.path / "work/it's a\\nstrange %s place"
     for path in (strange, host.path / "work/other", host.path / "tmpfiles", host.path / "run/browse"):
         path.mkdir()
-    (host.path / "run/browse/remove").write_text(session._removal(str(strange)))
+    (host.path / "run/browse/remove").write_text(session._removal([str(strange)]))
     (host.path / "tmpfiles/browse.conf").write_text("")
     assert session.is_there()
     session.end()
