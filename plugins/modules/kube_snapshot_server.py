@@ -69,7 +69,8 @@ options:
     default: 6440
   work_dir:
     description:
-      - Directory in which the snapshot is restored, in a subdirectory of mode 0700. It needs the size of the snapshot and 160 MB.
+      - Directory in which the snapshot is restored, in a subdirectory of mode 0700. It needs 1.1 times the size of the snapshot and 700 MB, of which 500 MB
+        stay free.
     type: path
     default: /var/lib
   kube_apiserver:

@@ -55,6 +55,8 @@ _SOCKET, _PEER = "c:1", "p:1"
 # The logs of etcd, and the memory of an API server without a watch cache: measured, 270 MB with 350 objects, and 1.0 GB where 0.5 GB of 0.8 GB are Pods and
 # Secrets, which it always holds.
 _OWN_SPACE, _OWN_MEMORY = 160 * 1024 * 1024, 350 * 1000 * 1000
+# What stays free for others: the live etcd is often on the same file system, and stops taking writes when that is full.
+_LEFT_FREE = 500 * 1000 * 1000
 # Seconds for which only checks fail that the API server cannot pass without writing, or without the key of encrypted objects; where its log has no refused
 # write of them, the machine may just be slow.
 _STUCK, _SLOW = 3.0, 15.0
@@ -218,7 +220,7 @@ class Session:
         self._openssl = credentials.find_openssl()
         self._pod = self._manifest()
         self._encryption = snapshot_server.encryption_configuration(self._pod, options["encryption_config"])
-        short = shortage(options["work_dir"], int(self.size * 1.1) + _OWN_SPACE, "restoring the snapshot")
+        short = shortage(options["work_dir"], int(self.size * 1.1) + _OWN_SPACE + _LEFT_FREE, "serving the snapshot")
         if short:
             raise Refused(short)
         try:

@@ -103,7 +103,8 @@ def test_a_taken_port(host):
 
 def test_no_room_and_no_memory(host, monkeypatch):
     monkeypatch.setattr(session, "shortage", lambda path, needed, what: "%s needs %d" % (what, needed))
-    assert refusal(host).startswith("restoring the snapshot needs 1677")
+    # of which 500 MB stay free
+    assert refusal(host) == "serving the snapshot needs 667773260"
     monkeypatch.undo()
 
 
