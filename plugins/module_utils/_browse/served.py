@@ -23,6 +23,9 @@ STATE = "state.json"
 class InUse(Refused):
     """Another run begins, ends or reads what is served."""
 
+    def __init__(self):
+        super().__init__("another run begins to serve a snapshot on this host right now, or reads what is served; run this again when it has ended")
+
 
 @contextlib.contextmanager
 def locked(directory, shared=False):
@@ -31,8 +34,12 @@ def locked(directory, shared=False):
     try:
         try:
             fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InUse("another run begins to serve a snapshot on this host right now, or reads what is served; run this again when it has ended") from None
+            # another run may have removed it before this one got the lock
+            valid = os.path.samestat(os.fstat(handle), os.stat(directory))
+        except (BlockingIOError, FileNotFoundError):
+            valid = False
+        if not valid:
+            raise InUse
         yield handle
     finally:
         os.close(handle)

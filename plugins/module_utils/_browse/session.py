@@ -29,7 +29,7 @@ import time
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse import credentials, read_only_etcd, supervisor
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse.reader import ApiError, Reader
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse.served import DIRECTORY, KUBECONFIG, STATE, UNIT, locked
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse.served import DIRECTORY, KUBECONFIG, STATE, UNIT, InUse, locked
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import isolated_server
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import find_tools, offline_tool, restore_misfit, version_tuple
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import snapshot_server, static_pods
@@ -119,12 +119,14 @@ def end(sha256=""):
 
     sha256: only of this snapshot.  What another run has put in its place stays.
     """
-    if os.path.isdir(DIRECTORY):
-        with locked(DIRECTORY):
-            if is_there(sha256):
-                _remove()
-    elif not sha256:
-        _remove()
+    if sha256 and not is_there(sha256):
+        return
+    # what has no directory any more is removed by its lock as well: another run may be about to begin
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(DIRECTORY, 0o700)
+    with locked(DIRECTORY):
+        if not sha256 or is_there(sha256):
+            _remove()
 
 
 def _remove():
@@ -276,7 +278,10 @@ class Session:
         """Serve it, and return what state() returns from then on."""
         os.umask(0o077)
         _check_port(self._options["port"])
-        os.mkdir(DIRECTORY, 0o700)
+        try:
+            os.mkdir(DIRECTORY, 0o700)
+        except FileExistsError:
+            raise InUse() from None
         with locked(DIRECTORY):
             work = WorkDir(self._options["work_dir"])
             try:

@@ -34,7 +34,7 @@ class Host:
 
     def end(self, sha256=""):
         if self.in_use:
-            raise InUse("another run")
+            raise InUse
         self.served = None
 
     def Session(self, params):

@@ -35,6 +35,22 @@ def test_what_is_read_is_not_replaced(directory):
         refused(directory, "another run begins to serve a snapshot on this host right now")
 
 
+def test_the_lock_of_a_directory_that_was_replaced_is_none(directory, monkeypatch):
+    flock = served.fcntl.flock
+    place = directory / "place"
+    place.mkdir()
+
+    def late(handle, how):
+        flock(handle, how)
+        # the other run keeps its number from being used again
+        place.rename(directory / "removed")
+        place.mkdir()
+
+    monkeypatch.setattr(served.fcntl, "flock", late)
+    with pytest.raises(served.InUse), served.locked(str(place)):
+        pass
+
+
 def test_another_snapshot_than_the_confirmed_one_is_refused(directory):
     refused(directory, "another run serves another snapshot on this host now, with the SHA-256 aa instead of bb; run this again", "bb")
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -235,6 +236,19 @@ def test_one_at_a_time(host):
         session.end()
     session.end()
     assert not os.path.exists(session.DIRECTORY)
+
+
+def test_a_run_that_begins_while_another_one_looks_is_left_alone(host, monkeypatch):
+    """The other one found no directory, and removes nothing that was made since."""
+    mkdir = os.mkdir
+    monkeypatch.setattr(session.os, "mkdir", lambda path, mode: (mkdir(path, mode), stack.enter_context(session.locked(path)), mkdir(path, mode)))
+    with contextlib.ExitStack() as stack:
+        with pytest.raises(Refused, match="another run begins to serve a snapshot"):
+            session.end()
+        assert os.path.isdir(session.DIRECTORY)
+        monkeypatch.setattr(session.os, "mkdir", mkdir)
+        with session.Session(host.options) as one, pytest.raises(Refused, match="another run begins to serve a snapshot"):
+            one.start()
 
 
 def test_the_removal_takes_all_and_only_that(host, monkeypatch):
