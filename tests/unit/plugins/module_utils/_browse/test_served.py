@@ -35,7 +35,7 @@ def test_what_is_read_is_not_replaced(directory):
         refused(directory, "another run begins to serve a snapshot on this host right now")
 
 
-def test_the_lock_of_a_directory_that_was_replaced_is_none(directory, monkeypatch):
+def test_the_lock_of_a_directory_that_was_replaced_does_not_count(directory, monkeypatch):
     flock = served.fcntl.flock
     place = directory / "place"
     place.mkdir()

@@ -293,7 +293,7 @@ def test_a_path_in_tmpfiles():
     assert session._escaped("/a b/100%/x*") == "/a\\x20b/100%%/x[*]"
 
 
-def test_a_state_without_a_unit_is_none(host, monkeypatch):
+def test_a_state_without_a_unit_does_not_count(host, monkeypatch):
     os.mkdir(session.DIRECTORY)
     with open(session._STATE, "w", encoding="utf-8") as stream:
         json.dump({"revision": 1}, stream)
