@@ -191,7 +191,7 @@ def test_the_live_etcd_is_as_it_was(cluster, served):
 def test_another_snapshot_replaces_it(cluster, cp1, served):
     other = cluster.snapshot()
     output = browse(cluster).stdout
-    assert other in output
+    assert other in output and "It was ended for this one" in output
     assert len([line for line in cluster.processes("cp1", "/run/k8s-dr-browse/") if line.startswith("kube-apiserver ")]) == 1
     with pytest.raises(Exception, match="not found"):
         kubectl(cluster, "-n", NAMESPACE, "get", "configmap", "before-browse")
