@@ -310,7 +310,7 @@ def test_what_the_log_says(tmp_path):
         assert log.words("no") == "no: discovery failed no data"
         apiserver.write(b'E1130 09:20:38.0 1 autoregister_controller.go:198] "Unhandled Error" err="v1.apps failed with : etcdserver: permission denied"\n')
         assert log.refused() and log.fatal() == ""
-        apiserver.write(b"F1130 09:20:39.1    2459 hooks.go:203] PostStartHook \"x\" failed: etcdserver: permission denied\n")
+        apiserver.write(b'F1130 09:20:39.1    2459 hooks.go:203] PostStartHook "x" failed: etcdserver: permission denied\n')
         assert log.words("no") == 'no: PostStartHook "x" failed: etcdserver: permission denied'
 
 
