@@ -61,6 +61,12 @@ def browse_report(result, host, snapshot):
             "PriorityLevelConfigurations, PriorityClasses, ServiceCIDRs and IPAddresses: those with a resourceVersion above %s are not of the snapshot."
             % result["revision"]
         )
+    objects = result.get("objects")
+    if objects:
+        lines.append("%s objects of %s resources were listed and decoded." % (objects["objects"], objects["resources"]))
+        if objects["unserved"]:
+            unserved = ", ".join("%d %s" % (number, name) for name, number in sorted(objects["unserved"].items()))
+            lines.append("It has no API for %s, which are in the snapshot all the same." % unserved)
     if result.get("unreadable"):
         # what it quotes may hold braces, which up to ansible-core 2.18 would be taken for a template
         words = re.sub(r"\{(?=[{%#])", "{ ", str(result["unreadable"]))

@@ -38,7 +38,7 @@ attributes:
     support: full
     details:
       - A snapshot that is served stays so until the time that was set when it began, whatever O(ttl) is now. Another snapshot, or another O(port),
-        O(kube_apiserver), O(encryption_config) or O(etcd), replaces it, and so does the same one when less than O(timeout), and less than half of O(ttl),
+        O(kube_apiserver), O(encryption_config), O(etcd) or O(verify), replaces it, and so does the same one when less than O(timeout), and less than half of O(ttl),
         is left. What another module reads right now is not replaced.
 options:
   state:
@@ -98,6 +98,12 @@ options:
     description: Directory that kubelet reads static Pods from, on a host with a control plane.
     type: path
     default: /etc/kubernetes/manifests
+  verify:
+    description:
+      - Whether to list and decode every object, and to compare the number of each resource with the keys in etcd. This is more than a drill, in which no
+        API server takes part. The result is RV(objects).
+    type: bool
+    default: false
   timeout:
     description:
       - Seconds until it must serve.
@@ -179,6 +185,37 @@ unreadable:
     EncryptionConfiguration; V(null) when all can. All that can be read is served.
   returned: success, with O(state=present)
   type: str
+objects:
+  description: Result of O(verify=true), otherwise V(null).
+  returned: success, with O(state=present)
+  type: dict
+  contains:
+    objects:
+      description: Number of objects that were listed and decoded.
+      type: int
+      sample: 362
+    resources:
+      description: Number of resources that have such objects.
+      type: int
+      sample: 41
+    undecodable:
+      description: At most 20 objects that could not be decrypted or decoded, each with the words of the API server.
+      type: list
+      elements: str
+      sample: []
+    undecodable_objects:
+      description: Number of all such objects.
+      type: int
+      sample: 0
+    differences:
+      description: One sentence for each resource of which the API server shows another number of objects than etcd has keys.
+      type: list
+      elements: str
+      sample: []
+    unserved:
+      description: Number of objects by resource of which this API server has no API, such as one that a newer version has removed.
+      type: dict
+      sample: {}
 seconds:
   description: Duration in seconds.
   returned: success, with O(state=present)
@@ -195,7 +232,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused, os_error_words
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
 
-RETURNED = ("revision", "expires", "sha256", "kubernetes_version", "etcd_version", "completed", "unreadable")
+RETURNED = ("revision", "expires", "sha256", "kubernetes_version", "etcd_version", "completed", "unreadable", "objects")
 
 
 def absent(sha256, check_mode):
@@ -261,6 +298,7 @@ def main():
             "etcdctl": {"type": "path"},
             "etcdutl": {"type": "path"},
             "manifests_dir": {"type": "path", "default": "/etc/kubernetes/manifests"},
+            "verify": {"type": "bool", "default": False},
             "timeout": {"type": "int"},
         },
         required_if=[("state", "present", ["path"])],

@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import pathlib
+import shutil
 import signal
 import ssl
 import subprocess
@@ -137,7 +138,7 @@ def without_systemd(tmp_path, monkeypatch):
 
 def options(apiserver, version, path, directory, **more):
     found = {"path": str(path), "temporary": False, "sha256": "", "ttl": 600, "port": harness.free_ports(1)[0], "work_dir": str(directory), "timeout": 90}
-    found.update(kube_apiserver=apiserver, encryption_config=None, manifests_dir="/nowhere", etcd=str(harness.bin_dir(version) / "etcd"))
+    found.update(verify=False, kube_apiserver=apiserver, encryption_config=None, manifests_dir="/nowhere", etcd=str(harness.bin_dir(version) / "etcd"))
     found.update({"etcdctl": None, "etcdutl": None}, **harness.tools(version))
     return dict(found, **more)
 
@@ -159,9 +160,11 @@ def status(directory, port, method, path, body=None, kind="application/json"):
 
 
 def test_what_was_in_the_snapshot_is_shown_and_stays(apiserver, version, snapshots, without_systemd, tmp_path):
-    given = options(apiserver, version, snapshots["whole"], tmp_path)
+    given = options(apiserver, version, snapshots["whole"], tmp_path, verify=True)
     found = serve(given)
     assert not found["completed"] and found["unreadable"] is None
+    objects = found["objects"]
+    assert objects["undecodable"] == objects["differences"] == [] and objects["unserved"] == {} and objects["objects"] > 50 and objects["resources"] > 10
     reader = Reader(str(without_systemd), given["port"])
     assert reader.get("/api/v1/namespaces/shop/configmaps/prices")["data"] == {"apples": "3"}
     assert reader.get("/api/v1/namespaces/shop/secrets/pay")["data"] == {"key": "eA=="}
@@ -173,6 +176,21 @@ def test_what_was_in_the_snapshot_is_shown_and_stays(apiserver, version, snapsho
     (work,) = tmp_path.glob(".k8s-dr-*")
     assert "etcdserver: permission denied" in (work / "kube-apiserver.log").read_text(errors="replace")
     assert int(reader.get("/api/v1/configmaps")["metadata"]["resourceVersion"]) == found["revision"]
+    session.end()
+
+
+def test_an_object_that_cannot_be_decoded_is_named(apiserver, version, snapshots, without_systemd, tmp_path):
+    with harness.Etcd(version, tmp_path / "damaged", data_dir=tmp_path / "data", force_new_cluster=True) as etcd:
+        etcd.kill()
+        shutil.rmtree(tmp_path / "data")
+        assert harness.restore(version, snapshots["whole"], tmp_path / "data").returncode == 0
+        etcd.start()
+        etcd.put("/registry/configmaps/shop/broken", b"k8s\0nonsense")
+        etcd.put("/registry/gadgets/shop/old", b"{}")
+        path = etcd.save(tmp_path / "damaged.db")
+    found = serve(options(apiserver, version, path, tmp_path, verify=True))["objects"]
+    assert [text.partition(":")[0] for text in found["undecodable"]] == ["configmaps shop/broken"] and found["undecodable_objects"] == 1
+    assert found["differences"] == [] and found["unserved"] == {"gadgets": 1}
     session.end()
 
 

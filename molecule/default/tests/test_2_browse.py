@@ -226,6 +226,16 @@ def test_a_reboot_removes_the_data(cluster, cp1, snapshot):
     assert left(cp1) == []
 
 
+def test_every_object_is_listed(cluster, cp1, snapshot):
+    output = browse(cluster, "-e", "etcd_browse_snapshot=" + snapshot, "-e", "etcd_browse_verify=true").stdout
+    number = int(re.search(r"(\d+) objects of \d+ resources were listed and decoded", output).group(1))
+    counted = json.loads(cp1.file(snapshot + ".json").content_string)["inventory"]["objects"]
+    internal = ("ranges", "masterleases", "peerserverleases")
+    assert number == sum(sum(counts.values()) for resource, counts in counted.items() if resource not in internal)
+    assert "It has no API for" not in output
+    browse(cluster, "-e", "etcd_browse_state=absent")
+
+
 def test_a_taken_port_is_refused(cluster, cp1, snapshot):
     process = browse(cluster, "-e", "etcd_browse_port=10250", "-e", "etcd_browse_snapshot=" + snapshot, check=False)
     assert process.returncode == 2 and "port 10250 of 127.0.0.1 cannot be used on this host" in process.stdout

@@ -108,6 +108,20 @@ class Gateway:
                 raise Refused("etcd did not serve it in time")
             time.sleep(0.03)
 
+    def keys(self, prefix, page=2000):
+        """All keys with a prefix that ends in a slash, in order."""
+        question = dict(_range(prefix), limit=page, keys_only=True)
+        while True:
+            status, text = self.ask("kv/range", question, 60)
+            if status != 200:
+                raise Refused("etcd does not list its keys: %s" % text.strip()[:200])
+            found = json.loads(text)
+            keys = [base64.b64decode(each["key"]) for each in found.get("kvs") or []]
+            yield from (key.decode("utf-8", "replace") for key in keys)
+            if not found.get("more"):
+                return
+            question["key"] = base64.b64encode(keys[-1] + b"\0").decode("ascii")
+
     def lock(self, prefix):
         """From now on only the two users are let in, and change nothing that the API shows."""
         for what, question in rules(prefix):

@@ -17,7 +17,8 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.tls import tls
 
 _CHECK = re.compile(r"^\[-\]([^ ]+) ", re.MULTILINE)
 # Only names: the values of Secrets do not come over the wire.
-_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+_OBJECT = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 
 class ApiError(Exception):
@@ -56,9 +57,12 @@ class Reader:
         # before it is ready it may refuse to say why
         return set(_CHECK.findall(text)) or {"ready"}
 
-    def get(self, path, accept="application/json"):
-        """The JSON at a path, None where there is none."""
-        status, text = self.ask(path, 60, accept)
+    def get(self, path, metadata=False):
+        """The JSON at a path, None where there is none.  metadata: of an object that alone."""
+        status, text = self.ask(path, 60, _OBJECT if metadata else "application/json")
+        return self._parsed(path, status, text)
+
+    def _parsed(self, path, status, text):
         if status == 404:
             return None
         if status != 200:
@@ -77,17 +81,26 @@ class Reader:
         match = re.search(r"^kubernetesVersion:\s*[\"']?v?([0-9.]+)", str((found.get("data") or {}).get("ClusterConfiguration", "")), re.MULTILINE)
         return match.group(1) if match else ""
 
-    def unreadable(self, path, page=500):
-        """Why not all objects of a list can be read: one sentence of the API server, or None."""
+    def names(self, path, page=500):
+        """(namespace, name) of each object of a list.  The API server decodes all of it for that."""
         token = ""
         while True:
-            try:
-                found = self.get("%s?limit=%d&continue=%s" % (path, page, urllib.parse.quote(token)), _METADATA) or {}
-            except ApiError as exc:
-                return str(exc)
+            page_path = "%s?limit=%d&continue=%s" % (path, page, urllib.parse.quote(token))
+            found = self._parsed(path, *self.ask(page_path, 60, _LIST)) or {}
+            for item in found.get("items") or []:
+                yield item["metadata"].get("namespace") or "", item["metadata"]["name"]
             token = (found.get("metadata") or {}).get("continue") or ""
             if not token:
-                return None
+                return
+
+    def unreadable(self, path):
+        """Why not all objects of a list can be read: one sentence of the API server, or None."""
+        try:
+            for dummy in self.names(path):
+                pass
+        except ApiError as exc:
+            return str(exc)
+        return None
 
 
 def _message(text):

@@ -27,7 +27,7 @@ import socket
 import sys
 import time
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse import credentials, read_only_etcd, supervisor
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse import credentials, every_object, read_only_etcd, supervisor
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse.reader import ApiError, Reader
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse.served import DIRECTORY, KUBECONFIG, STATE, UNIT, InUse, locked
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import isolated_server
@@ -47,7 +47,7 @@ _STATE = os.path.join(DIRECTORY, STATE)
 # sd_booted(3)
 _SYSTEMD = "/run/systemd/system"
 # Options that another session would be served with.
-_DECISIVE = ("port", "kube_apiserver", "encryption_config", "etcd")
+_DECISIVE = ("port", "kube_apiserver", "encryption_config", "etcd", "verify")
 # In the network namespace of the unit nothing else listens.
 _ETCD, _INNER_PORT = "https://127.0.0.1:2379", 6443
 # etcd's sockets, relative to the directory of the data; see _etcd/isolated_server.py.
@@ -168,7 +168,7 @@ class Session:
         with session:
             session.start()
 
-    options: path, temporary, sha256, ttl, port, work_dir, etcd, etcdctl, etcdutl, kube_apiserver, encryption_config, manifests_dir, timeout.
+    options: path, temporary, sha256, ttl, port, work_dir, etcd, etcdctl, etcdutl, kube_apiserver, encryption_config, manifests_dir, verify, timeout.
     Outside start() nothing is changed.  Raises Refused with one sentence.
     """
 
@@ -309,11 +309,13 @@ class Session:
         try:
             gateway = read_only_etcd.Gateway(os.path.join(work.path, _SOCKET))
             revision = gateway.wait(self._deadline, is_active)
+            stored = every_object.stored(gateway, snapshot_server.prefix_of(self._pod)) if self._options["verify"] else None
             gateway.lock(snapshot_server.prefix_of(self._pod))
             reader = Reader(DIRECTORY, self._options["port"])
             completed, synced = self._serve(work.path, reader, log)
             self._check_version(reader)
             unreadable = None if synced else _unreadable(reader)
+            objects = every_object.compare(reader, stored, completed) if stored is not None else None
         except Refused as exc:
             raise Refused(log.words(str(exc))) from exc
         except ApiError as exc:
@@ -327,6 +329,7 @@ class Session:
             "kubernetes_version": self._apiserver.version,
             "completed": completed,
             "unreadable": unreadable,
+            "objects": objects,
         }
         credentials.write(KUBECONFIG, credentials.kubeconfig(DIRECTORY, url(self._options["port"])))
         credentials.write(_STATE, json.dumps(found))

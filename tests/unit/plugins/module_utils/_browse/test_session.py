@@ -61,7 +61,7 @@ def host(tmp_path, monkeypatch):
         port = one.getsockname()[1]
     options = {name.replace("-", "_"): str(path) for name, path in tools.items()}
     options.update(path=str(tmp_path / "snapshot.db"), temporary=False, sha256="", ttl=60, port=port, work_dir=str(tmp_path / "work"), encryption_config=None)
-    options.update(manifests_dir=str(tmp_path / "none"), timeout=None)
+    options.update(manifests_dir=str(tmp_path / "none"), timeout=None, verify=False)
     return types.SimpleNamespace(options=options, asked=asked, unit=unit, path=tmp_path, port=port)
 
 
@@ -293,7 +293,7 @@ def test_a_path_in_tmpfiles():
     assert session._escaped("/a b/100%/x*") == "/a\\x20b/100%%/x[*]"
 
 
-def test_a_state_without_a_unit_does_not_count(host, monkeypatch):
+def test_a_state_counts_only_while_the_unit_runs(host, monkeypatch):
     os.mkdir(session.DIRECTORY)
     with open(session._STATE, "w", encoding="utf-8") as stream:
         json.dump({"revision": 1}, stream)

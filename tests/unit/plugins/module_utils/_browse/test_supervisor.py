@@ -138,7 +138,7 @@ def test_each_certificate_is_trusted_by_itself_alone(tmp_path):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(tmp_path / (name + ".crt"))
         context.load_cert_chain(tmp_path / (name + ".crt"), tmp_path / (name + ".key"))
-    # etcd does not know the reader
+    # the reader is not a client of etcd
     clients = (tmp_path / "etcd-clients.crt").read_text()
     assert clients.count("BEGIN CERTIFICATE") == 3 and (tmp_path / "reader.crt").read_text() not in clients
     config = json.loads(credentials.kubeconfig(str(tmp_path), "https://127.0.0.1:6440"))
