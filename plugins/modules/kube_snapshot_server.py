@@ -38,8 +38,8 @@ attributes:
     support: full
     details:
       - A snapshot that is served stays so until the time that was set when it began, whatever O(ttl) is now. Another snapshot, or another O(port),
-        O(kube_apiserver), O(encryption_config), O(etcd) or O(verify), replaces it, and so does the same one when less than O(timeout), and less than half of O(ttl),
-        is left. What another module reads right now is not replaced.
+        O(kube_apiserver), O(encryption_config), O(etcd) or O(verify), replaces it, and so does the same one when less than O(timeout), and less than half
+        of O(ttl), is left. What another module reads right now is not replaced.
 options:
   state:
     description: V(present) serves the snapshot, V(absent) ends that and removes everything.
