@@ -186,6 +186,11 @@ def recover(cluster, *args, **how):
     return cluster.playbook("recover.yml", *SELECT, *args, **how)
 
 
+def again(cluster, *args, **how):
+    """From the snapshot that is served already."""
+    return recover(cluster, *SERVED, *CONFIRM, *args, **how)
+
+
 def undo(cluster, identifier, *args, **how):
     return cluster.playbook("recover.yml", "-l", "cp1", "-e", "etcd_recover_undo=" + identifier, *CONFIRM, *args, **how)
 
@@ -212,6 +217,7 @@ def recovered(cluster):
     report.others_after = others(cluster)
     report.id = records(cluster)[-1]
     wait_works(cluster)
+    cluster.playbook("browse.yml", "-l", "cp1", "-e", "etcd_browse_snapshot=" + report.snapshot)
     yield report
     delete(cluster)
     cluster.kubectl("delete", "pv", "lost-data", "--ignore-not-found", "--wait=false")
@@ -266,7 +272,7 @@ def test_the_record_is_private(cluster, recovered):
 
 def test_a_second_run_changes_nothing(cluster, recovered):
     before = records(cluster)
-    process = recover(cluster, *CONFIRM)
+    process = again(cluster)
     assert "Nothing was changed" in process.stdout and records(cluster) == before
 
 
@@ -274,14 +280,14 @@ def test_an_object_that_differs_stays_unless_it_is_to_be_overwritten(cluster, re
     cluster.kubectl("-n", SPACE, "patch", "configmap", "settings", "--type=merge", "-p", '{"data": {"color": "red", "new": "x"}}')
     cluster.kubectl("-n", SPACE, "patch", "secret", "key", "--type=merge", "-p", '{"stringData": {"password": "an0ther-s3cr3t"}}')
     changed = content(cluster)
-    process = recover(cluster, *CONFIRM)
+    process = again(cluster)
     assert 'data.color: \\"red\\", in the snapshot \\"blue\\"' in process.stdout and "s3cr3t" not in process.stdout
     assert content(cluster) == changed
-    assert "2 objects overwritten" in recover(cluster, *CONFIRM, "-e", "etcd_recover_overwrite=true").stdout
+    assert "2 objects overwritten" in again(cluster, "-e", "etcd_recover_overwrite=true").stdout
     assert content(cluster) == recovered.before
     assert "2 objects undone" in undo(cluster, records(cluster)[-1]).stdout
     assert content(cluster) == changed
-    recover(cluster, *CONFIRM, "-e", "etcd_recover_overwrite=true")
+    again(cluster, "-e", "etcd_recover_overwrite=true")
 
 
 REFUSALS = {
@@ -319,29 +325,29 @@ def test_a_refusal_is_one_sentence_and_the_rest_is_recovered(cluster, recovered,
     try:
         if what == "quota":
             wait_for(lambda: (cluster.get("-n", SPACE, "resourcequota/few")["status"].get("used") or {}), 60, "the quota has counted")
-        process = recover(cluster, *CONFIRM, check=False)
+        process = again(cluster, check=False)
         assert process.returncode != 0 and sentence in process.stdout
         assert cluster.get("-n", SPACE, "serviceaccount/worker") is not None
         assert cluster.get("-n", SPACE, "configmap/settings") is None
     finally:
         cluster.kubectl("delete", "-f", "-", stdin=json.dumps(obstacle))
-    recover(cluster, *CONFIRM)
+    again(cluster)
     assert content(cluster) == recovered.before
 
 
 def test_an_immutable_field_is_named(cluster, recovered):
     cluster.kubectl("-n", SPACE, "delete", "rolebinding/reader")
     cluster.kubectl("-n", SPACE, "create", "rolebinding", "reader", "--role=other", "--serviceaccount=lost:worker")
-    process = recover(cluster, *CONFIRM, "-e", "etcd_recover_overwrite=true", check=False)
+    process = again(cluster, "-e", "etcd_recover_overwrite=true", check=False)
     assert process.returncode != 0 and "RoleBinding lost/reader cannot be overwritten, since roleRef cannot be changed" in process.stdout
     cluster.kubectl("-n", SPACE, "delete", "rolebinding/reader")
-    recover(cluster, *CONFIRM)
+    again(cluster)
 
 
 def test_what_is_not_a_selection_is_refused(cluster, recovered):
-    process = cluster.playbook("recover.yml", "-l", "cp1", *CONFIRM, check=False)
+    process = cluster.playbook("recover.yml", "-l", "cp1", *SERVED, *CONFIRM, check=False)
     assert process.returncode != 0 and "entry 1 of the selection is empty, which would select everything" in process.stdout
-    process = recover(cluster, *CONFIRM, "-e", "etcd_recover_kind=Gadget", check=False)
+    process = again(cluster, "-e", "etcd_recover_kind=Gadget", check=False)
     assert process.returncode != 0 and "the snapshot has no kind Gadget" in process.stdout
 
 
@@ -349,8 +355,8 @@ def test_a_namespace_that_is_being_deleted(cluster, recovered):
     cluster.kubectl("delete", "namespace", SPACE, "--wait=false")
     wait_for(lambda: (cluster.get("namespace", SPACE) or {}).get("status", {}).get("phase") == "Terminating", 30, "the namespace is being deleted")
     # the guard of the Widget keeps it
-    process = recover(cluster, *CONFIRM, check=False)
-    assert process.returncode != 0 and "Namespace lost is still being deleted; run this again when it is gone" in process.stdout
+    process = again(cluster, check=False)
+    assert process.returncode != 0 and "Namespace lost and Widget lost/parent: is still being deleted; run this again when it is gone" in process.stdout
     delete(cluster)
 
 
@@ -368,17 +374,16 @@ def test_a_run_that_is_killed_again_and_again_ends_the_same_and_is_undone_as_one
     delete(cluster)
     known = records(cluster)
     volume = cluster.get("pv", "lost-data")["spec"]["claimRef"]
-    cluster.playbook("browse.yml", "-l", "cp1", "-e", "etcd_browse_snapshot=" + recovered.snapshot)
     kills = 0
     while kills < 10:
-        process = recover(cluster, *SERVED, *CONFIRM, background=True)
+        process = again(cluster, background=True)
         kills += kill_at_a_random_moment(cluster, process)
         output = process.communicate()[0]
         if process.returncode == 0:
             break
     print("killed %d times" % kills)
     if process.returncode:
-        process = recover(cluster, *SERVED, *CONFIRM)
+        process = again(cluster)
         output = process.stdout
     assert process.returncode == 0, output
     wait_works(cluster)
@@ -393,7 +398,6 @@ def test_a_run_that_is_killed_again_and_again_ends_the_same_and_is_undone_as_one
 
 
 def test_export(cluster, recovered, tmp_path):
-    cluster.playbook("browse.yml", "-l", "cp1", "-e", "etcd_browse_snapshot=" + recovered.snapshot)
     args = ("-l", "cp1", *SERVED, "-e", "etcd_recover_namespace=" + SPACE, "-e", "etcd_recover_export_dir=%s" % (tmp_path / "out"))
     cluster.playbook("export.yml", *args, "--check")
     assert not (tmp_path / "out").exists()

@@ -20,7 +20,7 @@ _INTERVAL = 0.5
 _TRANSIENT = (
     re.compile(r"status unknown for quota"),
     re.compile(r"error looking up service account"),
-    re.compile(r"the server could not find the requested resource"),
+    re.compile(r"the server could not find the requested resource|^404 page not found"),
     re.compile(r"unable to create new content in namespace \S+ because it is being created"),
     re.compile(r"object has been modified; please apply your changes to the latest version"),
 )
