@@ -11,6 +11,7 @@ import yaml
 from ansible_collections.k8s_dr.etcd.plugins.doc_fragments.etcd import ModuleDocFragment
 from ansible_collections.k8s_dr.etcd.plugins.filter import restore_known, snapshot_known
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import CONNECTION_SPEC
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.clean import RULES, STATUS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
@@ -215,3 +216,9 @@ def test_no_task_sets_an_option_of_the_user():
         for task in tasks_of(load(path.relative_to(ROOT))):
             wrong = (set(task.get("ansible.builtin.set_fact", ())) | {task.get("register")}) & options
             assert not wrong, "%s: %s: %s" % (path.relative_to(ROOT), task.get("name"), wrong)
+
+
+def test_the_page_shows_what_recover_removes_from_an_object():
+    text = (ROOT / "docs/recover.md").read_text()
+    for what, why in [STATUS] + [(rule.what, rule.why) for rule in RULES]:
+        assert "| %s | %s |" % (what, why) in text
