@@ -63,6 +63,9 @@ class Undo:
         resource, live, cleaned = self._found(change)
         if live is None or ("done" not in change and not is_ours(live)):
             return False
+        if left_out.is_default_account(resource.id, live) and ("namespaces", "", change["namespace"]) in self._made:
+            # a controller keeps it; it goes with the namespace
+            return False
         if change.get("existed"):
             raise ChangeRefused("stays: it was there already when it was to be recovered")
         self._check_unchanged(change, live, cleaned)

@@ -229,6 +229,21 @@ def test_the_default_account_that_a_controller_has_just_made_gets_what_it_had(tm
     assert run.live.find("ServiceAccount", "default", "shop")["imagePullSecrets"] == [{"name": "registry"}]
 
 
+def test_the_default_account_goes_with_its_namespace(tmp_path):
+    """A controller makes it at the same moment, and again when it is deleted."""
+    run = Run(tmp_path, [SHOP, made("ServiceAccount", "default", "shop", imagePullSecrets=[{"name": "registry"}])], [])
+
+    def controller(_method, key, _dry):
+        if key == ("serviceaccounts", "shop", "default") and key not in run.live.objects:
+            run.live.add(made("ServiceAccount", "default", "shop"))
+
+    run.live.before_change = controller
+    assert run.recover().failed == []
+    assert run.live.find("ServiceAccount", "default", "shop")["imagePullSecrets"] == [{"name": "registry"}]
+    found = run.undo()
+    assert (found.undone, found.left) == (["Namespace shop"], [])
+
+
 # -- interrupted -------------------------------------------------------------------------------------------------------
 
 
