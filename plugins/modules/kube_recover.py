@@ -258,9 +258,14 @@ def undo(module, live):
 
 def recover(module, live):
     params = module.params
+    if params["keep"] < 0:
+        raise Refused("keep is %d; set it to 0 for all records, or to how many stay" % params["keep"])
     entries, selection = parse(params["select"]), [given(entry) for entry in params["select"]]
+    about = {"snapshot": params["snapshot"], "selection": selection, "overwrite": params["overwrite"]}
     with in_use(params["kubeconfig"], params["snapshot"]), session_of_kubeconfig(params["kubeconfig"]) as snapshot:
         plan = Plan(snapshot, live, entries).make()
+        resumed = records.unfinished(params["record_dir"], about)
+        plan.warnings += records.interrupted(params["record_dir"], resumed and resumed.id)
         if module.check_mode:
             rehearsal = Recovery(plan, None, params["overwrite"], params["wait_timeout"])
             rehearsal.rehearse()
@@ -272,8 +277,7 @@ def recover(module, live):
         module.result["changed"] = bool(found["rebound"] or plan.of(MISSING) or (params["overwrite"] and plan.of(DIFFERENT)))
         if module.check_mode:
             return []
-        about = {"snapshot": params["snapshot"], "selection": selection, "overwrite": params["overwrite"]}
-        with records.unfinished(params["record_dir"], about) or records.Record.create(params["record_dir"], about) as record:
+        with resumed or records.Record.create(params["record_dir"], about) as record:
             run = Recovery(plan, record, params["overwrite"], params["wait_timeout"])
             try:
                 run.run()
@@ -281,7 +285,7 @@ def recover(module, live):
                 done = {"created": run.created, "overwritten": run.overwritten, "rebound": run.rebound, "failed": run.failed, "warnings": run.warnings}
                 module.result.update(report=dict(_NOTHING, **done), id=record.id if record.changes else "")
                 module.result["changed"] = bool(run.created or run.overwritten or run.rebound)
-        records.prune(params["record_dir"], params["keep"])
+        records.prune(params["record_dir"], params["keep"], record.id)
     return found["blocked"] + run.failed
 
 

@@ -57,15 +57,19 @@ class Recovery:
                     self._overwrite(item)
             except ChangeRefused as exc:
                 self.failed.append({"object": str(item), "reason": str(exc)})
+        # after an error of the server it is not known whether the change was made
+        self._settle()
         self.record.finish()
 
     def _settle(self):
-        """Changes of an interrupted run of which it is not known whether they were made."""
+        """Changes of which it is not known whether they were made."""
         for change in self.record.changes:
             if change["action"] != CREATE or "done" in change or "failed" in change:
                 continue
             resource = self.plan.here.find(change["resource"])
-            live = self.plan.live.get(resource.path(change["namespace"], change["name"])) if resource else None
+            if resource is None:
+                continue
+            live = self.plan.live.get(resource.path(change["namespace"], change["name"]))
             if live and is_ours(live):
                 self.record.end(change["n"], done=digest(self.plan.cleaned(live, resource)), uid=live["metadata"]["uid"])
             else:

@@ -13,6 +13,7 @@ that it was undone.  A line that a power cut left unfinished is not read.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -35,7 +36,7 @@ class Record:
     def __init__(self, directory, identifier):
         self.id = identifier
         self.path = os.path.join(directory, identifier)
-        self.about, self.changes, self.finished = {}, [], False
+        self.about, self._changes, self.finished = {}, {}, False
         self._descriptor = None
         for line in _lines(os.path.join(self.path, _JOURNAL)):
             self._take(line)
@@ -55,21 +56,26 @@ class Record:
             os.close(self._descriptor)
             self._descriptor = None
 
+    @property
+    def changes(self):
+        """In the order in which they were made."""
+        return [self._changes[number] for number in sorted(self._changes)]
+
     def _take(self, line):
         number = line.get("n")
         if number is None:
             self.finished = self.finished or "finished" in line
             if not self.about:
                 self.about = line
-        elif number == len(self.changes):
-            self.changes.append(line)
-        elif number < len(self.changes):
-            self.changes[number].update(line)
+        elif "action" in line:
+            self._changes[number] = line
+        elif number in self._changes:
+            self._changes[number].update(line)
 
     def begin(self, action, item, **more):
         """Write down a change that is about to be made; its number.  item: has `there`, `here`, `namespace` and `name`."""
         resource = item.here or item.there
-        change = {"n": len(self.changes), "action": action, "resource": resource.id, "version": resource.version, "kind": resource.kind}
+        change = {"n": max(self._changes, default=-1) + 1, "action": action, "resource": resource.id, "version": resource.version, "kind": resource.kind}
         change.update(namespace=item.namespace, name=item.name, **more)
         self.write(change)
         return change["n"]
@@ -85,10 +91,20 @@ class Record:
     def write(self, line, durable=True):
         if self._descriptor is None:
             self._open()
-        os.write(self._descriptor, (json.dumps(line, sort_keys=True) + "\n").encode())
+        self._append(_text(line))
         if durable:
             os.fsync(self._descriptor)
         self._take(line)
+
+    def _append(self, text):
+        """All of a text or nothing: a full disk may take a part of it without an error."""
+        size = os.fstat(self._descriptor).st_size
+        try:
+            if os.write(self._descriptor, text) != len(text):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.path.join(self.path, _JOURNAL))
+        except OSError:
+            os.ftruncate(self._descriptor, size)
+            raise
 
     def _open(self):
         path = os.path.join(self.path, _JOURNAL)
@@ -98,12 +114,16 @@ class Record:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         size = os.fstat(self._descriptor).st_size
         if is_new or size == 0:
-            os.write(self._descriptor, (json.dumps(self.about, sort_keys=True) + "\n").encode())
+            self._append(_text(self.about))
             sync_directory(self.path)
             sync_directory(os.path.dirname(self.path))
         elif os.pread(self._descriptor, 1, size - 1) != b"\n":
             # a power cut left the end of a line out; what follows must not be lost with it
-            os.write(self._descriptor, b"\n")
+            self._append(b"\n")
+
+
+def _text(line):
+    return (json.dumps(line, sort_keys=True) + "\n").encode()
 
 
 def _lines(path):
@@ -140,10 +160,24 @@ def unfinished(directory, about):
     return None
 
 
-def prune(directory, keep):
-    """Remove all but the newest ones; 0 keeps all."""
-    for identifier in names(directory)[:-keep] if keep else []:
-        shutil.rmtree(os.path.join(directory, identifier), ignore_errors=True)
+def interrupted(directory, resumed):
+    """Sentences about runs that were interrupted and that a run which continues `resumed`, the id of one or None, leaves as they are."""
+    for identifier in names(directory):
+        record = Record(directory, identifier)
+        is_undone = any("undone" in change for change in record.changes)
+        if record.finished or is_undone or all("failed" in change for change in record.changes):
+            continue
+        if identifier == resumed:
+            yield "The run %s was interrupted; this one continues it" % identifier
+        else:
+            yield "The run %s was interrupted; to undo it: ansible-playbook k8s_dr.etcd.recover -e etcd_recover_undo=%s" % (identifier, identifier)
+
+
+def prune(directory, keep, current=None):
+    """Remove all but the newest ones; 0 keeps all.  current: the id of one that stays in any case, which may be old if this run continued it."""
+    for identifier in names(directory)[:-keep] if keep > 0 else []:
+        if identifier != current:
+            shutil.rmtree(os.path.join(directory, identifier), ignore_errors=True)
 
 
 def lock(directory, holder):

@@ -15,6 +15,7 @@ import yaml
 from ansible.errors import AnsibleActionFail
 from ansible_collections.k8s_dr.etcd.plugins.action.kube_export import unpack
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse import served
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.report import lines
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
@@ -104,6 +105,29 @@ def test_another_snapshot_than_the_one_that_was_chosen_is_refused(node, monkeypa
         getattr(node, run)(kubeconfig=kubeconfig, snapshot="bb")
     assert node.live.changes == 0
     getattr(node, run)(kubeconfig=kubeconfig, snapshot="aa")
+
+
+def test_interrupted_runs_are_named(node):
+    node.live.before_change = lambda _method, key, dry: (_ for _ in ()).throw(KubeError("away")) if key[0] == "services" and not dry else None
+    with pytest.raises(KubeError):
+        node.recover(snapshot="a")
+    (identifier,) = kube_recover.records.names(str(node.directory / "records"))
+    command = "The run %s was interrupted; to undo it: ansible-playbook k8s_dr.etcd.recover -e etcd_recover_undo=%s" % (identifier, identifier)
+    assert node.recover(check_mode=True, snapshot="a")["plan"]["warnings"] == ["The run %s was interrupted; this one continues it" % identifier]
+    assert node.recover(check_mode=True, snapshot="b")["lines"][0] == command
+    node.live.before_change = lambda *_args: None
+    # it is the oldest then
+    (node.directory / "records" / "20990101T000000Z-0000").mkdir()
+    (node.directory / "records" / "20990101T000000Z-0000" / "journal").write_text('{"finished": "x"}\n')
+    assert node.recover(snapshot="a", keep=1)["id"] == identifier
+    assert identifier in kube_recover.records.names(str(node.directory / "records"))
+    assert node.recover(check_mode=True, snapshot="b")["plan"]["warnings"] == []
+
+
+def test_a_negative_number_of_records_is_refused(node):
+    with pytest.raises(Refused, match="keep is -1; set it to 0 for all records"):
+        node.recover(keep=-1)
+    assert node.live.changes == 0
 
 
 def test_two_runs_at_once_refuse_each_other(node):

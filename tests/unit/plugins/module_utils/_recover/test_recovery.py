@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import json
+import os
+import types
 
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
@@ -26,6 +28,7 @@ CHILD = made("Widget", "child", "shop", "example.com/v1", metadata={"ownerRefere
 CONFIG = made("ConfigMap", "config", "shop", metadata={"ownerReferences": [owned("Widget", "parent", "example.com/v1", True)]})
 VOLUME = made("PersistentVolume", "disk", spec={"claimRef": {"namespace": "shop", "name": "data", "uid": "gone", "resourceVersion": "7"}})
 CLAIM = made("PersistentVolumeClaim", "data", "shop", spec={"volumeName": "disk"})
+FAKE = types.SimpleNamespace(id="configmaps", version="v1", kind="ConfigMap")
 ALL = (SHOP, PRICES, KEY, CRD, PARENT, CHILD, CONFIG)
 
 
@@ -427,3 +430,58 @@ def test_records_are_found_and_pruned(tmp_path):
     assert len(records.names(str(tmp_path))) == 3
     records.prune(str(tmp_path), 1)
     assert records.names(str(tmp_path)) == ["20260102T000000Z-0000"]
+
+
+def test_the_record_of_the_run_itself_is_never_removed(tmp_path):
+    for number in range(3):
+        with records.Record(str(tmp_path), "2026010%dT000000Z-0000" % number) as record:
+            record.write({"finished": "x"})
+    records.prune(str(tmp_path), 1, "20260100T000000Z-0000")
+    assert records.names(str(tmp_path)) == ["20260100T000000Z-0000", "20260102T000000Z-0000"]
+
+
+def test_a_full_disk_leaves_no_part_of_a_line(tmp_path, monkeypatch):
+    run = Run(tmp_path, [SHOP, PRICES, KEY], [])
+    write, left = os.write, [3]
+
+    def full(descriptor, text):
+        left[0] -= 1
+        return write(descriptor, text if left[0] > 0 else text[:20])
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        run.recover()
+    monkeypatch.setattr(os, "write", write)
+    path = tmp_path / run.id / "journal"
+    assert all(json.loads(line) for line in path.read_text().splitlines()) and path.read_text().endswith("\n")
+    identifier = run.id
+    assert run.recover().created and run.id == identifier
+    assert run.undo().left == [] and run.live.objects == {}
+
+
+def test_a_line_that_cannot_be_read_hides_no_later_change(tmp_path):
+    run = Run(tmp_path, [SHOP, PRICES, KEY], [SHOP])
+    run.recover()
+    path = tmp_path / run.id / "journal"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([lines[0], lines[1][:20] + "\n", *lines[2:]]))
+    record = records.find(run.directory, run.id)
+    assert [one["name"] for one in record.changes] == ["prices"]
+    with record:
+        assert record.begin("create", types.SimpleNamespace(here=None, there=FAKE, namespace="shop", name="x")) == 2
+
+
+def test_a_change_that_was_made_in_spite_of_an_error_is_settled_before_the_end(tmp_path):
+    run = Run(tmp_path, [SHOP, PRICES], [SHOP])
+    answer = run.live._change
+
+    def fails(*args):
+        answer(*args)
+        return 500, {"message": "etcdserver: request timed out", "details": {}}
+
+    run.live._change = fails
+    assert [one["object"] for one in run.recover().failed] == ["ConfigMap shop/prices"]
+    run.live._change = answer
+    record = records.find(run.directory, run.id)
+    assert record.finished and "done" in record.changes[0]
+    assert run.undo().undone == ["ConfigMap shop/prices"]
