@@ -70,8 +70,8 @@ options:
     default: false
   undo:
     description:
-      - RV(id) of a run to undo. What it created is deleted, and what it overwrote is as before, unless it was changed since. RV(report.failed) names
-        what stays, and why.
+      - RV(id) of a run to undo. What it created is deleted, and what it overwrote is as before, unless it was changed since or is still needed.
+        RV(report.failed) names what stays, and why.
     type: str
   snapshot:
     description:

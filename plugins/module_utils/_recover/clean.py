@@ -184,5 +184,15 @@ def clean(found, identifier, has_status):
 
 
 def digest(cleaned):
-    """One text for equal objects.  The order of keys does not count."""
-    return hashlib.sha256(json.dumps(cleaned, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    """One text for equal objects.  The order of keys does not count.  A number of replicas stands apart, behind a slash."""
+    spec = cleaned.get("spec")
+    replicas = spec.get("replicas") if isinstance(spec, dict) else None
+    if isinstance(replicas, int):
+        cleaned = dict(cleaned, spec={key: value for key, value in spec.items() if key != "replicas"})
+    text = hashlib.sha256(json.dumps(cleaned, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return "%s/%d" % (text, replicas) if isinstance(replicas, int) else text
+
+
+def without_replicas(text):
+    """A digest() that is equal for objects that differ in their number of replicas alone."""
+    return text.partition("/")[0]

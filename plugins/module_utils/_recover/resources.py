@@ -60,14 +60,14 @@ class Resources:
 
     def __init__(self, session):
         self.session = session
-        self._versions = {}
+        self._versions, self._before = {}, {}
         # groups that could not be asked, as those of an aggregated API server that is away
         self.silent = []
         self.ask()
 
     def ask(self):
-        """Look again, as after a CRD was made."""
-        self._versions, self.silent = {}, []
+        """Look again, as after a CRD was made.  A group that does not answer now keeps what it served before."""
+        self._before, self._versions, self.silent = self._versions, {}, []
         self._add("", "v1", "/api/v1")
         for group in self.session.get("/apis", {}).get("groups") or []:
             preferred = (group.get("preferredVersion") or {}).get("version")
@@ -81,6 +81,8 @@ class Resources:
             found = self.session.get(path, {}, patience=0).get("resources") or []
         except KubeError:
             self.silent.append(path)
+            for resource in [one for versions in self._before.values() for one in versions if (one.group, one.version) == (group, version)]:
+                self._versions.setdefault(resource.id, []).append(resource)
             return
         names = {one["name"] for one in found}
         for one in found:

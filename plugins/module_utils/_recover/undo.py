@@ -6,19 +6,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import left_out
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.apply import CREATE, OVERWRITE, REBIND, is_ours, with_own_finalizers, with_uids
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.change import ChangeRefused, Writer
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.clean import clean, digest, is_own_finalizer
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.clean import clean, digest, is_own_finalizer, without_replicas
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.differences import patch
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.order import CRDS
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.order import CRDS, rank
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import CLAIMS, VOLUMES
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import Resources
 
 # Others wait for these to be gone: claims for Pods, volumes for claims, a run after this one for namespaces and definitions.
 _AWAITED = (CLAIMS, VOLUMES, "namespaces", CRDS)
+# What every namespace gets, or what has no meaning without its namespace.
+_ALWAYS_THERE = ("events", "events.events.k8s.io", "leases.coordination.k8s.io", "leasecandidates.coordination.k8s.io")
+# Seconds for which an API group that does not answer is asked again.
+_PATIENCE = 5
+_ATTEMPTS = 5
+# Owners of owners: a Pod, its ReplicaSet, its Deployment, the custom resource that made that.
+_DEEPEST = 10
 
 
 class Undo:
@@ -28,79 +37,164 @@ class Undo:
         """live: a Session.  wait_timeout: seconds until a deleted claim, volume, namespace or definition must be gone.  check: change nothing."""
         self.live, self.record, self.wait_timeout, self.check = live, record, wait_timeout, check
         self.here = Resources(live)
+        end = time.monotonic() + _PATIENCE
+        while self.here.silent and time.monotonic() < end:
+            time.sleep(0.5)
+            self.here.ask()
+        if not self.here.find(CLAIMS):
+            raise KubeError("%s does not serve /api/v1 now" % live.name)
         self.writer = Writer(live)
         self.undone, self.left = [], []
-        self._made = {(one["resource"], one["namespace"], one["name"]): one for one in record.changes if one["action"] == CREATE and _counts(one)}
+        self._made = {_key(one): one for one in record.changes if one["action"] == CREATE and _counts(one)}
+        # UIDs of what is deleted, and of what the garbage collector deletes with it
+        self._going = set()
+        # by namespace: what stays there and may need others
+        self._staying = {}
 
     def run(self):
+        self._foresee()
         for change in reversed(self.record.changes):
             if not _counts(change):
                 continue
-            name = "%s %s" % (change["kind"], "/".join(filter(None, (change["namespace"], change["name"]))))
             try:
                 done = {CREATE: self._delete, OVERWRITE: self._put_back, REBIND: self._give_back}[change["action"]](change)
             except ChangeRefused as exc:
-                self.left.append({"object": name, "reason": str(exc)})
+                self._note_staying(change)
+                self.left.append({"object": _name(change), "reason": str(exc)})
                 continue
             if not self.check:
                 self.record.write({"n": change["n"], "undone": True})
             if done:
-                self.undone.append(name)
+                self.undone.append(_name(change))
+
+    def _foresee(self):
+        """What stays must be known before the first deletion: what it needs stays with it, and some of that comes first in this order."""
+        for change in self._made.values():
+            if _may_need_others(change["resource"]):
+                try:
+                    self._check_delete(change)
+                except ChangeRefused:
+                    self._note_staying(change)
+
+    def _note_staying(self, change):
+        if change["action"] == CREATE and _may_need_others(change["resource"]):
+            self._staying.setdefault(change["namespace"], _name(change))
 
     def _found(self, change):
         """(resource, live object, the same cleaned); the object is None where it is gone."""
         resource = next((one for one in self.here.versions(change["resource"]) if one.version == change["version"]), None)
+        if resource is None and not self._is_definition_gone(change["resource"]):
+            words = "stays: the API server does not serve %s in version %s now; run the undo again when it does"
+            raise ChangeRefused(words % (change["resource"], change["version"]))
         live = self.live.get(resource.path(change["namespace"], change["name"])) if resource else None
         return resource, live, clean(live, resource.id, resource.has_status) if live else None
+
+    def _is_definition_gone(self, identifier):
+        """Whether that run recovered the definition of this resource, and it was deleted since, and all objects with it."""
+        recovered = any(one["resource"] == CRDS and one["name"] == identifier for one in self.record.changes)
+        definitions = self.here.find(CRDS)
+        return bool(recovered and definitions and self.live.get(definitions.path("", identifier)) is None)
 
     def _check_unchanged(self, change, live, cleaned):
         if "done" in change and change.get("uid") != live["metadata"]["uid"]:
             raise ChangeRefused("stays: it was deleted and made again since")
-        if digest(cleaned) not in (change.get("done"), change.get("wanted")):
+        stripped = change.get("stripped")
+        if stripped and not cleaned["metadata"].get("finalizers"):
+            cleaned = dict(cleaned, metadata=dict(cleaned["metadata"], finalizers=stripped))
+        known, now = [change[name] for name in ("done", "wanted") if name in change], digest(cleaned)
+        same = now in known or (_is_autoscaled(live) and without_replicas(now) in [without_replicas(one) for one in known])
+        if not same:
             raise ChangeRefused("stays: it was changed since")
 
-    def _delete(self, change):
+    # -- deleting ---------------------------------------------------------------------------------------------------------
+
+    def _check_delete(self, change):
+        """(resource, live object, [(change, claim), ...] of its claims) of what may be deleted, None where it is gone; changes nothing."""
         resource, live, cleaned = self._found(change)
         if live is None or ("done" not in change and not is_ours(live)):
-            return False
+            return None
         if left_out.is_default_account(resource.id, live) and ("namespaces", "", change["namespace"]) in self._made:
             # a controller keeps it; it goes with the namespace
-            return False
+            return None
         if change.get("existed"):
             raise ChangeRefused("stays: it was there already when it was to be recovered")
         self._check_unchanged(change, live, cleaned)
+        self._check_needed(change)
+        # what is in a namespace or of a definition is looked at by itself
+        claims = [] if resource.id in ("namespaces", CRDS) else list(self._claims_of(live))
+        for made, claim in claims:
+            self._keep_data(made, claim, act=False)
+        return resource, live, claims
+
+    def _delete(self, change):
+        found = self._check_delete(change)
+        if found is None:
+            return False
+        resource, live, claims = found
         if resource.id == "namespaces":
-            self._check_empty(change["name"], [one for one in self.here if one.namespaced], "it holds")
+            self._check_namespace(change["name"])
         elif resource.id == CRDS:
-            self._check_empty("", [one for one in self.here if one.id == change["name"]], "there are objects of it:")
+            self._check_definition(change["name"])
         elif resource.id == CLAIMS:
-            self._keep_data(change, live)
-        if self.check:
-            return True
-        ours = [name for name in live["metadata"].get("finalizers") or [] if not is_own_finalizer(name)]
-        if ours:
-            # they came with the object; a controller that sees it deleted would clean up outside the cluster, where nothing was made
-            own = with_own_finalizers({"metadata": {"finalizers": []}}, live)
-            live = self.writer.merge(resource, change["namespace"], change["name"], own, live["metadata"]["resourceVersion"])
-        while not self._try_to_delete(resource, change, live):
-            # its status changes all the time
-            live, cleaned = self._found(change)[1:]
-            if live is None:
-                break
-            self._check_unchanged(change, live, cleaned)
-        if resource.id in _AWAITED:
+            self._check_unused(change)
+            self._keep_data(change, live, act=not self.check)
+        elif resource.id == VOLUMES:
+            self._check_unbound(live)
+        if not self.check:
+            for made, claim in claims:
+                self._keep_data(made, claim, act=True)
+            self._remove(resource, change)
+        self._going.add(live["metadata"]["uid"])
+        if resource.id in _AWAITED and not self.check:
             self._await(resource, change)
         return True
 
-    def _try_to_delete(self, resource, change, live):
-        """False where it was changed since it was read."""
+    def _remove(self, resource, change):
+        """Delete it without the finalizers of others: they came with it, and their controllers would clean up outside the cluster, where nothing was made."""
         try:
-            self.writer.delete(resource, change["namespace"], change["name"], live["metadata"])
-        except ChangeRefused as exc:
-            if exc.answer.get("code") == 409:
-                return False
+            self._strip_and_delete(resource, change)
+        except ChangeRefused:
+            self._restore_finalizers(resource, change)
             raise
-        return True
+
+    def _strip_and_delete(self, resource, change):
+        is_stripped = False
+        for dummy in range(_ATTEMPTS):
+            # its status may change all the time
+            dummy, live, cleaned = self._found(change)
+            if live is None:
+                return
+            self._check_unchanged(change, live, cleaned)
+            others = [name for name in live["metadata"].get("finalizers") or [] if not is_own_finalizer(name)]
+            if others and is_stripped:
+                raise ChangeRefused(
+                    "stays: its controller has put the finalizer %s back, and would clean up outside the cluster; stop it and run the undo again"
+                    % ", ".join(others)
+                )
+            try:
+                if others:
+                    self.record.write({"n": change["n"], "stripped": others})
+                    own = with_own_finalizers({"metadata": {"finalizers": []}}, live)
+                    live = self.writer.merge(resource, change["namespace"], change["name"], own, live["metadata"]["resourceVersion"])
+                    is_stripped = True
+                self.writer.delete(resource, change["namespace"], change["name"], live["metadata"])
+                return
+            except ChangeRefused as exc:
+                if exc.answer.get("code") != 409:
+                    raise
+        raise ChangeRefused("stays: it is changed all the time; run the undo again")
+
+    def _restore_finalizers(self, resource, change):
+        """Where it stays after all, it keeps its guard."""
+        live = self.live.get(resource.path(change["namespace"], change["name"])) if change.get("stripped") else None
+        if live is None:
+            return
+        found = live["metadata"].get("finalizers") or []
+        lost = [name for name in change["stripped"] if name not in found]
+        if lost and not live["metadata"].get("deletionTimestamp"):
+            with contextlib.suppress(ChangeRefused):
+                whole = {"metadata": {"finalizers": found + lost}}
+                self.writer.merge(resource, change["namespace"], change["name"], whole, live["metadata"]["resourceVersion"])
 
     def _await(self, resource, change):
         end = time.monotonic() + self.wait_timeout
@@ -109,33 +203,126 @@ class Undo:
                 raise ChangeRefused("was deleted, and is still there after %d s; see its finalizers, and run the undo again" % self.wait_timeout)
             time.sleep(0.3)
 
-    def _check_empty(self, namespace, resources, words):
-        """A namespace or a definition takes all that is in it along, also what others have made since."""
-        for resource in resources:
-            if resource.id in left_out.NEVER:
-                continue
-            for found in self.live.items(resource.path(namespace)):
-                metadata = found["metadata"]
-                key = (resource.id, metadata.get("namespace", ""), metadata["name"])
-                made = left_out.reason(resource.id, found, {key[1:]} if resource.id == "endpoints" else ()) or metadata.get("ownerReferences")
-                if made or left_out.is_default_account(resource.id, found) or (self.check and key in self._made):
-                    continue
-                raise ChangeRefused("stays: %s %s %s, which this run did not recover or did not undo" % (words, found["kind"], metadata["name"]))
+    # -- what would go with it --------------------------------------------------------------------------------------------
 
-    def _keep_data(self, change, live):
-        """A volume with the reclaim policy Delete would be deleted with its claim, and the data in it."""
+    def _check_needed(self, change):
+        """What a staying workload needs stays, too."""
+        if _may_need_others(change["resource"]) or change["resource"] in ("namespaces", CRDS, VOLUMES):
+            return
+        user = self._staying.get(change["namespace"]) or self._staying.get("")
+        if not user and not change["namespace"]:
+            user = next(iter(self._staying.values()), None)
+        if user:
+            raise ChangeRefused("stays: %s stays and may need it" % user)
+
+    def _owners(self, found):
+        """(UID, whether its kind is served, the live object or None) of each owner."""
+        for owner in found["metadata"].get("ownerReferences") or []:
+            resource = self.here.of_owner(owner)
+            above = self.live.get(resource.path(found["metadata"].get("namespace", ""), owner["name"])) if resource else None
+            yield owner["uid"], resource is not None, above if above and above["metadata"]["uid"] == owner["uid"] else None
+
+    def _is_going(self, found, depth=_DEEPEST):
+        """Whether it is being deleted, or goes without this run's help once the objects are deleted that this run deletes: all its owners go."""
+        metadata = found["metadata"]
+        if metadata["uid"] in self._going or metadata.get("deletionTimestamp"):
+            return True
+        owners = metadata.get("ownerReferences")
+        if not owners or depth == 0:
+            return False
+        for uid, is_served, above in self._owners(found):
+            if uid not in self._going and (not is_served or (above and not self._is_going(above, depth - 1))):
+                return False
+        self._going.add(metadata["uid"])
+        return True
+
+    def _is_below(self, found, uid, depth=_DEEPEST):
+        """Whether the object with this UID is its owner, or an owner of its owner."""
+        return depth > 0 and any(one == uid or (above and self._is_below(above, uid, depth - 1)) for one, dummy, above in self._owners(found))
+
+    def _claims_of(self, live):
+        """(change, claim) of the claims that the garbage collector deletes with this object; refuses to lose others than those that the run recovered."""
+        resource = self.here.find(CLAIMS)
+        for claim in self.live.items(resource.path(live["metadata"].get("namespace", ""))):
+            metadata = claim["metadata"]
+            owners = metadata.get("ownerReferences") or []
+            # the claim of an ephemeral volume ends with its Pod
+            if metadata.get("deletionTimestamp") or any(owner.get("kind") == "Pod" for owner in owners) or not self._is_below(claim, live["metadata"]["uid"]):
+                continue
+            name = "%s/%s" % (metadata["namespace"], metadata["name"])
+            made = self._made.get((CLAIMS, metadata["namespace"], metadata["name"]))
+            if made is None:
+                raise ChangeRefused("stays: the claim %s and its data would be deleted with it, and this run did not recover that claim" % name)
+            try:
+                self._check_needed(made)
+                self._check_unchanged(made, claim, clean(claim, resource.id, resource.has_status))
+            except ChangeRefused as exc:
+                raise ChangeRefused("stays: the claim %s would be deleted with it, which %s" % (name, exc)) from exc
+            yield made, claim
+
+    def _check_namespace(self, name):
+        if self.here.silent:
+            raise ChangeRefused("stays: what it holds is not known, since the API server does not serve %s now" % ", ".join(self.here.silent))
+        for resource in self.here:
+            if not resource.namespaced or resource.id in _ALWAYS_THERE:
+                continue
+            for found in self.live.items(resource.path(name)):
+                if not self._is_going(found) and not _is_made_everywhere(resource.id, found):
+                    raise ChangeRefused("stays: it holds %s %s, which this run did not recover or did not undo" % (found["kind"], found["metadata"]["name"]))
+
+    def _check_definition(self, name):
+        """It takes all objects of it along, in every namespace."""
+        resource = self.here.find(name)
+        if resource is None or any(path.startswith("/apis/%s/" % name.partition(".")[2]) for path in self.here.silent):
+            raise ChangeRefused("stays: its objects cannot be listed, since the API server does not serve it now")
+        end = time.monotonic() + self.wait_timeout
+        while True:
+            found = list(self.live.items(resource.path()))
+            stays = next((one for one in found if not self._is_going(one)), None)
+            if not stays and (self.check or not found):
+                return
+            if stays or time.monotonic() > end:
+                one = stays or found[0]
+                where = "/".join(filter(None, (one["metadata"].get("namespace"), one["metadata"]["name"])))
+                raise ChangeRefused("stays: there are objects of it: %s %s, which this run did not recover or did not undo" % (one["kind"], where))
+            time.sleep(0.3)
+
+    def _check_unused(self, change):
+        """A claim in use would be deleted once its Pod ends; Pods of an undone workload end soon."""
+        end = time.monotonic() + self.wait_timeout
+        while True:
+            pods = [one for one in self.live.items(self.here.find("pods").path(change["namespace"])) if _mounts(one, change["name"])]
+            stays = next((one for one in pods if not self._is_going(one)), None)
+            if not stays and (self.check or not pods):
+                return
+            if stays or time.monotonic() > end:
+                raise ChangeRefused("stays: Pod %s uses it" % (stays or pods[0])["metadata"]["name"])
+            time.sleep(0.3)
+
+    def _check_unbound(self, live):
+        reference = (live.get("spec") or {}).get("claimRef") or {}
+        claim = self.live.get(self.here.find(CLAIMS).path(reference.get("namespace", ""), reference["name"])) if reference.get("name") else None
+        if claim and not (self.check and self._is_going(claim)) and (claim.get("spec") or {}).get("volumeName") in (None, "", live["metadata"]["name"]):
+            raise ChangeRefused("stays: the claim %s/%s uses it" % (reference["namespace"], reference["name"]))
+
+    def _keep_data(self, change, live, act):
+        """With any reclaim policy but Retain, the data of a volume would be deleted with its claim.  act: whether to change that policy."""
         name = (live.get("spec") or {}).get("volumeName")
         resource = self.here.find(VOLUMES)
         volume = self.live.get(resource.path("", name)) if name else None
-        if volume is None or volume["spec"].get("persistentVolumeReclaimPolicy") != "Delete":
+        policy = volume["spec"].get("persistentVolumeReclaimPolicy", "Retain") if volume else "Retain"
+        if policy == "Retain":
             return
         made = self._made.get((VOLUMES, "", name))
         if made is None:
-            raise ChangeRefused("stays: its volume %s has the reclaim policy Delete, so the data would be deleted with it" % name)
+            claim = "%s/%s" % (change["namespace"], change["name"])
+            raise ChangeRefused("stays: the volume %s of the claim %s has the reclaim policy %s, so the data would be deleted" % (name, claim, policy))
         self._check_unchanged(made, volume, clean(volume, resource.id, resource.has_status))
-        if not self.check:
+        if act:
             kept = self.writer.merge(resource, "", name, {"spec": {"persistentVolumeReclaimPolicy": "Retain"}}, volume["metadata"]["resourceVersion"])
             self.record.write({"n": made["n"], "done": digest(clean(kept, resource.id, resource.has_status))})
+
+    # -- other changes ------------------------------------------------------------------------------------------------------
 
     def _put_back(self, change):
         resource, live, cleaned = self._found(change)
@@ -154,7 +341,8 @@ class Undo:
         claim = ((live or {}).get("spec") or {}).get("claimRef")
         if not claim or claim.get("uid") == change["before"]["uid"]:
             return False
-        if claim.get("uid") and self.live.get(self.here.find(CLAIMS).path(claim["namespace"], claim["name"])) and not self.check:
+        found = self.live.get(self.here.find(CLAIMS).path(claim["namespace"], claim["name"])) if claim.get("uid") else None
+        if found and not (self.check and self._is_going(found)):
             raise ChangeRefused("stays as it is: the claim %s/%s uses it" % (claim["namespace"], claim["name"]))
         if not self.check:
             self.writer.merge(resource, "", change["name"], {"spec": {"claimRef": change["before"]}}, live["metadata"]["resourceVersion"])
@@ -163,3 +351,35 @@ class Undo:
 
 def _counts(change):
     return "undone" not in change and "failed" not in change
+
+
+def _key(change):
+    return change["resource"], change["namespace"], change["name"]
+
+
+def _name(change):
+    return "%s %s" % (change["kind"], "/".join(filter(None, (change["namespace"], change["name"]))))
+
+
+def _may_need_others(identifier):
+    """Whether it is a workload, or comes after workloads and may refer to what comes before them."""
+    return rank(identifier) >= rank("pods") and identifier != "services"
+
+
+def _is_autoscaled(live):
+    """Whether the controller of HorizontalPodAutoscalers has set its number of replicas last; kubectl scale has another manager."""
+    entries = live["metadata"].get("managedFields") or []
+    return any(one.get("subresource") == "scale" and one.get("manager") == "kube-controller-manager" for one in entries)
+
+
+def _is_made_everywhere(identifier, found):
+    """Whether a controller makes it by itself in the namespace."""
+    if identifier in ("configmaps", "endpoints"):
+        return bool(left_out.reason(identifier, found))
+    return left_out.is_default_account(identifier, found)
+
+
+def _mounts(pod, claim):
+    ended = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+    names = [(one.get("persistentVolumeClaim") or {}).get("claimName") for one in (pod.get("spec") or {}).get("volumes") or []]
+    return not ended and claim in names

@@ -387,7 +387,7 @@ def test_undo_deletes_no_data(tmp_path):
     kept = dict(VOLUME, spec=dict(VOLUME["spec"], **policy))
     run = Run(tmp_path / "b", [SHOP, kept, CLAIM], [SHOP, kept])
     run.recover()
-    assert "its volume disk has the reclaim policy Delete" in run.undo().left[0]["reason"]
+    assert "the volume disk of the claim shop/data has the reclaim policy Delete" in run.undo().left[0]["reason"]
 
 
 # -- the record --------------------------------------------------------------------------------------------------------
