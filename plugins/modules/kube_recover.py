@@ -71,7 +71,7 @@ options:
   undo:
     description:
       - RV(id) of a run to undo. What it created is deleted, and what it overwrote is as before, unless it was changed since or is still needed.
-        RV(report.failed) names what stays, and why.
+        RV(report.failed) names what stays, and why. Overwritten Secrets stay.
     type: str
   snapshot:
     description:
@@ -81,7 +81,8 @@ options:
     default: ""
   record_dir:
     description: >-
-      Directory for the records, with mode 0700. The record of a run with O(overwrite) has the objects as they were before, Secrets included.
+      Directory for the records, with mode 0700. The record of a run with O(overwrite) has the objects as they were before, until that is undone.
+      Values of Secrets are not recorded.
     type: path
     default: /var/lib/k8s-dr-recover
   keep:
@@ -266,6 +267,8 @@ def recover(module, live):
         plan = Plan(snapshot, live, entries).make()
         resumed = records.unfinished(params["record_dir"], about)
         plan.warnings += records.interrupted(params["record_dir"], resumed and resumed.id)
+        if params["overwrite"] and any(item.there.id == records.SECRETS for item in plan.of(DIFFERENT)):
+            plan.warnings.append("Undo cannot bring earlier values of overwritten Secrets back: the record has none. Take a snapshot first to keep them")
         if module.check_mode:
             rehearsal = Recovery(plan, None, params["overwrite"], params["wait_timeout"])
             rehearsal.rehearse()

@@ -7,7 +7,8 @@
     /var/lib/k8s-dr-recover/20260102T030405Z-1a2b/journal       one JSON object a line
 
 The first line says what the run is about.  A change has a line with `action` before it is made, and one with `done` or `failed` after it; `undone` says
-that it was undone.  A line that a power cut left unfinished is not read.
+that it was undone.  A line that a power cut left unfinished is not read.  Nothing of the values of Secrets is written, and no checksum of them, by
+which short values could be guessed.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ import shutil
 import time
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.clock import utc
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import sync_directory
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import sync_directory, write_durably
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import NamedLock
 
+SECRETS = "secrets"
 _JOURNAL = "journal"
 # What two runs must share to be one that was interrupted.
 _SAME = ("snapshot", "selection", "overwrite")
@@ -52,6 +54,9 @@ class Record:
         return self
 
     def __exit__(self, *_exc):
+        self._close()
+
+    def _close(self):
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -76,12 +81,14 @@ class Record:
         """Write down a change that is about to be made; its number.  item: has `there`, `here`, `namespace` and `name`."""
         resource = item.here or item.there
         change = {"n": max(self._changes, default=-1) + 1, "action": action, "resource": resource.id, "version": resource.version, "kind": resource.kind}
-        change.update(namespace=item.namespace, name=item.name, **more)
+        change.update(namespace=item.namespace, name=item.name, **({} if resource.id == SECRETS else more))
         self.write(change)
         return change["n"]
 
     def end(self, number, **what):
         """Write down how a change ended.  The next one puts it on the disk: whether it was made can be seen in the cluster."""
+        if "done" in what and self._changes[number]["resource"] == SECRETS:
+            what["done"] = ""
         self.write(dict(what, n=number), durable=False)
 
     def finish(self):
@@ -105,6 +112,18 @@ class Record:
         except OSError:
             os.ftruncate(self._descriptor, size)
             raise
+
+    def forget(self):
+        """Remove the earlier values of overwritten objects that are as before again."""
+        changes = self.changes
+        used = [change for change in changes if "before" in change and "undone" in change]
+        if not used:
+            return
+        for change in used:
+            del change["before"]
+        lines = [self.about, *changes, *([{"finished": utc()}] if self.finished else [])]
+        self._close()
+        write_durably(os.path.join(self.path, _JOURNAL), b"".join(map(_text, lines)).decode())
 
     def _open(self):
         path = os.path.join(self.path, _JOURNAL)

@@ -12,11 +12,12 @@ import time
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import left_out
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.apply import CREATE, OVERWRITE, REBIND, is_ours, with_own_finalizers, with_uids
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.change import ChangeRefused, Writer
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.change import MANAGER, ChangeRefused, Writer
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.clean import clean, digest, is_own_finalizer, without_replicas
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.differences import patch
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.order import CRDS, rank
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import CLAIMS, VOLUMES
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.record import SECRETS
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import Resources
 
 # Others wait for these to be gone: claims for Pods, volumes for claims, a run after this one for namespaces and definitions.
@@ -66,6 +67,8 @@ class Undo:
                 self.record.write({"n": change["n"], "undone": True})
             if done:
                 self.undone.append(_name(change))
+        if not self.check:
+            self.record.forget()
 
     def _foresee(self):
         """What stays must be known before the first deletion: what it needs stays with it, and some of that comes first in this order."""
@@ -98,11 +101,15 @@ class Undo:
     def _check_unchanged(self, change, live, cleaned):
         if "done" in change and change.get("uid") != live["metadata"]["uid"]:
             raise ChangeRefused("stays: it was deleted and made again since")
-        stripped = change.get("stripped")
-        if stripped and not cleaned["metadata"].get("finalizers"):
-            cleaned = dict(cleaned, metadata=dict(cleaned["metadata"], finalizers=stripped))
-        known, now = [change[name] for name in ("done", "wanted") if name in change], digest(cleaned)
-        same = now in known or (_is_autoscaled(live) and without_replicas(now) in [without_replicas(one) for one in known])
+        if change["resource"] == SECRETS:
+            # the record has nothing of its values
+            same = {one.get("manager") for one in live["metadata"].get("managedFields") or []} == {MANAGER}
+        else:
+            stripped = change.get("stripped")
+            if stripped and not cleaned["metadata"].get("finalizers"):
+                cleaned = dict(cleaned, metadata=dict(cleaned["metadata"], finalizers=stripped))
+            known, now = [change[name] for name in ("done", "wanted") if name in change], digest(cleaned)
+            same = now in known or (_is_autoscaled(live) and without_replicas(now) in [without_replicas(one) for one in known])
         if not same:
             raise ChangeRefused("stays: it was changed since")
 
@@ -328,6 +335,8 @@ class Undo:
         resource, live, cleaned = self._found(change)
         if live is None:
             raise ChangeRefused("was deleted since")
+        if "before" not in change:
+            raise ChangeRefused("stays: the record has no values of Secrets; recover the earlier ones with overwrite from a snapshot that has them")
         if digest(cleaned) == digest(clean(change["before"], resource.id, resource.has_status)):
             return False
         self._check_unchanged(change, live, cleaned)

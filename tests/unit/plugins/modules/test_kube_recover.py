@@ -130,6 +130,13 @@ def test_a_negative_number_of_records_is_refused(node):
     assert node.live.changes == 0
 
 
+def test_the_plan_says_that_overwritten_secrets_are_not_recorded(node):
+    node.live.add(dict(KEY, data={"key": "b2xk"}))
+    (warning,) = node.recover(check_mode=True, overwrite=True)["plan"]["warnings"]
+    assert "the record has none" in warning
+    assert node.recover(check_mode=True)["plan"]["warnings"] == []
+
+
 def test_two_runs_at_once_refuse_each_other(node):
     with kube_recover.lock(types.SimpleNamespace(params={"record_dir": str(node.directory / "records")}, check_mode=False)):
         with pytest.raises(Busy, match=r"another run recovers objects on this node: process \d+; wait until it has ended"):

@@ -315,3 +315,38 @@ def test_a_group_that_does_not_answer_for_a_moment_keeps_what_it_served():
     silence(api, "/apis/apps/v1")
     found.ask()
     assert found.silent == ["/apis/apps/v1"] and [one.version for one in found.versions("deployments.apps")] == ["v1"]
+
+
+# -- Secrets in the record ------------------------------------------------------------------------------------------------
+
+
+def test_the_record_has_nothing_of_the_values_of_secrets(tmp_path):
+    run = Run(tmp_path, [SHOP, KEY], [SHOP, dict(KEY, data={"key": "b2xk"})])
+    run.recover(overwrite=True)
+    path = tmp_path / run.id / "journal"
+    first, second = (one for one in map(json.loads, path.read_text().splitlines()) if "n" in one)
+    assert "before" not in first and "wanted" not in first and second["done"] == ""
+    (why,) = reasons(both(run)).values()
+    assert why.startswith("stays: the record has no values of Secrets; recover the earlier ones with overwrite from a snapshot")
+    assert run.live.find("Secret", "key", "shop")["data"] == KEY["data"]
+
+
+def test_a_recovered_secret_that_another_has_changed_stays(tmp_path):
+    run = Run(tmp_path, [SHOP, KEY], [SHOP])
+    run.recover()
+    entries = run.live.find("Secret", "key", "shop")["metadata"]["managedFields"]
+    entries.append({"manager": "kubectl-edit", "operation": "Update"})
+    assert reasons(both(run)) == {"Secret shop/key": "stays: it was changed since"}
+    entries.pop()
+    assert both(run).undone == ["Secret shop/key"]
+
+
+def test_earlier_values_are_forgotten_once_they_are_back(tmp_path):
+    run = Run(tmp_path, [SHOP, PRICES], [SHOP, dict(PRICES, data={"apple": "an earlier one"})])
+    run.recover(overwrite=True)
+    path = tmp_path / run.id / "journal"
+    assert "an earlier one" in path.read_text()
+    assert both(run).undone == ["ConfigMap shop/prices"]
+    assert "an earlier one" not in path.read_text() and path.stat().st_mode & 0o777 == 0o600
+    record = records.find(run.directory, run.id)
+    assert record.finished and record.about["snapshot"] == "s" and run.undo().undone == []
