@@ -291,6 +291,23 @@ def test_what_cannot_be_looked_at_is_not_undone(tmp_path, monkeypatch):
     assert run.undo().left == []
 
 
+def test_a_change_that_cannot_be_looked_at_stays_open(tmp_path):
+    run = Run(tmp_path, [SHOP, WEB], [SHOP])
+    answer = run.live._change
+
+    def die(*args):
+        answer(*args)
+        raise Died
+
+    run.live._change = die
+    with pytest.raises(Died):
+        run.recover()
+    run.live._change, ask = answer, silence(run.live, "/apis/apps/v1")
+    run.recover()
+    run.live._ask = ask
+    assert both(run).undone == ["Deployment shop/web"]
+
+
 def test_a_version_that_is_not_served_any_more(tmp_path):
     run = Run(tmp_path, [SHOP, CRD, PARENT], [SHOP])
     run.recover()
