@@ -28,14 +28,25 @@ def unpack(archive, dest, check_mode):
             if not entry.isreg() or entry.name.count("/") != 1 or not NAME.match(entry.name):
                 raise AnsibleActionFail("the archive holds something that is no exported object: %r" % entry.name[:100])
             content, path = tar.extractfile(entry).read(), os.path.join(dest, entry.name)
-            if read(path) == content:
+            if read(path) == content and not os.stat(path).st_mode & 0o077:
                 continue
             written.append(entry.name)
             if not check_mode:
                 os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-                with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as stream:
-                    stream.write(content)
+                write(path, content)
     return sorted(written)
+
+
+def write(path, content):
+    """Replace a file: one that is there may have a wide mode, or be open elsewhere."""
+    descriptor, new = tempfile.mkstemp(prefix=".", dir=os.path.dirname(path))
+    try:
+        with open(descriptor, "wb") as stream:
+            stream.write(content)
+        os.rename(new, path)
+    except BaseException:
+        os.unlink(new)
+        raise
 
 
 def read(path):

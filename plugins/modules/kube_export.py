@@ -115,7 +115,7 @@ files:
   elements: str
   sample: [_cluster/Namespace_shop.yaml, shop/Deployment.apps_web.yaml]
 written:
-  description: Those of them that are new or that have another content, or in check mode would be written.
+  description: Those of them that are new, have another content or had another mode, or in check mode would be written.
   returned: success
   type: list
   elements: str

@@ -200,6 +200,20 @@ def test_files_are_written_where_they_differ(tmp_path):
     assert unpack(archive, str(dest), False) == ["shop/a.yaml"]
 
 
+def test_no_other_user_can_read_what_is_written_into_a_file_that_was_there(tmp_path):
+    archive, path = archive_of(tmp_path / "a.tar", "shop/a.yaml"), tmp_path / "shop/a.yaml"
+    path.parent.mkdir()
+    for before in ("other", "x"):
+        path.write_text(before)
+        path.chmod(0o644)
+        with path.open() as reader:
+            assert unpack(archive, str(tmp_path), False) == ["shop/a.yaml"]
+            assert reader.read() == before
+        assert path.stat().st_mode & 0o777 == 0o600 and path.read_text() == "x"
+    assert unpack(archive, str(tmp_path), False) == []
+    assert [one.name for one in path.parent.iterdir()] == ["a.yaml"]
+
+
 @pytest.mark.parametrize("name", ["../a", "/etc/passwd", "a", "a/../b", "a/b/c", "../../x"])
 def test_an_archive_writes_nowhere_else(tmp_path, name):
     with pytest.raises(AnsibleActionFail, match="no exported object"):
