@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import left_out
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.change import MANAGER, ChangeRefused, Writer
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.change import ChangeRefused, Writer, is_ours
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.clean import digest, is_own_finalizer
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.differences import patch
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.order import CRDS
@@ -104,25 +104,24 @@ class Recovery:
         if not dry_run:
             number = self.record.begin(CREATE, item, wanted=digest(self.plan.cleaned(wanted, resource)))
         try:
-            is_new, found = self._apply(item, resource, wanted, dry_run)
+            found = self._send(item, resource, wanted, dry_run)
         except ChangeRefused as exc:
             if not dry_run and exc.is_certain:
                 self.record.end(number, failed=True)
             raise
         if dry_run:
             return None
-        more = {} if is_new else {"existed": True}
-        self.record.end(number, done=digest(self.plan.cleaned(found, resource)), uid=found["metadata"]["uid"], **more)
+        self.record.end(number, done=digest(self.plan.cleaned(found, resource)), uid=found["metadata"]["uid"])
         self.created.append(str(item))
         if resource.id == CRDS:
             self._await_definition(item)
         return None
 
-    def _apply(self, item, resource, wanted, dry_run):
-        """(whether it is new, the object); a Service gets other addresses and ports where its own are taken."""
+    def _send(self, item, resource, wanted, dry_run):
+        """The new object; a Service gets other addresses and ports where its own are taken."""
         while True:
             try:
-                return self.writer.apply(resource, item.namespace, item.name, wanted, dry_run)
+                return self.writer.create(resource, item.namespace, wanted, dry_run)
             except ChangeRefused as exc:
                 taken = _without_taken(wanted, exc.fields()) if resource.id == "services" and "allocated" in str(exc) else []
                 if not taken:
@@ -172,11 +171,6 @@ class Recovery:
         self.writer.merge(resource, "", item.name, change, live["metadata"]["resourceVersion"])
         self.record.end(number, done="", uid=live["metadata"]["uid"])
         self.rebound.append(str(item))
-
-
-def is_ours(found):
-    """Whether it was made by a server-side apply of this collection."""
-    return any(one.get("manager") == MANAGER and one.get("operation") == "Apply" for one in found["metadata"].get("managedFields") or [])
 
 
 def with_uids(cleaned, live):

@@ -13,7 +13,6 @@ from urllib.parse import urlencode
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
 
 MANAGER = "k8s-dr-recover"
-APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 _INTERVAL = 0.5
 # What a cluster says for some moments about what was just made in it.
@@ -50,20 +49,21 @@ class Writer:
         """patience: seconds for which an answer that will soon be another one is asked for again."""
         self.session, self.patience = session, patience
 
-    def apply(self, resource, namespace, name, body, dry_run=False):
-        """(whether it was made, the object) after a server-side apply."""
+    def create(self, resource, namespace, body, dry_run=False):
+        """The object that was made; one that is there already is refused.  A server-side apply would merge into it."""
         try:
-            return self._send("PATCH", resource.path(namespace, name), body, APPLY, dry_run, force="false")
+            return self._send("POST", resource.path(namespace), body, "application/json", dry_run)
         except ChangeRefused as exc:
-            # server-side apply needs unique keys in some lists, such as names of environment variables, which older objects may lack
-            if "duplicate entries for key" not in str(exc.answer.get("message")):
-                raise
-        return self._send("POST", resource.path(namespace), body, "application/json", dry_run)
+            # the session may send twice: the first answer was lost
+            live = None if dry_run or exc.answer.get("reason") != "AlreadyExists" else self.session.get(resource.path(namespace, body["metadata"]["name"]))
+            if live and is_ours(live):
+                return live
+            raise
 
     def merge(self, resource, namespace, name, patch, version, dry_run=False):
         """The object after a merge patch, made only if its resourceVersion still is this one."""
         body = dict(patch, metadata=dict(patch.get("metadata") or {}, resourceVersion=version))
-        return self._send("PATCH", resource.path(namespace, name), body, MERGE, dry_run, patience=0)[1]
+        return self._send("PATCH", resource.path(namespace, name), body, MERGE, dry_run, patience=0)
 
     def delete(self, resource, namespace, name, metadata):
         """Delete this very object, if it is as it was read; False where it is gone."""
@@ -77,18 +77,23 @@ class Writer:
             raise
         return True
 
-    def _send(self, method, path, body, content_type, dry_run=False, patience=None, **query):
-        query.update({"fieldManager": MANAGER} if method != "DELETE" else {}, **({"dryRun": "All"} if dry_run else {}))
+    def _send(self, method, path, body, content_type, dry_run=False, patience=None):
+        query = dict({"fieldManager": MANAGER} if method != "DELETE" else {}, **({"dryRun": "All"} if dry_run else {}))
         end = time.monotonic() + (0 if dry_run else self.patience if patience is None else patience)
         while True:
             status, answer = self.session.request(method, path + ("?" + urlencode(query) if query else ""), body, content_type)
             if status in (200, 201, 202):
-                return status == 201, answer
+                return answer
             if status in (401, 429, 502, 503, 504) and not answer.get("details"):
                 raise KubeError("%s answers %d to %s %s: %s" % (self.session.name, status, method, path, _message(answer)), status)
             if time.monotonic() >= end or not any(one.search(_message(answer)) for one in _TRANSIENT):
                 raise ChangeRefused(sentence(status, answer), dict(answer, code=status))
             time.sleep(_INTERVAL)
+
+
+def is_ours(found):
+    """Whether this collection has made or changed it."""
+    return any(one.get("manager") == MANAGER for one in found["metadata"].get("managedFields") or [])
 
 
 def sentence(status, answer):
@@ -104,6 +109,8 @@ def sentence(status, answer):
         return "is refused by a quota; raise it, or make room, and run this again: %s" % _short(text.partition("exceeded quota")[2].lstrip(": "))
     if "because it is being terminated" in text:
         return "is refused, since its namespace is being deleted; run this again when it is gone"
+    if answer.get("reason") == "AlreadyExists":
+        return "was made by something else meanwhile, and stays as it is; run this again to compare it"
     if status == 409:
         return "was changed by something else meanwhile; run this again: %s" % _short(text)
     causes = (answer.get("details") or {}).get("causes") or []

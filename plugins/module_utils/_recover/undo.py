@@ -11,8 +11,8 @@ import time
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import left_out
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.apply import CREATE, OVERWRITE, REBIND, is_ours, with_own_finalizers, with_uids
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.change import MANAGER, ChangeRefused, Writer
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.apply import CREATE, OVERWRITE, REBIND, with_own_finalizers, with_uids
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.change import MANAGER, ChangeRefused, Writer, is_ours
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.clean import clean, digest, is_own_finalizer, without_replicas
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.differences import patch
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.order import CRDS, rank

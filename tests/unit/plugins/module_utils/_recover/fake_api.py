@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An API server in memory: discovery, lists in pages, server-side apply, merge patches, and deletions with preconditions."""
+"""An API server in memory: discovery, lists in pages, creation, merge patches, and deletions with preconditions."""
 
 from __future__ import annotations
 
@@ -154,6 +154,8 @@ class FakeApi(Session):
             return 404, {"message": "not found", "reason": "NotFound"}
         if served[4] and ("namespaces", "", key[1]) not in self.objects:
             return 404, {"message": 'namespaces "%s" not found' % key[1]}
+        if live and method == "POST":
+            return 409, {"message": '%s "%s" already exists' % (key[0], key[2]), "reason": "AlreadyExists"}
         wanted = (body.get("preconditions") or {}).get("resourceVersion") or body.get("metadata", {}).get("resourceVersion")
         if live and wanted and wanted != live["metadata"]["resourceVersion"]:
             return 409, {"message": "the object has been modified"}
@@ -171,7 +173,7 @@ class FakeApi(Session):
             return 200, self._shown(served, self._store(key, _merged(live, body)))
         found = _merged(copy.deepcopy(live) if live else {}, body)
         entries = found["metadata"].setdefault("managedFields", [])
-        entries.append({"manager": MANAGER, "operation": "Apply"})
+        entries.append({"manager": MANAGER, "operation": "Update"})
         return (200 if live else 201), self._shown(served, self._store(key, found))
 
 

@@ -203,6 +203,36 @@ def test_what_is_refused_for_a_moment_is_tried_again(tmp_path):
     assert run.recover().failed == []
 
 
+def test_what_something_else_makes_meanwhile_stays_as_it_is(tmp_path):
+    run = Run(tmp_path, [SHOP, KEY], [SHOP])
+    other = dict(KEY, data={"other": "b3RoZXI="})
+    run.live.before_change = lambda _method, key, _dry: run.live.add(other, uid="other")
+    found = run.recover()
+    assert found.created == [] and [one["reason"] for one in found.failed] == [
+        "was made by something else meanwhile, and stays as it is; run this again to compare it"
+    ]
+    assert run.live.find("Secret", "key", "shop")["data"] == other["data"]
+    assert (run.undo().undone, run.undo().left) == ([], [])
+
+
+def test_a_creation_of_which_the_answer_was_lost_is_our_own(tmp_path):
+    run = Run(tmp_path, [SHOP, KEY], [SHOP])
+    original = run.live._change
+    run.live._change = lambda *args: (original(*args), original(*args))[1]
+    found = run.recover()
+    assert (found.created, found.failed) == (["Secret shop/key"], [])
+    run.live._change = original
+    assert run.undo().undone == ["Secret shop/key"]
+
+
+def test_text_of_any_characters_is_sent_as_json(tmp_path):
+    """Of YAML the API server refuses the escapes of characters above U+FFFF."""
+    run = Run(tmp_path, [SHOP, dict(PRICES, data={"face": "\U0001f600"})], [SHOP])
+    types, original = [], run.live._change
+    run.live._change = lambda *args: (types.append((args[0], args[4])), original(*args))[1]
+    assert run.recover().failed == [] and types == [("POST", "application/json")]
+
+
 def test_an_api_server_that_does_not_answer_ends_the_run(tmp_path, monkeypatch):
     run = Run(tmp_path, [SHOP, PRICES, KEY], [])
 
