@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import left_out
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import left_out, volumes
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.change import ChangeRefused, Writer, is_ours
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.clean import digest, is_own_finalizer
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.differences import patch
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.order import CRDS
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import BLOCKED, DIFFERENT, MISSING, VOLUMES
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import BLOCKED, DIFFERENT, MISSING, Item
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import common
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.volumes import CLAIMS, VOLUMES
 
 CREATE, OVERWRITE, REBIND = "create", "overwrite", "rebind"
 
@@ -49,8 +50,6 @@ class Recovery:
         self._settle()
         for item in self.plan.ordered:
             try:
-                if item.rebind:
-                    self._rebind(item)
                 if item.action == MISSING:
                     self._create(item)
                 elif item.action == DIFFERENT and self.overwrite:
@@ -100,8 +99,14 @@ class Recovery:
         if left_out.is_default_account(resource.id, wanted) and self.plan.live.get(resource.path(item.namespace, item.name)):
             # a controller was faster: the namespace has just been made
             return self._overwrite(item, dry_run)
+        if resource.id == VOLUMES:
+            claim = volumes.claim_of(wanted)
+            claims = self.plan.here.find(CLAIMS)
+            volumes.recovered(wanted, self.plan.live.get(claims.path(claim["namespace"], claim["name"])) if claim else None)
         number = None
         if not dry_run:
+            if item.rebind:
+                self._rebind(item)
             number = self.record.begin(CREATE, item, wanted=digest(self.plan.cleaned(wanted, resource)))
         try:
             found = self._send(item, resource, wanted, dry_run)
@@ -144,6 +149,8 @@ class Recovery:
         if live is None:
             raise ChangeRefused("was deleted meanwhile; run this again")
         before = with_uids(self.plan.cleaned(live, resource), live)
+        if resource.id == VOLUMES:
+            volumes.keep_binding(wanted, before)
         change = with_own_finalizers(patch(before, wanted), live)
         if not change:
             return
@@ -159,18 +166,20 @@ class Recovery:
             self.overwritten.append(str(item))
 
     def _rebind(self, item):
-        """Have a volume wait for the claim that is recovered, and no longer belong to the one that was deleted."""
+        """Have the volume of a claim wait for the one that is recovered, and no longer belong to the one that was deleted."""
         resource = self.plan.here.find(VOLUMES)
-        live = self.plan.live.get(resource.path("", item.name))
-        claim = ((live or {}).get("spec") or {}).get("claimRef") or {}
+        live = self.plan.live.get(resource.path("", item.volume))
+        reason = volumes.problem(live, item.namespace, item.name) if live else "cannot be recovered: its volume %s is gone; run this again" % item.volume
+        if reason:
+            raise ChangeRefused(reason)
+        claim = volumes.claim_of(live)
         if not claim.get("uid"):
             return
-        before = {key: claim.get(key) for key in ("uid", "resourceVersion")}
-        number = self.record.begin(REBIND, item, before=before)
-        change = {"spec": {"claimRef": dict.fromkeys(before)}}
-        self.writer.merge(resource, "", item.name, change, live["metadata"]["resourceVersion"])
+        before, volume = {key: claim.get(key) for key in ("uid", "resourceVersion")}, Item(resource, resource, live)
+        number = self.record.begin(REBIND, volume, before=before)
+        self.writer.merge(resource, "", volume.name, {"spec": {"claimRef": dict.fromkeys(before)}}, live["metadata"]["resourceVersion"])
         self.record.end(number, done="", uid=live["metadata"]["uid"])
-        self.rebound.append(str(item))
+        self.rebound.append(str(volume))
 
 
 def with_uids(cleaned, live):

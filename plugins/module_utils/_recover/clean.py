@@ -152,7 +152,12 @@ RULES = (
     Rule((), "annotations %s" % ", ".join("`%s`" % one for one in _ANNOTATIONS), "controllers set them", _annotations),
     Rule((), "an empty `creationTimestamp` in templates", "it says nothing", _no_times),
     Rule(("namespaces",), "`spec.finalizers`", "the API server sets it", _namespace),
-    Rule(("persistentvolumes",), "`spec.claimRef.uid` and `resourceVersion`", "the claim has a new UID, which the controller fills in", _claim_reference),
+    Rule(
+        ("persistentvolumes",),
+        "`spec.claimRef.uid` and `resourceVersion`",
+        "a recovered claim has a new UID, which the controller fills in; the UID of a live claim is filled in here",
+        _claim_reference,
+    ),
     Rule(("serviceaccounts",), "`secrets` that are token Secrets", "they belong to the UID of the deleted account", _account_tokens),
     Rule(("clusterroles.rbac.authorization.k8s.io",), "`rules`, where there is an `aggregationRule`", "a controller collects them", _aggregated),
     Rule(

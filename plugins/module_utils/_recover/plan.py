@@ -10,17 +10,17 @@ Only names, UIDs and checksums of objects are kept, so that memory grows little 
 from __future__ import annotations
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import left_out
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import left_out, volumes
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.clean import clean, digest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.differences import fields, sentences
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.order import CRDS, ordered, rank
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import Resources, common
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.selection import check_kinds
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.volumes import CLAIMS, VOLUMES
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 
 MISSING, DIFFERENT, SAME, BLOCKED, LEFT_OUT = "missing", "different", "same", "blocked", "left out"
 _TEMPLATES = ("daemonsets.apps", "deployments.apps", "statefulsets.apps", "replicasets.apps", "replicationcontrollers", "jobs.batch")
-CLAIMS, VOLUMES = "persistentvolumeclaims", "persistentvolumes"
 
 
 class Item:
@@ -36,10 +36,12 @@ class Item:
         self.rank = 0
         self.needs = []
         self.action, self.reason, self.differences = MISSING, "", []
-        # of a volume: the recovered claim that has to find it
-        self.rebind = ""
-        # of a claim: its volume
-        self.volume = ""
+        # what to know before, to follow its name
+        self.caution = ""
+        # of a claim: its volume; and whether that still belongs to the claim that was deleted
+        self.volume, self.rebind = "", False
+        # of a volume: what storage it is
+        self.source = ""
 
     @property
     def key(self):
@@ -60,7 +62,7 @@ class Plan:
         # resources that the snapshot's API server cannot read, as Secrets whose key is not there
         self.unreadable = []
         self._custom = {one["metadata"]["name"] for one in snapshot.items(self.there.find(CRDS).path(), page=50)} if self.there.find(CRDS) else set()
-        self._live_objects, self._selectors = {}, {}
+        self._live_objects, self._selectors, self._sources = {}, {}, None
 
     def make(self):
         """Fill it; Refused for a selection that cannot be meant."""
@@ -77,9 +79,8 @@ class Plan:
             if len(self.items) == before and not self.unreadable and not any(self._is_selected_by(entry, item) for item in self.items.values()):
                 self.warnings.append("The snapshot has nothing that the selection (%s) means" % entry)
         self._add_needed()
-        for item in list(self.items.values()):
-            if item.action == MISSING:
-                self._check_missing(item)
+        for item in self.of(MISSING):
+            self._check_missing(item)
         return self
 
     @property
@@ -158,8 +159,11 @@ class Plan:
         elif mark is None:
             item.needs = list(_needs(found, item, there.id in self._custom and here is None))
             item.volume = (found.get("spec") or {}).get("volumeName", "") if there.id == CLAIMS else ""
-            if there.id == VOLUMES and (found.get("spec") or {}).get("persistentVolumeReclaimPolicy") == "Delete":
-                self.warnings.append("%s has the reclaim policy Delete: if its claim was deleted, so was the data; look at the storage first" % item)
+            if there.id == VOLUMES:
+                item.source = volumes.source(found)
+                if volumes.policy(found) != volumes.RETAIN:
+                    words = "had the reclaim policy %s: if its claim was deleted, so was the data; look at the storage first. It is recovered with %s"
+                    item.caution = words % (volumes.policy(found), volumes.RETAIN)
             if here is None:
                 self._not_served(item)
         elif mark[1]:
@@ -186,6 +190,8 @@ class Plan:
             return
         live = self.live_object(item.here, item.namespace, item.name)
         live = self.cleaned(live, item.here) if live else {}
+        if live and item.there.id == VOLUMES and volumes.keep_binding(wanted, live):
+            item.caution = "keeps its claimRef and its reclaim policy, which differ from the snapshot: with others its data could be deleted"
         found = fields(live, self.with_live_owners(wanted, item.namespace))
         item.differences = list(sentences(found, item.there.id))
         item.action = DIFFERENT if found else SAME
@@ -235,22 +241,31 @@ class Plan:
             item.action, item.reason = BLOCKED, item.reason or "cannot be recovered: %s" % why
         if item.volume and item.action == MISSING:
             self._check_volume(item)
+        if item.source and item.action == MISSING:
+            self._check_source(item)
 
     def _check_volume(self, item):
-        """Where the volume of a claim is still there, and still belongs to the claim that was deleted, the recovered claim must find it."""
-        here = self.here.find(VOLUMES)
-        live = self.live_object(here, "", item.volume)
+        """A volume that is still there may still belong to the claim that was deleted; the recovered claim must find it."""
+        live = self.live_object(self.here.find(VOLUMES), "", item.volume)
         if live is None:
             if (VOLUMES, "", item.volume) not in self.items:
-                self.warnings.append("The volume %s of %s is neither live nor in the snapshot, so the claim will wait for it" % (item.volume, item))
+                item.caution = "will wait for its volume %s, which is neither live nor in the snapshot" % item.volume
             return
-        claim = (live.get("spec") or {}).get("claimRef") or {}
-        if claim and (claim.get("namespace"), claim.get("name")) != (item.namespace, item.name):
-            item.action = BLOCKED
-            item.reason = "cannot be recovered: its volume %s belongs to the claim %s/%s" % (item.volume, claim.get("namespace"), claim.get("name"))
-        elif claim.get("uid"):
-            volume = self.items.get((VOLUMES, "", item.volume)) or self._add(here, here, live, self._mark(live, here))
-            volume.rebind = "%s/%s" % (item.namespace, item.name)
+        reason = volumes.problem(live, item.namespace, item.name)
+        if reason:
+            item.action, item.reason = BLOCKED, reason
+        item.rebind = not reason and bool(volumes.claim_of(live).get("uid"))
+
+    def _check_source(self, item):
+        """Two volumes that are one storage would be mounted, or deleted, together, unless they were two in the snapshot as well."""
+        if self._sources is None:
+            self._sources = {}
+            for one in self.live.items(self.here.find(VOLUMES).path()):
+                self._sources.setdefault(volumes.source(one), []).append(one["metadata"]["name"])
+        for name in self._sources.get(item.source, ()) if item.source else ():
+            before = self.snapshot.get(item.there.path("", name))
+            if before is None or volumes.source(before) != item.source:
+                item.action, item.reason = BLOCKED, "cannot be recovered: its storage is that of the live volume %s now" % name
 
 
 def _needs(found, item, undefined):

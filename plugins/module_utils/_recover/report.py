@@ -18,14 +18,16 @@ _FIELDS = 10
 
 def described(plan):
     """The plan as data."""
+    cautions = [{"object": str(item), "reason": item.caution} for item in plan.of(MISSING, DIFFERENT, SAME) if item.caution]
+    claims = [item for item in plan.of(MISSING) if item.rebind]
     return {
         "missing": [str(item) for item in plan.of(MISSING)],
         "different": [{"object": str(item), "differences": item.differences} for item in plan.of(DIFFERENT)],
         "same": len(plan.of(SAME)),
         "blocked": plan.unreadable + [{"object": str(item), "reason": item.reason} for item in plan.of(BLOCKED)],
         "left_out": [{"object": str(item), "reason": item.reason} for item in plan.of(LEFT_OUT)],
-        "rebound": [{"object": str(item), "claim": item.rebind} for item in plan.ordered if item.rebind],
-        "warnings": plan.warnings,
+        "rebound": [{"object": "PersistentVolume %s" % item.volume, "claim": "%s/%s" % (item.namespace, item.name)} for item in claims],
+        "warnings": plan.warnings + list(problems(cautions)),
     }
 
 

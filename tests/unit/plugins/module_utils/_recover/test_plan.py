@@ -126,7 +126,7 @@ def test_a_volume_that_is_still_there_waits_for_its_claim():
     live = FakeApi(SHOP)
     live.add(VOLUME)
     found, whole = plan([SHOP, VOLUME, CLAIM], live)
-    assert found == {"Namespace shop": SAME, "PersistentVolume disk": SAME, "PersistentVolumeClaim shop/data": MISSING}
+    assert found == {"Namespace shop": SAME, "PersistentVolumeClaim shop/data": MISSING}
     assert described(whole)["rebound"] == [{"object": "PersistentVolume disk", "claim": "shop/data"}]
 
 
@@ -141,10 +141,61 @@ def test_a_volume_that_is_gone():
     deleted = dict(VOLUME, spec=dict(VOLUME["spec"], persistentVolumeReclaimPolicy="Delete"))
     found, whole = plan([SHOP, deleted, CLAIM], [SHOP])
     assert found["PersistentVolume disk"] == MISSING
-    assert whole.warnings == [
-        "PersistentVolume disk has the reclaim policy Delete: if its claim was deleted, so was the data; look at the storage first"
+    assert described(whole)["warnings"] == [
+        "PersistentVolume disk had the reclaim policy Delete: if its claim was deleted, so was the data; look at the storage first. It is recovered with Retain"
     ]
-    assert "neither live nor in the snapshot" in plan([SHOP, CLAIM], [SHOP])[1].warnings[0]
+    assert described(plan([SHOP, CLAIM], [SHOP])[1])["warnings"] == [
+        "PersistentVolumeClaim shop/data will wait for its volume disk, which is neither live nor in the snapshot"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "metadata", "words"),
+    [
+        ({"persistentVolumeReclaimPolicy": "Delete"}, {}, "its volume disk has the reclaim policy Delete and lost its claim"),
+        ({"persistentVolumeReclaimPolicy": "Recycle"}, {}, "its volume disk has the reclaim policy Recycle and lost its claim"),
+        ({"persistentVolumeReclaimPolicy": "Retain"}, {"deletionTimestamp": "now"}, "its volume disk is being deleted"),
+        ({"persistentVolumeReclaimPolicy": "Retain"}, {}, None),
+        ({"persistentVolumeReclaimPolicy": "Delete", "claimRef": {"namespace": "shop", "name": "data"}}, {}, None),
+    ],
+)
+def test_a_claim_gets_no_volume_whose_data_is_being_deleted(content, metadata, words):
+    live = FakeApi(SHOP)
+    live.add(dict(VOLUME, spec=dict(VOLUME["spec"], **content)), **metadata)
+    found, whole = plan([SHOP, VOLUME, CLAIM], live)
+    assert found["PersistentVolumeClaim shop/data"] == (BLOCKED if words else MISSING)
+    assert words is None or words in reasons(whole)["PersistentVolumeClaim shop/data"]
+    assert words is None or described(whole)["rebound"] == []
+
+
+CSI = {"csi": {"driver": "d", "volumeHandle": "h-1", "volumeAttributes": {"a": "1"}}}
+PATH = {"hostPath": {"path": "/data", "type": ""}}
+
+
+@pytest.mark.parametrize(
+    ("recovered", "live", "is_same"),
+    [
+        (CSI, {"csi": {"driver": "d", "volumeHandle": "h-1", "fsType": "xfs"}}, True),
+        (CSI, {"csi": {"driver": "d", "volumeHandle": "h-2"}}, False),
+        (PATH, {"hostPath": {"path": "/data"}}, True),
+        (dict(PATH, nodeAffinity={"required": "a"}), dict(PATH, nodeAffinity={"required": "b"}), False),
+        ({}, {}, False),
+    ],
+)
+def test_a_volume_whose_storage_another_one_has_now(recovered, live, is_same):
+    disk, other = made("PersistentVolume", "disk", spec=recovered), made("PersistentVolume", "other", spec=live)
+    dummy, whole = plan([disk], [other], {"kind": "PersistentVolume"})
+    assert reasons(whole) == ({"PersistentVolume disk": "cannot be recovered: its storage is that of the live volume other now"} if is_same else {})
+    # both were there in the snapshot
+    assert plan([disk, other], [other], {"kind": "PersistentVolume", "name": "disk"})[0] == {"PersistentVolume disk": MISSING}
+
+
+def test_the_claim_and_the_policy_of_a_live_volume_are_no_difference():
+    live = dict(VOLUME, spec={"claimRef": {"namespace": "new", "name": "data2", "uid": "1"}, "persistentVolumeReclaimPolicy": "Retain"})
+    deleting = dict(VOLUME, spec=dict(VOLUME["spec"], persistentVolumeReclaimPolicy="Delete"))
+    found, whole = plan([deleting], [live], {"kind": "PersistentVolume"})
+    assert found == {"PersistentVolume disk": SAME}
+    assert "PersistentVolume disk keeps its claimRef and its reclaim policy" in described(whole)["warnings"][0]
 
 
 def test_owners():

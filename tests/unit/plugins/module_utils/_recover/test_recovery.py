@@ -138,6 +138,39 @@ def test_a_volume_is_given_to_the_claim_that_comes_back(tmp_path):
     assert run.live.find("PersistentVolume", "disk")["spec"]["claimRef"] == VOLUME["spec"]["claimRef"]
 
 
+def test_a_volume_is_given_away_only_with_its_claim(tmp_path):
+    run = Run(tmp_path, [SHOP, VOLUME, CLAIM], [SHOP, VOLUME])
+    plan = Plan(run.snapshot, run.live, parse(run.entries)).make()
+    run.live.find("PersistentVolume", "disk")["spec"]["persistentVolumeReclaimPolicy"] = "Delete"
+    with records.Record.create(run.directory, {}) as record:
+        found = Recovery(plan, record, False, 5)
+        found.run()
+    assert (found.rebound, found.created) == ([], []) and "reclaim policy Delete" in found.failed[0]["reason"]
+    assert run.live.changes == 0
+
+
+def test_a_volume_comes_back_without_danger_for_its_data(tmp_path):
+    deleting = dict(VOLUME, spec=dict(VOLUME["spec"], persistentVolumeReclaimPolicy="Delete"))
+    run = Run(tmp_path, [deleting], [SHOP, CLAIM])
+    run.entries = [{"kind": "PersistentVolume"}]
+    assert run.recover().created == ["PersistentVolume disk"]
+    uid = run.live.find("PersistentVolumeClaim", "data", "shop")["metadata"]["uid"]
+    assert run.live.find("PersistentVolume", "disk")["spec"] == {
+        "claimRef": {"namespace": "shop", "name": "data", "uid": uid},
+        "persistentVolumeReclaimPolicy": "Retain",
+    }
+    assert run.recover(overwrite=True).overwritten == []
+
+
+def test_overwriting_a_volume_keeps_its_claim_and_its_policy(tmp_path):
+    spec = {"claimRef": {"namespace": "new", "name": "data2", "uid": "1"}, "persistentVolumeReclaimPolicy": "Retain", "mountOptions": ["b"]}
+    deleting = dict(VOLUME, spec=dict(VOLUME["spec"], persistentVolumeReclaimPolicy="Delete", mountOptions=["a"]))
+    run = Run(tmp_path, [deleting], [SHOP, dict(VOLUME, spec=spec)])
+    run.entries = [{"kind": "PersistentVolume"}]
+    assert run.recover(overwrite=True).overwritten == ["PersistentVolume disk"]
+    assert run.live.find("PersistentVolume", "disk")["spec"] == dict(spec, mountOptions=["a"])
+
+
 def test_addresses_of_a_service_that_are_taken(tmp_path):
     service = made("Service", "web", "shop", spec={"clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9"], "ports": [{"port": 80, "nodePort": 30080}]})
     run = Run(tmp_path, [SHOP, service], [SHOP])
@@ -414,9 +447,9 @@ def test_undo_deletes_no_data(tmp_path):
 
     run.live.before_change = watch
     assert run.undo().left == [] and seen == ["Retain"]
-    kept = dict(VOLUME, spec=dict(VOLUME["spec"], **policy))
-    run = Run(tmp_path / "b", [SHOP, kept, CLAIM], [SHOP, kept])
+    run = Run(tmp_path / "b", [SHOP, VOLUME, CLAIM], [SHOP, VOLUME])
     run.recover()
+    run.live.find("PersistentVolume", "disk")["spec"].update(policy)
     assert "the volume disk of the claim shop/data has the reclaim policy Delete" in run.undo().left[0]["reason"]
 
 
