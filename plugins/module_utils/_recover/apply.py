@@ -12,7 +12,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import left_o
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.change import ChangeRefused, Writer, is_ours
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.clean import digest, is_own_finalizer
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.differences import patch
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.order import CRDS
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.order import CRDS, EARLY
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import BLOCKED, DIFFERENT, MISSING, Item
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import common
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.volumes import CLAIMS, VOLUMES
@@ -58,6 +58,9 @@ class Recovery:
                 self.failed.append({"object": str(item), "reason": str(exc)})
         # after an error of the server it is not known whether the change was made
         self._settle()
+        for change in self.record.changes:
+            if change["action"] == CREATE and change["resource"] in EARLY and change.get("done"):
+                self._adopt(change)
         self.record.finish()
 
     def _settle(self):
@@ -93,6 +96,32 @@ class Recovery:
             owners += [dict(owner, uid=uid)] if uid else []
         if owners:
             wanted["metadata"]["ownerReferences"] = owners
+
+    def _adopt(self, change):
+        """Give an object that was created before its owners the UIDs of those that are there now."""
+        there, here = common(self.plan.there.versions(change["resource"]), self.plan.here.versions(change["resource"]))
+        namespace, name = change["namespace"], change["name"]
+        found = self.plan.snapshot.get(there.path(namespace, name)) if here else None
+        if not found or not found["metadata"].get("ownerReferences"):
+            return
+        self._own(found, namespace)
+        live = self.plan.live.get(here.path(namespace, name))
+        owners = found["metadata"].get("ownerReferences") or []
+        has = (live or {"metadata": {}})["metadata"].get("ownerReferences") or []
+        if live is None or live["metadata"]["uid"] != change["uid"] or len(has) >= len(owners) or any(one not in owners for one in has):
+            return
+        is_unchanged = digest(self.plan.cleaned(live, here)) == change["done"]
+        if is_unchanged:
+            # undo knows the object with its owners and without
+            after = dict(live, metadata=dict(live["metadata"], ownerReferences=owners))
+            self.record.write({"n": change["n"], "wanted": digest(self.plan.cleaned(after, here))})
+        try:
+            live = self.writer.merge(here, namespace, name, {"metadata": {"ownerReferences": owners}}, live["metadata"]["resourceVersion"])
+        except ChangeRefused as exc:
+            self.failed.append({"object": "%s %s" % (change["kind"], "/".join(filter(None, (namespace, name)))), "reason": "got no owner: it " + str(exc)})
+            return
+        if is_unchanged:
+            self.record.end(change["n"], done=digest(self.plan.cleaned(live, here)))
 
     def _create(self, item, dry_run=False):
         resource, wanted = self._wanted(item)

@@ -31,6 +31,8 @@ _LAST = _CUSTOM + 1
 _WATCHMEN = ("admissionregistration.k8s.io", "apiregistration.k8s.io")
 _RANKS = {name: rank for rank, names in enumerate(_ORDER) for name in names}
 CRDS = _ORDER[0][0]
+# Others cannot do without these, or make new, empty ones: they keep their place, and get an owner that comes later afterwards.
+EARLY = (CRDS, "namespaces", "persistentvolumes", "persistentvolumeclaims")
 
 
 def rank(identifier, custom=False):
@@ -41,7 +43,7 @@ def rank(identifier, custom=False):
 
 
 def ordered(items):
-    """Items in the order in which they are recovered: by their resources, and an owner before what it owns.
+    """Items in the order in which they are recovered: by their resources, and an owner before what it owns, unless that is EARLY.
 
     An item has `rank`, `key`, `uid` and `owners`, the UIDs of its owners in the snapshot.
     """
@@ -50,7 +52,8 @@ def ordered(items):
 
     def place(item, above):
         if item.key not in places:
-            owners = [by_uid[uid] for uid in item.owners if uid in by_uid and by_uid[uid].key not in above]
+            known = [by_uid[uid] for uid in item.owners if uid in by_uid] if item.key[0] not in EARLY else []
+            owners = [owner for owner in known if owner.key not in above]
             found = [place(owner, above | {item.key}) for owner in owners]
             places[item.key] = max([(item.rank, 0)] + [(ranked, depth + 1) for ranked, depth in found])
         return places[item.key]

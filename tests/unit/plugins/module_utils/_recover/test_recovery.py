@@ -29,6 +29,7 @@ CONFIG = made("ConfigMap", "config", "shop", metadata={"ownerReferences": [owned
 VOLUME = made("PersistentVolume", "disk", spec={"claimRef": {"namespace": "shop", "name": "data", "uid": "gone", "resourceVersion": "7"}})
 CLAIM = made("PersistentVolumeClaim", "data", "shop", spec={"volumeName": "disk"})
 FAKE = types.SimpleNamespace(id="configmaps", version="v1", kind="ConfigMap")
+OWNED_CLAIM = made("PersistentVolumeClaim", "scratch", "shop", spec={}, metadata={"ownerReferences": [owned("Widget", "parent", "example.com/v1", True)]})
 ALL = (SHOP, PRICES, KEY, CRD, PARENT, CHILD, CONFIG)
 
 
@@ -124,6 +125,45 @@ def test_owners_that_are_not_there_are_left_out(tmp_path):
     run = Run(tmp_path, [SHOP, CRD, CONFIG], [SHOP, CRD])
     run.recover()
     assert "ownerReferences" not in run.live.find("ConfigMap", "config", "shop")["metadata"]
+
+
+def test_a_claim_comes_before_its_owner_and_gets_it_afterwards(tmp_path):
+    run = Run(tmp_path, [SHOP, CRD, PARENT, OWNED_CLAIM], [made("Namespace", "default")])
+    before = run.content()
+    found = run.recover()
+    assert found.created[2:] == ["PersistentVolumeClaim shop/scratch", "Widget shop/parent"] and found.failed == []
+    (owner,) = run.live.find("PersistentVolumeClaim", "scratch", "shop")["metadata"]["ownerReferences"]
+    assert owner["uid"] == run.live.find("Widget", "parent", "shop")["metadata"]["uid"]
+    identifier = run.id
+    assert run.recover(overwrite=True).overwritten == []
+    run.id = identifier
+    assert run.undo().left == [] and run.content() == before
+
+
+def test_a_claim_that_something_else_owns_meanwhile_keeps_that_owner(tmp_path):
+    run = Run(tmp_path, [SHOP, CRD, PARENT, OWNED_CLAIM], [SHOP, CRD])
+    other = [dict(owned("Pod", "other"), uid="other")]
+
+    def adopt(_method, key, _dry):
+        if key[0] == "widgets.example.com":
+            run.live.find("PersistentVolumeClaim", "scratch", "shop")["metadata"]["ownerReferences"] = other
+
+    run.live.before_change = adopt
+    assert run.recover().failed == []
+    assert run.live.find("PersistentVolumeClaim", "scratch", "shop")["metadata"]["ownerReferences"] == other
+
+
+def test_a_claim_that_was_bound_meanwhile_gets_its_owner_and_stays_at_an_undo(tmp_path):
+    run = Run(tmp_path, [SHOP, CRD, PARENT, OWNED_CLAIM], [SHOP, CRD])
+
+    def bind(_method, key, _dry):
+        if key[0] == "widgets.example.com":
+            run.live.find("PersistentVolumeClaim", "scratch", "shop")["spec"]["volumeName"] = "new"
+
+    run.live.before_change = bind
+    run.recover()
+    assert run.live.find("PersistentVolumeClaim", "scratch", "shop")["metadata"]["ownerReferences"]
+    assert run.undo().left == [{"object": "PersistentVolumeClaim shop/scratch", "reason": "stays: it was changed since"}]
 
 
 def test_a_volume_is_given_to_the_claim_that_comes_back(tmp_path):
@@ -313,10 +353,10 @@ def test_the_default_account_goes_with_its_namespace(tmp_path):
 # -- interrupted -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("moment", range(1, 15))
+@pytest.mark.parametrize("moment", range(1, 19))
 def test_a_killed_run_is_continued_and_undone_as_one(tmp_path, moment):
     """Killed before or after each change reached the server."""
-    run = Run(tmp_path, [*ALL, VOLUME, CLAIM], [VOLUME, made("Namespace", "default")])
+    run = Run(tmp_path, [*ALL, VOLUME, CLAIM, OWNED_CLAIM], [VOLUME, made("Namespace", "default")])
     before = run.content()
     left = [moment]
     original = run.live._change

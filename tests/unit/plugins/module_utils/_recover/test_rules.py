@@ -182,6 +182,13 @@ def test_owners_come_first():
     assert ordered([config, child, parent, other]) == [other, parent, child, config]
 
 
+def test_namespaces_volumes_and_claims_do_not_wait_for_their_owners():
+    parent = item("widgets.example.com", "z", custom=True)
+    early = [item(name, owners=[parent.uid]) for name in ("namespaces", "persistentvolumes", "persistentvolumeclaims")]
+    secret = item("secrets")
+    assert ordered([parent, *early, secret]) == [early[0], secret, *early[1:], parent]
+
+
 def test_owners_of_each_other_end():
     one, two = item("configmaps", "a", ["configmapsb"]), item("configmaps", "b", ["configmapsa"])
     assert len(ordered([one, two])) == 2
