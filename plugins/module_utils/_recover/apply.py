@@ -108,7 +108,7 @@ class Recovery:
         live = self.plan.live.get(here.path(namespace, name))
         owners = found["metadata"].get("ownerReferences") or []
         has = (live or {"metadata": {}})["metadata"].get("ownerReferences") or []
-        if live is None or live["metadata"]["uid"] != change["uid"] or len(has) >= len(owners) or any(one not in owners for one in has):
+        if live is None or live["metadata"]["uid"] != change.get("uid") or len(has) >= len(owners) or any(one not in owners for one in has):
             return
         is_unchanged = digest(self.plan.cleaned(live, here)) == change["done"]
         if is_unchanged:

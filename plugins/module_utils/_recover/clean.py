@@ -97,6 +97,12 @@ def _claim_reference(found):
         _drop(reference, "uid", "resourceVersion")
 
 
+def _snapshot_reference(found):
+    reference = found.get("spec", {}).get("volumeSnapshotRef")
+    if reference:
+        _drop(reference, "uid", "resourceVersion")
+
+
 def _account_tokens(found):
     names = [one for one in found.get("secrets") or [] if not _TOKEN.search(one.get("name", ""))]
     found["secrets"] = names
@@ -157,6 +163,12 @@ RULES = (
         "`spec.claimRef.uid` and `resourceVersion`",
         "a recovered claim has a new UID, which the controller fills in; the UID of a live claim is filled in here",
         _claim_reference,
+    ),
+    Rule(
+        ("volumesnapshotcontents.snapshot.storage.k8s.io",),
+        "`spec.volumeSnapshotRef.uid` and `resourceVersion`",
+        "a recovered VolumeSnapshot has a new UID, which the controller fills in",
+        _snapshot_reference,
     ),
     Rule(("serviceaccounts",), "`secrets` that are token Secrets", "they belong to the UID of the deleted account", _account_tokens),
     Rule(("clusterroles.rbac.authorization.k8s.io",), "`rules`, where there is an `aggregationRule`", "a controller collects them", _aggregated),

@@ -36,6 +36,8 @@ _MADE = {
 }
 _MANAGED = "endpointslice.kubernetes.io/managed-by"
 _BY_KUBERNETES = ("endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io")
+# What a controller of custom resources says of one that is done.
+_DONE = ("Succeeded", "Complete")
 _OF_ACCOUNT = "kubernetes.io/service-account-token"
 
 
@@ -43,10 +45,10 @@ def is_default_account(identifier, found):
     return identifier == "serviceaccounts" and found["metadata"]["name"] == "default"
 
 
-def reason(identifier, found, selectors=()):
+def reason(identifier, found, selectors=(), loses_status=False):
     """Why this object is not recovered, to follow its name; "" where it is.
 
-    selectors: (namespace, name) of the Services that select Pods.
+    selectors: (namespace, name) of the Services that select Pods.  loses_status: whether it is a custom resource that is recovered without its status.
     """
     metadata = found["metadata"]
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
@@ -61,7 +63,28 @@ def reason(identifier, found, selectors=()):
     special = _SPECIAL.get(identifier)
     if where == ("default", "kubernetes") and identifier in ("services", "endpoints", "endpointslices.discovery.k8s.io"):
         return "is made by the API server"
-    return special(found, labels, annotations, where in selectors) if special else ""
+    if special:
+        return special(found, labels, annotations, where in selectors)
+    return "has ended, and would run again" if loses_status and _is_done(found) else ""
+
+
+def caution(identifier, found, loses_status):
+    """What its controller would do with an object that is recovered, to follow its name; "" for nothing of note."""
+    if identifier == "jobs.batch":
+        return "had not ended, and starts again from its beginning" if not (found.get("spec") or {}).get("suspend") else ""
+    if identifier == "pods":
+        return "belongs to no workload, and starts again"
+    if loses_status and found.get("status"):
+        return "is recovered without its status: its controller may do again what it had done"
+    return ""
+
+
+def _is_done(found):
+    status = found.get("status") if isinstance(found.get("status"), dict) else {}
+    conditions = status.get("conditions") if isinstance(status.get("conditions"), list) else []
+    return bool(status.get("completionTime")) or any(
+        isinstance(one, dict) and one.get("type") in _DONE and one.get("status") == "True" for one in conditions
+    )
 
 
 def _secret(found, _labels, _annotations, _selected):
@@ -99,6 +122,14 @@ def _job(found, _labels, _annotations, _selected):
     return "has ended, and would run again" if ended else ""
 
 
+def _volume_snapshot(found, _labels, _annotations, _selected):
+    """Of a claim or a volume a new one would be made, under the name and with the date of the old one."""
+    source = (found.get("spec") or {}).get("source") or {}
+    if "persistentVolumeClaimName" in source or "volumeHandle" in source:
+        return "would be taken anew, of the data of today; make one of the snapshot handle that the storage still has"
+    return ""
+
+
 def _automatic(_found, labels, annotations, _selected):
     kept = labels.get("kube-aggregator.kubernetes.io/automanaged") or annotations.get("apf.kubernetes.io/autoupdate-spec") == "true"
     return "is made by the API server" if kept else ""
@@ -112,6 +143,8 @@ _SPECIAL = {
     "endpointslices.discovery.k8s.io": _slice,
     "pods": _pod,
     "jobs.batch": _job,
+    "volumesnapshots.snapshot.storage.k8s.io": _volume_snapshot,
+    "volumesnapshotcontents.snapshot.storage.k8s.io": _volume_snapshot,
     "apiservices.apiregistration.k8s.io": _automatic,
     "flowschemas.flowcontrol.apiserver.k8s.io": _automatic,
     "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io": _automatic,

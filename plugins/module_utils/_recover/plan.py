@@ -32,7 +32,8 @@ class Item:
         self.there, self.here = there, here
         self.namespace, self.name = metadata.get("namespace", ""), metadata["name"]
         self.uid = metadata.get("uid", "")
-        self.owners = [owner.get("uid") for owner in metadata.get("ownerReferences") or []]
+        self.references = metadata.get("ownerReferences") or []
+        self.owners = [owner.get("uid") for owner in self.references]
         self.rank = 0
         self.needs = []
         self.action, self.reason, self.differences = MISSING, "", []
@@ -62,7 +63,7 @@ class Plan:
         # resources that the snapshot's API server cannot read, as Secrets whose key is not there
         self.unreadable = []
         self._custom = {one["metadata"]["name"] for one in snapshot.items(self.there.find(CRDS).path(), page=50)} if self.there.find(CRDS) else set()
-        self._live_objects, self._selectors, self._sources = {}, {}, None
+        self._live_objects, self._selectors, self._owners, self._sources = {}, {}, {}, None
 
     def make(self):
         """Fill it; Refused for a selection that cannot be meant."""
@@ -79,6 +80,9 @@ class Plan:
             if len(self.items) == before and not self.unreadable and not any(self._is_selected_by(entry, item) for item in self.items.values()):
                 self.warnings.append("The snapshot has nothing that the selection (%s) means" % entry)
         self._add_needed()
+        # until none is left out any more, as that of an owner that has just been left out
+        while sum(self._check_owners(item) for item in self.of(MISSING)):
+            pass
         for item in self.of(MISSING):
             self._check_missing(item)
         return self
@@ -153,10 +157,12 @@ class Plan:
             return self.items[item.key]
         self.items[item.key] = item
         item.rank = rank(there.id, there.id in self._custom)
-        item.reason = left_out.reason(there.id, found, self._selecting(item) if there.id == "endpoints" else ())
+        loses_status = there.id in self._custom and there.has_status
+        item.reason = left_out.reason(there.id, found, self._selecting(item) if there.id == "endpoints" else (), loses_status)
         if item.reason:
             item.action = LEFT_OUT
         elif mark is None:
+            item.caution = left_out.caution(there.id, found, loses_status)
             item.needs = list(_needs(found, item, there.id in self._custom and here is None))
             item.volume = (found.get("spec") or {}).get("volumeName", "") if there.id == CLAIMS else ""
             if there.id == VOLUMES:
@@ -229,6 +235,33 @@ class Plan:
                 if found:
                     item = self._add(there, here, found, self._mark(live, here) if live else None)
                     todo += [item] if item.action == MISSING else []
+
+    def _check_owners(self, item):
+        """Leave out an object of an owner that is left out: it would stay as an orphan, and in the way of a new one.  Whether it was."""
+        if any(self.owner_uid(one, item.namespace) for one in item.references):
+            return False
+        owners = [self._owner(one, item.namespace) for one in item.references]
+        gone = next((owner for owner in owners if owner and owner.action == LEFT_OUT), None)
+        if gone is None or any(owner and owner.action == MISSING and owner.key in self.items for owner in owners):
+            return False
+        item.action, item.reason = LEFT_OUT, "belongs to %s, which is not recovered" % gone
+        return True
+
+    def _owner(self, reference, namespace):
+        """What would be done with an owner: an Item, also of one that is not selected; None where the snapshot does not have it."""
+        there = self.there.of_owner(reference)
+        namespace = namespace if there and there.namespaced else ""
+        key = (there.id, namespace, reference.get("name", "")) if there else None
+        if key in self.items or there is None:
+            return self.items.get(key)
+        if key not in self._owners:
+            found = self.snapshot.get(there.path(namespace, reference.get("name", "")))
+            owner = self._owners[key] = Item(there, None, found) if found else None
+            if owner and left_out.reason(there.id, found, loses_status=there.id in self._custom and there.has_status):
+                owner.action = LEFT_OUT
+            elif owner:
+                self._check_owners(owner)
+        return self._owners[key]
 
     def _check_missing(self, item):
         """Whether something that is live stands in its way."""

@@ -209,6 +209,44 @@ def test_owners():
     assert found["ConfigMap shop/kept"] == DIFFERENT
 
 
+def owned_by(kind, name, *owners):
+    return made(kind, name, "shop", metadata={"ownerReferences": list(owners)})
+
+
+def test_what_belongs_to_something_that_is_not_recovered():
+    pod = owned_by("Pod", "db-0", owned("ReplicaSet", "db", "apps/v1", True))
+    scratch = owned_by("PersistentVolumeClaim", "db-0-scratch", owned("Pod", "db-0", controller=True))
+    config = owned_by("ConfigMap", "of-scratch", owned("PersistentVolumeClaim", "db-0-scratch"))
+    shared = owned_by("ConfigMap", "shared", owned("Pod", "db-0"), owned("ConfigMap", "prices"))
+    found, whole = plan([SHOP, PRICES, pod, scratch, config, shared], [SHOP])
+    assert found["ConfigMap shop/shared"] == found["ConfigMap shop/prices"] == MISSING
+    assert reasons(whole) == {
+        "Pod shop/db-0": "is made by its ReplicaSet",
+        "PersistentVolumeClaim shop/db-0-scratch": "belongs to Pod shop/db-0, which is not recovered",
+        "ConfigMap shop/of-scratch": "belongs to PersistentVolumeClaim shop/db-0-scratch, which is not recovered",
+    }
+    # a claim comes before its owner in the order
+    parent = made("Widget", "parent", "shop", "example.com/v1", metadata={"ownerReferences": [owned("Pod", "db-0")]})
+    data = owned_by("PersistentVolumeClaim", "data", owned("Widget", "parent", "example.com/v1"))
+    found, whole = plan([SHOP, CRD, pod, parent, data], [SHOP, CRD])
+    assert found["Widget shop/parent"] == found["PersistentVolumeClaim shop/data"] == LEFT_OUT
+    # also where the owner is not selected
+    assert plan([SHOP, pod, scratch], [SHOP], {"kind": "PersistentVolumeClaim"})[0] == {"PersistentVolumeClaim shop/db-0-scratch": LEFT_OUT}
+    # a Pod of that name is there: the claim gets its UID
+    assert plan([SHOP, pod, scratch], [SHOP, pod])[0]["PersistentVolumeClaim shop/db-0-scratch"] == MISSING
+
+
+def test_what_would_run_again_is_said_before():
+    custom = [made("Widget", name, "shop", "example.com/v1", status={"a": "b"}) for name in ("a", "b")]
+    said = described(plan([SHOP, CRD, *custom, made("Pod", "bare", "shop"), made("Widget", "c", "shop", "example.com/v1")], [SHOP, CRD])[1])
+    assert said["warnings"] == [
+        "Pod shop/bare belongs to no workload, and starts again",
+        "Widget shop/a and Widget shop/b: is recovered without its status: its controller may do again what it had done",
+    ]
+    done = made("Widget", "done", "shop", "example.com/v1", status={"completionTime": "x"})
+    assert plan([SHOP, CRD, done], [SHOP, CRD])[0]["Widget shop/done"] == LEFT_OUT
+
+
 def test_what_is_made_by_controllers_is_counted():
     pods = [made("Pod", "web-%d" % number, "shop", metadata={"ownerReferences": [owned("ReplicaSet", "web", "apps/v1", True)]}) for number in range(3)]
     said = described(plan([SHOP, *pods], [SHOP])[1])

@@ -65,6 +65,11 @@ def test_a_template_has_no_time():
             {"spec": {"claimRef": {"uid": "1", "resourceVersion": "2", "namespace": "a", "name": "b"}}},
             {"spec": {"claimRef": {"namespace": "a", "name": "b"}}},
         ),
+        (
+            "volumesnapshotcontents.snapshot.storage.k8s.io",
+            {"spec": {"volumeSnapshotRef": {"uid": "1", "resourceVersion": "2", "namespace": "a", "name": "b"}}},
+            {"spec": {"volumeSnapshotRef": {"namespace": "a", "name": "b"}}},
+        ),
         ("serviceaccounts", {"secrets": [{"name": "web-token-x7k2p"}, {"name": "mine"}]}, {"secrets": [{"name": "mine"}]}),
         ("serviceaccounts", {"secrets": [{"name": "default-token-x7k2p"}]}, {}),
         ("clusterroles.rbac.authorization.k8s.io", {"aggregationRule": {"a": 1}, "rules": [1]}, {"aggregationRule": {"a": 1}}),
@@ -146,6 +151,34 @@ def test_what_is_left_out(identifier, content, words):
     metadata = dict({"name": "x", "namespace": "shop"}, **content.get("metadata", {}))
     found = left_out.reason(identifier, dict(content, metadata=metadata), {("shop", "selected")})
     assert words in found if words else found == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "loses_status", "left", "words"),
+    [
+        ({"completionTime": "x"}, True, True, ""),
+        ({"conditions": [{"type": "Succeeded", "status": "True"}]}, True, True, ""),
+        ({"conditions": [{"type": "Complete", "status": "False"}]}, True, False, "without its status"),
+        ({"conditions": [{"type": "Ready", "status": "True"}]}, True, False, "without its status"),
+        ({"conditions": "x"}, True, False, "without its status"),
+        ({"completionTime": "x"}, False, False, ""),
+        ({}, True, False, ""),
+    ],
+)
+def test_custom_resources_that_would_run_again(status, loses_status, left, words):
+    found = {"metadata": {"name": "x", "namespace": "shop"}, "status": status}
+    assert left_out.reason("widgets.example.com", found, (), loses_status) == ("has ended, and would run again" if left else "")
+    said = left_out.caution("widgets.example.com", found, loses_status)
+    assert left or (words in said if words else said == "")
+
+
+@pytest.mark.parametrize(
+    ("source", "is_left"), [("persistentVolumeClaimName", True), ("volumeHandle", True), ("snapshotHandle", False), ("volumeSnapshotContentName", False)]
+)
+def test_snapshots_of_volumes_that_would_be_taken_anew(source, is_left):
+    for kind in ("volumesnapshots", "volumesnapshotcontents"):
+        found = left_out.reason(kind + ".snapshot.storage.k8s.io", {"metadata": {"name": "before-upgrade"}, "spec": {"source": {source: "a"}}}, (), True)
+        assert bool(found) == is_left
 
 
 # -- the order ---------------------------------------------------------------------------------------------------------
