@@ -13,7 +13,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.block_text im
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.clean import clean
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.report import problems
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import Resources
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.selection import check_kinds
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.selection import check_kinds, check_namespaces
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 
 # Where objects without a namespace are: no namespace is called so, and `kubectl apply -R` reads it first.
@@ -29,6 +29,7 @@ class Export:
         self.snapshot, self.entries, self.secrets = snapshot, entries, secrets
         self.there = Resources(snapshot)
         check_kinds(entries, self.there)
+        check_namespaces(entries, snapshot)
         self.left_out, self.secrets_left_out, self.warnings = [], 0, []
 
     def files(self):

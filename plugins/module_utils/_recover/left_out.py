@@ -54,6 +54,8 @@ def reason(identifier, found, selectors=(), loses_status=False):
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
     if identifier in NEVER:
         return "is not recovered: " + NEVER[identifier]
+    if metadata.get("deletionTimestamp") and identifier == "namespaces":
+        return "was being deleted when the snapshot was taken; choose an earlier one with -e etcd_browse_snapshot=PATH"
     if metadata.get("deletionTimestamp"):
         return "was being deleted when the snapshot was taken"
     maker = next((owner["kind"] for owner in metadata.get("ownerReferences") or [] if owner.get("controller")), "")

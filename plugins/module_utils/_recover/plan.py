@@ -15,7 +15,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.clean import 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.differences import fields, sentences
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.order import CRDS, ordered, rank
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import Resources, common
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.selection import check_kinds
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.selection import check_kinds, check_namespaces
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.volumes import CLAIMS, VOLUMES
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 
@@ -68,6 +68,7 @@ class Plan:
     def make(self):
         """Fill it; Refused for a selection that cannot be meant."""
         check_kinds(self.entries, self.there)
+        check_namespaces(self.entries, self.snapshot)
         for entry in self.entries:
             before = len(self.items)
             for there in self.there:
@@ -160,7 +161,8 @@ class Plan:
         loses_status = there.id in self._custom and there.has_status
         item.reason = left_out.reason(there.id, found, self._selecting(item) if there.id == "endpoints" else (), loses_status)
         if item.reason:
-            item.action = LEFT_OUT
+            # without its namespace nothing that is selected can be recovered
+            item.action = BLOCKED if there.id == "namespaces" and mark is None else LEFT_OUT
         elif mark is None:
             item.caution = left_out.caution(there.id, found, loses_status)
             item.needs = list(_needs(found, item, there.id in self._custom and here is None))
@@ -268,6 +270,9 @@ class Plan:
         space = self.live_object(self.here.find("namespaces"), "", item.namespace) if item.namespace else None
         if space and space["metadata"].get("deletionTimestamp"):
             item.action, item.reason = BLOCKED, "cannot be recovered: its namespace is still being deleted; run this again when it is gone"
+        needed = self.items.get(("namespaces", "", item.namespace))
+        if needed and needed.action == BLOCKED and item.namespace and space is None:
+            item.action, item.reason = BLOCKED, "cannot be recovered: its namespace " + needed.reason
         definition = self.items.get((CRDS, "", item.there.id))
         if item.here is None and (definition is None or definition.action != MISSING):
             why = "its definition %s" % (definition.reason if definition and definition.reason else "is not in the snapshot")

@@ -86,7 +86,8 @@ class Resources:
             return
         names = {one["name"] for one in found}
         for one in found:
-            if "/" in one["name"] or not {"get", "list"} <= set(one.get("verbs") or []):
+            # what cannot be made and deleted is no content, as PodMetrics
+            if "/" in one["name"] or not {"get", "list", "create", "delete"} <= set(one.get("verbs") or []):
                 continue
             resource = Resource(one.get("group") or group, one.get("version") or version, one)
             resource.has_status = one["name"] + "/status" in names

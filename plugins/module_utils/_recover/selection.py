@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 
 # The option of the modules.
@@ -100,3 +102,10 @@ def check_kinds(entries, resources):
             raise Refused("the snapshot has no kind %s" % entry.kind)
         if entry.namespace and not any(one.namespaced for one in called):
             raise Refused("objects of kind %s are in no namespace; leave the namespace %s out" % (called[0].kind, entry.namespace))
+
+
+def check_namespaces(entries, snapshot):
+    """Refused where an entry names a namespace that the snapshot, a Session, does not have."""
+    for entry in entries:
+        if entry.namespace and snapshot.get("/api/v1/namespaces/" + quote(entry.namespace, safe="")) is None:
+            raise Refused("the snapshot has no namespace %s; correct its name, or choose another snapshot with -e etcd_browse_snapshot=PATH" % entry.namespace)

@@ -177,7 +177,10 @@ def test_secrets_are_exported_when_asked_for_and_encrypted_for_recipients(node, 
 
 
 def test_what_selects_nothing_and_what_cannot_be_exported(node):
-    assert node.export(select=[{"namespace": "x"}])[0]["lines"] == ["The snapshot has nothing that the selection (namespace x) means"]
+    nothing = {"namespace": "shop", "kind": "Pod"}
+    assert node.export(select=[nothing])[0]["lines"] == ["The snapshot has nothing that the selection (namespace shop, kind Pod) means"]
+    with pytest.raises(Refused, match="the snapshot has no namespace x; correct its name"):
+        node.export(select=[{"namespace": "x"}])
     with pytest.raises(Refused, match="objects of kind Event are not exported"):
         node.export(select=[{"kind": "Event"}])
 

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.session import Session
 
+VERBS = {"podmetrics": ["get", "list"]}
 MANAGER = "k8s-dr-recover"
 # (group, version, plural, kind, namespaced, with the subresource status)
 BUILT_IN = (
@@ -118,7 +119,8 @@ class FakeApi(Session):
         found = []
         for one in self.resources:
             if one[:2] == (group, version):
-                found.append({"name": one[2], "singularName": "", "kind": one[3], "namespaced": one[4], "verbs": ["get", "list", "patch"]})
+                verbs = VERBS.get(one[2], ["get", "list", "patch", "create", "delete"])
+                found.append({"name": one[2], "singularName": "", "kind": one[3], "namespaced": one[4], "verbs": verbs})
                 found += [{"name": one[2] + "/status", "kind": one[3], "namespaced": one[4], "verbs": ["get"]}] if one[5] else []
         return found
 

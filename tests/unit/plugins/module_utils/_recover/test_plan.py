@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import BLOCKED, DIFFERENT, LEFT_OUT, MISSING, SAME, Plan
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.report import described, diffs, lines, problems
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import Resources
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.selection import parse
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 from ansible_collections.k8s_dr.etcd.tests.unit.plugins.module_utils._recover.fake_api import BUILT_IN, CRD, FakeApi, made, owned
@@ -88,8 +89,10 @@ def test_labels_select():
 
 
 def test_what_selects_nothing_is_a_warning_and_what_cannot_is_refused():
-    found, whole = plan([SHOP], [SHOP], {"namespace": "nothing"})
-    assert found == {} and whole.warnings == ["The snapshot has nothing that the selection (namespace nothing) means"]
+    found, whole = plan([SHOP], [SHOP], {"namespace": "shop", "kind": "Secret"})
+    assert found == {} and whole.warnings == ["The snapshot has nothing that the selection (namespace shop, kind Secret) means"]
+    with pytest.raises(Refused, match="the snapshot has no namespace shpo; correct its name, or choose another snapshot with -e etcd_browse_snapshot=PATH"):
+        plan([SHOP], [SHOP], {"namespace": "shop"}, {"namespace": "shpo", "kind": "Secret"})
     with pytest.raises(Refused, match="objects of kind Event are not recovered: they say what happened"):
         plan([SHOP], [SHOP], {"kind": "Event"})
 
@@ -112,6 +115,22 @@ def test_a_namespace_that_is_being_deleted():
         "Namespace shop is still being deleted; run this again when it is gone",
         "Secret shop/key and ConfigMap shop/prices: cannot be recovered: its namespace is still being deleted; run this again when it is gone",
     ]
+
+
+def test_a_namespace_that_was_being_deleted_in_the_snapshot():
+    snapshot = FakeApi(PRICES)
+    snapshot.add(SHOP, deletionTimestamp="then")
+    words = "was being deleted when the snapshot was taken; choose an earlier one with -e etcd_browse_snapshot=PATH"
+    for entry in ({"namespace": "shop"}, {"kind": "ConfigMap"}):
+        dummy, whole = plan(snapshot, [], entry)
+        assert reasons(whole) == {"Namespace shop": words, "ConfigMap shop/prices": "cannot be recovered: its namespace " + words}
+    # it is there again
+    assert plan(snapshot, [SHOP])[0] == {"Namespace shop": LEFT_OUT, "ConfigMap shop/prices": MISSING}
+
+
+def test_measurements_are_no_objects():
+    metrics = ("metrics.k8s.io", "v1beta1", "podmetrics", "PodMetrics", True, False)
+    assert Resources(FakeApi(resources=[*BUILT_IN, metrics])).find("podmetrics.metrics.k8s.io") is None
 
 
 def test_what_is_not_served():
