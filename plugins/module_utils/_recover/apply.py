@@ -14,7 +14,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.clean import 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.differences import patch
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.order import CRDS, EARLY
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import BLOCKED, DIFFERENT, MISSING, Item
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import common
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import common, pairs
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.volumes import CLAIMS, VOLUMES
 
 CREATE, OVERWRITE, REBIND = "create", "overwrite", "rebind"
@@ -79,7 +79,10 @@ class Recovery:
 
     def _wanted(self, item):
         """(resource, object) as it is sent to the live cluster."""
-        item.here = item.here or common(self.plan.there.versions(item.there.id), self.plan.here.versions(item.there.id))[1]
+        if item.here is None:
+            # in the version in which the snapshot was read, if its definition is served so now
+            served = pairs(self.plan.there.versions(item.there.id), self.plan.here.versions(item.there.id))
+            item.there, item.here = min(served, key=lambda one: one[0].version != item.there.version)
         found = self.plan.snapshot.get(item.there.path(item.namespace, item.name))
         if found is None or item.here is None:
             raise ChangeRefused("is not in the snapshot any more" if found is None else "cannot be recovered, since its definition is not served")

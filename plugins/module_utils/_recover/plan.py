@@ -14,11 +14,13 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import left_o
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.clean import clean, digest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.differences import fields, sentences
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.order import CRDS, ordered, rank
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import Resources, common
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import Resources, common, pairs
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.selection import check_kinds, check_namespaces
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.volumes import CLAIMS, VOLUMES
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 
+# What says nothing of the kind that was asked for.
+_AWAY = (401, 429, 503)
 MISSING, DIFFERENT, SAME, BLOCKED, LEFT_OUT = "missing", "different", "same", "blocked", "left out"
 _TEMPLATES = ("daemonsets.apps", "deployments.apps", "statefulsets.apps", "replicasets.apps", "replicationcontrollers", "jobs.batch")
 
@@ -120,17 +122,20 @@ class Plan:
     def _is_selected_by(self, entry, item):
         return entry.takes(item.there) and entry.namespace in ("", item.namespace, item.name) and entry.name in ("", item.name)
 
-    def _list_readable(self, entry, there):
-        try:
-            self._list(entry, there)
-        except KubeError as exc:
-            # the live API server has read its own ones, or the run ends
-            if exc.status == 0 or self.snapshot.name not in str(exc):
-                raise
-            self.unreadable.append({"object": "%s of the selection (%s)" % (there.kind, entry), "reason": "cannot be read in the snapshot: %s" % exc})
+    def _list_readable(self, entry, resource):
+        """Add what the entry means, in the first version in which both can be read: a conversion webhook may be out of reach."""
+        problem = None
+        for there, here in pairs(self.there.versions(resource.id), self.here.versions(resource.id)):
+            try:
+                return self._list(entry, there, here)
+            except KubeError as exc:
+                is_live = self.snapshot.name not in str(exc)
+                if exc.status == 0 or (is_live and exc.status in _AWAY):
+                    raise
+                problem = problem or "cannot be read in the %s: %s" % ("live cluster" if is_live else "snapshot", exc)
+        return self.unreadable.append({"object": "%s of the selection (%s)" % (resource.kind, entry), "reason": problem})
 
-    def _list(self, entry, resource):
-        there, here = common(self.there.versions(resource.id), self.here.versions(resource.id))
+    def _list(self, entry, there, here):
         seen = None
         path, query = entry.query(there)
         for found in self.snapshot.items(path, **query):

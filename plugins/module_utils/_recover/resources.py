@@ -110,10 +110,11 @@ class Resources:
         return next((one for one in self if one.kind == reference.get("kind") and one.group == group), None)
 
 
+def pairs(there, here):
+    """[(resource there, resource here), ...] in each version that both serve, in the order of `here`; the latter is None where there is no such version."""
+    return [(other, one) for one in here for other in there if one.version == other.version] or [(other, None) for other in there]
+
+
 def common(there, here):
-    """(resource there, resource here) in the first version, in the order of `here`, that both serve; the latter is None where there is no such version."""
-    for one in here:
-        for other in there:
-            if one.version == other.version:
-                return other, one
-    return there[0], None
+    """The first of pairs()."""
+    return pairs(there, here)[0]

@@ -46,6 +46,7 @@ class FakeApi(Session):
         self.objects, self.refusals, self.deletions = {}, {}, []
         self.changes = 0
         self.stays = set()
+        self.unreadable = set()
         self.number = 100
         self.before_change = lambda *_args: None
         for one in objects:
@@ -102,6 +103,8 @@ class FakeApi(Session):
         if served is None:
             return 404, {"message": "the server could not find the requested resource"}
         identifier = rest[0] + ("." + group if group else "")
+        if method == "GET" and (identifier, version) in self.unreadable:
+            return 500, {"message": "conversion webhook for %s failed" % identifier}
         if len(rest) == 1 and method == "GET":
             return 200, self._list(served, identifier, namespace, query)
         key = (identifier, namespace, rest[1] if len(rest) > 1 else body["metadata"]["name"])

@@ -128,6 +128,30 @@ def test_a_namespace_that_was_being_deleted_in_the_snapshot():
     assert plan(snapshot, [SHOP])[0] == {"Namespace shop": LEFT_OUT, "ConfigMap shop/prices": MISSING}
 
 
+WIDGETS = "widgets.example.com"
+
+
+def test_a_kind_is_read_in_another_version_where_a_conversion_fails():
+    for server in range(2):
+        both = FakeApi(SHOP, CRD, WIDGET), FakeApi(SHOP, CRD)
+        both[server].unreadable = {(WIDGETS, "v1")}
+        found, whole = plan(*both)
+        assert found["Widget shop/parent"] == MISSING and whole.unreadable == []
+        assert whole.items[(WIDGETS, "shop", "parent")].here.version == "v1beta1"
+
+
+@pytest.mark.parametrize(("server", "words"), [(0, "in the snapshot"), (1, "in the live cluster")])
+def test_a_kind_that_cannot_be_read_is_named_and_the_others_are_compared(server, words):
+    both = FakeApi(SHOP, CRD, WIDGET, PRICES), FakeApi(SHOP, CRD)
+    both[1].name = "the API server at https://127.0.0.1:2"
+    both[server].unreadable = {(WIDGETS, "v1"), (WIDGETS, "v1beta1")}
+    found, whole = plan(*both)
+    assert found["ConfigMap shop/prices"] == MISSING
+    ((unreadable),) = whole.unreadable
+    assert unreadable["object"] == "Widget of the selection (namespace shop)"
+    assert "cannot be read %s: %s answers 500" % (words, both[server].name) in unreadable["reason"]
+
+
 def test_measurements_are_no_objects():
     metrics = ("metrics.k8s.io", "v1beta1", "podmetrics", "PodMetrics", True, False)
     assert Resources(FakeApi(resources=[*BUILT_IN, metrics])).find("podmetrics.metrics.k8s.io") is None

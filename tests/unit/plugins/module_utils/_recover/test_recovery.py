@@ -121,6 +121,13 @@ def test_different_objects_stay_unless_they_are_overwritten(tmp_path):
     assert run.recover(overwrite=True).overwritten == []
 
 
+def test_the_content_of_one_version_is_sent_as_that_version(tmp_path):
+    run = Run(tmp_path, [SHOP, CRD, PARENT], [])
+    run.snapshot.unreadable = {("widgets.example.com", "v1")}
+    assert run.recover().failed == []
+    assert run.live.objects[("widgets.example.com", "shop", "parent")]["apiVersion"] == "example.com/v1beta1"
+
+
 def test_owners_that_are_not_there_are_left_out(tmp_path):
     run = Run(tmp_path, [SHOP, CRD, CONFIG], [SHOP, CRD])
     run.recover()
