@@ -79,6 +79,12 @@ options:
       - With the kubeconfig of M(k8s_dr.etcd.kube_snapshot_server) it is the SHA-256 of the snapshot. The module refuses to go on when another one is served.
     type: str
     default: ""
+  fingerprint:
+    description:
+      - RV(fingerprint) of the plan that was confirmed, as this module returned it in check mode. If the plan is another one by now, nothing is done.
+      - Not used in check mode.
+    type: str
+    default: ""
   record_dir:
     description: >-
       Directory for the records, with mode 0700. The record of a run with O(overwrite) has the objects as they were before, until that is undone.
@@ -193,9 +199,17 @@ report:
       type: list
       elements: str
 pending:
-  description: Whether something would be changed, in check mode.
+  description: Whether something would be changed, or an interrupted run continued, in check mode.
   returned: always
   type: bool
+fingerprint:
+  description: Checksum of what would be changed, for O(fingerprint).
+  returned: success
+  type: str
+refusals:
+  description: What is refused, in one sentence for each reason. Outside check mode the module fails with it. Empty if nothing is.
+  returned: success
+  type: str
 summary:
   description: RV(report) as text, one line each.
   returned: success
@@ -219,7 +233,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods impo
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import record as records
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.apply import Recovery
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import DIFFERENT, MISSING, Plan
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.report import described, diffs, lines, problems, summary, undo_lines
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.report import checksum, described, diffs, fingerprint, lines, problems, summary, undo_lines
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.selection import SPEC, given, parse
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.undo import Undo
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused, os_error_words
@@ -244,10 +258,21 @@ def lock(module):
     return contextlib.ExitStack() if module.check_mode else records.lock(module.params["record_dir"], "process %d" % os.getpid())
 
 
+def check_confirmed(module, found):
+    """Refused where this is not what was shown.  found: the fingerprint."""
+    module.result["fingerprint"] = found
+    if not module.check_mode and module.params["fingerprint"] not in ("", found):
+        raise Refused("the cluster has changed since the plan was shown, so the plan is another one now; run this again to see it")
+
+
 def undo(module, live):
     params = module.params
     record = records.find(params["record_dir"], params["undo"])
     with record:
+        if module.check_mode or params["fingerprint"]:
+            look = Undo(live, record, params["wait_timeout"], check=True)
+            look.run()
+            check_confirmed(module, checksum(look.undone))
         run = Undo(live, record, params["wait_timeout"], module.check_mode)
         try:
             run.run()
@@ -265,6 +290,7 @@ def recover(module, live):
     about = {"snapshot": params["snapshot"], "selection": selection, "overwrite": params["overwrite"]}
     with in_use(params["kubeconfig"], params["snapshot"]), session_of_kubeconfig(params["kubeconfig"]) as snapshot:
         plan = Plan(snapshot, live, entries).make()
+        check_confirmed(module, fingerprint(plan, params["overwrite"]))
         resumed = records.unfinished(params["record_dir"], about)
         plan.warnings += records.interrupted(params["record_dir"], resumed and resumed.id)
         if params["overwrite"] and any(item.there.id == records.SECRETS for item in plan.of(DIFFERENT)):
@@ -278,8 +304,9 @@ def recover(module, live):
         if module._diff:
             module.result["diff"] = diffs(plan, params["overwrite"])
         module.result["changed"] = bool(found["rebound"] or plan.of(MISSING) or (params["overwrite"] and plan.of(DIFFERENT)))
+        module.result["pending"] = module.result["changed"] or resumed is not None
         if module.check_mode:
-            return []
+            return found["blocked"]
         with resumed or records.Record.create(params["record_dir"], about) as record:
             run = Recovery(plan, record, params["overwrite"], params["wait_timeout"])
             try:
@@ -300,6 +327,7 @@ def main():
             "overwrite": {"type": "bool", "default": False},
             "undo": {"type": "str"},
             "snapshot": {"type": "str", "default": ""},
+            "fingerprint": {"type": "str", "default": ""},
             "record_dir": {"type": "path", "default": "/var/lib/k8s-dr-recover"},
             "keep": {"type": "int", "default": 10},
             "wait_timeout": {"type": "int", "default": 120},
@@ -312,22 +340,23 @@ def main():
     raise_when_ended()
     os.umask(0o077)
     start = time.monotonic()
-    module.result = {"changed": False, "id": "", "lines": [], "report": dict(_NOTHING)}
+    module.result = {"changed": False, "pending": False, "id": "", "fingerprint": "", "refusals": "", "lines": [], "report": dict(_NOTHING)}
     do = undo if module.params["undo"] else recover
     problem = ""
     try:
         with live_session(module.params["manifests_dir"]) as live, lock(module):
             refused = do(module, live)
-        if refused and not module.check_mode:
+        if refused:
             what = "undone" if module.params["undo"] else "recovered"
-            problem = "%d objects were not %s. %s" % (len(refused), what, "; ".join(problems(refused)))
+            module.result["refusals"] = "%d objects were not %s. %s" % (len(refused), what, "; ".join(problems(refused)))
+        problem = "" if module.check_mode else module.result["refusals"]
     except (Refused, Busy) as exc:
         problem = "Nothing was done: %s" % exc
     except (KubeError, Ended) as exc:
         problem = "%s. %s" % (exc, _state(module))
     except OSError as exc:
         problem = "%s. %s" % (os_error_words(exc), _state(module))
-    module.result["pending"] = module.check_mode and module.result["changed"]
+    module.result["pending"] = module.check_mode and (module.result["pending"] or module.result["changed"])
     module.result.update(seconds=round(time.monotonic() - start, 2), summary=summary(module.result["report"], module.result["id"]))
     if problem:
         module.fail_json(msg=problem, **module.result)

@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import collections
+import hashlib
+import json
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.differences import shown
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import BLOCKED, DIFFERENT, LEFT_OUT, MISSING, SAME
@@ -29,6 +31,16 @@ def described(plan):
         "rebound": [{"object": "PersistentVolume %s" % item.volume, "claim": "%s/%s" % (item.namespace, item.name)} for item in claims],
         "warnings": plan.warnings + list(problems(cautions)),
     }
+
+
+def fingerprint(plan, overwrite):
+    """One text for plans that would change the same.  What the API server would refuse does not count: it is tried again."""
+    different = [(item.key, item.differences) for item in plan.of(DIFFERENT)] if overwrite else []
+    return checksum([(item.key, item.rebind) for item in plan.of(MISSING)], different)
+
+
+def checksum(*what):
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
 
 def problems(found):

@@ -38,7 +38,8 @@ class Node:
             monkeypatch.setattr(module, "session_of_kubeconfig", lambda _path: self.snapshot)
 
     def recover(self, check_mode=False, diff=False, undo=None, **params):
-        params = dict({"select": [dict(EMPTY, namespace="shop")], "overwrite": False, "snapshot": "", "keep": 10, "wait_timeout": 1}, **params)
+        given = {"select": [dict(EMPTY, namespace="shop")], "overwrite": False, "snapshot": "", "fingerprint": "", "keep": 10, "wait_timeout": 1}
+        params = dict(given, **params)
         params.update(kubeconfig=params.get("kubeconfig", "x"), record_dir=str(self.directory / "records"), undo=undo)
         module = types.SimpleNamespace(params=params, check_mode=check_mode, _diff=diff, result={})
         do = kube_recover.undo if undo else kube_recover.recover
@@ -77,6 +78,49 @@ def test_a_run_is_undone_by_its_id(node):
     assert node.recover(undo=identifier)["lines"] == ["There is nothing left to undo"]
     with pytest.raises(Refused, match="there is no record nothing"):
         node.recover(undo="nothing")
+
+
+def test_only_the_plan_that_was_shown_is_carried_out(node):
+    other = dict(PRICES, data={"apple": "2"})
+    node.live.add(other)
+    shown = {overwrite: node.recover(check_mode=True, overwrite=overwrite)["fingerprint"] for overwrite in (False, True)}
+    node.live.add(dict(other, data={"apple": "3"}))
+    before = dict(node.live.objects)
+    with pytest.raises(Refused, match="the plan is another one now; run this again to see it"):
+        node.recover(fingerprint=shown[True], overwrite=True)
+    assert node.live.objects == before
+    # what is not overwritten may change
+    assert node.recover(fingerprint=shown[False])["report"]["created"] == ["Secret shop/key", "Service shop/web"]
+    with pytest.raises(Refused, match="the plan is another one now"):
+        node.recover(fingerprint=shown[False])
+
+
+def test_what_comes_free_meanwhile_is_not_recovered_unseen(node):
+    node.live.add(SHOP, deletionTimestamp="now")
+    found = node.recover(check_mode=True)
+    assert not found["pending"] and len(found["refused"]) == 4
+    del node.live.objects[("namespaces", "", "shop")]
+    with pytest.raises(Refused, match="the plan is another one now"):
+        node.recover(fingerprint=found["fingerprint"])
+
+
+def test_an_undo_is_the_one_that_was_shown(node):
+    identifier = node.recover()["id"]
+    shown = node.recover(check_mode=True, undo=identifier)["fingerprint"]
+    node.live.add(dict(PRICES, data={"apple": "2"}), uid=node.live.find("ConfigMap", "prices", "shop")["metadata"]["uid"])
+    with pytest.raises(Refused, match="the plan is another one now"):
+        node.recover(undo=identifier, fingerprint=shown)
+    shown = node.recover(check_mode=True, undo=identifier)["fingerprint"]
+    assert len(node.recover(undo=identifier, fingerprint=shown)["report"]["undone"]) == 2
+
+
+def test_a_run_that_was_interrupted_at_its_end_is_pending(node, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(kube_recover.records.Record, "finish", lambda _self: None)
+        node.recover()
+    assert node.recover(check_mode=True)["pending"]
+    node.recover()
+    assert not node.recover(check_mode=True)["pending"]
 
 
 def test_what_is_refused_is_returned_with_what_was_done(node):
