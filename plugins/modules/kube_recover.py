@@ -269,14 +269,15 @@ def undo(module, live):
     params = module.params
     record = records.find(params["record_dir"], params["undo"])
     with record:
-        if module.check_mode or params["fingerprint"]:
+        run = Undo(live, record, params["wait_timeout"], module.check_mode)
+        if params["fingerprint"] and not module.check_mode:
             look = Undo(live, record, params["wait_timeout"], check=True)
             look.run()
             check_confirmed(module, checksum(look.undone))
-        run = Undo(live, record, params["wait_timeout"], module.check_mode)
         try:
             run.run()
         finally:
+            module.result["fingerprint"] = module.result.get("fingerprint") or checksum(run.undone)
             module.result.update(report=dict(_NOTHING, undone=run.undone, failed=run.left), changed=bool(run.undone), id=record.id)
     module.result["lines"] = undo_lines(run)
     return run.left

@@ -17,6 +17,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import B
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import common, pairs
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.volumes import CLAIMS, VOLUMES
 
+_ATTEMPTS = 5
 CREATE, OVERWRITE, REBIND = "create", "overwrite", "rebind"
 
 
@@ -60,7 +61,11 @@ class Recovery:
         self._settle()
         for change in self.record.changes:
             if change["action"] == CREATE and change["resource"] in EARLY and change.get("done"):
-                self._adopt(change)
+                try:
+                    self._adopt(change)
+                except ChangeRefused as exc:
+                    name = "%s %s" % (change["kind"], "/".join(filter(None, (change["namespace"], change["name"]))))
+                    self.failed.append({"object": name, "reason": "got no owner: it %s" % exc})
         self.record.finish()
 
     def _settle(self):
@@ -103,13 +108,21 @@ class Recovery:
     def _adopt(self, change):
         """Give an object that was created before its owners the UIDs of those that are there now."""
         there, here = common(self.plan.there.versions(change["resource"]), self.plan.here.versions(change["resource"]))
-        namespace, name = change["namespace"], change["name"]
-        found = self.plan.snapshot.get(there.path(namespace, name)) if here else None
+        found = self.plan.snapshot.get(there.path(change["namespace"], change["name"])) if here else None
         if not found or not found["metadata"].get("ownerReferences"):
             return
-        self._own(found, namespace)
-        live = self.plan.live.get(here.path(namespace, name))
-        owners = found["metadata"].get("ownerReferences") or []
+        self._own(found, change["namespace"])
+        for attempt in range(_ATTEMPTS):
+            try:
+                self._try_to_adopt(change, here, found["metadata"].get("ownerReferences") or [])
+                break
+            except ChangeRefused as exc:
+                # a controller binds claims and volumes at the same time
+                if exc.answer.get("code") != 409 or attempt == _ATTEMPTS - 1:
+                    raise
+
+    def _try_to_adopt(self, change, here, owners):
+        live = self.plan.live.get(here.path(change["namespace"], change["name"]))
         has = (live or {"metadata": {}})["metadata"].get("ownerReferences") or []
         if live is None or live["metadata"]["uid"] != change.get("uid") or len(has) >= len(owners) or any(one not in owners for one in has):
             return
@@ -118,11 +131,7 @@ class Recovery:
             # undo knows the object with its owners and without
             after = dict(live, metadata=dict(live["metadata"], ownerReferences=owners))
             self.record.write({"n": change["n"], "wanted": digest(self.plan.cleaned(after, here))})
-        try:
-            live = self.writer.merge(here, namespace, name, {"metadata": {"ownerReferences": owners}}, live["metadata"]["resourceVersion"])
-        except ChangeRefused as exc:
-            self.failed.append({"object": "%s %s" % (change["kind"], "/".join(filter(None, (namespace, name)))), "reason": "got no owner: it " + str(exc)})
-            return
+        live = self.writer.merge(here, change["namespace"], change["name"], {"metadata": {"ownerReferences": owners}}, live["metadata"]["resourceVersion"])
         if is_unchanged:
             self.record.end(change["n"], done=digest(self.plan.cleaned(live, here)))
 
@@ -145,6 +154,14 @@ class Recovery:
         except ChangeRefused as exc:
             if not dry_run and exc.is_certain:
                 self.record.end(number, failed=True)
+            if dry_run or exc.answer.get("reason") != "AlreadyExists":
+                raise
+            # a controller was faster: the namespace or the owner has just been made
+            if left_out.is_default_account(resource.id, wanted):
+                return self._overwrite(item)
+            live = self.plan.live.get(resource.path(item.namespace, item.name))
+            if live and digest(self.plan.cleaned(live, resource)) == digest(self.plan.cleaned(wanted, resource)):
+                return None
             raise
         if dry_run:
             return None

@@ -160,6 +160,19 @@ def test_a_claim_that_something_else_owns_meanwhile_keeps_that_owner(tmp_path):
     assert run.live.find("PersistentVolumeClaim", "scratch", "shop")["metadata"]["ownerReferences"] == other
 
 
+def test_a_claim_that_is_bound_while_it_gets_its_owner(tmp_path):
+    run = Run(tmp_path, [SHOP, CRD, PARENT, OWNED_CLAIM], [SHOP, CRD])
+    moments = [True, True]
+
+    def bind(_method, key, _dry):
+        if _method == "PATCH" and moments and moments.pop():
+            run.live.add(dict(run.live.objects[key], status={"phase": "Bound"}))
+
+    run.live.before_change = bind
+    assert run.recover().failed == []
+    assert run.live.find("PersistentVolumeClaim", "scratch", "shop")["metadata"]["ownerReferences"] and moments == []
+
+
 def test_a_claim_that_was_bound_meanwhile_gets_its_owner_and_stays_at_an_undo(tmp_path):
     run = Run(tmp_path, [SHOP, CRD, PARENT, OWNED_CLAIM], [SHOP, CRD])
 
@@ -293,6 +306,20 @@ def test_what_something_else_makes_meanwhile_stays_as_it_is(tmp_path):
     ]
     assert run.live.find("Secret", "key", "shop")["data"] == other["data"]
     assert (run.undo().undone, run.undo().left) == ([], [])
+
+
+def test_what_a_controller_makes_meanwhile_as_it_was_is_no_failure(tmp_path):
+    account = made("ServiceAccount", "default", "shop", imagePullSecrets=[{"name": "registry"}])
+    run = Run(tmp_path, [SHOP, PRICES, account], [SHOP])
+
+    def faster(method, key, _dry):
+        if method == "POST" and key not in run.live.objects:
+            run.live.add(PRICES if key[0] == "configmaps" else made("ServiceAccount", "default", "shop"), uid="controller")
+
+    run.live.before_change = faster
+    found = run.recover()
+    assert (found.created, found.overwritten, found.failed) == ([], ["ServiceAccount shop/default"], [])
+    assert run.live.find("ServiceAccount", "default", "shop")["imagePullSecrets"] == [{"name": "registry"}]
 
 
 def test_a_creation_of_which_the_answer_was_lost_is_our_own(tmp_path):
