@@ -10,6 +10,7 @@ import collections
 import hashlib
 import json
 
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import volumes
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.differences import shown
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import BLOCKED, DIFFERENT, LEFT_OUT, MISSING, SAME
 
@@ -100,10 +101,13 @@ def diffs(plan, overwrite, most=200):
     for item in plan.of(*([MISSING, DIFFERENT] if overwrite else [MISSING]))[:most]:
         snapshot = plan.snapshot.get(item.there.path(item.namespace, item.name))
         live = plan.live.get(item.here.path(item.namespace, item.name)) if item.action == DIFFERENT else None
+        before, after = plan.cleaned(live, item.here) if live else None, plan.cleaned(snapshot, item.there) if snapshot else None
+        if after and item.there.id == volumes.VOLUMES:
+            volumes.keep_binding(after, before) if before else volumes.recovered(after, None)
         found.append(
             {
-                "before": shown(plan.cleaned(live, item.here) if live else None, item.there.id),
-                "after": shown(plan.cleaned(snapshot, item.there) if snapshot else None, item.there.id),
+                "before": shown(before, item.there.id),
+                "after": shown(after, item.there.id),
                 "before_header": "%s (live)" % item,
                 "after_header": "%s (snapshot)" % item,
             }

@@ -239,6 +239,12 @@ def test_the_claim_and_the_policy_of_a_live_volume_are_no_difference():
     found, whole = plan([deleting], [live], {"kind": "PersistentVolume"})
     assert found == {"PersistentVolume disk": SAME}
     assert "PersistentVolume disk keeps its claimRef and its reclaim policy" in described(whole)["warnings"][0]
+    # --diff shows what would be made
+    live["spec"]["mountOptions"] = ["a"]
+    (shown,) = diffs(plan([deleting], [live], {"kind": "PersistentVolume"})[1], True)
+    assert "data2" in shown["after"] and "Delete" not in shown["after"]
+    (shown,) = diffs(plan([deleting], [SHOP], {"kind": "PersistentVolume"})[1], False)
+    assert "Delete" not in shown["after"]
 
 
 def test_owners():
