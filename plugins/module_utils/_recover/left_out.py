@@ -84,9 +84,7 @@ def caution(identifier, found, loses_status):
 def _is_done(found):
     status = found.get("status") if isinstance(found.get("status"), dict) else {}
     conditions = status.get("conditions") if isinstance(status.get("conditions"), list) else []
-    return bool(status.get("completionTime")) or any(
-        isinstance(one, dict) and one.get("type") in _DONE and one.get("status") == "True" for one in conditions
-    )
+    return bool(status.get("completionTime")) or any(isinstance(one, dict) and one.get("type") in _DONE and one.get("status") == "True" for one in conditions)
 
 
 def _secret(found, _labels, _annotations, _selected):

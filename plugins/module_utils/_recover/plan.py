@@ -222,9 +222,7 @@ class Plan:
         """The Services of its namespace that select Pods."""
         if item.namespace not in self._selectors:
             services = self.snapshot.items(self.there.find("services").path(item.namespace))
-            self._selectors[item.namespace] = {
-                (item.namespace, one["metadata"]["name"]) for one in services if (one.get("spec") or {}).get("selector")
-            }
+            self._selectors[item.namespace] = {(item.namespace, one["metadata"]["name"]) for one in services if (one.get("spec") or {}).get("selector")}
         return self._selectors[item.namespace]
 
     def _add_needed(self):

@@ -137,10 +137,7 @@ class FakeApi(Session):
         found = [
             self._shown(served, one)
             for key, one in sorted(self.objects.items())
-            if key[0] == identifier
-            and namespace in ("", key[1])
-            and name in ("", key[2])
-            and labels.items() <= (one["metadata"].get("labels") or {}).items()
+            if key[0] == identifier and namespace in ("", key[1]) and name in ("", key[2]) and labels.items() <= (one["metadata"].get("labels") or {}).items()
         ]
         start, limit = int(query.get("continue", 0)), min(int(query["limit"]), 2)
         for one in found:
