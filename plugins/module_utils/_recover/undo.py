@@ -10,7 +10,7 @@ import contextlib
 import time
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import left_out
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import left_out, volumes
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.apply import CREATE, OVERWRITE, REBIND, with_own_finalizers, with_uids
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.change import MANAGER, ChangeRefused, Writer, is_ours
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.clean import clean, digest, is_own_finalizer, without_replicas
@@ -116,7 +116,7 @@ class Undo:
     # -- deleting ---------------------------------------------------------------------------------------------------------
 
     def _check_delete(self, change):
-        """(resource, live object, [(change, claim), ...] of its claims) of what may be deleted, None where it is gone; changes nothing."""
+        """(resource, live object) of what may be deleted, None where it is gone; changes nothing."""
         resource, live, cleaned = self._found(change)
         if live is None or ("done" not in change and not is_ours(live)):
             return None
@@ -128,28 +128,25 @@ class Undo:
         self._check_unchanged(change, live, cleaned)
         self._check_needed(change)
         # what is in a namespace or of a definition is looked at by itself
-        claims = [] if resource.id in ("namespaces", CRDS) else list(self._claims_of(live))
-        for made, claim in claims:
-            self._keep_data(made, claim, act=False)
-        return resource, live, claims
+        if resource.id not in ("namespaces", CRDS):
+            self._check_claims_of(live)
+        return resource, live
 
     def _delete(self, change):
         found = self._check_delete(change)
         if found is None:
             return False
-        resource, live, claims = found
+        resource, live = found
         if resource.id == "namespaces":
             self._check_namespace(change["name"])
         elif resource.id == CRDS:
             self._check_definition(change["name"])
         elif resource.id == CLAIMS:
             self._check_unused(change)
-            self._keep_data(change, live, act=not self.check)
+            self._check_retained(live)
         elif resource.id == VOLUMES:
             self._check_unbound(live)
         if not self.check:
-            for made, claim in claims:
-                self._keep_data(made, claim, act=True)
             self._remove(resource, change)
         self._going.add(live["metadata"]["uid"])
         if resource.id in _AWAITED and not self.check:
@@ -247,8 +244,8 @@ class Undo:
         """Whether the object with this UID is its owner, or an owner of its owner."""
         return depth > 0 and any(one == uid or (above and self._is_below(above, uid, depth - 1)) for one, dummy, above in self._owners(found))
 
-    def _claims_of(self, live):
-        """(change, claim) of the claims that the garbage collector deletes with this object; refuses to lose others than those that the run recovered."""
+    def _check_claims_of(self, live):
+        """Refuse to delete what the garbage collector deletes claims with, other than those that the run recovered and whose volumes are kept."""
         resource = self.here.find(CLAIMS)
         for claim in self.live.items(resource.path(live["metadata"].get("namespace", ""))):
             metadata = claim["metadata"]
@@ -261,11 +258,11 @@ class Undo:
             if made is None:
                 raise ChangeRefused("stays: the claim %s and its data would be deleted with it, and this run did not recover that claim" % name)
             try:
-                self._check_needed(made)
                 self._check_unchanged(made, claim, clean(claim, resource.id, resource.has_status))
+                self._check_retained(claim)
+                self._check_needed(made)
             except ChangeRefused as exc:
                 raise ChangeRefused("stays: the claim %s would be deleted with it, which %s" % (name, exc)) from exc
-            yield made, claim
 
     def _check_namespace(self, name):
         if self.here.silent:
@@ -312,22 +309,14 @@ class Undo:
         if claim and not (self.check and self._is_going(claim)) and (claim.get("spec") or {}).get("volumeName") in (None, "", live["metadata"]["name"]):
             raise ChangeRefused("stays: the claim %s/%s uses it" % (reference["namespace"], reference["name"]))
 
-    def _keep_data(self, change, live, act):
-        """With any reclaim policy but Retain, the data of a volume would be deleted with its claim.  act: whether to change that policy."""
+    def _check_retained(self, live):
+        """With any reclaim policy but Retain, which recovered volumes have, the data of a volume would be deleted with its claim."""
         name = (live.get("spec") or {}).get("volumeName")
-        resource = self.here.find(VOLUMES)
-        volume = self.live.get(resource.path("", name)) if name else None
-        policy = volume["spec"].get("persistentVolumeReclaimPolicy", "Retain") if volume else "Retain"
-        if policy == "Retain":
-            return
-        made = self._made.get((VOLUMES, "", name))
-        if made is None:
-            claim = "%s/%s" % (change["namespace"], change["name"])
-            raise ChangeRefused("stays: the volume %s of the claim %s has the reclaim policy %s, so the data would be deleted" % (name, claim, policy))
-        self._check_unchanged(made, volume, clean(volume, resource.id, resource.has_status))
-        if act:
-            kept = self.writer.merge(resource, "", name, {"spec": {"persistentVolumeReclaimPolicy": "Retain"}}, volume["metadata"]["resourceVersion"])
-            self.record.write({"n": made["n"], "done": digest(clean(kept, resource.id, resource.has_status))})
+        volume = self.live.get(self.here.find(VOLUMES).path("", name)) if name else None
+        if volume and volumes.policy(volume) != volumes.RETAIN:
+            claim = "%s/%s" % (live["metadata"]["namespace"], live["metadata"]["name"])
+            words = "stays: the volume %s of the claim %s has the reclaim policy %s, so the data would be deleted"
+            raise ChangeRefused(words % (name, claim, volumes.policy(volume)))
 
     # -- other changes ------------------------------------------------------------------------------------------------------
 

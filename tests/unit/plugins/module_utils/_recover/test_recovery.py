@@ -183,7 +183,10 @@ def test_a_claim_that_was_bound_meanwhile_gets_its_owner_and_stays_at_an_undo(tm
     run.live.before_change = bind
     run.recover()
     assert run.live.find("PersistentVolumeClaim", "scratch", "shop")["metadata"]["ownerReferences"]
-    assert run.undo().left == [{"object": "PersistentVolumeClaim shop/scratch", "reason": "stays: it was changed since"}]
+    assert run.undo().left == [
+        {"object": "Widget shop/parent", "reason": "stays: the claim shop/scratch would be deleted with it, which stays: it was changed since"},
+        {"object": "PersistentVolumeClaim shop/scratch", "reason": "stays: it was changed since"},
+    ]
 
 
 def test_a_volume_is_given_to_the_claim_that_comes_back(tmp_path):
@@ -381,7 +384,7 @@ def test_the_default_account_goes_with_its_namespace(tmp_path):
     assert run.recover().failed == []
     assert run.live.find("ServiceAccount", "default", "shop")["imagePullSecrets"] == [{"name": "registry"}]
     found = run.undo()
-    assert (found.undone, found.left) == (["Namespace shop"], [])
+    assert (found.undone, found.left) == (["ServiceAccount shop/default", "Namespace shop"], [])
 
 
 # -- interrupted -------------------------------------------------------------------------------------------------------
