@@ -216,6 +216,16 @@ def test_what_is_killed_is_removed(cluster, cp1, snapshot):
     wait_for(lambda: not left(cp1), 30, "the end of what is served")
 
 
+def test_a_start_that_is_killed_ends_by_itself(cluster, cp1, snapshot):
+    process = browse(cluster, "-e", "etcd_browse_ttl=20", "-e", "etcd_browse_snapshot=" + snapshot, background=True)
+    script = "until systemctl is-active --quiet k8s-dr-browse; do sleep 0.02; done; sleep 0.5"
+    script += "; for p in $(pgrep -x python3); do grep -q supervisor /proc/$p/cmdline || kill -KILL $p; done"
+    cluster.run("cp1", "sh", "-c", script)
+    assert process.communicate()[0] and process.returncode != 0
+    assert left(cp1)
+    wait_for(lambda: not left(cp1), 40, "the end of what a killed module began")
+
+
 def test_a_reboot_removes_the_data(cluster, cp1, snapshot):
     """What systemd does when a node boots, after a power cut: /run is empty then."""
     browse(cluster, "-e", "etcd_browse_snapshot=" + snapshot)

@@ -294,18 +294,21 @@ class Session:
 
     def _start(self, work):
         data = os.path.join(work.path, "data")
+        # The unit first: from then on systemd removes everything, whatever becomes of this process.
+        self._write_supervisor(work)
+        work.share()
+        began = time.time()
+        self._start_unit()
+        work.hand_over()
         restoring = self._stack.enter_context(_ended(StartedTool([self._tool.path, "snapshot", "restore", self._path, "--data-dir", data], bound=True)))
-        self._write_files(work)
+        self._write_files()
         digest = self.sha256
         result = restoring.finish(self._left())
         if result.rc != 0:
             raise Refused("the snapshot cannot be restored: `%s snapshot restore` %s: %s" % (self._tool.name, result.how(), result.last_words()))
         remove_copy(self._options)
         log = self._stack.enter_context(_log(work.path))
-        work.share()
-        began = time.time()
-        self._start_unit()
-        work.hand_over()
+        self._start_program("etcd", work.path, self._etcd.program, self._etcd_argv(data))
         try:
             gateway = read_only_etcd.Gateway(os.path.join(work.path, _SOCKET))
             revision = gateway.wait(self._deadline, is_active)
@@ -338,26 +341,22 @@ class Session:
     def _left(self):
         return max(0, self._deadline - time.monotonic())
 
-    def _write_files(self, work):
+    def _write_supervisor(self, work):
         # a power cut, or a kill, while it is restored leaves the copy
         places = [path for path in (work.path, directory_of_copy(self._options)) if path]
         credentials.write(os.path.join(DIRECTORY, "remove"), _removal(places))
         os.makedirs(os.path.dirname(TMPFILES), mode=0o755, exist_ok=True)
         with open(TMPFILES, "w", encoding="utf-8") as stream:
             stream.write("".join("R! %s\n" % _escaped(path) for path in places) + "r! %s\n" % TMPFILES)
+        credentials.write(os.path.join(DIRECTORY, "supervisor.py"), inspect.getsource(supervisor))
+        wanted = {"lock": work.lock, "port": self._options["port"], "inner_port": _INNER_PORT}
+        credentials.write(os.path.join(DIRECTORY, "supervisor.json"), json.dumps(wanted))
+
+    def _write_files(self):
         credentials.make(self._openssl, DIRECTORY, self._options["ttl"])
         credentials.write(os.path.join(DIRECTORY, "policy"), snapshot_server.policy())
         if self._encryption[1]:
             credentials.write(os.path.join(DIRECTORY, "encryption.yaml"), self._encryption[1])
-        credentials.write(os.path.join(DIRECTORY, "supervisor.py"), inspect.getsource(supervisor))
-        wanted = {
-            "lock": work.lock,
-            "port": self._options["port"],
-            "inner_port": _INNER_PORT,
-            "etcd": {"argv": self._etcd_argv(os.path.join(work.path, "data")), "program": self._etcd.program, "log": os.path.join(work.path, "etcd.log")},
-        }
-        wanted["etcd"]["directory"] = work.path
-        credentials.write(os.path.join(DIRECTORY, "supervisor.json"), json.dumps(wanted))
 
     def _etcd_argv(self, data):
         argv = ["etcd", "--name", UNIT, "--data-dir", data, "--listen-peer-urls", "unix://" + _PEER]
@@ -415,15 +414,15 @@ class Session:
 
     def _start_apiserver(self, work, client):
         encryption = DIRECTORY + "/encryption.yaml" if self._encryption[1] else self._encryption[0]
-        wanted = {
-            "argv": snapshot_server.arguments(self._pod, DIRECTORY, _ETCD, _INNER_PORT, encryption, client, self._admission),
-            "program": self._apiserver.program,
-            "log": os.path.join(work, "kube-apiserver.log"),
-            "directory": work,
-        }
-        temporary = os.path.join(DIRECTORY, "server.json.new")
-        credentials.write(temporary, json.dumps(wanted))
-        os.rename(temporary, os.path.join(DIRECTORY, "server.json"))
+        argv = snapshot_server.arguments(self._pod, DIRECTORY, _ETCD, _INNER_PORT, encryption, client, self._admission)
+        self._start_program("server", work, self._apiserver.program, argv)
+
+    @staticmethod
+    def _start_program(name, work, program, argv):
+        """Have the supervisor start a program, once more if it runs."""
+        path = os.path.join(DIRECTORY, name + ".json")
+        credentials.write(path + ".new", json.dumps({"argv": argv, "program": program, "log": os.path.join(work, argv[0] + ".log"), "directory": work}))
+        os.rename(path + ".new", path)
 
     def _check_version(self, reader):
         cluster = reader.cluster_version()

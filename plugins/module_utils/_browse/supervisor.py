@@ -8,7 +8,8 @@ The node runs this file alone, so it imports nothing of the collection.
 
     python3 supervisor.py DIRECTORY
 
-DIRECTORY/supervisor.json says what to start.  etcd starts at once, the API server when DIRECTORY/server.json is there, and again when that is replaced.
+DIRECTORY/supervisor.json has the ports.  etcd starts when DIRECTORY/etcd.json is there, the API server when DIRECTORY/server.json is, and again when that
+is replaced.  So this runs before anything is restored, and systemd removes the data even if its starter is gone.
 Both live in a network namespace that has nothing but its own loopback device.  The port belongs to the node's namespace, since a socket stays in the one
 that it was made in.  When one of the two ends for good, this process does, and systemd ends and removes the rest.
 """
@@ -114,9 +115,12 @@ def forwarder(port):
 
 async def supervise(directory, wanted, listener):
     """Run both programs until one of them ends."""
-    etcd, server, which, ended = Child(wanted["etcd"]), None, None, None
+    etcd = server = which = ended = None
     await asyncio.start_server(forwarder(wanted["inner_port"]), sock=listener)
-    while not etcd.ended() and (ended is None or time.monotonic() - ended < _PATIENCE):
+    while not (etcd and etcd.ended()) and (ended is None or time.monotonic() - ended < _PATIENCE):
+        if etcd is None:
+            started = read(os.path.join(directory, "etcd.json"))[0]
+            etcd = Child(started) if started else None
         started, now = read(os.path.join(directory, "server.json"))
         if started and now != which:
             if server:

@@ -48,6 +48,9 @@ def host(tmp_path, monkeypatch):
 
     def run_tool(argv, timeout, **_more):
         asked.append(argv)
+        if argv[0] == "/bin/sh":
+            # what the unit would run as well
+            subprocess.run(argv, check=True)
         return ToolResult(argv, 0, "ActiveState=%s\n" % ("inactive" if "stop" in map(itemgetter(1), asked) else unit[0]) if "show" in argv else "", "")
 
     monkeypatch.setattr(session, "run_tool", run_tool)
@@ -194,7 +197,7 @@ def copied(host):
 
 def test_a_copy_is_removed_once_it_is_restored(host, copied, monkeypatch):
     left = []
-    monkeypatch.setattr(session.Session, "_start_unit", lambda self: left.append(copied.exists()))
+    monkeypatch.setattr(session.Session, "_start_program", lambda self, *_program: left.append(copied.exists()))
     monkeypatch.setattr(session.read_only_etcd, "Gateway", lambda _socket: (_ for _ in ()).throw(Refused("enough")))
     with session.Session(host.options) as one:
         one.check()

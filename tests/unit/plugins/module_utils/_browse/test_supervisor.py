@@ -54,8 +54,8 @@ def running(tmp_path):
         pytest.skip("only root makes network namespaces")
     (tmp_path / "lock").write_text("")
     port = free_port()
-    wanted = {"lock": str(tmp_path / "lock"), "port": port, "inner_port": 6443, "etcd": started(tmp_path, "etcd.log", 2379)}
-    (tmp_path / "supervisor.json").write_text(json.dumps(wanted))
+    (tmp_path / "supervisor.json").write_text(json.dumps({"lock": str(tmp_path / "lock"), "port": port, "inner_port": 6443}))
+    (tmp_path / "etcd.json").write_text(json.dumps(started(tmp_path, "etcd.log", 2379)))
     process = subprocess.Popen([sys.executable, supervisor.__file__, str(tmp_path)], stderr=subprocess.PIPE, start_new_session=True)
     yield process, tmp_path, port
     os.killpg(process.pid, 9) if process.poll() is None else None
