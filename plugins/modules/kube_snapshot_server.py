@@ -135,7 +135,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 kubeconfig:
-  description: Path of a kubeconfig on this host that only root can read, for O(server).
+  description: Path of a kubeconfig on this host that only root can read, for RV(server).
   returned: success, with O(state=present)
   type: str
   sample: /run/k8s-dr-browse/kubeconfig

@@ -179,7 +179,6 @@ class Session:
         self._tool = self._etcd = self._apiserver = self._pod = None
         self._encryption, self._admission = (None, None), ""
         self._openssl = None
-        self.notes = []
         try:
             self.size = os.path.getsize(self._path)
         except OSError as exc:
@@ -220,7 +219,8 @@ class Session:
         if not os.path.isdir(_SYSTEMD):
             raise Refused("a snapshot is served by a unit of systemd, and systemd does not run on this host")
         self._openssl = credentials.find_openssl()
-        self._pod = self._manifest()
+        pods = self._static_pods()
+        self._pod = pods.get("kube-apiserver")
         self._encryption = snapshot_server.encryption_configuration(self._pod, options["encryption_config"])
         short = shortage(options["work_dir"], int(self.size * 1.1) + _OWN_SPACE + _LEFT_FREE, "serving the snapshot")
         if short:
@@ -232,10 +232,8 @@ class Session:
             self._tool = offline_tool("restore", etcdctl, etcdutl)
             if self._tool is None:
                 raise Refused("there is neither etcdutl nor an etcdctl on this host that restores snapshots; install.yml installs them")
-            image = static_pods.read_static_pods(options["manifests_dir"]).get("etcd") if os.path.isdir(options["manifests_dir"]) else None
-            self._etcd = self._stack.enter_context(
-                isolated_server.find_server(options["etcd"], "", etcdctl and etcdctl.path, image.image_version if image else "")
-            )
+            image = pods["etcd"].image_version if "etcd" in pods else ""
+            self._etcd = self._stack.enter_context(isolated_server.find_server(options["etcd"], "", etcdctl and etcdctl.path, image))
         except isolated_server.ThrowawayError as exc:
             raise Refused(str(exc)) from exc
         except ToolError as exc:
@@ -249,10 +247,10 @@ class Session:
         if not replaces:
             _check_port(options["port"])
 
-    def _manifest(self):
+    def _static_pods(self):
         directory = self._options["manifests_dir"]
         try:
-            return static_pods.read_static_pods(directory).get("kube-apiserver") if os.path.isdir(directory) else None
+            return static_pods.read_static_pods(directory) if os.path.isdir(directory) else {}
         except ValueError as exc:
             raise Refused(str(exc)) from exc
 
@@ -276,6 +274,7 @@ class Session:
 
     def start(self):
         """Serve it, and return what state() returns from then on."""
+        os.makedirs(os.path.dirname(TMPFILES), mode=0o755, exist_ok=True)
         os.umask(0o077)
         _check_port(self._options["port"])
         try:
@@ -345,7 +344,6 @@ class Session:
         # a power cut, or a kill, while it is restored leaves the copy
         places = [path for path in (work.path, directory_of_copy(self._options)) if path]
         credentials.write(os.path.join(DIRECTORY, "remove"), _removal(places))
-        os.makedirs(os.path.dirname(TMPFILES), mode=0o755, exist_ok=True)
         with open(TMPFILES, "w", encoding="utf-8") as stream:
             stream.write("".join("R! %s\n" % _escaped(path) for path in places) + "r! %s\n" % TMPFILES)
         credentials.write(os.path.join(DIRECTORY, "supervisor.py"), inspect.getsource(supervisor))
