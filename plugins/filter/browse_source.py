@@ -28,7 +28,7 @@ options:
     elements: dict
     required: true
   named:
-    description: For each of them what M(ansible.builtin.stat) returned of O(wanted) there, or an empty dictionary.
+    description: For each of them what the module C(stat) returned of O(wanted) there, or an empty dictionary.
     type: list
     elements: dict
     required: true
