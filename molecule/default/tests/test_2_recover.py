@@ -355,8 +355,8 @@ def test_what_is_not_a_selection_is_refused(cluster, recovered):
 
 def test_a_namespace_that_is_being_deleted(cluster, recovered):
     cluster.kubectl("delete", "namespace", SPACE, "--wait=false")
-    wait_for(lambda: (cluster.get("namespace", SPACE) or {}).get("status", {}).get("phase") == "Terminating", 30, "the namespace is being deleted")
-    # the guard of the Widget keeps it
+    # its guard keeps it
+    wait_for(lambda: (cluster.get("-n", SPACE, "widgets/parent") or {}).get("metadata", {}).get("deletionTimestamp"), 60, "the Widget is being deleted")
     process = again(cluster, check=False)
     assert process.returncode != 0 and "Namespace lost and Widget lost/parent: is still being deleted; run this again when it is gone" in process.stdout
     delete(cluster)
