@@ -93,6 +93,10 @@ bench-many: ## What many snapshots in one place cost list, prune, metrics and a 
 bench-playbooks: ## The time that the playbooks take from the command to the prompt, beside an earlier commit (RUNS=7, BASE=97e024d, NODES=1)
 	$(in_venv) python bench/playbooks.py
 
+.PHONY: bench-browse
+bench-browse: ## How long browse.yml takes to the first answer of kubectl, beside the same by hand, and recover.yml for many objects (RUNS=3, SIZES="small large", OBJECTS=500)
+	$(in_venv) python bench/browse.py
+
 .PHONY: bench-drill
 bench-drill: ## How long a drill of a large snapshot takes, beside an earlier commit and beside restore and start alone (RUNS=3, KEYS="320000", BASE=97e024d)
 	PYTHONPATH=$(collections) $(in_venv) python bench/drill.py
