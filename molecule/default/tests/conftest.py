@@ -12,9 +12,9 @@ import sys
 import pytest
 import testinfra
 
-ROOT = pathlib.Path(__file__).resolve().parents[3]
 # a test compares objects by the rules of the collection itself
-sys.path[:0] = [str(ROOT / "tests" / "tools"), str(ROOT / "playbooks" / "collections")]
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "playbooks" / "collections"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "tests" / "tools"))
 
 from remote_cluster import far, key  # noqa: F401
 from restore_sandbox import Cluster

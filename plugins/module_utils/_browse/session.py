@@ -289,6 +289,9 @@ class Session:
             except BaseException:
                 with contextlib.suppress(Refused, ToolError):
                     _remove()
+                # a restore that was still writing may have kept the unit from that
+                if work.path:
+                    shutil.rmtree(work.path, ignore_errors=True)
                 raise
 
     def _start(self, work):

@@ -171,7 +171,11 @@ class SnapshotKeys(boltdb.SnapshotFile):
         self._part_bytes = _SHARED_PART_BYTES
         self._parts.prepare_later()
         self._tree, self._seen = tree, bytes(tree.seen)
-        self._second = stack.enter_context(Forked(functools.partial(self._read_second, children[half:])))
+        try:
+            self._second = stack.enter_context(Forked(functools.partial(self._read_second, children[half:])))
+        except Lost:
+            # it takes longer
+            return children
         return children[:half]
 
     def _read_second(self, children):

@@ -217,6 +217,9 @@ class Recovery:
     def _rebind(self, item):
         """Have the volume of a claim wait for the one that is recovered, and no longer belong to the one that was deleted."""
         resource = self.plan.here.find(VOLUMES)
+        if self.plan.live.get(item.here.path(item.namespace, item.name)):
+            # it may be bound to the volume
+            raise ChangeRefused("was made by something else meanwhile; run this again")
         live = self.plan.live.get(resource.path("", item.volume))
         reason = volumes.problem(live, item.namespace, item.name) if live else "cannot be recovered: its volume %s is gone; run this again" % item.volume
         if reason:
@@ -224,9 +227,10 @@ class Recovery:
         claim = volumes.claim_of(live)
         if not claim.get("uid"):
             return
-        before, volume = {key: claim.get(key) for key in ("uid", "resourceVersion")}, Item(resource, resource, live)
+        before, volume = {key: claim.get(key) for key in ("namespace", "name", "uid", "resourceVersion")}, Item(resource, resource, live)
         number = self.record.begin(REBIND, volume, before=before)
-        self.writer.merge(resource, "", volume.name, {"spec": {"claimRef": dict.fromkeys(before)}}, live["metadata"]["resourceVersion"])
+        free = {"spec": {"claimRef": {"uid": None, "resourceVersion": None}}}
+        self.writer.merge(resource, "", volume.name, free, live["metadata"]["resourceVersion"])
         self.record.end(number, done="", uid=live["metadata"]["uid"])
         self.rebound.append(str(volume))
 

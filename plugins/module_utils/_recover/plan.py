@@ -39,6 +39,8 @@ class Item:
         self.rank = 0
         self.needs = []
         self.action, self.reason, self.differences = MISSING, "", []
+        # digest of the live object that differs
+        self.live_digest = ""
         # what to know before, to follow its name
         self.caution = ""
         # of a claim: its volume; and whether that still belongs to the claim that was deleted
@@ -207,7 +209,7 @@ class Plan:
             item.caution = "keeps its claimRef and its reclaim policy, which differ from the snapshot: with others its data could be deleted"
         found = fields(live, self.with_live_owners(wanted, item.namespace))
         item.differences = list(sentences(found, item.there.id))
-        item.action = DIFFERENT if found else SAME
+        item.action, item.live_digest = DIFFERENT if found else SAME, live_digest
 
     def with_live_owners(self, wanted, namespace):
         """Without ownerReferences to what is not there: they are not recovered."""

@@ -36,7 +36,8 @@ def described(plan):
 
 def fingerprint(plan, overwrite):
     """One text for plans that would change the same.  What the API server would refuse does not count: it is tried again."""
-    different = [(item.key, item.differences) for item in plan.of(DIFFERENT)] if overwrite else []
+    # the sentences have nothing of the values of Secrets, and only the beginning of others
+    different = [(item.key, item.differences, item.live_digest) for item in plan.of(DIFFERENT)] if overwrite else []
     return checksum([(item.key, item.rebind) for item in plan.of(MISSING)], different)
 
 

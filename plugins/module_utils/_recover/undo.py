@@ -51,6 +51,8 @@ class Undo:
         self._going = set()
         # by namespace: what stays there and may need others
         self._staying = {}
+        # {UID of an owner: what stays, and would be deleted with it}
+        self._kept = {}
 
     def run(self):
         self._foresee()
@@ -80,6 +82,10 @@ class Undo:
                     self._note_staying(change)
 
     def _note_staying(self, change):
+        with contextlib.suppress(ChangeRefused):
+            live = self._found(change)[1]
+            for owner in live["metadata"].get("ownerReferences") or [] if live else []:
+                self._kept.setdefault(owner["uid"], _name(change))
         if change["action"] == CREATE and _may_need_others(change["resource"]):
             self._staying.setdefault(change["namespace"], _name(change))
 
@@ -126,7 +132,11 @@ class Undo:
         if change.get("existed"):
             raise ChangeRefused("stays: it was there already when it was to be recovered")
         self._check_unchanged(change, live, cleaned)
+        if live["metadata"]["uid"] in self._kept:
+            raise ChangeRefused("stays: %s would be deleted with it, and stays" % self._kept[live["metadata"]["uid"]])
         self._check_needed(change)
+        if not change["namespace"]:
+            self._check_holders_of(live)
         # what is in a namespace or of a definition is looked at by itself
         if resource.id not in ("namespaces", CRDS):
             self._check_claims_of(live)
@@ -191,7 +201,7 @@ class Undo:
     def _restore_finalizers(self, resource, change):
         """Where it stays after all, it keeps its guard."""
         live = self.live.get(resource.path(change["namespace"], change["name"])) if change.get("stripped") else None
-        if live is None:
+        if live is None or change.get("uid", live["metadata"]["uid"]) != live["metadata"]["uid"]:
             return
         found = live["metadata"].get("finalizers") or []
         lost = [name for name in change["stripped"] if name not in found]
@@ -243,6 +253,15 @@ class Undo:
     def _is_below(self, found, uid, depth=_DEEPEST):
         """Whether the object with this UID is its owner, or an owner of its owner."""
         return depth > 0 and any(one == uid or (above and self._is_below(above, uid, depth - 1)) for one, dummy, above in self._owners(found))
+
+    def _check_holders_of(self, live):
+        """Refuse to delete what the garbage collector deletes a Namespace, a definition or a volume with: nobody has looked at what these hold."""
+        for identifier in ("namespaces", CRDS, VOLUMES):
+            resource = self.here.find(identifier)
+            for found in self.live.items(resource.path()) if resource else ():
+                if not found["metadata"].get("deletionTimestamp") and self._is_below(found, live["metadata"]["uid"]):
+                    words = "stays: %s %s would be deleted with it; run the undo again when that is gone"
+                    raise ChangeRefused(words % (found.get("kind") or resource.kind, found["metadata"]["name"]))
 
     def _check_claims_of(self, live):
         """Refuse to delete what the garbage collector deletes claims with, other than those that the run recovered and whose volumes are kept."""
@@ -342,6 +361,14 @@ class Undo:
         found = self.live.get(self.here.find(CLAIMS).path(claim["namespace"], claim["name"])) if claim.get("uid") else None
         if found and not (self.check and self._is_going(found)):
             raise ChangeRefused("stays as it is: the claim %s/%s uses it" % (claim["namespace"], claim["name"]))
+        before = change["before"]
+        if change.get("uid", live["metadata"]["uid"]) != live["metadata"]["uid"]:
+            raise ChangeRefused("stays as it is: it was deleted and made again since")
+        if (claim.get("namespace"), claim.get("name")) != (before["namespace"], before["name"]):
+            raise ChangeRefused("stays as it is: it belongs to the claim %s/%s now" % (claim.get("namespace"), claim.get("name")))
+        if volumes.policy(live) != volumes.RETAIN:
+            words = "stays as it is: with its reclaim policy %s, the data of a volume without its claim would be deleted"
+            raise ChangeRefused(words % volumes.policy(live))
         if not self.check:
             self.writer.merge(resource, "", change["name"], {"spec": {"claimRef": change["before"]}}, live["metadata"]["resourceVersion"])
         return True

@@ -149,7 +149,7 @@ def begin(opened, etcdctl, etcdutl, nice=0):
         return None
     try:
         return StartedTool(_argv(able[0], opened.proof.path), bound=True, nice=nice)
-    except ToolError:
+    except (ToolError, OSError):
         return None
 
 

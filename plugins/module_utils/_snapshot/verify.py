@@ -249,12 +249,15 @@ class Verification:
             self._opened = self._stack.enter_context(boltdb.SnapshotFile(path, beside=self._look))
             self._opened.hashed = boltdb.hash_file(path, self._look)
             return time.monotonic()
-        with Forked(lambda: (boltdb.hash_file(path), time.monotonic()), _BESIDE) as self._hashing:
-            self._opened = self._open_reading()
-            self._opened.walk_early()
-            ended = self._hashed()
-        self._hashing = None
-        return ended
+        try:
+            with Forked(lambda: (boltdb.hash_file(path), time.monotonic()), _BESIDE) as self._hashing:
+                self._opened = self._open_reading()
+                self._opened.walk_early()
+                return self._hashed()
+        except Lost as exc:
+            raise Unproven("%s cannot be read: %s" % (self.path, exc)) from exc
+        finally:
+            self._hashing = None
 
     def _hashed(self):
         """Wait for the checksum of the snapshot itself, and have `snapshot status` begin; returns when it was known."""
@@ -262,8 +265,6 @@ class Verification:
             self._opened.hashed, ended = self._hashing.result(self._deadline)
         except TimeIsUp:
             raise _OutOfTime from None
-        except Lost as exc:
-            raise Unproven("%s cannot be read: %s" % (self.path, exc)) from exc
         if self._opened.hashed.whole and self._status_tool is None:
             self._status_tool = snapshot_status.begin(self._opened, *self._tools(), _BESIDE)
             if self._status_tool:
@@ -323,7 +324,7 @@ class Verification:
             self._reading.file.leave_free()
         if self._hashing and self._opened and not self._opened.hashed and self._hashing.ready:
             # what is wrong is said by who waits for it
-            with contextlib.suppress(_OutOfTime, Unproven, OSError):
+            with contextlib.suppress(_OutOfTime, Lost, OSError):
                 self._hashed()
 
     def _restore(self):

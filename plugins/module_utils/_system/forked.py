@@ -18,7 +18,7 @@ _BLOCK = 1024 * 1024
 
 
 class Lost(Exception):
-    """The copy of this process ended without a result: one sentence without a capital and a full stop."""
+    """There is no copy of this process, or it ended without a result: one sentence without a capital and a full stop."""
 
 
 class TimeIsUp(Exception):
@@ -38,8 +38,16 @@ class Forked:
 
     def __init__(self, function, nice=0):
         ended = ended_with_parent(nice)
-        self._pipe, pipe = os.pipe()
-        self._pid = os.fork()
+        try:
+            self._pipe, pipe = os.pipe()
+        except OSError as exc:
+            raise Lost("no second process can read it: %s" % exc.strerror) from exc
+        try:
+            self._pid = os.fork()
+        except OSError as exc:
+            os.close(self._pipe)
+            os.close(pipe)
+            raise Lost("no second process can read it: %s" % exc.strerror) from exc
         if self._pid == 0:
             # whatever happens, the copy does not go on with what this process does
             try:

@@ -95,6 +95,15 @@ def test_only_the_plan_that_was_shown_is_carried_out(node):
         node.recover(fingerprint=shown[False])
 
 
+def test_another_live_value_of_a_secret_is_another_plan(node):
+    """Nothing that is shown tells them apart, and undo has no values of Secrets."""
+    shown = []
+    for value in ("YQ==", "Yg=="):
+        node.live.add(dict(KEY, data={"password": value}))
+        shown.append(node.recover(check_mode=True, overwrite=True))
+    assert shown[0]["lines"] == shown[1]["lines"] and shown[0]["fingerprint"] != shown[1]["fingerprint"]
+
+
 def test_what_comes_free_meanwhile_is_not_recovered_unseen(node):
     node.live.add(SHOP, deletionTimestamp="now")
     found = node.recover(check_mode=True)

@@ -16,7 +16,7 @@ import time
 
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import boltdb, mvcc
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.forked import Forked
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.forked import Forked, Lost
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 PAGE = 4096
@@ -415,6 +415,14 @@ def test_a_second_process_reads_half_of_it(tmp_path, shared, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0})
     assert read(tmp_path, snapshot(MANY[0])) == (41, in_order(MANY[1]))
     assert len(shared) == 1
+
+
+def test_without_a_second_process_one_reads_all_of_it(tmp_path, shared, monkeypatch):
+    def refuse(_function):
+        raise Lost("no second process can read it")
+
+    monkeypatch.setattr(mvcc, "Forked", refuse)
+    assert read(tmp_path, snapshot(MANY[0])) == (41, in_order(MANY[1]))
 
 
 @pytest.mark.parametrize("number", [3, 20, 21, 39])

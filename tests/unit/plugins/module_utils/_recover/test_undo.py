@@ -145,6 +145,73 @@ def test_the_owner_of_a_claim_stays_while_the_volume_is_not_retained(tmp_path):
     assert run.live.find("Deployment", "web", "shop") and run.live.find("PersistentVolumeClaim", "data", "shop")
 
 
+# -- owners ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_owner_of_what_stays_stays(tmp_path):
+    """The garbage collector would delete it with its owner."""
+    web = dict(WEB, metadata=dict(WEB["metadata"], ownerReferences=[owned("Widget", "parent", "example.com/v1", True)]))
+    run = Run(tmp_path, [SHOP, CRD, PARENT, web], [SHOP, CRD])
+    run.recover()
+    change(run, "Deployment", "web", spec={"replicas": 2, "template": {"spec": {"priority": 1}}})
+    assert reasons(both(run)) == {
+        "Deployment shop/web": "stays: it was changed since",
+        "Widget shop/parent": "stays: Deployment shop/web would be deleted with it, and stays",
+    }
+
+
+@pytest.mark.parametrize("kind", ["Namespace", "PersistentVolume"])
+def test_the_owner_of_a_namespace_or_a_volume_that_was_made_since_stays(tmp_path, kind):
+    run = Run(tmp_path, [SHOP, ROLE, BINDING], [SHOP])
+    run.recover()
+    run.live.add(made(kind, "new", metadata={"ownerReferences": [owner_of(run.live.find("ClusterRole", "reader"))]}, spec={}))
+    assert reasons(both(run)) == {"ClusterRole reader": "stays: %s new would be deleted with it; run the undo again when that is gone" % kind}
+    run.live.find(kind, "new")["metadata"]["deletionTimestamp"] = "2026-01-02T03:04:05Z"
+    assert both(run).left == []
+
+
+# -- volumes that were bound again ------------------------------------------------------------------------------------------
+
+RELEASED = dict(VOLUME, spec={"claimRef": {"namespace": "shop", "name": "data", "uid": "gone"}, "persistentVolumeReclaimPolicy": "Retain"})
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"claimRef": {"namespace": "other", "name": "new"}, "persistentVolumeReclaimPolicy": "Retain"}, "it belongs to the claim other/new now"),
+        ({"claimRef": {"namespace": "shop", "name": "data"}, "persistentVolumeReclaimPolicy": "Delete"}, "with its reclaim policy Delete, the data"),
+    ],
+)
+def test_a_volume_whose_data_would_be_deleted_is_not_given_back(tmp_path, spec, words):
+    run = Run(tmp_path, [SHOP, RELEASED, CLAIM], [SHOP, RELEASED])
+    run.recover()
+    assert "uid" not in run.live.find("PersistentVolume", "disk")["spec"]["claimRef"]
+    del run.live.objects[("persistentvolumeclaims", "shop", "data")]
+    run.live.find("PersistentVolume", "disk")["spec"] = copy.deepcopy(spec)
+    assert words in reasons(both(run))["PersistentVolume disk"]
+    assert run.live.find("PersistentVolume", "disk")["spec"] == spec
+
+
+def test_the_volume_of_a_claim_that_is_there_by_now_keeps_its_binding(tmp_path):
+    run = Run(tmp_path, [SHOP, RELEASED, CLAIM], [SHOP, RELEASED])
+
+    def bind(_method, key, dry):
+        if key[0] == "configmaps" and not dry:
+            run.live.add(CLAIM)
+
+    run.snapshot.add(PRICES)
+    run.live.before_change = bind
+    assert run.recover().failed == [{"object": "PersistentVolumeClaim shop/data", "reason": "was made by something else meanwhile; run this again"}]
+    assert run.live.find("PersistentVolume", "disk")["spec"]["claimRef"]["uid"] == "gone"
+
+
+def test_a_volume_that_was_made_again_is_not_given_back(tmp_path):
+    run = Run(tmp_path, [SHOP, RELEASED, CLAIM], [SHOP, RELEASED])
+    run.recover()
+    run.live.find("PersistentVolume", "disk")["metadata"]["uid"] = "another"
+    assert reasons(run.undo()) == {"PersistentVolume disk": "stays as it is: it was deleted and made again since"}
+
+
 # -- namespaces and definitions -----------------------------------------------------------------------------------------
 
 

@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import hashlib
+from types import SimpleNamespace
 
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import levels, verify as snapshot_verify
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.manifest import Manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.forked import Lost
 
 
 def test_where_two_counts_differ():
@@ -60,3 +62,16 @@ def test_what_is_encrypted_is_not_looked_into_without_its_key(tmp_path):
 def test_what_is_packed_without_a_manifest_is_told_by_its_name():
     assert not snapshot_verify.Verification("a.db", None, OPTIONS).packed
     assert snapshot_verify.Verification("a.db.zst", None, OPTIONS).packed
+
+
+def test_a_host_that_can_start_no_second_process_calls_no_snapshot_damaged(tmp_path, monkeypatch):
+    def refuse(*_arguments):
+        raise Lost("no second process can read it: Resource temporarily unavailable")
+
+    monkeypatch.setattr(snapshot_verify, "Forked", refuse)
+    found, go = verification(tmp_path, wanted="drill")
+    # a restore that has begun
+    found._trial = SimpleNamespace(look=lambda: None, ended=None)
+    with pytest.raises(snapshot_verify.Unproven, match="cannot be read: no second process can read it"):
+        go()
+    assert found.levels == {}

@@ -84,3 +84,14 @@ with Forked(lambda: time.sleep(60)) as forked:
     while not gone(pid) and "Z" not in open("/proc/%d/stat" % pid).read().rpartition(")")[2].split()[0] and time.monotonic() < end:
         time.sleep(0.02)
     assert time.monotonic() < end
+
+
+def test_a_process_that_cannot_be_copied(monkeypatch):
+    def refuse():
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    before = sorted(os.listdir("/proc/self/fd"))
+    with pytest.raises(Lost, match="no second process can read it: Resource temporarily unavailable"):
+        Forked(lambda: 1)
+    assert sorted(os.listdir("/proc/self/fd")) == before
