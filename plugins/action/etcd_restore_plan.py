@@ -11,9 +11,9 @@ import os
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.k8s_dr.etcd.plugins.action.controller_file import write
+from ansible_collections.k8s_dr.etcd.plugins.plugin_utils.other_action import transfer
 
 MODULE = "k8s_dr.etcd.etcd_restore_plan"
-TRANSFER = "k8s_dr.etcd.etcd_snapshot_transfer"
 
 
 class ActionModule(ActionBase):
@@ -37,7 +37,7 @@ class ActionModule(ActionBase):
                 if made.get("failed"):
                     return dict(result, **made)
                 places.append(made["path"])
-                copied = self._transfer(task_vars, to="host", path=args["snapshot"], dest=made["path"] + "/snapshot.db")
+                copied = transfer(self, task_vars, to="host", path=args["snapshot"], dest=made["path"] + "/snapshot.db")
                 if copied.get("failed"):
                     return dict(result, **copied)
                 args["snapshot"] = made["path"] + "/snapshot.db"
@@ -54,21 +54,6 @@ class ActionModule(ActionBase):
                 self._execute_module("ansible.builtin.file", {"path": place, "state": "absent"}, task_vars=task_vars)
         return result
 
-    def _transfer(self, task_vars, **args):
-        """Another action, on the same connection."""
-        task = self._task.copy()
-        task.args = args
-        action = self._shared_loader_obj.action_loader.get(
-            TRANSFER,
-            task=task,
-            connection=self._connection,
-            play_context=self._play_context,
-            loader=self._loader,
-            templar=self._templar,
-            shared_loader_obj=self._shared_loader_obj,
-        )
-        return action.run(task_vars=task_vars)
-
     def _bring(self, task_vars, comparison, path):
         """The list on the controller; "" when there is none, which is no reason to fail."""
         text = comparison.pop("text", None)
@@ -77,7 +62,7 @@ class ActionModule(ActionBase):
                 write(path, text, 0o600)
             elif comparison.get("dest"):
                 write(path, "", 0o600)
-                self._transfer(task_vars, path=comparison["dest"], dest=path)
+                transfer(self, task_vars, path=comparison["dest"], dest=path)
             else:
                 return ""
         except (OSError, AnsibleError) as exc:

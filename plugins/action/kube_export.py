@@ -14,9 +14,9 @@ import tempfile
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.encryption import NAME
+from ansible_collections.k8s_dr.etcd.plugins.plugin_utils.other_action import transfer
 
 MODULE = "k8s_dr.etcd.kube_export"
-TRANSFER = "k8s_dr.etcd.etcd_snapshot_transfer"
 
 
 def unpack(archive, dest, check_mode):
@@ -82,7 +82,7 @@ class ActionModule(ActionBase):
             result.update(found)
             if found.get("failed") or "files" not in found:
                 return result
-            self._transfer(task_vars, path=archive, dest=os.path.join(here, "objects.tar"))
+            transfer(self, task_vars, path=archive, dest=os.path.join(here, "objects.tar"))
             if not check_mode:
                 os.makedirs(dest, mode=0o700, exist_ok=True)
             written = unpack(os.path.join(here, "objects.tar"), dest, check_mode)
@@ -96,18 +96,3 @@ class ActionModule(ActionBase):
                 self._execute_module("ansible.builtin.file", {"path": place, "state": "absent"}, task_vars=task_vars)
             self._task.check_mode = check_mode
         return result
-
-    def _transfer(self, task_vars, **args):
-        """Another action, on the same connection."""
-        task = self._task.copy()
-        task.args = args
-        action = self._shared_loader_obj.action_loader.get(
-            TRANSFER,
-            task=task,
-            connection=self._connection,
-            play_context=self._play_context,
-            loader=self._loader,
-            templar=self._templar,
-            shared_loader_obj=self._shared_loader_obj,
-        )
-        return action.run(task_vars=task_vars)

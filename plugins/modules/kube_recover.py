@@ -343,7 +343,7 @@ def main():
     start = time.monotonic()
     module.result = {"changed": False, "pending": False, "id": "", "fingerprint": "", "refusals": "", "lines": [], "report": dict(_NOTHING)}
     do = undo if module.params["undo"] else recover
-    problem = ""
+    problem, ended_early = "", False
     try:
         with live_session(module.params["manifests_dir"]) as live, lock(module):
             refused = do(module, live)
@@ -353,22 +353,24 @@ def main():
         problem = "" if module.check_mode else module.result["refusals"]
     except (Refused, Busy) as exc:
         problem = "Nothing was done: %s" % exc
-    except (KubeError, Ended) as exc:
-        problem = "%s. %s" % (exc, _state(module))
-    except OSError as exc:
-        problem = "%s. %s" % (os_error_words(exc), _state(module))
+    except (KubeError, Ended, OSError) as exc:
+        ended_early = True
+        problem = "%s. %s" % (os_error_words(exc) if isinstance(exc, OSError) else exc, state_of(module))
     module.result["pending"] = module.check_mode and (module.result["pending"] or module.result["changed"])
-    module.result.update(seconds=round(time.monotonic() - start, 2), summary=summary(module.result["report"], module.result["id"]))
+    module.result.update(seconds=round(time.monotonic() - start, 2), summary=summary(module.result["report"], module.result["id"], ended_early))
     if problem:
         module.fail_json(msg=problem, **module.result)
     module.exit_json(**module.result)
 
 
-def _state(module):
-    """What is done already when a run ends early."""
-    if not module.result["changed"] or module.check_mode:
+def state_of(module):
+    """What is known when a run ends early, and what to do: the last change may have been made, although no answer came."""
+    identifier = module.result["id"]
+    if module.check_mode or not identifier:
         return "Nothing was changed"
-    return "Some objects were changed; run this again to continue"
+    if module.params["undo"]:
+        return "Some of it may be undone; run this again to continue"
+    return "Some objects may have been changed; run this again to continue, or undo it: %s" % records.undo_command(identifier)
 
 
 if __name__ == "__main__":

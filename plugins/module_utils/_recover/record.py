@@ -179,6 +179,11 @@ def unfinished(directory, about):
     return None
 
 
+def undo_command(identifier):
+    """What an operator types to undo a run."""
+    return "ansible-playbook k8s_dr.etcd.recover -e etcd_recover_undo=%s" % identifier
+
+
 def interrupted(directory, resumed):
     """Sentences about runs that were interrupted and that a run which continues `resumed`, the id of one or None, leaves as they are."""
     for identifier in names(directory):
@@ -189,7 +194,7 @@ def interrupted(directory, resumed):
         if identifier == resumed:
             yield "The run %s was interrupted; this one continues it" % identifier
         else:
-            yield "The run %s was interrupted; to undo it: ansible-playbook k8s_dr.etcd.recover -e etcd_recover_undo=%s" % (identifier, identifier)
+            yield "The run %s was interrupted; to undo it: %s" % (identifier, undo_command(identifier))
 
 
 def prune(directory, keep, current=None):

@@ -13,6 +13,7 @@ import json
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import volumes
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.differences import shown
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import BLOCKED, DIFFERENT, LEFT_OUT, MISSING, SAME
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.record import undo_command
 
 # Lines that one part of the plan may take.
 _MOST = 50
@@ -78,13 +79,14 @@ def undo_lines(run):
     return _part("Would be undone", run.undone) + _part("Stays", problems(run.left), len(run.left)) or ["There is nothing left to undo"]
 
 
-def summary(report, identifier):
-    """What a run has done, as text."""
+def summary(report, identifier, ended_early=False):
+    """What a run has done, as text.  ended_early: whether the last change may have been made although the report does not have it."""
     words = (("created", "created"), ("overwritten", "overwritten"), ("rebound", "given to recovered claims"), ("undone", "undone"))
     done = ["%d objects %s" % (len(report[key]), what) for key, what in words if report[key]]
-    text = report["warnings"] + [", ".join(done) if done else "Nothing was changed"]
+    nothing = "No change is known to have been made" if ended_early and identifier else "Nothing was changed"
+    text = report["warnings"] + [", ".join(done) if done else nothing]
     if done and not report["undone"]:
-        text.append("To undo this: ansible-playbook k8s_dr.etcd.recover -e etcd_recover_undo=%s" % identifier)
+        text.append("To undo this: %s" % undo_command(identifier))
     return text
 
 

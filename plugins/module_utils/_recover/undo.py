@@ -129,8 +129,6 @@ class Undo:
         if left_out.is_default_account(resource.id, live) and ("namespaces", "", change["namespace"]) in self._made:
             # a controller keeps it; it goes with the namespace
             return None
-        if change.get("existed"):
-            raise ChangeRefused("stays: it was there already when it was to be recovered")
         self._check_unchanged(change, live, cleaned)
         if live["metadata"]["uid"] in self._kept:
             raise ChangeRefused("stays: %s would be deleted with it, and stays" % self._kept[live["metadata"]["uid"]])

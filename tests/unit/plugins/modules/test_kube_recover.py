@@ -16,7 +16,7 @@ from ansible.errors import AnsibleActionFail
 from ansible_collections.k8s_dr.etcd.plugins.action.kube_export import unpack
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse import served
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.report import lines
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.report import lines, summary
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
 from ansible_collections.k8s_dr.etcd.plugins.modules import kube_export, kube_recover
@@ -42,6 +42,7 @@ class Node:
         params = dict(given, **params)
         params.update(kubeconfig=params.get("kubeconfig", "x"), record_dir=str(self.directory / "records"), undo=undo)
         module = types.SimpleNamespace(params=params, check_mode=check_mode, _diff=diff, result={})
+        self.module = module
         do = kube_recover.undo if undo else kube_recover.recover
         with kube_recover.lock(module):
             module.result["refused"] = do(module, self.live)
@@ -175,6 +176,22 @@ def test_interrupted_runs_are_named(node):
     assert node.recover(snapshot="a", keep=1)["id"] == identifier
     assert identifier in kube_recover.records.names(str(node.directory / "records"))
     assert node.recover(check_mode=True, snapshot="b")["plan"]["warnings"] == []
+
+
+def test_a_change_whose_answer_was_lost_is_not_called_none(node):
+    """The API server may have made it."""
+    node.live.before_change = lambda _method, _key, dry: (_ for _ in ()).throw(KubeError("away")) if not dry else None
+    with pytest.raises(KubeError):
+        node.recover()
+    identifier = node.module.result["id"]
+    command = "ansible-playbook k8s_dr.etcd.recover -e etcd_recover_undo=%s" % identifier
+    assert identifier and not node.module.result["changed"]
+    assert kube_recover.state_of(node.module) == "Some objects may have been changed; run this again to continue, or undo it: " + command
+    assert summary(node.module.result["report"], identifier, True) == ["No change is known to have been made"]
+    node.module.params["undo"] = identifier
+    assert kube_recover.state_of(node.module) == "Some of it may be undone; run this again to continue"
+    node.module.result["id"] = ""
+    assert kube_recover.state_of(node.module) == "Nothing was changed"
 
 
 def test_a_negative_number_of_records_is_refused(node):
