@@ -49,9 +49,12 @@ try:
           endpoint_reconciler_type="none", client_ca_file=pki + "ca.crt", tls_cert_file=pki + "apiserver.crt", tls_private_key_file=pki + "apiserver.key",
           service_account_issuer="https://kubernetes.default.svc", service_account_key_file=pki + "sa.pub",
           service_account_signing_key_file=pki + "sa.key", service_cluster_ip_range="10.96.0.0/16")
+    # it lets nobody in without a certificate of the cluster
+    context = ssl._create_unverified_context()
+    context.load_cert_chain(pki + "apiserver-kubelet-client.crt", pki + "apiserver-kubelet-client.key")
     while True:
         try:
-            if urllib.request.urlopen("https://127.0.0.1:26443/readyz", timeout=2, context=ssl._create_unverified_context()).status == 200:
+            if urllib.request.urlopen("https://127.0.0.1:26443/readyz", timeout=2, context=context).status == 200:
                 break
         except OSError:
             pass

@@ -59,7 +59,7 @@ def line_of(one, notes):
         return "%s %s: %s" % ("DAMAGED" if one["failed"] else "NOT VERIFIED", one["path"], one["problem"])
     if one["gone"]:
         return "%s was removed meanwhile." % one["path"]
-    drill, restore = mapping(one["levels"].get("drill")), mapping(one["levels"].get("restore"))
+    restore, drill, objects = (mapping(one["levels"].get(name)) for name in ("restore", "drill", "objects"))
     if drill:
         text = "restored by %s in %s s, served by etcd %s and checked in %s s: revision %s, %s keys, %s objects of %s kinds, %s Secrets" % (
             restore.get("tool"),
@@ -68,6 +68,13 @@ def line_of(one, notes):
             drill.get("seconds"),
             *(drill.get(name) for name in ("revision", "keys", "objects", "resources", "secrets")),
         )
+        if objects:
+            text += "; %s objects of %s resources shown by kube-apiserver %s in %s s" % tuple(
+                objects.get(name) for name in ("objects", "resources", "kubernetes_version", "seconds")
+            )
+            unserved = mapping(objects.get("unserved"))
+            if unserved:
+                text += ", which has no API for %s" % ", ".join("%s %s" % (number, name) for name, number in sorted(unserved.items()))
     else:
         text = "%s in %s s" % (one["level"], one["seconds"])
     return "%s: %s.%s" % (one["path"], text, "".join(" (%s.)" % note for note in notes))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: etcd_snapshot_drill
-short_description: Verifies a stored snapshot, up to a trial restore that an etcd serves
+short_description: Verifies a stored snapshot, up to a trial restore that an etcd and an API server serve
 version_added: 0.1.0
 description:
   - Verifies a stored snapshot level by level up to O(level), each more thorough than the previous one, and records time and result of each in the manifest.
@@ -21,6 +21,11 @@ description:
     V(drill) also checks that etcd serves all that was read. etcd's hash over all records that it serves must be that of the file, as etcd's own tool
     computes it. etcd must count as many keys as the file has, in each part of at most 2000 keys. The first key of each part and of each resource is read
     through etcd. Where the file or the hash cannot be compared, all is read through etcd instead, which takes several times as long, and a note says why.
+  - >-
+    V(objects) has the kube-apiserver of this host show the snapshot, as M(k8s_dr.etcd.kube_snapshot_server) does. It lists every resource, so that every
+    object is decrypted and decoded, and compares the number of objects of each resource with the keys in etcd. It names the objects that cannot be shown.
+    They are not recorded as damage, since that depends on the keys and on the version of the API server as well. A host that has no kube-apiserver, or no
+    systemd, cannot reach this level. Then a note says so, and the module does not fail.
   - This etcd listens on Unix sockets in a directory of mode 0700, in an empty network namespace, and ends with this module. The module touches no port, no
     data directory and no process of a cluster on this host, and removes everything that it wrote.
   - The module fails when the snapshot is damaged, and names the level that failed. It also fails when this host cannot run a level. Only damage is recorded
@@ -49,7 +54,7 @@ options:
   level:
     description: Verification level to reach.
     type: str
-    choices: [checksum, status, restore, drill]
+    choices: [checksum, status, restore, drill, objects]
     default: drill
   decrypted_path:
     description:
@@ -90,7 +95,8 @@ options:
   work_dir:
     description:
       - Directory for the trial restore, which is made in a subdirectory of mode 0700 that is always removed.
-      - It needs the size of the snapshot and 160 MB. An off-site snapshot also needs its stored size.
+      - It needs the size of the snapshot and 160 MB, and for O(level=objects) 1.1 times the size and 700 MB. An off-site snapshot also needs its stored
+        size.
       - >-
         A drill of more than about 40,000 keys sorts them there, which needs their length and 32 bytes for each. Without that room the objects are
         read through etcd.
@@ -102,6 +108,16 @@ options:
       - >-
         When not given it is that of the etcd that runs on this host, else the one in the image that etcd's manifest in O(manifests_dir) names, where
         the container runtime has it unpacked, else one beside O(etcdctl) or in C(PATH).
+    type: path
+  kube_apiserver:
+    description:
+      - Path of C(kube-apiserver), for O(level=objects). Its version must be that of the snapshot's cluster, or later.
+      - When not given it is that of the API server that runs on this host, else the one in its image, where the container runtime has it unpacked.
+    type: path
+  encryption_config:
+    description:
+      - Path of the EncryptionConfiguration that the objects in the snapshot were written with, for O(level=objects).
+      - When not given it is that of the API server's manifest in O(manifests_dir).
     type: path
   bin_dir:
     description: Directory that is searched first for C(etcd), C(etcdctl) and C(etcdutl), for example an unpacked release of etcd.
@@ -122,7 +138,8 @@ options:
       - Default is 1200, plus one for every 2.5 MB of the file, up to 14400.
     type: int
 notes:
-  - The level V(drill) needs root, for its isolated network.
+  - The level V(drill) needs root, for its isolated network. The level V(objects) also needs systemd, C(openssl), and memory of 1.5 times the size of the
+    snapshot and 350 MB. Nothing else may be served by M(k8s_dr.etcd.kube_snapshot_server) on this host meanwhile.
 seealso:
   - module: k8s_dr.etcd.etcd_snapshot
   - module: k8s_dr.etcd.etcd_snapshot_info
@@ -192,6 +209,11 @@ snapshot:
             counts of objects by provider, C(hash_kv) and C(compact_revision). C(seconds) and C(start) begin with etcd, which starts beside V(status) as soon as
             the data is restored.
           type: dict
+        objects:
+          description: >-
+            Also C(kubernetes_version) of the kube-apiserver, C(objects) and C(resources), the numbers that it showed, C(unserved), the number of objects by
+            resource of which it has no API, and C(completed) as M(k8s_dr.etcd.kube_snapshot_server) returns it.
+          type: dict
     notes:
       description: One sentence for every finding that is not damage. One of them says when and why the objects were read through etcd, and not from the file.
       type: list
@@ -216,6 +238,7 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse import objects_level
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import snapshots as remote_snapshots, store as remote_store
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import levels as verification_levels, verify as snapshot_verify
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory import directory_of
@@ -285,7 +308,9 @@ def run(module):
     manifest, found["problem"] = read_manifest(stored, params["manifest"], remote)
     levels = {}
     if found["problem"] is None:
-        verification = snapshot_verify.Verification(stored, manifest, params, params["decrypted_path"], identity_file=params["identity_file"], remote=remote)
+        verification = snapshot_verify.Verification(
+            stored, manifest, params, params["decrypted_path"], params["identity_file"], remote, show=objects_level.show(params)
+        )
         levels = verification.levels
         try:
             verification.to(params["level"])
@@ -323,6 +348,8 @@ def main():
             "record": {"type": "bool", "default": True},
             "work_dir": {"type": "path", "default": "/var/lib"},
             "etcd": {"type": "path"},
+            "kube_apiserver": {"type": "path"},
+            "encryption_config": {"type": "path"},
             "bin_dir": {"type": "path"},
             "etcdctl": {"type": "path"},
             "etcdutl": {"type": "path"},

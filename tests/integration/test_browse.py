@@ -19,7 +19,7 @@ import time
 
 import harness
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse import session
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse import objects_level, session
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse.reader import Reader
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 
@@ -117,7 +117,9 @@ def without_systemd(tmp_path, monkeypatch):
             if unit.poll() is None:
                 os.killpg(unit.pid, signal.SIGKILL)
                 unit.wait()
-        subprocess.run(["sh", str(directory / "remove")], check=True)
+        if (directory / "remove").exists():
+            subprocess.run(["sh", str(directory / "remove")], check=True)
+        shutil.rmtree(directory, ignore_errors=True)
 
     for name, value in (
         ("DIRECTORY", str(directory)),
@@ -177,6 +179,13 @@ def test_what_was_in_the_snapshot_is_shown_and_stays(apiserver, version, snapsho
     assert "etcdserver: permission denied" in (work / "kube-apiserver.log").read_text(errors="replace")
     assert int(reader.get("/api/v1/configmaps")["metadata"]["resourceVersion"]) == found["revision"]
     session.end()
+
+
+def test_the_level_objects_leaves_nothing_served(apiserver, version, snapshots, without_systemd, tmp_path):
+    given = options(apiserver, version, snapshots["whole"], tmp_path)
+    found = objects_level.show(given)(str(snapshots["whole"]), 90)
+    assert found["objects"] > 50 and found["resources"] > 10 and found["unserved"] == {} and apiserver.split("/")[-2] == "v" + found["kubernetes_version"]
+    assert not without_systemd.exists()
 
 
 def test_an_object_that_cannot_be_decoded_is_named(apiserver, version, snapshots, without_systemd, tmp_path):

@@ -126,6 +126,13 @@ def at_restore(directory, command):
 # ---- good ones
 
 
+def test_a_host_without_an_api_server_says_that_the_level_objects_is_out_of_reach(master, tmp_path):
+    path = copy(master, tmp_path / "backups")
+    code, result = drill(path, tmp_path / "work", level="objects")
+    assert (code, result["snapshot"]["level"], read(path)["level"]) == (0, "drill", "drill"), result
+    assert result["snapshot"]["notes"][-1].startswith("the verification level objects is out of reach: ")
+
+
 def test_a_good_snapshot_passes_all_levels(version, tmp_path):
     path = store_of(version, tmp_path)
     before = read(path)

@@ -37,6 +37,29 @@ def test_a_drill_beside_the_live_etcd(cluster, cp1, core):
     assert cp1.check_output("find /var/lib -maxdepth 1 -name '.k8s-dr-*'") == ""
 
 
+def test_an_api_server_shows_every_object(cluster, cp1):
+    snapshot = cluster.snapshot()
+    before = etcds(cp1), term_of(cluster)
+    named = ("-e", "etcd_drill_level=objects", "-e", "etcd_drill_snapshot=" + snapshot)
+    output = cluster.playbook("verify.yml", *named).stdout
+    found = json.loads(cp1.file(snapshot + ".json").content_string)
+    objects = found["levels"]["objects"]
+    assert "; %d objects of %d resources shown by kube-apiserver " % (objects["objects"], objects["resources"]) in output
+    assert (found["level"], objects["ok"], objects["unserved"]) == ("objects", True, {})
+    counts = found["inventory"]["objects"].items()
+    assert objects["objects"] == sum(sum(each.values()) for resource, each in counts if resource not in ("ranges", "masterleases", "peerserverleases"))
+    assert (etcds(cp1), term_of(cluster)) == before
+    nothing = "ls -d /run/k8s-dr-browse /etc/tmpfiles.d/k8s-dr-browse.conf /var/lib/.k8s-dr-* 2>/dev/null || true"
+    assert cp1.check_output(nothing) == ""
+    # one that an administrator looks into stays
+    cluster.playbook("browse.yml", "-e", "etcd_browse_snapshot=" + snapshot)
+    process = cluster.playbook("verify.yml", *named, check=False)
+    assert process.returncode == 2 and "another snapshot is served on this host; run this again when that has ended" in process.stdout
+    cp1.check_output("kubectl --kubeconfig /run/k8s-dr-browse/kubeconfig get namespaces")
+    cluster.playbook("browse.yml", "-e", "etcd_browse_state=absent")
+    assert cp1.check_output(nothing) == ""
+
+
 @pytest.mark.parametrize("core", [None, OLDEST])
 def test_damage_is_found_and_reported(cluster, cp1, core):
     more = {"core": core} if core else {}

@@ -10,11 +10,16 @@ asked for, so that those can be named that cannot be decoded.
 
 from __future__ import annotations
 
+import json
+import math
+import os
+import time
 import urllib.parse
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse.read_only_etcd import COMPLETED
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse.reader import ApiError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.inventory import parse_key
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 
 # What API servers store for themselves, and no API shows (1.34.4 to 1.37.2: pkg/controlplane/instance.go, core/rest/storage_core.go).
 _INTERNAL = ("masterleases", "peerserverleases", "ranges")
@@ -43,14 +48,34 @@ class Resource:
         return self.path + "/".join(urllib.parse.quote(part, safe="") for part in parts)
 
 
-def stored(gateway, prefix):
-    """{resource: [(namespace, name)]} of what etcd holds, by the keys."""
-    found = {}
-    for key in gateway.keys(prefix):
-        parsed = parse_key(key, prefix)
-        if parsed:
-            found.setdefault(parsed[0], []).append(parsed[1:])
-    return found
+class Stored:
+    """What etcd holds, by its keys: `counts` is {resource: number}.  The names are in a file, since there may be millions of them."""
+
+    def __init__(self, path):
+        self._path = path
+        self.counts = {}
+
+    def read(self, gateway, prefix):
+        """Read the keys, and return this."""
+        with open(self._path, "w", encoding="utf-8") as stream:
+            for key in gateway.keys(prefix):
+                parsed = parse_key(key, prefix)
+                if parsed:
+                    self.counts[parsed[0]] = self.counts.get(parsed[0], 0) + 1
+                    stream.write(json.dumps(parsed) + "\n")
+        return self
+
+    def names(self, resource):
+        """(namespace, name) of each object of a resource."""
+        with open(self._path, encoding="utf-8") as stream:
+            for line in stream:
+                found, namespace, name = json.loads(line)
+                if found == resource:
+                    yield namespace, name
+
+    def remove(self):
+        """Remove the file."""
+        os.unlink(self._path)
 
 
 def resources(reader):
@@ -77,46 +102,54 @@ def resources(reader):
     return list(found.values())
 
 
-def compare(reader, held, completed=False):
-    """What was found.  held: by stored(), from before the API server started.  completed: whether it may have written objects of its own.
+def compare(reader, held, completed=False, deadline=math.inf):
+    """What was found.  held: a Stored, from before the API server started.  completed: whether it may have written objects of its own.
+    Raises Refused at the deadline, a number of time.monotonic().
 
     {objects, resources: how many were shown; undecodable: ["RESOURCE NAMESPACE/NAME: why"], with the number of all in undecodable_objects;
     differences: one sentence for each resource of which another number is shown; unserved: {resource: number} of which this API server has no API}
     """
-    custom = {name for dummy, name in held.get("customresourcedefinitions.apiextensions.k8s.io", ())}
-    left, shown, listed = dict(held), 0, 0
+    custom = {name for dummy, name in held.names("customresourcedefinitions.apiextensions.k8s.io")}
+    left, shown, listed = dict(held.counts), 0, 0
     undecodable, failed, differences = [], 0, []
     own = {place.rstrip("/").rpartition("/")[2] for place in COMPLETED} if completed else set()
     for resource in resources(reader):
         # a built-in resource has its group in its key only where that says which API server serves it
-        key = resource.name if resource.name in held or resource.name in custom else resource.plural
-        names = left.pop(key, [])
+        key = resource.name if resource.name in held.counts or resource.name in custom else resource.plural
+        wanted = left.pop(key, 0)
         try:
-            number = sum(1 for dummy in reader.names(resource.list_path))
+            number = sum(1 for dummy in _in_time(reader.names(resource.list_path), deadline))
         except ApiError:
-            number, problems = _one_by_one(reader, resource, names)
-            failed += len(problems)
-            undecodable += problems[: _MOST - len(undecodable)]
-            names = names[: len(names) - len(problems)]
+            number, broken = 0, 0
+            for problem in _one_by_one(reader, resource, _in_time(held.names(key), deadline)):
+                number, broken = number + (problem is None), broken + bool(problem)
+                if problem and len(undecodable) < _MOST:
+                    undecodable.append(problem)
+            failed, wanted = failed + broken, wanted - broken
         shown, listed = shown + number, listed + bool(number)
-        if number != len(names) and resource.plural not in own:
-            differences.append("%d %s are shown, and etcd has %d" % (number, resource.name, len(names)))
+        if number != wanted and resource.plural not in own:
+            differences.append("%d %s are shown, and etcd has %d" % (number, resource.name, wanted))
     return {
         "objects": shown,
         "resources": listed,
         "undecodable": undecodable,
         "undecodable_objects": failed,
         "differences": differences,
-        "unserved": {name: len(names) for name, names in sorted(left.items()) if name not in _INTERNAL},
+        "unserved": {name: number for name, number in sorted(left.items()) if name not in _INTERNAL},
     }
 
 
 def _one_by_one(reader, resource, names):
-    """(how many of these objects can be read, one sentence for each of the others)."""
-    number, problems = 0, []
+    """For each of these objects None when it can be read, "" when it is not shown, or one sentence that says why it cannot be decoded."""
     for namespace, name in names:
         try:
-            number += reader.get(resource.path_of(namespace, name), metadata=True) is not None
+            yield None if reader.get(resource.path_of(namespace, name), metadata=True) is not None else ""
         except ApiError as exc:
-            problems.append("%s %s: %s" % (resource.name, "%s/%s" % (namespace, name) if namespace else name, exc))
-    return number, problems
+            yield "%s %s: %s" % (resource.name, "%s/%s" % (namespace, name) if namespace else name, exc)
+
+
+def _in_time(found, deadline):
+    for each in found:
+        if time.monotonic() > deadline:
+            raise Refused("not every object was listed in time; allow more time, or find out why this host is so slow")
+        yield each

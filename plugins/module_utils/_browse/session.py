@@ -160,6 +160,10 @@ def remove_copy(options):
         shutil.rmtree(directory, ignore_errors=True)
 
 
+class Unavailable(Refused):
+    """This host is not one that can serve any snapshot."""
+
+
 class Session:
     """Serves one snapshot.
 
@@ -217,10 +221,11 @@ class Session:
         """Find all that is needed.  replaces: whether a unit is ended first, which has port and memory until then."""
         options = self._options
         if not os.path.isdir(_SYSTEMD):
-            raise Refused("a snapshot is served by a unit of systemd, and systemd does not run on this host")
-        self._openssl = credentials.find_openssl()
+            raise Unavailable("a snapshot is served by a unit of systemd, and systemd does not run on this host")
         pods = self._static_pods()
         self._pod = pods.get("kube-apiserver")
+        self._apiserver = self._find_apiserver()
+        self._openssl = credentials.find_openssl()
         self._encryption = snapshot_server.encryption_configuration(self._pod, options["encryption_config"])
         short = shortage(options["work_dir"], int(self.size * 1.1) + _OWN_SPACE + _LEFT_FREE, "serving the snapshot")
         if short:
@@ -241,7 +246,6 @@ class Session:
         misfit = restore_misfit(self._tool.version, self._etcd.version)
         if misfit:
             raise Refused(misfit)
-        self._apiserver = self._find_apiserver()
         with contextlib.suppress(ToolError):
             self._admission = snapshot_server.admission_plugins(run_tool([self._apiserver.program, "--help"], 10).stdout)
         if not replaces:
@@ -258,7 +262,9 @@ class Session:
         """The given program; else that of the API server that runs; else the one in its image."""
         candidates = [self._options["kube_apiserver"]] if self._options["kube_apiserver"] else _apiservers()
         wanted = self._pod.image_version if self._pod and not self._options["kube_apiserver"] else ""
-        problem = "no kube-apiserver runs on this host and no image of it is unpacked; give the path of one"
+        if not candidates:
+            raise Unavailable("no kube-apiserver runs on this host and no image of it is unpacked; give the path of one")
+        problem = "no kube-apiserver %s is on this host; give the path of one" % wanted
         for path in candidates:
             try:
                 found = HeldProgram(path, "kube-apiserver", r"^Kubernetes v(\S+)")
@@ -314,13 +320,17 @@ class Session:
         try:
             gateway = read_only_etcd.Gateway(os.path.join(work.path, _SOCKET))
             revision = gateway.wait(self._deadline, is_active)
-            stored = every_object.stored(gateway, snapshot_server.prefix_of(self._pod)) if self._options["verify"] else None
+            stored = every_object.Stored(os.path.join(work.path, "keys")) if self._options["verify"] else None
+            if stored:
+                stored.read(gateway, snapshot_server.prefix_of(self._pod))
             gateway.lock(snapshot_server.prefix_of(self._pod))
             reader = Reader(DIRECTORY, self._options["port"])
             completed, synced = self._serve(work.path, reader, log)
             self._check_version(reader)
             unreadable = None if synced else _unreadable(reader)
-            objects = every_object.compare(reader, stored, completed) if stored is not None else None
+            objects = every_object.compare(reader, stored, completed, self._deadline) if stored else None
+            if stored:
+                stored.remove()
         except Refused as exc:
             raise Refused(log.words(str(exc))) from exc
         except ApiError as exc:

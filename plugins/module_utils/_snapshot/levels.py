@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.clock import utc
 
-# Lowest first: the bytes, the database in them, a trial restore, an etcd that serves what was restored.
-LEVELS = ("checksum", "status", "restore", "drill")
+# Lowest first: the bytes, the database in them, a trial restore, an etcd that serves what was restored, an API server that shows every object.
+LEVELS = ("checksum", "status", "restore", "drill", "objects")
 # What the highest level may be called, lowest first: `structure` is `status` without etcd's own tool.
-NAMES = ("checksum", "structure", "status", "restore", "drill")
+NAMES = ("checksum", "structure", "status", "restore", "drill", "objects")
 
 
 def result(ok, seconds, problem=None, **more):

@@ -44,6 +44,10 @@ class Unproven(Exception):
     """Nothing was learned of the snapshot, for a reason that is this host's: one sentence."""
 
 
+class OutOfReach(Exception):
+    """A host like this one never has what this needs: one sentence."""
+
+
 class Reading:
     """What was read: `keys`, `inventory`, `objects`."""
 

@@ -8,6 +8,7 @@
     status      the database in it is whole, etcd's own tool accepts it, and hash and revision are the manifest's
     restore     etcd's own tool restores it
     drill       the objects in the file can be read, and an etcd that nobody else can reach serves the file's keys and values
+    objects     an API server shows every object, decrypted and decoded
 
 A level only counts when the one below it was reached.  All of a drill begins at once: etcd's tool restores while one process reads the file from front to
 back for its checksum, and another one page by page for all else.
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import time
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import boltdb, isolated_server, mvcc
@@ -31,7 +33,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import (
     status as snapshot_status,
     trial as snapshot_trial,
 )
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.reading import Damaged, Unproven
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.reading import Damaged, OutOfReach, Unproven
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.forked import Forked, Lost, TimeIsUp
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, find_tool
@@ -83,9 +85,11 @@ class Verification:
     plain: the snapshot itself where the stored file is packed and was decrypted before, or None.
     manifest: its Manifest, or None.  options: etcd, etcdctl, etcdutl, work_dir, manifests_dir, timeout.
     identity_file: with the private key that decrypts it, or None.
+    show: what the level objects does.  It is called with the path of the snapshot itself and the seconds that are left, returns what is recorded, and
+    raises Unproven or OutOfReach.
     """
 
-    def __init__(self, path, manifest, options, plain=None, identity_file=None, remote=None):
+    def __init__(self, path, manifest, options, plain=None, identity_file=None, remote=None, show=None):
         # messages do not name its temporary path
         self.path = remote.path(path) if remote else path
         self.remote = remote
@@ -98,6 +102,7 @@ class Verification:
         self.packed = manifest.is_packed if manifest else path.endswith((".zst", ".age", ".tar"))
         self.plain = plain if self.packed else self.stored
         self.identity_file = identity_file
+        self._show = show
         self.levels = {}
         self.notes = []
         self.facts = {}
@@ -107,6 +112,8 @@ class Verification:
         self._found_tools = None
         self._work = None
         self._stack = contextlib.ExitStack()
+        # what only the levels up to the drill need
+        self._drilling = contextlib.ExitStack()
         # the snapshot itself, a SnapshotFile, once it is known; while it is read a Forked that returns its Hashed and when that was known
         self._opened, self._hashing = None, None
         # `snapshot status`, which begins when the checksum is known
@@ -131,6 +138,9 @@ class Verification:
                 self._started, self._ended = time.monotonic(), None
                 try:
                     more = getattr(self, "_" + name)()
+                except OutOfReach as exc:
+                    self.notes.append("the verification level %s is out of reach: %s" % (name, exc))
+                    break
                 except Damaged as exc:
                     self.levels[name] = verification_levels.result(False, self._seconds(), str(exc))
                     raise
@@ -147,7 +157,8 @@ class Verification:
                     raise Unproven("the verification level %s could not be tried: %s" % (name, exc.message)) from exc
                 self.levels[name] = verification_levels.result(True, self._seconds(), **more)
         finally:
-            self._stack.close()
+            with self._stack:
+                self._drilling.close()
 
     def _seconds(self):
         """How long the level took that is being tried."""
@@ -161,7 +172,7 @@ class Verification:
 
     @property
     def _is_drill(self):
-        return self._wanted == verification_levels.LEVELS[-1]
+        return self._wanted in verification_levels.LEVELS[3:]
 
     def _plain_size(self):
         # retention may remove it at any time
@@ -313,7 +324,7 @@ class Verification:
             raise Unproven("neither etcdctl nor etcdutl on this host can restore a snapshot: install etcdutl, or give its path as `etcdutl`")
         work = self._workplace()
         self._check_space(self._plain_size(), _OWN_SPACE)
-        self._trial = self._stack.enter_context(snapshot_trial.Trial(tool, os.path.abspath(self.plain), work))
+        self._trial = self._drilling.enter_context(snapshot_trial.Trial(tool, os.path.abspath(self.plain), work))
 
     def _look(self):
         """Go on with what runs beside the reading of the file."""
@@ -351,7 +362,7 @@ class Verification:
 
         From here on an etcd is started as soon as the data is restored.
         """
-        self._reading = self._stack.enter_context(
+        self._reading = self._drilling.enter_context(
             snapshot_reading.FileReading(os.path.abspath(self.plain), self._workplace(), self._prefix, self._deadline, beside=self._look)
         )
         # what is restored needs its room as well
@@ -377,7 +388,7 @@ class Verification:
         """A Throwaway on the restored data, which is not started."""
         etcdctl = find_tool("etcdctl", self.options["etcdctl"])
         try:
-            server = self._stack.enter_context(isolated_server.find_server(self.options["etcd"], LOCAL, etcdctl, self._image))
+            server = self._drilling.enter_context(isolated_server.find_server(self.options["etcd"], LOCAL, etcdctl, self._image))
         except isolated_server.ThrowawayError as exc:
             raise Unproven("no etcd server program can serve it: %s; give the path of one as `etcd`" % exc) from exc
         self._check_version(server)
@@ -408,6 +419,13 @@ class Verification:
         except isolated_server.Unservable as exc:
             raise Damaged("%s cannot be served: %s" % (self.path, exc)) from exc
         return dict(more, etcd_version=served.server.version, start=trial.start)
+
+    def _objects(self):
+        # another etcd needs the room and the memory
+        data = self._trial.data
+        self._drilling.close()
+        shutil.rmtree(data, ignore_errors=True)
+        return self._show(self.plain, self._left())
 
     def _contents(self, served, comparison, revision):
         """What etcd serves, as a Reading, and why etcd is not known to serve it, as a sentence or None."""

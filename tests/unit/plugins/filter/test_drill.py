@@ -56,6 +56,11 @@ def test_a_report():
         "/b/2.db: status in 0.2 s.",
         "/b/3.db was removed meanwhile.",
     ]
+    levels["objects"] = {"objects": 5, "resources": 4, "kubernetes_version": "1.37.2", "seconds": 3.1, "unserved": {}}
+    shown = "; 5 objects of 4 resources shown by kube-apiserver 1.37.2 in 3.1 s"
+    assert drill_report([good], "cp1")["lines"] == ["/b/1.db: %s%s. (by the way.)" % (served[:-1], shown)]
+    levels["objects"]["unserved"] = {"gadgets": 2}
+    assert "%s, which has no API for 2 gadgets." % shown in drill_report([good], "cp1")["lines"][0]
     damaged = {"item": "/b/4.db", "snapshot": {"path": "/b/4.db", "level": None, "failed": "checksum", "problem": "/b/4.db has {{ 3 }} bytes", "levels": {}}}
     crashed = {"item": "/b/5.db", "msg": "Task failed: Module failed: no space"}
     found = drill_report([good, damaged, crashed], "cp1")

@@ -6,10 +6,13 @@ from __future__ import annotations
 
 import base64
 import json
+import time
+import types
 
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse import every_object, read_only_etcd
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse.reader import ApiError, Reader
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 
 
 def resource(name, namespaced=True, verbs=("get", "list")):
@@ -91,6 +94,11 @@ SHOWN = {
 }
 
 
+def held(names):
+    """A Stored of these names."""
+    return types.SimpleNamespace(counts={resource: len(each) for resource, each in names.items()}, names=lambda resource: iter(names.get(resource, ())))
+
+
 def test_each_resource_is_listed_once_in_the_preferred_version():
     found = [each.list_path for each in every_object.resources(Api({}))]
     assert found == [
@@ -104,7 +112,7 @@ def test_each_resource_is_listed_once_in_the_preferred_version():
 
 
 def test_all_that_etcd_has_is_shown():
-    found = every_object.compare(Api(SHOWN), HELD)
+    found = every_object.compare(Api(SHOWN), held(HELD))
     # the API of the definitions themselves is not among these
     assert found == {
         "objects": 7,
@@ -118,25 +126,38 @@ def test_all_that_etcd_has_is_shown():
 
 def test_another_number_is_told():
     shown = dict(SHOWN, **{"/api/v1/configmaps": [("shop", "a")], "/apis/apiregistration.k8s.io/v1/apiservices": [("", "1"), ("", "2")]})
-    assert every_object.compare(Api(shown), HELD)["differences"] == [
+    assert every_object.compare(Api(shown), held(HELD))["differences"] == [
         "1 configmaps are shown, and etcd has 2",
         "2 apiservices.apiregistration.k8s.io are shown, and etcd has 1",
     ]
     # what the API server completed is its own
-    assert every_object.compare(Api(shown), HELD, completed=True)["differences"] == ["1 configmaps are shown, and etcd has 2"]
+    assert every_object.compare(Api(shown), held(HELD), completed=True)["differences"] == ["1 configmaps are shown, and etcd has 2"]
 
 
 def test_what_cannot_be_decoded_is_named():
     broken = ["/api/v1/namespaces/shop/configmaps/b", "/api/v1/nodes/cp1"]
-    found = every_object.compare(Api(SHOWN, broken), HELD)
+    found = every_object.compare(Api(SHOWN, broken), held(HELD))
     assert found["undecodable"] == ["configmaps shop/b: corrupt object", "nodes cp1: corrupt object"]
     assert found["undecodable_objects"] == 2 and found["differences"] == [] and found["objects"] == 5
+
+
+def test_one_that_is_not_shown_is_no_object_that_cannot_be_decoded():
+    api = Api(SHOWN, ["/api/v1/namespaces/shop/configmaps/b"])
+    api.get = lambda path, metadata=False: None if path.endswith("/a") else Api.get(api, path, metadata)
+    found = every_object.compare(api, held(HELD))
+    assert found["undecodable_objects"] == 1 and found["differences"] == ["0 configmaps are shown, and etcd has 1"]
+
+
+def test_it_ends_in_time():
+    for api in (Api(SHOWN), Api(SHOWN, ["/api/v1/namespaces/shop/configmaps/b"])):
+        with pytest.raises(Refused, match="not every object was listed in time"):
+            every_object.compare(api, held(HELD), deadline=time.monotonic() - 1)
 
 
 def test_not_all_of_many_are_named():
     names = [("shop", "c%d" % number) for number in range(50)]
     broken = ["/api/v1/namespaces/shop/configmaps/c%d" % number for number in range(50)]
-    found = every_object.compare(Api({"/api/v1/configmaps": names}, broken), {"configmaps": names})
+    found = every_object.compare(Api({"/api/v1/configmaps": names}, broken), held({"configmaps": names}))
     assert len(found["undecodable"]) == every_object._MOST and found["undecodable_objects"] == 50
 
 
@@ -154,16 +175,20 @@ class Keys(read_only_etcd.Gateway):
         return 200, json.dumps({"kvs": kvs, "more": len(found) > len(kvs)})
 
 
-def test_the_keys_are_read_page_by_page(monkeypatch):
+def test_the_keys_are_read_page_by_page(tmp_path):
     keys = ["/registry/configmaps/shop/a", "/registry/minions/cp1", "/registry/services/specs/shop/web", "/registry/example.com/orders/shop/o1", "/other/x"]
     gateway = Keys([*keys, "compact_rev_key", "/registry/health"])
     assert list(gateway.keys("/registry/", page=2)) == sorted(key for key in [*keys, "/registry/health"] if key.startswith("/registry/"))
-    assert every_object.stored(gateway, "/registry/") == {
+    found = every_object.Stored(str(tmp_path / "keys")).read(gateway, "/registry/")
+    assert {resource: list(found.names(resource)) for resource in found.counts} == {
         "configmaps": [("shop", "a")],
         "nodes": [("", "cp1")],
         "services": [("shop", "web")],
         "orders.example.com": [("shop", "o1")],
     }
+    assert set(found.counts.values()) == {1} and list(found.names("pods")) == []
+    found.remove()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ FAILED = levels.result(False, 1, "it differs")
         ({"checksum": passed(), "drill": passed()}, "checksum", None),
         ({"checksum": passed(), "status": passed(tool=None)}, "structure", None),
         ({"checksum": passed(), "status": passed(tool="etcdutl 3.5.16")}, "status", None),
-        ({name: passed() for name in levels.LEVELS}, "drill", None),
+        ({name: passed() for name in levels.LEVELS[:-1]}, "drill", None),
+        ({name: passed() for name in levels.LEVELS}, "objects", None),
         (dict({name: passed() for name in levels.LEVELS}, checksum=FAILED, drill=FAILED), None, "checksum"),
         # what is damaged counts as not tried
         ({"checksum": True, "status": passed(), "drill": {"ok": 1}}, None, None),
@@ -44,5 +45,6 @@ def test_a_result():
 
 def test_the_order_of_levels():
     assert levels.is_higher("checksum", None) and levels.is_higher("drill", "restore") and levels.is_higher("structure", "checksum")
+    assert levels.is_higher("objects", "drill")
     assert not levels.is_higher("structure", "status") and not levels.is_higher("status", "structure")
     assert not levels.is_higher(None, None) and not levels.is_higher("unknown", "checksum")

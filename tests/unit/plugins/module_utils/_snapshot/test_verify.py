@@ -75,3 +75,59 @@ def test_a_host_that_can_start_no_second_process_calls_no_snapshot_damaged(tmp_p
     with pytest.raises(snapshot_verify.Unproven, match="cannot be read: no second process can read it"):
         go()
     assert found.levels == {}
+
+
+# ---- the level objects
+
+
+@pytest.fixture
+def drilled(tmp_path, monkeypatch):
+    """A Verification whose lower levels pass, as a function of what the level objects does; what it asked for is in `asked`."""
+    asked = []
+
+    def make(show):
+        found, go = verification(tmp_path, wanted="objects")
+        for name in levels.LEVELS[1:-1]:
+            monkeypatch.setattr(found, "_" + name, dict)
+        data = tmp_path / "data"
+        data.mkdir()
+        found._trial = SimpleNamespace(look=lambda: None, ended=None, data=str(data))
+        found._drilling.callback(lambda: asked.append("the drill's etcd has ended"))
+        monkeypatch.setattr(found, "_read_plain", lambda: setattr(found, "_opened", SimpleNamespace(hashed=SimpleNamespace(sha256=found.manifest.sha256))))
+
+        def wrapped(path, left):
+            asked.append((path, left > 0, data.exists()))
+            return show()
+
+        monkeypatch.setattr(found, "_show", wrapped)
+        return found, go
+
+    return make, asked
+
+
+def test_every_object_is_shown_when_the_drill_has_ended(drilled):
+    make, asked = drilled
+    found, go = make(lambda: {"objects": 7, "kubernetes_version": "1.37.2"})
+    go()
+    assert asked == ["the drill's etcd has ended", (found.plain, True, False)]
+    assert levels.highest(found.levels) == "objects" and found.levels["objects"]["objects"] == 7 and found.notes == []
+
+
+def test_a_host_without_an_api_server_cannot_reach_it_and_says_so(drilled):
+    def show():
+        raise snapshot_verify.OutOfReach("no kube-apiserver runs on this host")
+
+    found, go = drilled[0](show)
+    go()
+    assert levels.highest(found.levels) == "drill" and "objects" not in found.levels
+    assert found.notes == ["the verification level objects is out of reach: no kube-apiserver runs on this host"]
+
+
+def test_what_cannot_be_shown_is_no_damage(drilled):
+    def show():
+        raise snapshot_verify.Unproven("not every object is shown")
+
+    found, go = drilled[0](show)
+    with pytest.raises(snapshot_verify.Unproven, match="not every object is shown"):
+        go()
+    assert levels.highest(found.levels) == "drill" and levels.failed(found.levels) is None
