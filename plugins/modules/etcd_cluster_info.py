@@ -147,6 +147,14 @@ etcd:
       description: Bytes of it in use.
       type: int
       sample: 811008
+    storage_version:
+      description: Version of etcd in whose format the data are stored; V("") before etcd 3.6, and where C(etcdctl) is older than that.
+      type: str
+      sample: 3.6.0
+    downgrade_target:
+      description: Version that the cluster is told to downgrade to, by C(etcdctl downgrade enable); V("") when it is not.
+      type: str
+      sample: ""
     alarms:
       description: Names of the alarms that are raised.
       type: list

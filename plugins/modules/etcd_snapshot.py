@@ -96,6 +96,15 @@ options:
     description: Seconds to wait while another snapshot is being taken in O(directory).
     type: int
     default: 0
+  storage_version:
+    description:
+      - The minor version before that of the etcd that runs, such as V(3.6). The snapshot then also serves on an etcd of that version, which does not start
+        on data of a later one. For the way back from an upgrade.
+      - For the seconds that the snapshot takes, the cluster is told to downgrade (C(etcdctl downgrade enable)), and then that this is over
+        (C(etcdctl downgrade cancel)). It serves meanwhile. If the module is killed in between, run C(etcdctl downgrade cancel).
+      - Needs etcd and C(etcdctl) 3.6 or later. Not for O(data_dir).
+    type: str
+    default: ""
   host:
     description: The name of this host in the file's name and the manifest. Its host name by default.
     type: str
@@ -304,11 +313,12 @@ seconds:
 
 import concurrent.futures
 import os
+import re
 import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.formatters import human_to_bytes
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import members_on_disk
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import downgrade, members_on_disk
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import CONNECTION_SPEC, EtcdClient
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import encryption, retention, take
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory import SnapshotDirectory
@@ -346,6 +356,7 @@ def main():
             save_timeout={"type": "int", "default": 600},
             bwlimit={"type": "str"},
             lock_timeout={"type": "int", "default": 0},
+            storage_version={"type": "str", "default": ""},
             host={"type": "str"},
             inventory={"type": "bool", "default": True},
             manifests_dir={"type": "path", "default": "/etc/kubernetes/manifests"},
@@ -364,6 +375,10 @@ def main():
         module.fail_json(msg="%s. No snapshot was taken" % exc)
     if module.params["bundle"] and not module.params["recipients"]:
         module.fail_json(msg="a bundle holds the private keys of the cluster, so it is only made encrypted: give `recipients`. No snapshot was taken")
+    if module.params["storage_version"] and not re.match(r"3\.[0-9]+$", module.params["storage_version"]):
+        module.fail_json(msg="`storage_version` must be a minor version of etcd such as 3.6. No snapshot was taken")
+    if module.params["storage_version"] and module.params["data_dir"] is not None:
+        module.fail_json(msg="`storage_version` needs a member that serves, so it does not go with `data_dir`. No snapshot was taken")
     if module.params["lock_timeout"] < 0:
         module.fail_json(msg="`lock_timeout` must not be negative")
     if module.params["save_timeout"] < 1:
@@ -426,6 +441,13 @@ def go(module, directory, host, client, members, served=0.0):
         tools, (status, alarms), known = (one.result() for one in asked)
     if "NOSPACE" in alarms:
         module.warn("etcd has raised the alarm NOSPACE: it refuses writes until space is made and the alarm is disarmed")
+    if module.params["storage_version"]:
+        downgrade.check(status, tools[0].version, module.params["storage_version"])
+    elif status.get("downgrade_target"):
+        module.warn(
+            "the cluster is told to downgrade to etcd %s, and what is restored from this snapshot will be; `etcdctl downgrade cancel` ends that"
+            % status["downgrade_target"]
+        )
     return prepare(module, directory, host, client, tools, status, known, served)
 
 
@@ -468,6 +490,8 @@ def prepare(module, directory, host, client, tools, status, members, served):
         removed = remove_surplus(module, directory, before, snapshot)
     for sentence in taken.undetermined:
         module.warn("%s is verified, but its %s" % (snapshot["file"], sentence))
+    if taken.left_downgraded:
+        module.warn("%s is in place, but %s" % (snapshot["path"], taken.left_downgraded))
     if taken.left:
         module.warn(members_on_disk.warning(taken.left, "at %s" % client.endpoint))
     diff = make_diff(access, before, snapshot, removed)

@@ -36,6 +36,11 @@ def is_denied(text):
     return bool(_DENIED.search(text))
 
 
+def _target_of(downgrade):
+    """The version that a cluster is told to downgrade to, "" for none."""
+    return downgrade.get("targetVersion", "") if downgrade.get("enabled") else ""
+
+
 class EtcdClient:
     """One member of a cluster, reached through etcdctl over TLS."""
 
@@ -102,6 +107,9 @@ class EtcdClient:
             "raft_term": status.get("raftTerm", 0),
             "db_size": status.get("dbSize", 0),
             "db_size_in_use": status.get("dbSizeInUse", 0),
+            # from 3.6 on, also of etcdctl
+            "storage_version": status.get("storageVersion", ""),
+            "downgrade_target": _target_of(status.get("downgradeInfo") or {}),
         }
 
     def members(self, *args):

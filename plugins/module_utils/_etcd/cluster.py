@@ -30,6 +30,8 @@ UNKNOWN = {
     "raft_term": None,
     "db_size": None,
     "db_size_in_use": None,
+    "storage_version": None,
+    "downgrade_target": None,
     "alarms": [],
     "hash": None,
     "members_agreed": False,

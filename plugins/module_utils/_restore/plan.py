@@ -106,6 +106,17 @@ def trial_start(known):
     return True, so_far + "; the restore tries whether etcd starts on it, before it stops anything"
 
 
+def _downgrade(known):
+    """What to do about a cluster that will be told to downgrade, since the snapshot's was (measured: 3.7.3), as a list of at most one sentence."""
+    chosen, manifest = known["proof"]["snapshot"], known["proof"].get("manifest") or {}
+    # up to 3.5 no version is stored
+    stored, server = minor(chosen.get("storage_version") or "3.5"), minor(known["nodes"][known["first"]]["etcd"].get("version"))
+    if not (3, 5) < minor(manifest.get("etcd_version")) > stored < server:
+        return []
+    older = "%d.%d" % stored
+    return ["downgrade it was taken for etcd %s, and tells the restored cluster to downgrade to it: run `etcdctl downgrade cancel` afterwards" % older]
+
+
 def _members(known):
     nodes = known["nodes"]
     names = ", ".join(nodes[host]["etcd"]["name"] for host in known["restored"])
@@ -144,6 +155,7 @@ def lines(known):
             "verified" if chosen["integrity"] == "ok" else chosen["integrity"],
         ),
         "starts    " + trial_start(known)[1],
+        *_downgrade(known),
         "lost      everything written after revision %s; the live etcd is at %s"
         % (chosen.get("revision") or "?", live["revision"] if live.get("reachable") else "an unknown revision (it does not answer)"),
         "revision  "

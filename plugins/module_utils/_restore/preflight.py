@@ -351,7 +351,7 @@ def _version(host, known, chosen, path):
         yield (
             host,
             "%s was written by etcd %s, and %s runs etcd %d.%d, which would not start on it" % ((path, stored, host) + server),
-            "Upgrade etcd to %s first, or restore an older snapshot." % stored,
+            "Upgrade etcd to %s first, or restore an older snapshot, or one that was taken with etcd_snapshot_storage_version=%d.%d." % ((stored,) + server),
         )
 
 

@@ -14,8 +14,8 @@ import signal
 import socket
 import time
 
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import boltdb, members_on_disk
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import find_tools, offline_tool
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import boltdb, downgrade, members_on_disk
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import find_tools, offline_tool, version_tuple
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import (
     encryption,
@@ -255,6 +255,8 @@ class Taken:
         self.seconds = {}
         self.undetermined = []
         self.left = []
+        # why the cluster still stores its data as an older etcd would, or None
+        self.left_downgraded = None
         self._last = time.monotonic()
 
     def step(self, name):
@@ -268,7 +270,7 @@ def take(directory, client, tools, source, prefix, options, files=None):
     """Take a snapshot into a SnapshotDirectory whose lock is held: Taken.
 
     tools: as tools_for() gives them.  source: as source_of() describes it.  prefix: of the keys of objects.  options: compression, recipients,
-    inventory, save_timeout, bwlimit in bytes, suffix of the name.  files: of a bundle.
+    inventory, save_timeout, bwlimit in bytes, storage_version, suffix of the name.  files: of a bundle.
     """
     began, name = directory.free_name(source["host"], options["suffix"])
     # A manifest must not say that the snapshot is of a time to come.
@@ -277,9 +279,18 @@ def take(directory, client, tools, source, prefix, options, files=None):
     # The tool puts its own temporary file beside its target, and this directory goes as a whole.
     target = os.path.join(directory.partial(name), "snapshot.db")
     taken = Taken()
-    hashed = save(client, target, options["save_timeout"], options["bwlimit"])
+    if options["storage_version"]:
+        with downgrade.Downgrade(client, options["storage_version"]) as downgraded:
+            hashed = save(client, target, options["save_timeout"], options["bwlimit"])
+        taken.left_downgraded = downgraded.problem
+    else:
+        hashed = save(client, target, options["save_timeout"], options["bwlimit"])
     taken.step("save")
     verified, taken.undetermined = verify(target, name, *tools, hashed=hashed)
+    # up to 3.5 no version is stored
+    stored = verified["storage_version"] or "3.5"
+    if options["storage_version"] and version_tuple(stored)[:2] != version_tuple(options["storage_version"])[:2]:
+        raise Refused("what etcd sent is stored as etcd %s does, so it was not kept" % stored)
     # a copy that is served names itself alone
     taken.left = left_members(client, target, source["members"]) if source["source"] == "member" else []
     taken.step("verify")
