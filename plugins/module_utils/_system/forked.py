@@ -12,6 +12,7 @@ import select
 import signal
 import time
 
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ended_with_parent
 
 _BLOCK = 1024 * 1024
@@ -42,22 +43,31 @@ class Forked:
             self._pipe, pipe = os.pipe()
         except OSError as exc:
             raise Lost("no second process can read it: %s" % exc.strerror) from exc
+        self._pid, self._answer = None, bytearray()
+        try:
+            with signals.held() as mask:
+                self._fork(function, pipe, ended, mask)
+        except BaseException:
+            # a signal that was held comes now
+            self.__exit__()
+            raise
+
+    def _fork(self, function, pipe, ended, mask):
         try:
             self._pid = os.fork()
+            if self._pid == 0:
+                # whatever happens, the copy does not go on with what this process does, and puts nothing away that this process has made
+                try:
+                    os.close(self._pipe)
+                    ended()
+                    signals.end_at_once(mask)
+                    _run(function, pipe)
+                finally:
+                    os._exit(0)
         except OSError as exc:
-            os.close(self._pipe)
-            os.close(pipe)
             raise Lost("no second process can read it: %s" % exc.strerror) from exc
-        if self._pid == 0:
-            # whatever happens, the copy does not go on with what this process does
-            try:
-                os.close(self._pipe)
-                ended()
-                _run(function, pipe)
-            finally:
-                os._exit(0)
-        os.close(pipe)
-        self._answer = bytearray()
+        finally:
+            os.close(pipe)
 
     def __enter__(self):
         return self

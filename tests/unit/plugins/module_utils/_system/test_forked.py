@@ -86,6 +86,39 @@ with Forked(lambda: time.sleep(60)) as forked:
     assert time.monotonic() < end
 
 
+INTERRUPTED = """
+import os, signal, time
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.forked import Forked, Lost
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.signals import Ended, raise_when_ended
+raise_when_ended()
+fork = os.fork
+def interrupted():
+    pid = fork()
+    if (pid == 0) == (%r == "copy"):
+        os.kill(os.getpid(), signal.SIGTERM)
+    return pid
+os.fork = interrupted
+try:
+    with Forked(lambda: time.sleep(0 if %r == "copy" else 60)) as forked:
+        print(forked.result(time.monotonic() + 30), flush=True)
+except (Ended, Lost) as exc:
+    print(type(exc).__name__, flush=True)
+finally:
+    try:
+        os.waitpid(-1, os.WNOHANG)
+        print("a copy is left", flush=True)
+    except ChildProcessError:
+        print("put away", flush=True)
+"""
+
+
+@pytest.mark.parametrize(("which", "ended"), [("copy", "Lost"), ("original", "Ended")])
+def test_a_signal_at_the_moment_of_the_copy(which, ended):
+    """The copy does not put away what the original has made, and the original leaves no copy."""
+    result = subprocess.run([sys.executable, "-c", INTERRUPTED % (which, which)], capture_output=True, text=True, timeout=60, check=False)
+    assert result.stdout == ended + "\nput away\n", result.stderr
+
+
 def test_a_process_that_cannot_be_copied(monkeypatch):
     def refuse():
         raise BlockingIOError(11, "Resource temporarily unavailable")
