@@ -14,6 +14,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.clean import 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.differences import patch
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.order import CRDS, EARLY
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import BLOCKED, DIFFERENT, MISSING, Item
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.record import SECRETS
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import common, pairs
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.volumes import CLAIMS, VOLUMES
 
@@ -60,7 +61,7 @@ class Recovery:
         # after an error of the server it is not known whether the change was made
         self._settle()
         for change in self.record.changes:
-            if change["action"] == CREATE and change["resource"] in EARLY and change.get("done"):
+            if change["action"] == CREATE and change["resource"] in EARLY and change.get("uid"):
                 try:
                     self._adopt(change)
                 except ChangeRefused as exc:
@@ -71,16 +72,24 @@ class Recovery:
     def _settle(self):
         """Changes of which it is not known whether they were made."""
         for change in self.record.changes:
-            if change["action"] != CREATE or "done" in change or "failed" in change:
+            if change["action"] != CREATE or "uid" in change or "failed" in change:
                 continue
             resource = self.plan.here.find(change["resource"])
             if resource is None:
                 continue
             live = self.plan.live.get(resource.path(change["namespace"], change["name"]))
             if live and is_ours(live):
-                self.record.end(change["n"], done=digest(self.plan.cleaned(live, resource)), uid=live["metadata"]["uid"])
+                self._note_made(change, resource, live)
             else:
                 self.record.end(change["n"], failed=True)
+
+    def _note_made(self, change, resource, live):
+        """An object is ours, although no answer said so: `done` is only what was sent, since something else may have changed the object meanwhile."""
+        found = {"uid": live["metadata"]["uid"]}
+        made = digest(self.plan.cleaned(live, resource))
+        if change["resource"] == SECRETS or made == change.get("wanted"):
+            found["done"] = made
+        self.record.end(change["n"], **found)
 
     def _wanted(self, item):
         """(resource, object) as it is sent to the live cluster."""
@@ -126,7 +135,7 @@ class Recovery:
         has = (live or {"metadata": {}})["metadata"].get("ownerReferences") or []
         if live is None or live["metadata"]["uid"] != change.get("uid") or len(has) >= len(owners) or any(one not in owners for one in has):
             return
-        is_unchanged = digest(self.plan.cleaned(live, here)) == change["done"]
+        is_unchanged = digest(self.plan.cleaned(live, here)) == change.get("done")
         if is_unchanged:
             # undo knows the object with its owners and without
             after = dict(live, metadata=dict(live["metadata"], ownerReferences=owners))
@@ -144,34 +153,37 @@ class Recovery:
             claim = volumes.claim_of(wanted)
             claims = self.plan.here.find(CLAIMS)
             volumes.recovered(wanted, self.plan.live.get(claims.path(claim["namespace"], claim["name"])) if claim else None)
-        number = None
-        if not dry_run:
-            if item.rebind:
-                self._rebind(item)
-            number = self.record.begin(CREATE, item, wanted=digest(self.plan.cleaned(wanted, resource)))
-        try:
-            found = self._send(item, resource, wanted, dry_run)
-        except ChangeRefused as exc:
-            if not dry_run and exc.is_certain:
-                self.record.end(number, failed=True)
-            if dry_run or exc.answer.get("reason") != "AlreadyExists":
-                raise
-            # a controller was faster: the namespace or the owner has just been made
-            if left_out.is_default_account(resource.id, wanted):
-                return self._overwrite(item)
-            live = self.plan.live.get(resource.path(item.namespace, item.name))
-            if live and digest(self.plan.cleaned(live, resource)) == digest(self.plan.cleaned(wanted, resource)):
-                return None
-            raise
         if dry_run:
+            self._send(item, resource, wanted, dry_run)
             return None
-        self.record.end(number, done=digest(self.plan.cleaned(found, resource)), uid=found["metadata"]["uid"])
+        if item.rebind:
+            self._rebind(item)
+        sent = digest(self.plan.cleaned(wanted, resource))
+        number = self.record.begin(CREATE, item, wanted=sent)
+        try:
+            found = self._send(item, resource, wanted)
+            self.record.end(number, done=digest(self.plan.cleaned(found, resource)), uid=found["metadata"]["uid"])
+        except ChangeRefused as exc:
+            exists = exc.answer.get("reason") == "AlreadyExists"
+            live = self.plan.live.get(resource.path(item.namespace, item.name)) if exists else None
+            if live and is_ours(live):
+                # the session may send twice: the first answer was lost
+                self._note_made(self.record.changes[-1], resource, live)
+            else:
+                if exc.is_certain:
+                    self.record.end(number, failed=True)
+                # a controller was faster: the namespace or the owner has just been made
+                if exists and left_out.is_default_account(resource.id, wanted):
+                    return self._overwrite(item)
+                if live and digest(self.plan.cleaned(live, resource)) == sent:
+                    return None
+                raise
         self.created.append(str(item))
         if resource.id == CRDS:
             self._await_definition(item)
         return None
 
-    def _send(self, item, resource, wanted, dry_run):
+    def _send(self, item, resource, wanted, dry_run=False):
         """The new object; a Service gets other addresses and ports where its own are taken."""
         while True:
             try:

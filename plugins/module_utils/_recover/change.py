@@ -51,14 +51,7 @@ class Writer:
 
     def create(self, resource, namespace, body, dry_run=False):
         """The object that was made; one that is there already is refused.  A server-side apply would merge into it."""
-        try:
-            return self._send("POST", resource.path(namespace), body, "application/json", dry_run)
-        except ChangeRefused as exc:
-            # the session may send twice: the first answer was lost
-            live = None if dry_run or exc.answer.get("reason") != "AlreadyExists" else self.session.get(resource.path(namespace, body["metadata"]["name"]))
-            if live and is_ours(live):
-                return live
-            raise
+        return self._send("POST", resource.path(namespace), body, "application/json", dry_run)
 
     def merge(self, resource, namespace, name, patch, version, dry_run=False):
         """The object after a merge patch, made only if its resourceVersion still is this one."""

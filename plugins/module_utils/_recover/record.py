@@ -6,9 +6,9 @@
 
     /var/lib/k8s-dr-recover/20260102T030405Z-1a2b/journal       one JSON object a line
 
-The first line says what the run is about.  A change has a line with `action` before it is made, and one with `done` or `failed` after it; `undone` says
-that it was undone.  A line that a power cut left unfinished is not read.  Nothing of the values of Secrets is written, and no checksum of them, by
-which short values could be guessed.
+The first line says what the run is about.  A change has a line with `action` before it is made, and one with `done` or `failed` after it; `uid` without
+`done` says that it was made, and that the object may have been changed since; `undone` says that it was undone.  A line that a power cut left unfinished
+is not read.  Nothing of the values of Secrets is written, and no checksum of them, by which short values could be guessed.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ class Undo:
         return bool(recovered and definitions and self.live.get(definitions.path("", identifier)) is None)
 
     def _check_unchanged(self, change, live, cleaned):
-        if "done" in change and change.get("uid") != live["metadata"]["uid"]:
+        if change.get("uid", live["metadata"]["uid"]) != live["metadata"]["uid"]:
             raise ChangeRefused("stays: it was deleted and made again since")
         if change["resource"] == SECRETS:
             # the record has nothing of its values
@@ -117,14 +117,15 @@ class Undo:
             known, now = [change[name] for name in ("done", "wanted") if name in change], digest(cleaned)
             same = now in known or (_is_autoscaled(live) and without_replicas(now) in [without_replicas(one) for one in known])
         if not same:
-            raise ChangeRefused("stays: it was changed since")
+            # of an interrupted run it is known what was sent, and not what the API server made of it
+            raise ChangeRefused("stays: it was changed since" if "done" in change else "stays: it is not as it was sent, so something else may have changed it")
 
     # -- deleting ---------------------------------------------------------------------------------------------------------
 
     def _check_delete(self, change):
         """(resource, live object) of what may be deleted, None where it is gone; changes nothing."""
         resource, live, cleaned = self._found(change)
-        if live is None or ("done" not in change and not is_ours(live)):
+        if live is None or ("uid" not in change and not is_ours(live)):
             return None
         if left_out.is_default_account(resource.id, live) and ("namespaces", "", change["namespace"]) in self._made:
             # a controller keeps it; it goes with the namespace

@@ -421,6 +421,67 @@ def test_a_killed_run_is_continued_and_undone_as_one(tmp_path, moment):
     assert run.content() == before
 
 
+def interrupt(run):
+    """Have the run die after the server has made its next change; the function that ends that."""
+    original = run.live._change
+
+    def die(*args):
+        original(*args)
+        raise Died
+
+    run.live._change = die
+    with pytest.raises(Died):
+        run.recover()
+    run.live._change = original
+
+
+def test_what_was_changed_after_the_interruption_is_not_taken_for_our_own(tmp_path):
+    run = Run(tmp_path, [SHOP, PRICES], [SHOP])
+    interrupt(run)
+    run.live.find("ConfigMap", "prices", "shop")["data"]["apple"] = "by an operator"
+    assert run.recover().failed == []
+    why = "stays: it is not as it was sent, so something else may have changed it"
+    assert run.undo().left == [{"object": "ConfigMap shop/prices", "reason": why}]
+    assert run.live.find("ConfigMap", "prices", "shop")["data"] == {"apple": "by an operator"}
+    # it is as it was sent again
+    run.live.find("ConfigMap", "prices", "shop")["data"]["apple"] = "1"
+    assert run.undo().undone == ["ConfigMap shop/prices"]
+
+
+def test_what_was_made_again_after_the_interruption_is_not_undone(tmp_path):
+    run = Run(tmp_path, [SHOP, PRICES], [SHOP])
+    interrupt(run)
+    run.live.find("ConfigMap", "prices", "shop")["data"]["apple"] = "by an operator"
+    run.recover()
+    run.live.add(PRICES, uid="another")
+    assert run.undo().left == [{"object": "ConfigMap shop/prices", "reason": "stays: it was deleted and made again since"}]
+
+
+def test_a_claim_that_was_changed_after_the_interruption_gets_its_owner_and_stays_at_an_undo(tmp_path):
+    run = Run(tmp_path, [SHOP, CRD, PARENT, OWNED_CLAIM], [SHOP, CRD])
+    interrupt(run)
+    run.live.find("PersistentVolumeClaim", "scratch", "shop")["spec"]["volumeName"] = "new"
+    assert run.recover().failed == []
+    assert run.live.find("PersistentVolumeClaim", "scratch", "shop")["metadata"]["ownerReferences"]
+    assert [one["object"] for one in run.undo().left] == ["Widget shop/parent", "PersistentVolumeClaim shop/scratch"]
+
+
+def test_what_was_changed_before_the_lost_answer_is_not_taken_for_our_own(tmp_path):
+    run = Run(tmp_path, [SHOP, PRICES], [SHOP])
+    original = run.live._change
+
+    def changed_and_lost(*args):
+        if run.live.find("ConfigMap", "prices", "shop") is None:
+            original(*args)
+            run.live.find("ConfigMap", "prices", "shop")["data"]["apple"] = "by an operator"
+        return original(*args)
+
+    run.live._change = changed_and_lost
+    assert run.recover().created == ["ConfigMap shop/prices"]
+    run.live._change = original
+    assert [one["object"] for one in run.undo().left] == ["ConfigMap shop/prices"]
+
+
 def test_another_selection_is_another_run(tmp_path):
     run = Run(tmp_path, [SHOP, PRICES], [])
     run.live.before_change = lambda _method, key, _dry: (_ for _ in ()).throw(KubeError("away")) if key[0] == "configmaps" else None
