@@ -189,7 +189,7 @@ class Plan:
 
     def _not_served(self, item):
         other = self.here.versions(item.there.id)
-        silent = [path for path in self.here.silent if path.startswith("/apis/%s/" % item.there.group)]
+        silent = self.here.silent_of(item.there.group)
         if silent:
             item.action, item.reason = BLOCKED, "cannot be recovered: the API server does not serve %s now" % silent[0]
         elif other:

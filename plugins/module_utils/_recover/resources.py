@@ -93,6 +93,10 @@ class Resources:
             resource.has_status = one["name"] + "/status" in names
             self._versions.setdefault(resource.id, []).append(resource)
 
+    def silent_of(self, group):
+        """The paths of this group that could not be asked."""
+        return [path for path in self.silent if path.startswith("/apis/%s/" % group)]
+
     def __iter__(self):
         return iter(versions[0] for versions in self._versions.values())
 

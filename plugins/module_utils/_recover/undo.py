@@ -229,11 +229,11 @@ class Undo:
             raise ChangeRefused("stays: %s stays and may need it" % user)
 
     def _owners(self, found):
-        """(UID, whether its kind is served, the live object or None) of each owner."""
+        """(ownerReference, whether its kind is served, the live object or None) of each owner."""
         for owner in found["metadata"].get("ownerReferences") or []:
             resource = self.here.of_owner(owner)
             above = self.live.get(resource.path(found["metadata"].get("namespace", ""), owner["name"])) if resource else None
-            yield owner["uid"], resource is not None, above if above and above["metadata"]["uid"] == owner["uid"] else None
+            yield owner, resource is not None, above if above and above["metadata"]["uid"] == owner["uid"] else None
 
     def _is_going(self, found, depth=_DEEPEST):
         """Whether it is being deleted, or goes without this run's help once the objects are deleted that this run deletes: all its owners go."""
@@ -243,15 +243,24 @@ class Undo:
         owners = metadata.get("ownerReferences")
         if not owners or depth == 0:
             return False
-        for uid, is_served, above in self._owners(found):
-            if uid not in self._going and (not is_served or (above and not self._is_going(above, depth - 1))):
+        for owner, is_served, above in self._owners(found):
+            if owner["uid"] not in self._going and (not is_served or (above and not self._is_going(above, depth - 1))):
                 return False
         self._going.add(metadata["uid"])
         return True
 
     def _is_below(self, found, uid, depth=_DEEPEST):
-        """Whether the object with this UID is its owner, or an owner of its owner."""
-        return depth > 0 and any(one == uid or (above and self._is_below(above, uid, depth - 1)) for one, dummy, above in self._owners(found))
+        """Whether the object with this UID is its owner, or an owner of its owner; ChangeRefused where the API server does not tell now."""
+        for owner, is_served, above in self._owners(found):
+            # a chain that is longer than any is not followed, and may lead there
+            if owner["uid"] == uid or (above and (depth == 0 or self._is_below(above, uid, depth - 1))):
+                return True
+            silent = [] if is_served else self.here.silent_of(owner["apiVersion"].rpartition("/")[0])
+            if silent:
+                name = "/".join(filter(None, (found["metadata"].get("namespace"), found["metadata"]["name"])))
+                words = "stays: whether %s %s would be deleted with it is not known, since the API server does not serve %s now; run the undo again when it does"
+                raise ChangeRefused(words % (found["kind"], name, silent[0]))
+        return False
 
     def _check_holders_of(self, live):
         """Refuse to delete what the garbage collector deletes a Namespace, a definition or a volume with: nobody has looked at what these hold."""
@@ -295,7 +304,7 @@ class Undo:
     def _check_definition(self, name):
         """It takes all objects of it along, in every namespace."""
         resource = self.here.find(name)
-        if resource is None or any(path.startswith("/apis/%s/" % name.partition(".")[2]) for path in self.here.silent):
+        if resource is None or self.here.silent_of(name.partition(".")[2]):
             raise ChangeRefused("stays: its objects cannot be listed, since the API server does not serve it now")
         end = time.monotonic() + self.wait_timeout
         while True:

@@ -348,6 +348,31 @@ def test_what_cannot_be_looked_at_is_not_undone(tmp_path, monkeypatch):
     assert run.undo().left == []
 
 
+def test_a_chain_of_owners_through_what_does_not_answer_is_not_taken_for_none(tmp_path):
+    """The garbage collector would delete the claim, and its data, with the Widget."""
+    run = Run(tmp_path, [SHOP, CRD, dict(PARENT, metadata={"name": "parent", "namespace": "shop"})], [SHOP, CRD])
+    run.recover()
+    inner = run.live.add(made("Deployment", "db", "shop", "apps/v1", metadata={"ownerReferences": [owner_of(run.live.find("Widget", "parent", "shop"))]}))
+    run.live.add(made("PersistentVolumeClaim", "new", "shop", metadata={"ownerReferences": [owner_of(inner)]}))
+    ask = silence(run.live, "/apis/apps/v1")
+    words = "stays: whether PersistentVolumeClaim shop/new would be deleted with it is not known, since the API server does not serve /apis/apps/v1 now; "
+    assert reasons(both(run)) == {"Widget shop/parent": words + "run the undo again when it does"}
+    run.live._ask = ask
+    assert "the claim shop/new and its data would be deleted with it" in reasons(both(run))["Widget shop/parent"]
+    # what is not served at all owns nothing
+    run.live.find("PersistentVolumeClaim", "new", "shop")["metadata"]["ownerReferences"] = [owned("Gadget", "gone", "gone.example.com/v1")]
+    assert both(run).left == []
+
+
+@pytest.mark.parametrize("kind", ["Namespace", "PersistentVolume"])
+def test_the_owner_of_a_namespace_through_what_does_not_answer_stays(tmp_path, kind):
+    run = Run(tmp_path, [SHOP, ROLE, BINDING], [SHOP])
+    run.recover()
+    run.live.add(made(kind, "new", metadata={"ownerReferences": [owned("Gadget", "away", "apps/v1")]}, spec={}))
+    silence(run.live, "/apis/apps/v1")
+    assert "whether %s new would be deleted with it is not known" % kind in reasons(both(run))["ClusterRole reader"]
+
+
 def test_a_change_that_cannot_be_looked_at_stays_open(tmp_path):
     run = Run(tmp_path, [SHOP, WEB], [SHOP])
     answer = run.live._change
