@@ -36,7 +36,7 @@ class Recovery:
         """Mark as blocked what the API server would refuse now.  What waits for a definition or a namespace cannot be tried."""
         for item in self.plan.of(MISSING, DIFFERENT):
             needed = {("namespaces", "", item.namespace), (CRDS, "", item.there.id)}
-            if item.here is None or any(key in self.plan.items and self.plan.items[key].action == MISSING for key in needed):
+            if item.here is None or item.action == BLOCKED or any(key in self.plan.items and self.plan.items[key].action == MISSING for key in needed):
                 continue
             try:
                 if item.action == MISSING:
@@ -45,7 +45,7 @@ class Recovery:
                     self._overwrite(item, dry_run=True)
             except ChangeRefused as exc:
                 if "does not support dry run" not in str(exc):
-                    item.action, item.reason = BLOCKED, str(exc)
+                    self._block(item, exc)
 
     def run(self):
         """Every item that is missing, or different and to be overwritten.  KubeError ends it; a refusal of one object does not."""
@@ -57,7 +57,7 @@ class Recovery:
                 elif item.action == DIFFERENT and self.overwrite:
                     self._overwrite(item)
             except ChangeRefused as exc:
-                self.failed.append({"object": str(item), "reason": str(exc)})
+                self.failed += [{"object": str(one), "reason": one.reason} for one in self._block(item, exc)]
         # after an error of the server it is not known whether the change was made
         self._settle()
         for change in self.record.changes:
@@ -68,6 +68,12 @@ class Recovery:
                     name = "%s %s" % (change["kind"], "/".join(filter(None, (change["namespace"], change["name"]))))
                     self.failed.append({"object": name, "reason": "got no owner: it %s" % exc})
         self.record.finish()
+
+    def _block(self, item, refusal):
+        """Mark an item that was refused, and what is not recovered without it; all of these.  A live one that was not overwritten is there all the same."""
+        was_missing = item.action == MISSING
+        item.action, item.reason = BLOCKED, str(refusal)
+        return [item, *(self.plan.block_users(item) if was_missing else [])]
 
     def _settle(self):
         """Changes of which it is not known whether they were made."""

@@ -10,10 +10,10 @@ Only names, UIDs and checksums of objects are kept, so that memory grows little 
 from __future__ import annotations
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import left_out, volumes
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import left_out, volumes, workloads
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.clean import clean, digest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.differences import fields, sentences
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.order import CRDS, ordered, rank
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.order import CRDS, EARLY, ordered, rank
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import Resources, common, pairs
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.selection import check_kinds, check_namespaces
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.volumes import CLAIMS, VOLUMES
@@ -22,7 +22,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import 
 # What says nothing of the kind that was asked for.
 _AWAY = (401, 429, 503)
 MISSING, DIFFERENT, SAME, BLOCKED, LEFT_OUT = "missing", "different", "same", "blocked", "left out"
-_TEMPLATES = ("daemonsets.apps", "deployments.apps", "statefulsets.apps", "replicasets.apps", "replicationcontrollers", "jobs.batch")
+_ALONE = "; run this again when that is solved, or select this object alone, by its kind and name, to recover it all the same"
 
 
 class Item:
@@ -45,6 +45,8 @@ class Item:
         self.caution = ""
         # of a claim: its volume; and whether that still belongs to the claim that was deleted
         self.volume, self.rebind = "", False
+        # of a workload: the names of the claims that its Pods mount
+        self.claims = ()
         # of a volume: what storage it is
         self.source = ""
 
@@ -90,6 +92,8 @@ class Plan:
             pass
         for item in self.of(MISSING):
             self._check_missing(item)
+        for item in self.of(BLOCKED):
+            self.block_users(item)
         return self
 
     @property
@@ -98,6 +102,19 @@ class Plan:
 
     def of(self, *actions):
         return [item for item in self.ordered if item.action in actions]
+
+    def block_users(self, blocked):
+        """Block what would start with new, empty storage, or wait, without the storage of this item, which is blocked; [what was blocked for that]."""
+        found, todo = [], [blocked] if blocked.there.id in (CLAIMS, VOLUMES) else []
+        while todo:
+            one = todo.pop()
+            for item in self.items.values():
+                reason = _lacks(item, one) if item.action == MISSING else ""
+                if reason:
+                    item.action, item.reason = BLOCKED, reason
+                    found.append(item)
+                    todo.append(item)
+        return found
 
     def live_object(self, resource, namespace, name):
         """A live object, asked for once; None where there is none."""
@@ -174,6 +191,7 @@ class Plan:
             item.caution = left_out.caution(there.id, found, loses_status)
             item.needs = list(_needs(found, item, there.id in self._custom and here is None))
             item.volume = (found.get("spec") or {}).get("volumeName", "") if there.id == CLAIMS else ""
+            item.claims = workloads.mounted_claims(there.id, found)
             if there.id == VOLUMES:
                 item.source = volumes.source(found)
                 if volumes.policy(found) != volumes.RETAIN:
@@ -291,8 +309,9 @@ class Plan:
         """A volume that is still there may still belong to the claim that was deleted; the recovered claim must find it."""
         live = self.live_object(self.here.find(VOLUMES), "", item.volume)
         if live is None:
-            if (VOLUMES, "", item.volume) not in self.items:
-                item.caution = "will wait for its volume %s, which is neither live nor in the snapshot" % item.volume
+            known = self.items.get((VOLUMES, "", item.volume))
+            if known is None or known.action == LEFT_OUT:
+                item.caution = "will wait for its volume %s, which is neither live nor recovered" % item.volume
             return
         reason = volumes.problem(live, item.namespace, item.name)
         if reason:
@@ -327,12 +346,20 @@ def _needs(found, item, undefined):
     role = found.get("roleRef") or {}
     if item.there.group == "rbac.authorization.k8s.io" and role.get("kind") in ("Role", "ClusterRole"):
         yield role["kind"].lower() + "s.rbac.authorization.k8s.io", item.namespace if role["kind"] == "Role" else "", role.get("name", "")
-    if item.there.id == "cronjobs.batch":
-        spec = (spec.get("jobTemplate") or {}).get("spec") or {}
-    if item.there.id in (*_TEMPLATES, "cronjobs.batch"):
-        spec = (spec.get("template") or {}).get("spec") or {}
-    if item.there.id in (*_TEMPLATES, "cronjobs.batch", "pods"):
-        if spec.get("priorityClassName"):
-            yield "priorityclasses.scheduling.k8s.io", "", spec["priorityClassName"]
-        if spec.get("runtimeClassName"):
-            yield "runtimeclasses.node.k8s.io", "", spec["runtimeClassName"]
+    pod = workloads.pod_spec(item.there.id, found)
+    if pod.get("priorityClassName"):
+        yield "priorityclasses.scheduling.k8s.io", "", pod["priorityClassName"]
+    if pod.get("runtimeClassName"):
+        yield "runtimeclasses.node.k8s.io", "", pod["runtimeClassName"]
+
+
+def _lacks(item, blocked):
+    """Why this item is not recovered without the blocked one, which is storage or was blocked for that; "" where it may be."""
+    if item.there.id in EARLY:
+        is_volume = item.there.id == CLAIMS and blocked.key == (VOLUMES, "", item.volume)
+        return "cannot be recovered: its volume %s cannot" % item.volume if is_volume else ""
+    if blocked.key in [(CLAIMS, item.namespace, name) for name in item.claims]:
+        return "cannot be recovered: its claim %s cannot, and it must not start without its data%s" % (blocked.name, _ALONE)
+    if blocked.there.id != VOLUMES and item.uid in blocked.owners:
+        return "cannot be recovered: it owns %s, which cannot, and would make that anew without its data%s" % (blocked, _ALONE)
+    return ""

@@ -19,6 +19,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.order import 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import CLAIMS, VOLUMES
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.record import SECRETS
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import Resources
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.workloads import mounted_claims
 
 # Others wait for these to be gone: claims for Pods, volumes for claims, a run after this one for namespaces and definitions.
 _AWAITED = (CLAIMS, VOLUMES, "namespaces", CRDS)
@@ -258,8 +259,8 @@ class Undo:
             silent = [] if is_served else self.here.silent_of(owner["apiVersion"].rpartition("/")[0])
             if silent:
                 name = "/".join(filter(None, (found["metadata"].get("namespace"), found["metadata"]["name"])))
-                words = "stays: whether %s %s would be deleted with it is not known, since the API server does not serve %s now; run the undo again when it does"
-                raise ChangeRefused(words % (found["kind"], name, silent[0]))
+                words = "stays: whether %s %s would be deleted with it is not known, since the API server does not serve %s now; %s"
+                raise ChangeRefused(words % (found["kind"], name, silent[0], "run the undo again when it does"))
         return False
 
     def _check_holders_of(self, live):
@@ -414,5 +415,4 @@ def _is_made_everywhere(identifier, found):
 
 def _mounts(pod, claim):
     ended = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
-    names = [(one.get("persistentVolumeClaim") or {}).get("claimName") for one in (pod.get("spec") or {}).get("volumes") or []]
-    return not ended and claim in names
+    return not ended and claim in mounted_claims("pods", pod)

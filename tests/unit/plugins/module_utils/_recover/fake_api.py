@@ -28,6 +28,7 @@ BUILT_IN = (
     ("", "v1", "persistentvolumes", "PersistentVolume", False, True),
     ("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", True, True),
     ("apps", "v1", "deployments", "Deployment", True, True),
+    ("apps", "v1", "statefulsets", "StatefulSet", True, True),
     ("apps", "v1", "replicasets", "ReplicaSet", True, True),
     ("apps", "v1", "controllerrevisions", "ControllerRevision", True, False),
     ("storage.k8s.io", "v1", "storageclasses", "StorageClass", False, False),

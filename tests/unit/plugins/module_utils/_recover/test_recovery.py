@@ -291,6 +291,25 @@ def test_a_look_changes_nothing_and_tells_what_would_be_refused(tmp_path):
     assert run.live.changes == 0 and not (tmp_path / "records").exists()
 
 
+def test_what_mounts_a_claim_that_is_refused_waits_for_it(tmp_path):
+    volumes = [{"name": "a", "persistentVolumeClaim": {"claimName": "data"}}]
+    web = made("Deployment", "web", "shop", "apps/v1", spec={"template": {"spec": {"volumes": volumes}}})
+    run = Run(tmp_path, [SHOP, VOLUME, CLAIM, web], [SHOP])
+    run.live.refuse("persistentvolumeclaims", "shop", "data", 403, "exceeded quota: few")
+    plan, dummy = run.rehearse()
+    blocked = [str(item) for item in plan.of("blocked")]
+    found = run.recover()
+    assert blocked == [one["object"] for one in found.failed] == ["PersistentVolumeClaim shop/data", "Deployment shop/web"]
+    assert "its claim data cannot, and it must not start without its data" in found.failed[1]["reason"]
+    assert found.created == ["PersistentVolume disk"] and run.live.find("Deployment", "web", "shop") is None
+    run.live.refusals.clear()
+    assert run.recover().created == ["PersistentVolumeClaim shop/data", "Deployment shop/web"]
+    # and the claim for its volume
+    run = Run(tmp_path / "volume", [SHOP, VOLUME, CLAIM, web], [SHOP])
+    run.live.refuse("persistentvolumes", "", "disk", 403, "no")
+    assert [one["object"] for one in run.recover().failed] == ["PersistentVolume disk", "PersistentVolumeClaim shop/data", "Deployment shop/web"]
+
+
 def test_what_is_refused_for_a_moment_is_tried_again(tmp_path):
     run = Run(tmp_path, [SHOP, KEY], [])
     run.live.refuse("secrets", "shop", "key", 403, "status unknown for quota: few")
