@@ -16,7 +16,8 @@ description:
     C(shop/Deployment.apps_web.yaml). Objects without a namespace are in C(_cluster).
   - What belongs to the server or to the cluster is removed, as in M(k8s_dr.etcd.kube_recover), so that C(kubectl apply -R -f) takes the directory.
     References to owners are removed as well, because they need UIDs.
-  - Objects that a controller makes are not exported. RV(left_out) names them.
+  - What M(k8s_dr.etcd.kube_recover) does not recover is not exported either, such as objects that a controller makes and those that have ended.
+    RV(left_out) names them.
   - Files of earlier exports stay in O(dest).
 extends_documentation_fragment:
   - k8s_dr.etcd.attributes
@@ -120,7 +121,7 @@ written:
   type: list
   elements: str
 left_out:
-  description: Objects that are not exported because something in the cluster makes them, or because they have ended, each with V(object) and V(reason).
+  description: Objects that are not exported although they are selected, each with V(object) and V(reason).
   returned: success
   type: list
   elements: dict

@@ -30,6 +30,7 @@ class Export:
         self.there = Resources(snapshot)
         check_kinds(entries, self.there)
         check_namespaces(entries, snapshot)
+        self._left_out = left_out.LeftOut(snapshot, self.there)
         self.left_out, self.secrets_left_out, self.warnings = [], 0, []
 
     def files(self):
@@ -60,10 +61,11 @@ class Export:
 
     def _file(self, resource, found, name):
         metadata = found["metadata"]
-        reason = left_out.reason(resource.id, found)
-        if reason:
+        reason = self._left_out.reason(resource, found)
+        owner = "" if reason else self._left_out.owner_left_out(found)
+        if reason or owner:
             where = "/".join(filter(None, (metadata.get("namespace"), metadata["name"])))
-            self.left_out.append({"object": "%s %s" % (resource.kind, where), "reason": reason})
+            self.left_out.append({"object": "%s %s" % (resource.kind, where), "reason": reason or "belongs to %s, which is not exported" % owner})
         elif resource.id == "secrets" and not self.secrets:
             self.secrets_left_out += 1
         else:

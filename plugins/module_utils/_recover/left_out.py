@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.order import CRDS
+
 # Resources of which nothing is ever recovered, and why.
 NEVER = {
     "events": "they say what happened",
@@ -39,6 +41,63 @@ _BY_KUBERNETES = ("endpointslice-controller.k8s.io", "endpointslicemirroring-con
 # What a controller of custom resources says of one that is done.
 _DONE = ("Succeeded", "Complete")
 _OF_ACCOUNT = "kubernetes.io/service-account-token"
+# What is kept of an owner.
+_IDENTITY = ("namespace", "name", "uid", "ownerReferences")
+
+
+class LeftOut:
+    """Which objects of a snapshot are left out: what reason() says of them, with what else is in the snapshot."""
+
+    def __init__(self, snapshot, there):
+        """snapshot: a Session.  there: its Resources."""
+        self._snapshot, self._there = snapshot, there
+        definitions = there.find(CRDS)
+        self._custom = {one["metadata"]["name"] for one in snapshot.items(definitions.path(), page=50)} if definitions else set()
+        self._selectors, self._owners = {}, {}
+
+    def is_custom(self, resource):
+        """Whether a CustomResourceDefinition defines it."""
+        return resource.id in self._custom
+
+    def loses_status(self, resource):
+        """Whether it is a custom resource that is recovered without its status."""
+        return self.is_custom(resource) and resource.has_status
+
+    def reason(self, resource, found):
+        """Why this object is left out, to follow its name; "" where it is not."""
+        selectors = self._selecting(found["metadata"].get("namespace", "")) if resource.id == "endpoints" else ()
+        return reason(resource.id, found, selectors, self.loses_status(resource))
+
+    def owner(self, reference, namespace):
+        """(resource, what identifies the object, reason()) of what an ownerReference names; None where the snapshot does not have it."""
+        resource = self._there.of_owner(reference)
+        if resource is None:
+            return None
+        path = resource.path(namespace, reference.get("name", ""))
+        if path not in self._owners:
+            found = self._snapshot.get(path)
+            kept = {"metadata": {key: found["metadata"][key] for key in _IDENTITY if key in found["metadata"]}} if found else None
+            self._owners[path] = (resource, kept, self.reason(resource, found)) if found else None
+        return self._owners[path]
+
+    def owner_left_out(self, found, above=()):
+        """The name of an owner that is left out, if all are that the snapshot has; "" for none.  The object would be an orphan, and in the way of a new one."""
+        namespace, left = found["metadata"].get("namespace", ""), ""
+        for reference in found["metadata"].get("ownerReferences") or []:
+            known = self.owner(reference, namespace) if reference.get("uid") not in above else None
+            if known:
+                resource, owner, why = known
+                if not why and not self.owner_left_out(owner, (*above, reference.get("uid"))):
+                    return ""
+                left = left or "%s %s" % (resource.kind, "/".join(filter(None, (owner["metadata"].get("namespace"), owner["metadata"]["name"]))))
+        return left
+
+    def _selecting(self, namespace):
+        """The Services of a namespace that select Pods."""
+        if namespace not in self._selectors:
+            services = self._snapshot.items(self._there.find("services").path(namespace))
+            self._selectors[namespace] = {(namespace, one["metadata"]["name"]) for one in services if (one.get("spec") or {}).get("selector")}
+        return self._selectors[namespace]
 
 
 def is_default_account(identifier, found):

@@ -68,8 +68,8 @@ class Plan:
         self.items, self.warnings = {}, []
         # resources that the snapshot's API server cannot read, as Secrets whose key is not there
         self.unreadable = []
-        self._custom = {one["metadata"]["name"] for one in snapshot.items(self.there.find(CRDS).path(), page=50)} if self.there.find(CRDS) else set()
-        self._live_objects, self._selectors, self._owners, self._sources = {}, {}, {}, None
+        self._left_out = left_out.LeftOut(snapshot, self.there)
+        self._live_objects, self._owners, self._sources = {}, {}, None
 
     def make(self):
         """Fill it; Refused for a selection that cannot be meant."""
@@ -181,15 +181,14 @@ class Plan:
         if item.key in self.items:
             return self.items[item.key]
         self.items[item.key] = item
-        item.rank = rank(there.id, there.id in self._custom)
-        loses_status = there.id in self._custom and there.has_status
-        item.reason = left_out.reason(there.id, found, self._selecting(item) if there.id == "endpoints" else (), loses_status)
+        item.rank = rank(there.id, self._left_out.is_custom(there))
+        item.reason = self._left_out.reason(there, found)
         if item.reason:
             # without its namespace nothing that is selected can be recovered
             item.action = BLOCKED if there.id == "namespaces" and mark is None else LEFT_OUT
         elif mark is None:
-            item.caution = left_out.caution(there.id, found, loses_status)
-            item.needs = list(_needs(found, item, there.id in self._custom and here is None))
+            item.caution = left_out.caution(there.id, found, self._left_out.loses_status(there))
+            item.needs = list(_needs(found, item, self._left_out.is_custom(there) and here is None))
             item.volume = (found.get("spec") or {}).get("volumeName", "") if there.id == CLAIMS else ""
             item.claims = workloads.mounted_claims(there.id, found)
             if there.id == VOLUMES:
@@ -213,7 +212,7 @@ class Plan:
         elif other:
             served = ", ".join(one.version for one in other)
             item.action, item.reason = BLOCKED, "cannot be recovered: it is served as %s only, and in the snapshot as %s" % (served, item.there.version)
-        elif item.there.id not in self._custom:
+        elif not self._left_out.is_custom(item.there):
             item.action, item.reason = BLOCKED, "cannot be recovered: the live cluster does not serve %s" % item.there.id
 
     def _compare(self, item, found, live_digest):
@@ -237,13 +236,6 @@ class Plan:
             if not wanted["metadata"]["ownerReferences"]:
                 del wanted["metadata"]["ownerReferences"]
         return wanted
-
-    def _selecting(self, item):
-        """The Services of its namespace that select Pods."""
-        if item.namespace not in self._selectors:
-            services = self.snapshot.items(self.there.find("services").path(item.namespace))
-            self._selectors[item.namespace] = {(item.namespace, one["metadata"]["name"]) for one in services if (one.get("spec") or {}).get("selector")}
-        return self._selectors[item.namespace]
 
     def _add_needed(self):
         """What an object cannot do without, where that is missing as well."""
@@ -280,9 +272,9 @@ class Plan:
         if key in self.items or there is None:
             return self.items.get(key)
         if key not in self._owners:
-            found = self.snapshot.get(there.path(namespace, reference.get("name", "")))
-            owner = self._owners[key] = Item(there, None, found) if found else None
-            if owner and left_out.reason(there.id, found, loses_status=there.id in self._custom and there.has_status):
+            known = self._left_out.owner(reference, namespace)
+            owner = self._owners[key] = Item(there, None, known[1]) if known else None
+            if known and known[2]:
                 owner.action = LEFT_OUT
             elif owner:
                 self._check_owners(owner)

@@ -20,7 +20,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.report import
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
 from ansible_collections.k8s_dr.etcd.plugins.modules import kube_export, kube_recover
-from ansible_collections.k8s_dr.etcd.tests.unit.plugins.module_utils._recover.fake_api import FakeApi, made, owned
+from ansible_collections.k8s_dr.etcd.tests.unit.plugins.module_utils._recover.fake_api import CRD, FakeApi, made, owned
 
 SHOP = made("Namespace", "shop")
 PRICES = made("ConfigMap", "prices", "shop", data={"apple": "1"}, metadata={"annotations": {"kubectl.kubernetes.io/last-applied-configuration": "x"}})
@@ -234,6 +234,34 @@ def test_objects_become_files(node):
     assert yaml.safe_load(files["shop/ConfigMap_prices.yaml"])["metadata"] == {"name": "prices", "namespace": "shop"}
     assert "ownerReferences" not in files["shop/ConfigMap_system:a%20b.yaml"]
     assert yaml.safe_load(files["shop/Service_web.yaml"])["spec"] == {"ports": []}
+
+
+def test_what_is_not_recovered_is_not_exported(node):
+    """In another cluster it would run again, or stand in the way of what its owner makes."""
+    pod = made("Pod", "db-0", "shop", metadata={"ownerReferences": [owned("ReplicaSet", "db", "apps/v1", True)]})
+    done = made("Widget", "done", "shop", "example.com/v1", status={"completionTime": "x"})
+    node.snapshot.add(CRD)
+    others = [
+        *(pod, done, made("Widget", "other", "shop", "example.com/v1"), made("Service", "selected", "shop", spec={"selector": {"a": "b"}})),
+        made("Endpoints", "selected", "shop"),
+        made("PersistentVolumeClaim", "scratch", "shop", metadata={"ownerReferences": [owned("Pod", "db-0")]}),
+        made("ConfigMap", "of-scratch", "shop", metadata={"ownerReferences": [owned("PersistentVolumeClaim", "scratch")]}),
+        made("ConfigMap", "of-both", "shop", metadata={"ownerReferences": [owned("Widget", name, "example.com/v1") for name in ("done", "other")]}),
+        made("ConfigMap", "of-gone", "shop", metadata={"ownerReferences": [owned("Widget", "gone", "example.com/v1")]}),
+        *(made("ConfigMap", name, "shop", metadata={"ownerReferences": [owned("ConfigMap", other)]}) for name, other in (("one", "two"), ("two", "one"))),
+    ]
+    for one in others:
+        node.snapshot.add(one)
+    found, dummy = node.export()
+    assert {one["object"]: one["reason"] for one in found["left_out"]} == {
+        "Pod shop/db-0": "is made by its ReplicaSet",
+        "Widget shop/done": "has ended, and would run again",
+        "Endpoints shop/selected": "is made by its Service",
+        "PersistentVolumeClaim shop/scratch": "belongs to Pod shop/db-0, which is not exported",
+        "ConfigMap shop/of-scratch": "belongs to PersistentVolumeClaim shop/scratch, which is not exported",
+    }
+    names = {name.rpartition("_")[2] for name in found["files"]}
+    assert {"other.yaml", "of-both.yaml", "of-gone.yaml", "one.yaml", "two.yaml"} <= names
 
 
 def test_secrets_are_exported_when_asked_for_and_encrypted_for_recipients(node, monkeypatch):
