@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 
 UNIT = "k8s-dr-browse"
@@ -49,7 +50,8 @@ def locked(directory, shared=False):
 def in_use(kubeconfig, sha256=""):
     """What this kubeconfig is for is not ended or replaced by another run meanwhile.
 
-    sha256: of the snapshot, where it is known.  Refused when it is not served, or another one is.  A kubeconfig of something else is no concern of this.
+    sha256: of the snapshot, where it is known.  Refused when it is not served, or another one is.  KubeError when it is not served any more once something
+    failed meanwhile.  A kubeconfig of something else is no concern of this.
     """
     directory = os.path.dirname(os.path.abspath(kubeconfig))
     if directory != DIRECTORY:
@@ -62,10 +64,25 @@ def in_use(kubeconfig, sha256=""):
             with open(os.open(STATE, os.O_RDONLY, dir_fd=handle), encoding="utf-8") as stream:
                 found = json.load(stream)["sha256"]
         except (FileNotFoundError, ValueError):
-            raise Refused(
-                "the snapshot is not served any more, because its time (etcd_browse_ttl) was over or another run ended it; %s"
-                % ("run this again" if sha256 else "run browse.yml, and then this again")
-            ) from None
+            raise Refused(_ended(sha256)) from None
         if sha256 and found != sha256:
             raise Refused("another run serves another snapshot on this host now, with the SHA-256 %s instead of %s; run this again" % (found, sha256))
-        yield
+        try:
+            yield
+        except KubeError as exc:
+            if _is_served(handle):
+                raise
+            raise KubeError(_ended(sha256)) from exc
+
+
+def _is_served(handle):
+    try:
+        os.stat(STATE, dir_fd=handle)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _ended(sha256):
+    again = "this again" if sha256 else "ansible-playbook k8s_dr.etcd.browse, and then this again"
+    return "the snapshot is not served any more, because its time (etcd_browse_ttl) was over or another run ended it; run %s" % again

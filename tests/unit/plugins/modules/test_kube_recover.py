@@ -161,6 +161,28 @@ def test_another_snapshot_than_the_one_that_was_chosen_is_refused(node, monkeypa
     getattr(node, run)(kubeconfig=kubeconfig, snapshot="aa")
 
 
+def test_a_snapshot_that_is_not_served_until_the_end_is_named(node, monkeypatch):
+    """The API server that served it refuses connections then, which says nothing of the reason."""
+    (node.directory / "state.json").write_text('{"sha256": "aa"}')
+    monkeypatch.setattr(served, "DIRECTORY", str(node.directory))
+
+    def gone(*_args):
+        raise KubeError("the API server at https://127.0.0.1:6440 does not answer: Connection refused")
+
+    def end(_method, key, _dry):
+        if key[0] == "configmaps":
+            (node.directory / "state.json").unlink()
+            node.snapshot._ask = gone
+
+    node.live.before_change, ask = end, node.snapshot._ask
+    with pytest.raises(KubeError, match=r"^the snapshot is not served any more, because its time \(etcd_browse_ttl\) was over .*; run this again$"):
+        node.recover(kubeconfig=str(node.directory / "kubeconfig"), snapshot="aa")
+    assert kube_recover.state_of(node.module).startswith("Some objects may have been changed; run this again to continue, or undo it: ansible-playbook ")
+    node.snapshot._ask = ask
+    (node.directory / "state.json").write_text('{"sha256": "aa"}')
+    assert node.recover(kubeconfig=str(node.directory / "kubeconfig"), snapshot="aa")["report"]["created"] == ["Service shop/web"]
+
+
 def test_interrupted_runs_are_named(node):
     node.live.before_change = lambda _method, key, dry: (_ for _ in ()).throw(KubeError("away")) if key[0] == "services" and not dry else None
     with pytest.raises(KubeError):

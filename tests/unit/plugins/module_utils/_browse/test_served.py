@@ -7,9 +7,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse import served
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 
 
@@ -61,7 +63,27 @@ def test_what_has_ended_is_explained(directory):
     refused(directory, ended + "this again")
     os.rmdir(directory)
     refused(directory, ended + "this again")
-    refused(directory, ended + "browse.yml, and then this again", "")
+    refused(directory, ended + "ansible-playbook k8s_dr.etcd.browse, and then this again", "")
+
+
+@pytest.mark.parametrize(("sha256", "again"), [("aa", "this again"), ("", "ansible-playbook k8s_dr.etcd.browse, and then this again")])
+def test_what_ends_meanwhile_is_explained(directory, monkeypatch, sha256, again):
+    """The reader is refused the connection; systemd has removed the files by then."""
+    place = str(directory / "place")
+    monkeypatch.setattr(served, "DIRECTORY", place)
+    os.mkdir(place)
+    (directory / "state.json").rename(directory / "place/state.json")
+    refusal = KubeError("the API server at https://127.0.0.1:6440 does not answer: Connection refused")
+    with pytest.raises(KubeError) as caught, served.in_use(place + "/kubeconfig", sha256):
+        raise refusal
+    assert caught.value is refusal
+    words = "the snapshot is not served any more, because its time (etcd_browse_ttl) was over or another run ended it; run " + again
+    with pytest.raises(KubeError, match=re.escape(words) + "$"), served.in_use(place + "/kubeconfig", sha256):
+        shutil.rmtree(place)
+        # another run serves the next one by now
+        os.mkdir(place)
+        (directory / "place/state.json").write_text(json.dumps({"sha256": "aa"}))
+        raise refusal
 
 
 def test_a_kubeconfig_of_something_else_is_no_concern_of_this(directory):
