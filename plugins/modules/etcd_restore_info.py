@@ -19,14 +19,11 @@ extends_documentation_fragment:
   - k8s_dr.etcd.etcd
   - k8s_dr.etcd.attributes
   - k8s_dr.etcd.attributes.read_only
+  - k8s_dr.etcd.static_pods
 attributes:
   platform:
     support: full
 options:
-  manifests_dir:
-    description: Directory that kubelet reads static Pods from.
-    type: path
-    default: /etc/kubernetes/manifests
   data_dir:
     description:
       - Data directory to look for unfinished restores in when etcd's manifest is not in O(manifests_dir).

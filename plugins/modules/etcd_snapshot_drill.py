@@ -34,6 +34,8 @@ author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
   - k8s_dr.etcd.attributes
+  - k8s_dr.etcd.programs
+  - k8s_dr.etcd.static_pods
 attributes:
   check_mode:
     support: full
@@ -102,13 +104,6 @@ options:
         read through etcd.
     type: path
     default: /var/lib
-  etcd:
-    description:
-      - Path of the etcd server program that serves the restored data. Its version must be that of the etcd that was snapshotted, or later.
-      - >-
-        When not given it is that of the etcd that runs on this host, else the one in the image that etcd's manifest in O(manifests_dir) names, where
-        the container runtime has it unpacked, else one beside O(etcdctl) or in C(PATH).
-    type: path
   kube_apiserver:
     description:
       - Path of C(kube-apiserver), for O(level=objects). Its version must be that of the snapshot's cluster, or later.
@@ -122,16 +117,6 @@ options:
   bin_dir:
     description: Directory that is searched first for C(etcd), C(etcdctl) and C(etcdutl), for example an unpacked release of etcd.
     type: path
-  etcdctl:
-    description: Path of C(etcdctl). By default the module searches C(PATH) and the usual directories.
-    type: path
-  etcdutl:
-    description: Path of C(etcdutl), which etcd has from 3.5 on. By default the module searches for it.
-    type: path
-  manifests_dir:
-    description: Directory that kubelet reads static Pods from, on a host with a control plane.
-    type: path
-    default: /etc/kubernetes/manifests
   timeout:
     description:
       - Seconds that the module may take.

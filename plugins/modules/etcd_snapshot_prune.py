@@ -22,6 +22,7 @@ author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
   - k8s_dr.etcd.attributes
+  - k8s_dr.etcd.static_pods
 attributes:
   check_mode:
     support: full
@@ -58,10 +59,6 @@ options:
         etcd CA at O(remote).
       - V(any) means all clusters.
     type: str
-  manifests_dir:
-    description: Directory that kubelet reads static Pods from.
-    type: path
-    default: /etc/kubernetes/manifests
   rclone_config:
     description: Path of the configuration of C(rclone), which holds the credentials. Default is that of the user who runs the module.
     type: path

@@ -21,6 +21,7 @@ description:
   - Files of earlier exports stay in O(dest).
 extends_documentation_fragment:
   - k8s_dr.etcd.attributes
+  - k8s_dr.etcd.selection
 attributes:
   check_mode:
     support: full
@@ -40,22 +41,7 @@ options:
     required: true
   select:
     description: Which objects to export, as in M(k8s_dr.etcd.kube_recover). Nothing else is exported, not even what these objects need.
-    type: list
-    elements: dict
     required: true
-    suboptions:
-      namespace:
-        description: Namespace of the objects. Alone, it selects the Namespace and all in it.
-        type: str
-      kind:
-        description: Kind or resource, with its API group or without.
-        type: str
-      name:
-        description: Name of the objects. Needs O(select[].kind) or O(select[].namespace).
-        type: str
-      labels:
-        description: Labels that the objects have, with their values.
-        type: dict
   dest:
     description:
       - Directory on the controller. A missing one is made with mode 0700.

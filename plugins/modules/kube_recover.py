@@ -23,6 +23,7 @@ description:
   - Each change is written to O(record_dir) before it is made. O(undo) undoes a run.
 extends_documentation_fragment:
   - k8s_dr.etcd.attributes
+  - k8s_dr.etcd.selection
 attributes:
   check_mode:
     support: full
@@ -45,25 +46,8 @@ options:
       - Required unless O(undo) is given.
     type: path
   select:
-    description:
-      - Which objects of the snapshot to recover. An object is selected if one entry selects it.
-      - An entry with only a namespace selects the Namespace and all in it.
-    type: list
-    elements: dict
+    description: Which objects of the snapshot to recover. An object is selected if one entry selects it.
     default: []
-    suboptions:
-      namespace:
-        description: Namespace of the objects.
-        type: str
-      kind:
-        description: Kind or resource, with its API group or without, such as V(Deployment), V(deployments) or V(deployments.apps).
-        type: str
-      name:
-        description: Name of the objects. Needs O(select[].kind) or O(select[].namespace).
-        type: str
-      labels:
-        description: Labels that the objects have, with their values.
-        type: dict
   overwrite:
     description: Whether to make objects that differ from the snapshot what they were in it.
     type: bool

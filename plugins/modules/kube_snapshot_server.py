@@ -24,6 +24,8 @@ author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
   - k8s_dr.etcd.attributes
+  - k8s_dr.etcd.programs
+  - k8s_dr.etcd.static_pods
 attributes:
   check_mode:
     support: full
@@ -83,21 +85,6 @@ options:
       - Path of the EncryptionConfiguration that the objects in the snapshot were written with.
       - When not given it is that of the API server's manifest in O(manifests_dir).
     type: path
-  etcd:
-    description:
-      - Path of the etcd server program. Its version must be that of the etcd that was snapshotted, or later.
-      - When not given it is found as M(k8s_dr.etcd.etcd_snapshot_drill) finds it.
-    type: path
-  etcdctl:
-    description: Path of C(etcdctl). By default the module searches C(PATH) and the usual directories.
-    type: path
-  etcdutl:
-    description: Path of C(etcdutl), which etcd has from 3.5 on. By default the module searches for it.
-    type: path
-  manifests_dir:
-    description: Directory that kubelet reads static Pods from, on a host with a control plane.
-    type: path
-    default: /etc/kubernetes/manifests
   verify:
     description:
       - Whether to list and decode every object, and to compare the number of each resource with the keys in etcd. This is more than a drill, in which no
