@@ -16,6 +16,7 @@ from operator import itemgetter
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse import session
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import isolated_server
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import space
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.clock import utc
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, ToolResult
@@ -105,11 +106,10 @@ def test_a_taken_port(host):
                 one.start()
 
 
-def test_no_room_and_no_memory(host, monkeypatch):
-    monkeypatch.setattr(session, "shortage", lambda path, needed, what: "%s needs %d" % (what, needed))
+def test_no_room(host, monkeypatch):
+    monkeypatch.setattr(space, "free_bytes", lambda _path: 600_000_000)
     # of which 500 MB stay free
-    assert refusal(host) == "serving the snapshot needs 667773260"
-    monkeypatch.undo()
+    assert refusal(host) == "%s has 600.0 MB free and serving the snapshot needs 667.8 MB" % host.options["work_dir"]
 
 
 def test_no_memory(host, monkeypatch, tmp_path):
