@@ -18,6 +18,7 @@ description:
   - The Namespace, CustomResourceDefinition, PersistentVolume, StorageClass, role, or PriorityClass, RuntimeClass or IngressClass that a missing object
     needs is recovered with it where it is missing, too.
   - Objects that a controller makes, such as Pods of a ReplicaSet, are not recovered. RV(plan.left_out) names them.
+  - A selected workload whose selected claim cannot be recovered is not recovered either, since it would start without its data. RV(plan.blocked) names it.
   - An object that the API server refuses is named with the reason, and the others are recovered. The module fails at the end. If the API server does not
     answer any more, the module stops at once. The next run with the same arguments continues.
   - Each change is written to O(record_dir) before it is made. O(undo) undoes a run.
