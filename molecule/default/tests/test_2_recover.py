@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import random
 import re
 import time
@@ -23,6 +25,27 @@ KUBECONFIG = "/run/k8s-dr-browse/kubeconfig"
 SELECT = ("-l", "cp1", "-e", "etcd_recover_namespace=" + SPACE)
 CONFIRM = ("-e", "etcd_recover_confirm=true")
 SERVED = ("-e", "etcd_recover_kubeconfig=" + KUBECONFIG)
+MANIFEST, PLAIN = "/etc/kubernetes/manifests/kube-apiserver.yaml", "/etc/kubernetes/kube-apiserver.plain"
+# The API server's Pod mounts that directory.
+KEYS, OTHER_KEYS = "/etc/kubernetes/pki/encryption.yaml", "/root/other-encryption.yaml"
+ENCRYPTION = """
+apiVersion: apiserver.config.k8s.io/v1
+kind: EncryptionConfiguration
+resources:
+  - resources: [secrets]
+    providers:
+      - secretbox:
+          keys:
+            - name: key1
+              secret: %s
+      - identity: {}
+"""
+ENCRYPT = """
+set -e
+[ -e %(plain)s ] || cp -p %(manifest)s %(plain)s
+sed 's|^    - kube-apiserver$|&\\n    - --encryption-provider-config=%(keys)s|' %(plain)s >/etc/kubernetes/kube-apiserver.new
+mv /etc/kubernetes/kube-apiserver.new %(manifest)s
+"""
 # (resource, whether its status is a subresource) of all that must come back
 KINDS = (
     *(("serviceaccounts", False), ("secrets", False), ("configmaps", False), ("roles.rbac.authorization.k8s.io", False)),
@@ -195,16 +218,42 @@ def undo(cluster, identifier, *args, **how):
     return cluster.playbook("recover.yml", "-l", "cp1", "-e", "etcd_recover_undo=" + identifier, *CONFIRM, *args, **how)
 
 
+def stored_secret(cluster):
+    """What etcd holds of the Secret."""
+    return base64.b64decode(cluster.etcdctl("get", "/registry/secrets/%s/key" % SPACE)["kvs"][0]["value"])
+
+
 @pytest.fixture(scope="module")
-def recovered(cluster):
+def encrypted(cluster):
+    """The API server encrypts the Secrets that are written from now on, until these tests end."""
+    for path in (KEYS, OTHER_KEYS):
+        text = ENCRYPTION % base64.b64encode(os.urandom(32)).decode()
+        cluster.run("cp1", "sh", "-c", "umask 077; [ -e %s ] || cat >%s" % (path, path), stdin=text)
+    flag = "--encryption-provider-config=" + KEYS
+    cluster.run("cp1", "sh", "-c", ENCRYPT % {"plain": PLAIN, "manifest": MANIFEST, "keys": KEYS})
+    wait_for(lambda: cluster.processes("cp1", flag), 120, "the API server with encryption at rest")
+    cluster.wait_ready()
+    yield
+    # the API server would not start to serve Secrets that it cannot decrypt
+    delete(cluster)
+    cluster.run("cp1", "mv", PLAIN, MANIFEST)
+    wait_for(lambda: cluster.processes("cp1", "kube-apiserver --") and not cluster.processes("cp1", flag), 120, "the API server without encryption at rest")
+    cluster.wait_ready()
+    cluster.run("cp1", "rm", KEYS, OTHER_KEYS)
+
+
+@pytest.fixture(scope="module")
+def recovered(cluster, encrypted):
     """The namespace after the accident and the recovery; what it was like before."""
     delete(cluster)
     cluster.kubectl("delete", "pv", "lost-data", "--ignore-not-found", "--wait")
     make(cluster)
     report = types.SimpleNamespace(before=content(cluster))
     report.addresses = cluster.get("-n", SPACE, "service/web")["spec"]
+    report.stored = stored_secret(cluster)
     report.snapshot = cluster.snapshot()
     delete(cluster)
+    report.wrong_key = recover(cluster, "--check", "-e", "etcd_browse_encryption_config=" + OTHER_KEYS, check=False)
     report.deleted = records(cluster)
     report.planned = recover(cluster, "--check", "--diff").stdout
     report.planned_records = records(cluster)
@@ -222,6 +271,8 @@ def recovered(cluster):
     delete(cluster)
     cluster.kubectl("delete", "pv", "lost-data", "--ignore-not-found", "--wait=false")
     cluster.playbook("browse.yml", "-l", "cp1", "-e", "etcd_browse_state=absent", check=False)
+    # the API server does not decrypt its Secret any more
+    cluster.run("cp1", "rm", report.snapshot, report.snapshot + ".json")
 
 
 def test_the_plan_changes_nothing_and_shows_no_secret(recovered):
@@ -243,6 +294,18 @@ def test_all_objects_are_as_they_were(cluster, recovered):
     assert {key: after[key] for key in after if after[key] != recovered.before[key]} == {}
     service = cluster.get("-n", SPACE, "service/web")["spec"]
     assert (service["clusterIP"], service["ports"]) == (recovered.addresses["clusterIP"], recovered.addresses["ports"])
+
+
+def test_secrets_are_encrypted_in_etcd(cluster, recovered):
+    stored = stored_secret(cluster)
+    assert all(value.startswith(b"k8s:enc:secretbox:v1:key1:") and b"s3cr3t" not in value for value in (recovered.stored, stored))
+
+
+def test_without_the_key_the_secrets_are_named_and_the_rest_is_planned(recovered):
+    output = recovered.wrong_key.stdout
+    assert recovered.wrong_key.returncode == 0 and "Missing, would be recovered (17)" in output
+    assert "Give the EncryptionConfiguration that the snapshot was written with: -e etcd_browse_encryption_config=PATH" in output
+    assert "Secret of the selection (namespace lost) cannot be read in the snapshot: the API server at " in output
 
 
 def test_owners_have_their_new_uids(cluster, recovered):
