@@ -425,41 +425,58 @@ def test_a_namespace_that_is_being_deleted(cluster, recovered):
     delete(cluster)
 
 
-def kill_at_a_random_moment(cluster, process):
-    """SIGKILL for the module, whose id is in its lock; whether it was still there."""
-    script = "cd /var/lib/k8s-dr-recover && read -r word pid <lock && [ -d /proc/$pid ] && sleep %.2f && kill -KILL $pid && echo killed; :"
-    while process.poll() is None:
-        if "killed" in cluster.run("cp1", "sh", "-c", script % random.uniform(0, 2)):  # noqa: S311
-            return True
-        time.sleep(0.05)
-    return False
+# SIGKILL for the module, whose id is in its lock, once it has recorded so many lines more, and so many seconds later.
+KILL = """
+cd /var/lib/k8s-dr-recover
+lines() { cat */journal | wc -l; }
+touch /root/kill
+before=$(lines)
+pid=
+until [ -n "$pid" ] && [ -d /proc/$pid ]; do
+  [ -e /root/kill ] || exit
+  sleep 0.01
+  # it has no newline
+  read -r word pid <lock || :
+done
+until [ $(($(lines) - before)) -ge %d ]; do [ -d /proc/$pid ] || exit; done
+sleep %.2f
+kill -KILL $pid && echo killed
+"""
+
+
+def killed_run(cluster):
+    """A run that gets SIGKILL at a random moment: (whether that hit its module, its exit code, its output)."""
+    lines = random.randint(0, 4)  # noqa: S311
+    # before the first line it compares
+    killer = cluster.start("cp1", KILL % (lines, 0 if lines else random.uniform(0, 1)))  # noqa: S311
+    process = again(cluster, background=True)
+    output = process.communicate()[0]
+    # where nothing was left to do, there was no module to kill
+    cluster.run("cp1", "rm", "/root/kill")
+    return "killed" in killer.communicate()[0] and process.returncode != 0, process.returncode, output
 
 
 def test_a_run_that_is_killed_again_and_again_ends_the_same_and_is_undone_as_one(cluster, recovered):
     delete(cluster)
-    known = records(cluster)
     volume = cluster.get("pv", "lost-data")["spec"]["claimRef"]
-    kills = 0
-    while kills < 10:
-        process = again(cluster, background=True)
-        kills += kill_at_a_random_moment(cluster, process)
-        output = process.communicate()[0]
-        if process.returncode == 0:
-            break
-    print("killed %d times" % kills)
-    if process.returncode:
-        process = again(cluster)
-        output = process.stdout
-    assert process.returncode == 0, output
-    wait_works(cluster)
-    assert content(cluster) == recovered.before
-    made = [name for name in records(cluster) if name not in known]
-    assert len(made) == 1
-    undone = undo(cluster, made[0])
-    assert "undone" in undone.stdout and changes(undone)["cp1"] >= 1
-    assert cluster.get("namespace", SPACE) is None and cluster.get("crd", "widgets.example.com") is None
-    assert cluster.get("pv", "lost-data")["spec"]["claimRef"] == volume
-    assert cluster.run("cp1", "cat", DATA + "/id") == "the same volume\n"
+    kills, end = 0, time.monotonic() + 600
+    while kills < 10 and time.monotonic() < end:
+        known = records(cluster)
+        hit, code, output = killed_run(cluster)
+        while hit and time.monotonic() < end:
+            kills += 1
+            hit, code, output = killed_run(cluster)
+        assert code == 0, output
+        wait_works(cluster)
+        assert content(cluster) == recovered.before
+        made = [name for name in records(cluster) if name not in known]
+        assert len(made) == 1
+        undone = undo(cluster, made[0])
+        assert "undone" in undone.stdout and changes(undone)["cp1"] >= 1
+        assert cluster.get("namespace", SPACE) is None and cluster.get("crd", "widgets.example.com") is None
+        assert cluster.get("pv", "lost-data")["spec"]["claimRef"] == volume
+        assert cluster.run("cp1", "cat", DATA + "/id") == "the same volume\n"
+    assert kills >= 10
 
 
 def test_export(cluster, recovered, tmp_path):
