@@ -16,6 +16,7 @@ description:
     certificates, kubelet, the container runtime, file systems and the clock.
   - Fails only when the host is not a control plane. Findings that only prevent a restore are returned.
 extends_documentation_fragment:
+  - k8s_dr.etcd.signers
   - k8s_dr.etcd.etcd
   - k8s_dr.etcd.attributes
   - k8s_dr.etcd.attributes.read_only
@@ -209,13 +210,14 @@ restore:
       description: >-
         V(latest), the newest verified snapshot in O(snapshot_dir), with V(path), V(created) and V(manifest), whether there is a manifest beside it;
         V(given), the file at O(snapshot), with V(path) and V(manifest). Each is empty where there is none. V(problem) says why O(snapshot_dir) cannot
-        be read, and V(owner) is the name of another user than root who owns it.
+        be read, V(owner) is the name of another user than root who owns it, and V(skipped) says of newer snapshots why O(signers) do not accept them.
       type: dict
       sample:
         latest: {path: /var/backups/etcd/etcd-cp1-20260102T030405Z.db, created: "2026-01-02T03:04:05Z", manifest: true}
         given: {}
         problem: ""
         owner: ""
+        skipped: []
     certificates:
       description: >-
         Certificates that the node lives on, each with V(path), V(what) in words, V(expires) in UTC, V(expired), V(days_left), and V(problem), a
@@ -296,10 +298,12 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import startu
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.layout import DataLayout, held_directory, held_static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.obstacles import certificates, obstacles
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import list_transactions
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import signature as snapshot_signature
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory import SnapshotDirectory
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory_access import foreign_owner, name_of
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.fingerprints import fingerprints
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.manifest import manifest_path
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.procs import database_is_locked, kubelet_backs_off, kubelet_is_running
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import bytes_below, existing, free_bytes
@@ -340,22 +344,23 @@ def retired(manifests_dir, transactions):
     return {}
 
 
-def snapshot_files(directory, path):
+def snapshot_files(directory, path, signers):
     """What a restore can choose from: see RETURN."""
-    newest, problem, owner = {}, "", None
+    newest, problem, owner, skipped = {}, "", None, []
     directory = os.path.realpath(directory)
     try:
         if os.path.isdir(directory):
             owner = foreign_owner(directory, False)
-        listed = SnapshotDirectory(directory).snapshots(brief=True)
+        listed = SnapshotDirectory(directory, signers).snapshots(brief=True)
         newest = next(({"path": each["path"], "created": each["created"], "manifest": True} for each in listed if each["verified"]), {})
+        skipped = signers.skipped(listed, newest.get("path")) if signers else []
     except OSError as exc:
         problem = "%s cannot be read: %s" % (exc.filename or directory, exc.strerror)
     given = {"path": path, "manifest": os.path.lexists(manifest_path(path))} if path and os.path.exists(path) else {}
-    return {"latest": newest, "given": given, "problem": problem, "owner": "" if owner is None else name_of(owner)}
+    return {"latest": newest, "given": given, "problem": problem, "owner": "" if owner is None else name_of(owner), "skipped": skipped}
 
 
-def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None, snapshot=None):
+def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None, snapshot=None, signers=None):
     pods = read_static_pods(manifests_dir)
     etcd = {}
     # what an unfinished restore keeps from kubelet still says what the node is
@@ -420,7 +425,7 @@ def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None, snapshot=No
             "free_bytes": free_bytes(snapshot_dir),
             "same_file_system": os.stat(existing(snapshot_dir)).st_dev == os.stat(parent).st_dev,
         },
-        "snapshots": snapshot_files(snapshot_dir, snapshot),
+        "snapshots": snapshot_files(snapshot_dir, snapshot, signers),
         "certificates": certificates(pods, kubelet.kubeconfig, datetime.datetime.now(datetime.timezone.utc)),
         "obstacles": obstacles(pods, manifests_dir, data_dir, kubelet.static_pods) + cannot_start,
         "warnings": warnings,
@@ -460,12 +465,13 @@ QUESTIONS = {"tools": suitable_tools, "etcd": ask_etcd, "validation": see_cluste
 
 def look_at_everything(params):
     """All that the module returns."""
+    signers = snapshot_signature.signers_of(params["signers"])
     pods = read_static_pods(params["manifests_dir"])
     known = list_transactions(DataLayout(pods["etcd"].data_dir if "etcd" in pods else params["data_dir"]))
     wanted = params["look"] if all(transaction["ended"] for transaction in known) else []
     with concurrent.futures.ThreadPoolExecutor(len(QUESTIONS)) as pool:
         answers = {what: pool.submit(QUESTIONS[what], params, pods) for what in wanted}
-        seen = look(params["manifests_dir"], params["data_dir"], params["snapshot_dir"], params["controller_pod"], params["snapshot"])
+        seen = look(params["manifests_dir"], params["data_dir"], params["snapshot_dir"], params["controller_pod"], params["snapshot"], signers)
         return dict({what: answer.result() for what, answer in answers.items()}, restore=seen)
 
 
@@ -480,6 +486,7 @@ def main():
             controller_time={"type": "float"},
             controller_pod={"type": "str"},
             look={"type": "list", "elements": "str", "choices": list(QUESTIONS), "default": []},
+            **snapshot_signature.SPEC,
         ),
         supports_check_mode=True,
     )
@@ -491,6 +498,8 @@ def main():
         module.fail_json(msg="%s does not exist: this host is not a kubeadm control plane node" % manifests_dir)
     try:
         found = look_at_everything(params)
+    except Refused as exc:
+        module.fail_json(msg=str(exc))
     except (OSError, ValueError) as exc:
         module.fail_json(msg="The control plane of this host cannot be read: %s" % exc)
     found["restore"].update(times)
@@ -498,6 +507,8 @@ def main():
     if owner:
         # what is restored is chosen from it
         module.warn("%s belongs to %s, who can replace every snapshot in it" % (params["snapshot_dir"], owner))
+    for problem in found["restore"]["snapshots"]["skipped"]:
+        module.warn(problem)
     module.exit_json(changed=False, **found)
 
 

@@ -82,6 +82,14 @@ options:
       - Refused without O(recipients), since private keys are among them.
     type: bool
     default: false
+  signing_key:
+    description:
+      - Path on this host of the private key that signs the manifest, with C(ssh-keygen) of OpenSSH 8.2 or later. Modules with an option C(signers)
+        accept only snapshots that it signed. None means that the snapshot is not signed.
+      - Only root may read it, and it has no passphrase. Another key is refused before a snapshot is taken.
+      - The signature covers everything in the manifest but what is recorded later, as verification levels and off-site copies are, and names the
+        cluster by its etcd CA.
+    type: path
   save_timeout:
     description: Seconds that saving may take, and the same again for encryption, to which one is added for every 10 MB of the database.
     type: int
@@ -298,6 +306,9 @@ snapshot:
     inventory_problem:
       description: Why there is no object inventory, or V(null).
       type: str
+    signature:
+      description: With O(signing_key), C(statement), the text that was signed, and C(ssh), the signature of C(ssh-keygen).
+      type: dict
 removed:
   description: The surplus snapshots that were removed, or would be.
   returned: success
@@ -320,7 +331,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.formatters import human_to_bytes
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import downgrade, members_on_disk
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import CONNECTION_SPEC, EtcdClient
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import encryption, retention, take
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import encryption, retention, signature, take
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory import SnapshotDirectory
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory_access import access_to
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.manifest import ManifestError
@@ -353,6 +364,7 @@ def main():
             compression={"type": "str", "choices": list(encryption.COMPRESSIONS), "default": "none"},
             recipients={"type": "list", "elements": "str", "default": []},
             bundle={"type": "bool", "default": False},
+            signing_key={"type": "path", "no_log": False},
             save_timeout={"type": "int", "default": 600},
             bwlimit={"type": "str"},
             lock_timeout={"type": "int", "default": 0},
@@ -404,6 +416,9 @@ def run(module):
     params = module.params
     directory = SnapshotDirectory(os.path.realpath(params["directory"]))
     host = take.Host(params["manifests_dir"], params["pki_dir"])
+    if params["signing_key"]:
+        signature.check_key(params["signing_key"])
+        signature.check_cluster(host.fingerprints)
     if params["data_dir"] is None:
         client = EtcdClient(params)
         return go(module, directory, host, client, client.members)

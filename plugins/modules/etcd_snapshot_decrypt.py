@@ -17,6 +17,7 @@ description:
 author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
+  - k8s_dr.etcd.signers
   - k8s_dr.etcd.attributes
 attributes:
   check_mode:
@@ -93,7 +94,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import boltdb
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import encryption
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import encryption, signature as snapshot_signature
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory import SnapshotDirectory, directory_of, plain_name
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.manifest import Manifest, ManifestError, manifest_path
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
@@ -124,7 +125,7 @@ def run(module):
     path, directory = os.path.abspath(params["path"]), os.path.realpath(params["dest"])
     if not os.path.isdir(directory):
         raise Refused("%s is not a directory" % params["dest"])
-    there, name = directory_of(path)
+    there, name = directory_of(path, snapshot_signature.signers_of(params["signers"]))
     stored = there.describe(name, sha256_of_file)
     if not stored["verified"]:
         # one that others packed has no manifest of ours
@@ -173,6 +174,7 @@ def main():
             "identity_file": {"type": "path"},
             "files": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 3600},
+            **snapshot_signature.SPEC,
         },
         supports_check_mode=True,
     )

@@ -33,6 +33,7 @@ description:
 author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
+  - k8s_dr.etcd.signers
   - k8s_dr.etcd.attributes
   - k8s_dr.etcd.programs
   - k8s_dr.etcd.static_pods
@@ -87,6 +88,7 @@ options:
       - >-
         Whether the snapshot must have a matching manifest. Without a manifest, the module can restore and serve the snapshot, but compares it with nothing
         and records nothing.
+      - O(signers) make it V(true).
       - With V(false) the snapshot may have been renamed. Then its checksum tells whether the manifest beside it matches, and nothing is recorded.
     type: bool
     default: true
@@ -225,11 +227,15 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse import objects_level
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import snapshots as remote_snapshots, store as remote_store
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import levels as verification_levels, verify as snapshot_verify
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import (
+    levels as verification_levels,
+    signature as snapshot_signature,
+    verify as snapshot_verify,
+)
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory import directory_of
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.manifest import Manifest, ManifestError, manifest_path
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError, os_error_words
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError, Refused, os_error_words
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
 
@@ -237,15 +243,21 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import
 LOCK_SECONDS = 900
 
 
-def read_manifest(path, required, remote):
+def read_manifest(path, required, remote, signers):
     """(manifest, None), or (None, one sentence that says why there is none to rely on, or None where none is needed)"""
+    # what was signed is in the manifest, the name as well
+    required = required or signers is not None
     try:
         if remote:
             manifest = remote_snapshots.read_manifest(remote, path)
             # without one there is nothing to compare what is got with
-            return manifest, None if manifest else "%s has no manifest" % remote.path(path)
-        # a copy that has another name now is as good; its checksum tells
-        return Manifest.read(path, renamed=not required), None
+            if manifest is None:
+                return None, "%s has no manifest" % remote.path(path)
+        else:
+            # a copy that has another name now is as good; its checksum tells
+            manifest = Manifest.read(path, renamed=not required)
+        problem = signers and signers.problem(manifest, remote.path(path) if remote else path)
+        return (None, problem) if problem else (manifest, None)
     except ManifestError as exc:
         there = remote or os.path.lexists(manifest_path(path))
         return None, str(exc) if required or there else None
@@ -286,11 +298,12 @@ def record(module, path, manifest, levels, remote):
 def run(module):
     started = time.monotonic()
     params = module.params
+    signers = snapshot_signature.signers_of(params["signers"])
     remote = remote_store.Remote(params["remote"], params["rclone_config"], params["rclone"]) if params["remote"] else None
     stored = params["path"] if remote else os.path.abspath(params["path"])
     path = remote.path(stored) if remote else stored
     found = {"path": path, "level": None, "failed": None, "problem": None, "levels": {}, "notes": [], "recorded": False, "gone": False}
-    manifest, found["problem"] = read_manifest(stored, params["manifest"], remote)
+    manifest, found["problem"] = read_manifest(stored, params["manifest"], remote, signers)
     levels = {}
     if found["problem"] is None:
         verification = snapshot_verify.Verification(
@@ -340,6 +353,7 @@ def main():
             "etcdutl": {"type": "path"},
             "manifests_dir": {"type": "path", "default": "/etc/kubernetes/manifests"},
             "timeout": {"type": "int"},
+            **snapshot_signature.SPEC,
         },
         supports_check_mode=True,
     )
@@ -355,7 +369,7 @@ def main():
     os.nice(10)
     try:
         found, diff = run(module)
-    except (RcloneError, signals.Ended) as exc:
+    except (RcloneError, Refused, signals.Ended) as exc:
         module.fail_json(msg="%s was not verified: %s" % (module.params["path"], exc))
     except ToolError as exc:
         module.fail_json(msg=exc.message, **exc.details())

@@ -11,13 +11,14 @@ short_description: Downloads a snapshot from off-site storage
 version_added: 0.1.0
 description:
   - Downloads a snapshot and its manifest through rclone into O(directory). The snapshot gets its final name only after its checksum matches the
-    manifest's; a damaged one is refused.
+    manifest's; a damaged one is refused, and with O(signers) one that none of them signed.
   - An interrupted download is resumed, also by the next run.
   - A snapshot that is already in O(directory) is not downloaded again.
   - An encrypted snapshot stays encrypted; M(k8s_dr.etcd.etcd_snapshot_info) and the role C(k8s_dr.etcd.etcd_restore) verify its contents.
 author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
+  - k8s_dr.etcd.signers
   - k8s_dr.etcd.rclone
   - k8s_dr.etcd.attributes
 attributes:
@@ -116,7 +117,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import snapshots as remote_snapshots, store as remote_store
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest, signature as snapshot_signature
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory import directory_of
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import file_digests
@@ -136,9 +137,9 @@ def clusters(entries):
     return found
 
 
-def newest(remote, etcd_ca):
+def newest(module, remote, etcd_ca, signers):
     """The manifest of the newest snapshot there that can be relied on."""
-    entries = remote_snapshots.list_snapshots(remote, missing_ok=False)
+    entries = remote_snapshots.list_snapshots(remote, missing_ok=False, signers=signers)
     good = [entry for entry in entries if entry["verified"]]
     if not good:
         problem = next((entry["problem"] for entry in entries if entry["problem"]), None)
@@ -150,18 +151,23 @@ def newest(remote, etcd_ca):
     good = [entry for entry in good if etcd_ca is None or (entry.get("fingerprints") or {}).get("etcd_ca") == etcd_ca]
     if not good:
         raise Refused("%s holds %d snapshots, but none of this cluster (their etcd CA is another one)" % (remote.where, len(entries)))
+    for problem in signers.skipped(entries, good[0]["path"]) if signers else ():
+        module.warn(problem)
     return good[0]
 
 
-def named(remote, name):
+def named(remote, name, signers):
     if "/" in name or name.startswith("."):
         raise Refused("%s is not the name of a snapshot; a path belongs into `remote`" % name)
     manifest = remote_snapshots.read_manifest(remote, name)
     if manifest is None:
-        names = [entry["file"] for entry in remote_snapshots.list_snapshots(remote, missing_ok=False, brief=True) if entry["verified"]]
+        names = [entry["file"] for entry in remote_snapshots.list_snapshots(remote, missing_ok=False, brief=True, signers=signers) if entry["verified"]]
         raise Refused("%s has no snapshot %s with a manifest; the newest there: %s" % (remote.where, name, ", ".join(names[:3]) or "none"))
     if not manifest.verified:
         raise Refused("%s was not verified when it was taken" % remote.path(name))
+    problem = signers and signers.problem(manifest, remote.path(name))
+    if problem:
+        raise Refused("%s; nothing was fetched" % problem)
     return manifest
 
 
@@ -215,12 +221,14 @@ def own(entry):
 
 def run(module):
     params = module.params
+    signers = snapshot_signature.signers_of(params["signers"])
     remote = remote_store.Remote(
         params["remote"], params["rclone_config"], params["rclone"], timeout=params["timeout"], retries=params["retries"], bwlimit=params["bwlimit"]
     )
     if remote.rclone.config_warning():
         module.warn(remote.rclone.config_warning())
-    manifest = own(newest(remote, params["etcd_ca"])) if params["name"] == "latest" else named(remote, params["name"])
+    latest = params["name"] == "latest"
+    manifest = own(newest(module, remote, params["etcd_ca"], signers)) if latest else named(remote, params["name"], signers)
     directory = os.path.realpath(params["directory"])
     path = os.path.join(directory, manifest.file)
     missing = not here(path, manifest)
@@ -249,6 +257,7 @@ def main():
             "directory": {"type": "path", "required": True},
             "etcd_ca": {"type": "str"},
             "lock_timeout": {"type": "int", "default": 60},
+            **snapshot_signature.SPEC,
         },
         supports_check_mode=True,
     )

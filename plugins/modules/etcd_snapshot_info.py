@@ -21,6 +21,7 @@ description:
 author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
+  - k8s_dr.etcd.signers
   - k8s_dr.etcd.attributes
   - k8s_dr.etcd.attributes.read_only
 attributes:
@@ -37,8 +38,8 @@ options:
   verify:
     description:
       - Whether to fail for a file that is not safe to restore.
-      - With V(false) the module does not fail for a damaged or missing file, and returns what it found. RV(snapshot.integrity) and RV(snapshot.problems)
-        then say what is wrong.
+      - With V(false) the module does not fail for a damaged, missing or unsigned file, and returns what it found. RV(snapshot.integrity),
+        RV(snapshot.problems) and RV(manifest_problem) then say what is wrong.
     type: bool
     default: true
   etcdctl:
@@ -169,7 +170,8 @@ snapshot:
       elements: str
       sample: []
 manifest:
-  description: The manifest beside the file, as M(k8s_dr.etcd.etcd_snapshot) wrote it; V(null) if it is missing or of another file.
+  description: >-
+    The manifest beside the file, as M(k8s_dr.etcd.etcd_snapshot) wrote it; V(null) if it is missing, of another file, or with O(signers) not signed by one.
   returned: success
   type: dict
 manifest_problem:
@@ -183,23 +185,26 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import find_tools
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import status as snapshot_status
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import signature as snapshot_signature, status as snapshot_status
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.manifest import Manifest, ManifestError, manifest_path
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
 
 
-def manifest_beside(snapshot):
-    """(manifest, problem) of a snapshot that was examined; (None, None) when it has no manifest."""
+def manifest_beside(snapshot, signers=None):
+    """(manifest, problem) of a snapshot that was examined; (None, None) when it has no manifest and needs none."""
     path = manifest_path(snapshot["path"])
-    if not os.path.lexists(path):
+    if not os.path.lexists(path) and not signers:
         return None, None
     try:
-        manifest = Manifest.read(snapshot["path"], renamed=True)
+        # its checksum tells whether it is of this file, and a signature is of its name as well
+        manifest = Manifest.read(snapshot["path"], renamed=not signers)
     except ManifestError as exc:
         return None, str(exc)
     if snapshot["sha256"] and manifest.sha256 != snapshot["sha256"]:
         return None, "%s describes another file than %s, so the one or the other was replaced" % (path, snapshot["path"])
-    return manifest.values, None
+    problem = signers and signers.problem(manifest, snapshot["path"])
+    return (None, problem) if problem else (manifest.values, None)
 
 
 def main():
@@ -210,6 +215,7 @@ def main():
             "etcdctl": {"type": "path"},
             "etcdutl": {"type": "path"},
             "timeout": {"type": "int"},
+            **snapshot_signature.SPEC,
         },
         supports_check_mode=True,
     )
@@ -220,13 +226,21 @@ def main():
     if params["path"].endswith((".zst", ".age")) and os.path.lexists(manifest_path(params["path"])):
         module.fail_json(msg="%s is encrypted or compressed: first decrypt it with the module k8s_dr.etcd.etcd_snapshot_decrypt" % params["path"])
     try:
+        signers = snapshot_signature.signers_of(params["signers"])
         etcdctl, etcdutl = find_tools(params["etcdctl"], params["etcdutl"])
+    except Refused as exc:
+        module.fail_json(msg=str(exc))
     except ToolError as exc:
         module.fail_json(msg=exc.message, **exc.details())
     snapshot = snapshot_status.examine(params["path"], etcdctl, etcdutl, params["timeout"], everything=not params["verify"])
     if params["verify"] and snapshot["problems"]:
         module.fail_json(msg=snapshot["problems"][0], snapshot=snapshot)
-    manifest, problem = manifest_beside(snapshot)
+    try:
+        manifest, problem = manifest_beside(snapshot, signers)
+    except Refused as exc:
+        module.fail_json(msg=str(exc), snapshot=snapshot)
+    if params["verify"] and problem and signers:
+        module.fail_json(msg=problem, snapshot=snapshot)
     module.exit_json(changed=False, snapshot=snapshot, manifest=manifest, manifest_problem=problem)
 
 

@@ -11,11 +11,13 @@ short_description: Lists the snapshots in a directory or in off-site storage
 version_added: 0.1.0
 description:
   - Lists every snapshot in O(directory), or off-site in O(remote), with what its manifest says, newest first.
-  - A file without a manifest, or one that is no longer what its manifest describes, is listed as not verified, with the reason.
+  - A file without a manifest, or one that is no longer what its manifest describes, is listed as not verified, with the reason; with O(signers) also one
+    that none of them signed.
   - A directory that does not exist holds no snapshots.
 author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
+  - k8s_dr.etcd.signers
   - k8s_dr.etcd.attributes
   - k8s_dr.etcd.attributes.read_only
 attributes:
@@ -86,7 +88,7 @@ snapshots:
       type: int
       sample: 938016
     verified:
-      description: Whether it was verified when it was taken, and is still the same file as far as this module checked.
+      description: Whether it was verified when it was taken, is still the same file as far as this module checked, and with O(signers) was signed by one.
       type: bool
       sample: true
     problem:
@@ -115,10 +117,11 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import snapshots as remote_snapshots, store as remote_store
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import signature as snapshot_signature
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory import SnapshotDirectory, latest_verified
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory_access import foreign_owner, name_of
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import sha256_of_file
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError, Refused
 
 
 def main():
@@ -130,24 +133,27 @@ def main():
             "remote": {"type": "str"},
             "rclone_config": {"type": "path"},
             "rclone": {"type": "path"},
+            **snapshot_signature.SPEC,
         },
         supports_check_mode=True,
     )
     params = module.params
     directory = os.path.realpath(params["directory"])
     try:
+        signers = snapshot_signature.signers_of(params["signers"])
         if params["remote"]:
             remote = remote_store.Remote(params["remote"], params["rclone_config"], params["rclone"])
-            snapshots = remote_snapshots.list_snapshots(remote, missing_ok=False, brief=not params["inventory"])
+            snapshots = remote_snapshots.list_snapshots(remote, missing_ok=False, brief=not params["inventory"], signers=signers)
         else:
             if os.path.isdir(directory):
                 # what is restored is chosen from it
                 owner = foreign_owner(directory, False)
                 if owner is not None:
                     module.warn("%s belongs to %s, who can replace every snapshot in it" % (directory, name_of(owner)))
-            snapshots = SnapshotDirectory(directory).snapshots(sha256_of_file if params["checksum"] else None, brief=not params["inventory"])
-    except RcloneError as exc:
-        module.fail_json(msg=exc.message)
+            digest = sha256_of_file if params["checksum"] else None
+            snapshots = SnapshotDirectory(directory, signers).snapshots(digest, brief=not params["inventory"])
+    except (RcloneError, Refused) as exc:
+        module.fail_json(msg=str(exc))
     except OSError as exc:
         module.fail_json(msg="%s cannot be read: %s" % (exc.filename or directory, exc.strerror))
     module.exit_json(changed=False, snapshots=snapshots, latest=latest_verified(snapshots))

@@ -21,6 +21,7 @@ description:
 author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
+  - k8s_dr.etcd.signers
   - k8s_dr.etcd.attributes
   - k8s_dr.etcd.static_pods
 attributes:
@@ -151,10 +152,10 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import snapshots as remote_snapshots, store as remote_store
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import fingerprints, retention
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import fingerprints, retention, signature
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory import SnapshotDirectory
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError, os_error_words
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError, Refused, os_error_words
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
 
 ANY = "any"
@@ -167,7 +168,7 @@ class Directory:
 
     def __init__(self, params):
         self.path = os.path.realpath(params["directory"])
-        self.directory = SnapshotDirectory(self.path)
+        self.directory = SnapshotDirectory(self.path, signature.signers_of(params["signers"]))
         self.lock_timeout = params["lock_timeout"]
 
     def held(self, check_mode):
@@ -200,6 +201,7 @@ class OffSite:
     def __init__(self, params):
         self.remote = remote_store.Remote(params["remote"], params["rclone_config"], params["rclone"])
         self.path = self.remote.where
+        self.signers = signature.signers_of(params["signers"])
 
     def held(self, check_mode):
         """There is no lock off-site: what is sent meanwhile is newer than what is removed."""
@@ -209,7 +211,7 @@ class OffSite:
         """Nothing can be told apart there from what is being sent just now, but what lost() finds."""
 
     def snapshots(self):
-        return remote_snapshots.list_snapshots(self.remote, brief=True)
+        return remote_snapshots.list_snapshots(self.remote, brief=True, signers=self.signers)
 
     def lost(self, snapshots):
         """Manifests whose snapshots are gone."""
@@ -281,6 +283,7 @@ def main():
             "etcd_ca": {"type": "str"},
             "manifests_dir": {"type": "path", "default": "/etc/kubernetes/manifests"},
             "lock_timeout": {"type": "int", "default": 60},
+            **signature.SPEC,
         },
         supports_check_mode=True,
     )
@@ -296,7 +299,7 @@ def main():
             if not module.check_mode:
                 place.tidy()
             prune(module, place, keep, result)
-    except (ValueError, RcloneError, Busy, signals.Ended) as exc:
+    except (ValueError, RcloneError, Refused, Busy, signals.Ended) as exc:
         module.fail_json(msg=with_count(str(exc), result["removed"]), **result)
     except OSError as exc:
         module.fail_json(msg=with_count(os_error_words(exc, place.path), result["removed"]), **result)

@@ -31,11 +31,12 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import 
 _TEMPORARY = "k8s-dr-etcd-"
 
 
-def list_snapshots(remote, missing_ok=True, sizes=None, brief=False):
+def list_snapshots(remote, missing_ok=True, sizes=None, brief=False, signers=None):
     """Every snapshot there, newest first, as SnapshotDirectory.snapshots() describes local ones; without having read them.
 
     Besides the manifest's fields each has `remote`, `path` (how rclone names it), `file`, `verified` and `problem`.  A manifest
     whose file is gone is listed too; `size` is then None.  sizes: what names() has said just now.  brief: as SnapshotDirectory.snapshots() has it.
+    signers: as a SnapshotDirectory has it.
     """
     sizes = remote.names(missing_ok) if sizes is None else sizes
     manifests = [name for name in sizes if name.startswith("etcd-") and name.endswith(snapshot_manifest.SUFFIX)]
@@ -45,7 +46,7 @@ def list_snapshots(remote, missing_ok=True, sizes=None, brief=False):
     with tempfile.TemporaryDirectory(prefix=_TEMPORARY) as directory:
         unread = _get_manifests(remote, directory, manifests) if manifests else None
         for name in sorted(files):
-            entries.append(_describe(remote, name, sizes, os.path.join(directory, name), unread, brief))
+            entries.append(_describe(remote, name, sizes, os.path.join(directory, name), unread, brief, signers))
     return newest_first(entries)
 
 
@@ -70,7 +71,7 @@ def _get_manifests(remote, directory, names):
     return remote.rclone.error("its manifest cannot be read", result, "read").message
 
 
-def _describe(remote, name, sizes, local, unread, brief):
+def _describe(remote, name, sizes, local, unread, brief, signers):
     entry = {"remote": remote.where, "path": remote.path(name), "file": name, "size": sizes.get(name), "verified": False, "problem": None}
     where = entry["path"]
     if unread and snapshot_manifest.manifest_path(name) in sizes and not os.path.exists(snapshot_manifest.manifest_path(local)):
@@ -84,7 +85,7 @@ def _describe(remote, name, sizes, local, unread, brief):
     if name not in sizes:
         problem = "%s is gone, and its manifest is still there" % where
     else:
-        problem = manifest.differs(where, sizes[name]) or manifest.distrust(where)
+        problem = manifest.differs(where, sizes[name]) or manifest.distrust(where) or (signers and signers.problem(manifest, where))
     return dict(manifest.brief if brief else manifest.values, **dict(entry, verified=problem is None, problem=problem))
 
 

@@ -54,10 +54,14 @@ def latest_verified(entries):
 
 
 class SnapshotDirectory:
-    """The snapshots in one directory, by their names in it."""
+    """The snapshots in one directory, by their names in it.
 
-    def __init__(self, path):
+    signers: a Signers of signature.py, without whose signature none counts as verified; None asks for no signature.
+    """
+
+    def __init__(self, path, signers=None):
         self.path = path
+        self.signers = signers
 
     def file(self, name):
         return os.path.join(self.path, name)
@@ -77,7 +81,7 @@ class SnapshotDirectory:
     def snapshots(self, digest=None, brief=False):
         """Every snapshot, as describe() has it, newest first, and every one whose manifest is there without it; [] when there is no such directory.
 
-        brief: without the object inventories, which name thousands of objects in each snapshot of a large cluster.
+        brief: without the object inventories, which name thousands of objects in each snapshot of a large cluster, and without signatures.
         """
         try:
             names = set(os.listdir(self.path))
@@ -114,15 +118,14 @@ class SnapshotDirectory:
         problem = self._problem(path, manifest, digest)
         return dict(manifest.brief if brief else manifest.values, path=path, verified=problem is None, problem=problem)
 
-    @staticmethod
-    def _problem(path, manifest, digest):
+    def _problem(self, path, manifest, digest):
         try:
             found = os.lstat(path)
         except OSError as exc:
             return "%s cannot be read: %s" % (path, exc.strerror)
         if not os.path.isfile(path) or os.path.islink(path):
             return "%s is not a regular file" % path
-        problem = manifest.differs(path, found.st_size) or manifest.distrust(path)
+        problem = manifest.differs(path, found.st_size) or manifest.distrust(path) or (self.signers and self.signers.problem(manifest, path))
         return problem or (manifest.differs(path, sha256=digest(path)) if digest else None)
 
     def free_name(self, host, suffix):
@@ -212,9 +215,9 @@ class SnapshotDirectory:
         return gone
 
 
-def directory_of(path):
+def directory_of(path, signers=None):
     """(SnapshotDirectory, name in it) of a snapshot."""
-    return SnapshotDirectory(os.path.dirname(path)), os.path.basename(path)
+    return SnapshotDirectory(os.path.dirname(path), signers), os.path.basename(path)
 
 
 def _forget(path):

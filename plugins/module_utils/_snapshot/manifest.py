@@ -112,8 +112,8 @@ class Manifest:
 
     @property
     def brief(self):
-        """Its values without the object inventory."""
-        return {name: value for name, value in self.values.items() if name != "inventory"}
+        """Its values without the object inventory and the signature, which are long."""
+        return {name: value for name, value in self.values.items() if name not in ("inventory", "signature")}
 
     def was_renamed(self, path):
         return self.file != os.path.basename(path)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Taking a snapshot, step by step: look, check room, save, verify, describe, encrypt, publish.  Private to this collection."""
+"""Taking a snapshot, step by step: look, check room, save, verify, describe, encrypt, sign, publish.  Private to this collection."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import (
     fingerprints as snapshot_fingerprints,
     inventory as object_inventory,
     levels as verification_levels,
+    signature as snapshot_signature,
     status as snapshot_status,
 )
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.manifest import FORMAT, Manifest
@@ -270,7 +271,7 @@ def take(directory, client, tools, source, prefix, options, files=None):
     """Take a snapshot into a SnapshotDirectory whose lock is held: Taken.
 
     tools: as tools_for() gives them.  source: as source_of() describes it.  prefix: of the keys of objects.  options: compression, recipients,
-    inventory, save_timeout, bwlimit in bytes, storage_version, suffix of the name.  files: of a bundle.
+    inventory, save_timeout, bwlimit in bytes, storage_version, suffix of the name, signing_key.  files: of a bundle.
     """
     began, name = directory.free_name(source["host"], options["suffix"])
     # A manifest must not say that the snapshot is of a time to come.
@@ -311,5 +312,7 @@ def take(directory, client, tools, source, prefix, options, files=None):
             inventory = dict(inventory, names={})
     taken.step("encrypt")
     taken.manifest = Manifest(dict(values, inventory=inventory))
+    if options["signing_key"]:
+        taken.manifest = snapshot_signature.sign(taken.manifest, options["signing_key"], directory.partial(name))
     directory.publish(target, taken.manifest)
     return taken

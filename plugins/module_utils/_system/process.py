@@ -101,17 +101,17 @@ class StartedTool:
     """A tool that runs beside this process, without a shell and without a terminal, until finish() or end().
 
     cwd: where it runs.  bound: it ends with this process, however that ends; nice: its niceness then, unless this process has a higher one.
-    A tool that cannot be executed raises ToolError.
+    stdin: an open file that it reads.  A tool that cannot be executed raises ToolError.
     """
 
-    def __init__(self, argv, cwd="/", bound=False, nice=0):
+    def __init__(self, argv, cwd="/", bound=False, nice=0, stdin=None):
         self.argv = list(argv)
         self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
         try:
             # AnsibleModule.run_command knows no bound in time
             self._process = subprocess.Popen(  # pylint: disable=ansible-bad-function,subprocess-popen-preexec-fn
                 argv,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL if stdin is None else stdin,
                 stdout=self._out,
                 stderr=self._err,
                 env=clean_environment(),
@@ -155,14 +155,15 @@ class StartedTool:
         self._err.close()
 
 
-def run_tool(argv, timeout, max_output=64 * 1024 * 1024, cwd="/", watch=None):
+def run_tool(argv, timeout, max_output=64 * 1024 * 1024, cwd="/", watch=None, stdin=None):
     """Run a tool without a shell and without a terminal, bounded in time; the whole process group is killed at the end of it.
 
     timeout: seconds.  cwd: where it runs.  watch: is called with the id of its process group a hundred times in a second, and may pause it;
-    then it ends with this process, however that ends.  Returns a ToolResult; a tool that cannot be executed raises ToolError.
+    then it ends with this process, however that ends.  stdin: an open file that it reads.  Returns a ToolResult; a tool that cannot be executed raises
+    ToolError.
     """
     # One that is paused would stay so for good, and etcd would keep for it all that it has not read.
-    return StartedTool(argv, cwd, bound=watch is not None).finish(timeout, max_output, watch)
+    return StartedTool(argv, cwd, bound=watch is not None, stdin=stdin).finish(timeout, max_output, watch)
 
 
 def ended_with_parent(nice=0):

@@ -25,6 +25,13 @@ def test_tools_get_neither_etcds_variables_nor_a_proxy(monkeypatch):
     assert "ETCDCTL_API=3\n" in said
 
 
+def test_a_tool_reads_a_file_or_nothing(tmp_path):
+    (tmp_path / "a").write_text("from a file")
+    with open(tmp_path / "a", "rb") as stream:
+        assert run_tool(["cat"], 10, stdin=stream).stdout == "from a file"
+    assert run_tool(["cat"], 10).stdout == ""
+
+
 def test_a_directory_is_looked_into_before_the_usual_places(monkeypatch, tmp_path):
     usual, own = tmp_path / "usual", tmp_path / "own"
     for directory in (usual, own):
