@@ -39,6 +39,8 @@ EXECUTED = {
     ("docs/encryption.md", "Keys"): "tests/integration/test_encryption.py",
     ("docs/encryption.md", "What a new cluster would need"): "tests/integration/test_encryption.py",
     ("docs/encryption.md", "Restoring"): "tests/integration/test_encryption.py",
+    ("docs/signing.md", "Keys"): "tests/integration/test_signing.py",
+    ("docs/signing.md", "By hand"): "tests/integration/test_signing.py",
 }
 PROGRAMS = {
     *("ansible-playbook", "ansible-galaxy", "ansible-builder", "make", "pre-commit", "git"),
