@@ -19,9 +19,11 @@ import subprocess
 import harness
 import pytest
 import servers
+import yaml
 from restore_sandbox import blocks_of
 from test_drill import change, copy, drill, manifest_of, read
 from test_encryption import Key as AgeKey, visible
+from test_restore_refusals import ROLE, facts, play_of
 from test_snapshot_role import VERSION, play, with_tools
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="there is no ssh-keygen on this host")
@@ -389,6 +391,42 @@ def test_the_playbooks_take_signed_snapshots_and_accept_no_others(cluster, other
         assert read(good)["level"] == "drill" and listed(good.parent, signers=[cluster.line])["latest"] == str(good)
     finally:
         os.environ["PATH"] = before
+
+
+def choose(tmp_path, cluster, directory, **options):
+    """What a restore says that chooses and verifies its snapshot, which is before it stops anything."""
+    tasks = yaml.safe_load((ROLE / "tasks" / "snapshot.yml").read_text())
+    for task in tasks:
+        if "ansible.builtin.include_tasks" in task:
+            task["ansible.builtin.include_tasks"] = str(ROLE / "tasks" / task["ansible.builtin.include_tasks"])
+    given = {"path": options["etcd_restore_snapshot"], "manifest": True} if options["etcd_restore_snapshot"].startswith(str(directory)) else {}
+    host = dict(facts("cp1", snapshots={"latest": {}, "given": given, "problem": ""}), etcd_client_signers=[cluster.line], **options)
+    host.update(etcd_client_connection=harness.tools(VERSION), etcd_restore_foreign=True, etcd_restore_rclone_config="/dev/null")
+    for name in ("__etcd_restore_source", "__etcd_restore_file", "__etcd_restore_proof_node"):
+        del host[name]
+    host.update(__etcd_restore_proof_node={}, __etcd_restore_proof_controller={}, __etcd_restore_membership={"quorum": True, "lost": []})
+    return play_of(tmp_path, {"cp1": host}, tasks)
+
+
+def test_a_restore_refuses_a_forgery_before_it_stops_anything(master, foreign, cluster, other, tmp_path, monkeypatch):
+    directory, elsewhere = tmp_path / "backups", tmp_path / "controller"
+    good = copy(master, directory)
+    said = forgeries(directory, master, foreign, cluster, other)
+    replayed = "etcd-cp1-20270103T030405Z.db"
+    shutil.copytree(directory, elsewhere)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "rclone").symlink_to(servers.program("rclone"))
+    monkeypatch.setenv("PATH", "%s:%s" % (tmp_path / "bin", os.environ["PATH"]))
+    for place in ("node", "controller", "off-site"):
+        where = {"node": str(directory) + "/", "controller": str(elsewhere) + "/", "off-site": ""}[place]
+        options = {"etcd_restore_off_site": str(directory)} if place == "off-site" else {}
+        output = choose(tmp_path, cluster, directory, etcd_restore_snapshot=where + replayed, **options)
+        assert said[replayed] in output and "Nothing was done" in output and "failed=1" in output, output
+        output = choose(tmp_path, cluster, directory, etcd_restore_snapshot=where + good.name, **options)
+        assert "failed=0" in output, output
+    # the newest that was signed
+    output = choose(tmp_path, cluster, directory, etcd_restore_snapshot="", etcd_restore_off_site=str(directory))
+    assert "failed=0" in output and "is not signed" in output, output
 
 
 # ---- the page
