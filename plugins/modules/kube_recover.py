@@ -213,8 +213,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse.served import in_use
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.session import session_of_kubeconfig, session_of_node
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods import read_static_pods
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.session import session_of_kubeconfig, session_of_manifests
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import record as records
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.apply import Recovery
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import DIFFERENT, MISSING, Plan
@@ -226,16 +225,6 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Bu
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.signals import Ended, raise_when_ended
 
 _NOTHING = {"created": [], "overwritten": [], "rebound": [], "undone": [], "failed": [], "warnings": []}
-
-
-def live_session(manifests_dir):
-    try:
-        pods = read_static_pods(manifests_dir)
-    except (OSError, ValueError) as exc:
-        raise Refused("the static Pods of this host cannot be read: %s" % exc) from exc
-    if "kube-apiserver" not in pods:
-        raise Refused("there is no manifest of kube-apiserver in %s; run this on a control plane node" % manifests_dir)
-    return session_of_node(pods["kube-apiserver"])
 
 
 def lock(module):
@@ -330,7 +319,7 @@ def main():
     do = undo if module.params["undo"] else recover
     problem, ended_early = "", False
     try:
-        with live_session(module.params["manifests_dir"]) as live, lock(module):
+        with session_of_manifests(module.params["manifests_dir"]) as live, lock(module):
             refused = do(module, live)
         if refused:
             what = "undone" if module.params["undo"] else "recovered"

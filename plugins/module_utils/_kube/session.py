@@ -21,6 +21,8 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeA
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.block_yaml import parse
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.certificates import authority
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.identity import Kubeconfig
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods import read_static_pods
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.tls import tls_context
 
 # A webhook may take 30 s.
@@ -114,6 +116,17 @@ def session_of_node(pod, timeout=TIMEOUT):
     api = KubeApi(pod)
     api.request("GET", "/api/v1/namespaces?limit=1")
     return Session(api.host, api.port, api.identity.context(api.trust), "the API server at %s" % api.url, timeout)
+
+
+def session_of_manifests(manifests_dir):
+    """session_of_node(), by the static Pods in this directory; Refused where there is no API server."""
+    try:
+        pods = read_static_pods(manifests_dir)
+    except (OSError, ValueError) as exc:
+        raise Refused("the static Pods of this host cannot be read: %s" % exc) from exc
+    if "kube-apiserver" not in pods:
+        raise Refused("there is no manifest of kube-apiserver in %s; run this on a control plane node" % manifests_dir)
+    return session_of_node(pods["kube-apiserver"])
 
 
 def session_of_kubeconfig(path, timeout=TIMEOUT):

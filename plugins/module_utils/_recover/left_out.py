@@ -104,28 +104,33 @@ def is_default_account(identifier, found):
     return identifier == "serviceaccounts" and found["metadata"]["name"] == "default"
 
 
+def maker(identifier, found, selectors=()):
+    """What makes this object by itself, to follow its name; "" where nothing does.  selectors: see reason()."""
+    metadata = found["metadata"]
+    owner = next((owner["kind"] for owner in metadata.get("ownerReferences") or [] if owner.get("controller")), "")
+    if (identifier, owner) in _MADE or (identifier == "pods" and owner):
+        return "is made by its %s" % owner
+    where = (metadata.get("namespace", ""), metadata["name"])
+    if where == ("default", "kubernetes") and identifier in ("services", "endpoints", "endpointslices.discovery.k8s.io"):
+        return "is made by the API server"
+    special = _MAKERS.get(identifier)
+    return special(found, metadata.get("labels") or {}, metadata.get("annotations") or {}, where in selectors) if special else ""
+
+
 def reason(identifier, found, selectors=(), loses_status=False):
     """Why this object is not recovered, to follow its name; "" where it is.
 
     selectors: (namespace, name) of the Services that select Pods.  loses_status: whether it is a custom resource that is recovered without its status.
     """
-    metadata = found["metadata"]
-    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
     if identifier in NEVER:
         return "is not recovered: " + NEVER[identifier]
-    if metadata.get("deletionTimestamp") and identifier == "namespaces":
+    if found["metadata"].get("deletionTimestamp") and identifier == "namespaces":
         return "was being deleted when the snapshot was taken; choose an earlier one with -e etcd_browse_snapshot=PATH"
-    if metadata.get("deletionTimestamp"):
+    if found["metadata"].get("deletionTimestamp"):
         return "was being deleted when the snapshot was taken"
-    maker = next((owner["kind"] for owner in metadata.get("ownerReferences") or [] if owner.get("controller")), "")
-    if (identifier, maker) in _MADE or (identifier == "pods" and maker):
-        return "is made by its %s" % maker
-    where = (metadata.get("namespace", ""), metadata["name"])
-    special = _SPECIAL.get(identifier)
-    if where == ("default", "kubernetes") and identifier in ("services", "endpoints", "endpointslices.discovery.k8s.io"):
-        return "is made by the API server"
-    if special:
-        return special(found, labels, annotations, where in selectors)
+    made = maker(identifier, found, selectors)
+    if made or identifier in _PAST:
+        return made or _PAST[identifier](found)
     return "has ended, and would run again" if loses_status and _is_done(found) else ""
 
 
@@ -146,7 +151,7 @@ def _is_done(found):
     return bool(status.get("completionTime")) or any(isinstance(one, dict) and one.get("type") in _DONE and one.get("status") == "True" for one in conditions)
 
 
-def _secret(found, _labels, _annotations, _selected):
+def _secret(found):
     return "is a token of a service account, which ends with it; make a new one" if found.get("type") == _OF_ACCOUNT else ""
 
 
@@ -169,19 +174,21 @@ def _slice(_found, labels, _annotations, _selected):
     return "is made by its Service" if labels.get(_MANAGED) in _BY_KUBERNETES else ""
 
 
-def _pod(found, _labels, annotations, _selected):
-    if "kubernetes.io/config.mirror" in annotations:
-        return "is a static Pod, which kubelet makes"
+def _mirror(_found, _labels, annotations, _selected):
+    return "is a static Pod, which kubelet makes" if "kubernetes.io/config.mirror" in annotations else ""
+
+
+def _pod(found):
     return "has ended" if (found.get("status") or {}).get("phase") in ("Succeeded", "Failed") else ""
 
 
-def _job(found, _labels, _annotations, _selected):
+def _job(found):
     conditions = (found.get("status") or {}).get("conditions") or []
     ended = any(one.get("type") in ("Complete", "Failed") and one.get("status") == "True" for one in conditions)
     return "has ended, and would run again" if ended else ""
 
 
-def _volume_snapshot(found, _labels, _annotations, _selected):
+def _volume_snapshot(found):
     """Of a claim or a volume a new one would be made, under the name and with the date of the old one."""
     source = (found.get("spec") or {}).get("source") or {}
     if "persistentVolumeClaimName" in source or "volumeHandle" in source:
@@ -194,17 +201,21 @@ def _automatic(_found, labels, annotations, _selected):
     return "is made by the API server" if kept else ""
 
 
-_SPECIAL = {
-    "secrets": _secret,
+# What something in the cluster makes, and what has had its time.
+_MAKERS = {
     "configmaps": _config_map,
     "serviceaccounts": _account,
     "endpoints": _endpoints,
     "endpointslices.discovery.k8s.io": _slice,
+    "pods": _mirror,
+    "apiservices.apiregistration.k8s.io": _automatic,
+    "flowschemas.flowcontrol.apiserver.k8s.io": _automatic,
+    "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io": _automatic,
+}
+_PAST = {
+    "secrets": _secret,
     "pods": _pod,
     "jobs.batch": _job,
     "volumesnapshots.snapshot.storage.k8s.io": _volume_snapshot,
     "volumesnapshotcontents.snapshot.storage.k8s.io": _volume_snapshot,
-    "apiservices.apiregistration.k8s.io": _automatic,
-    "flowschemas.flowcontrol.apiserver.k8s.io": _automatic,
-    "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io": _automatic,
 }

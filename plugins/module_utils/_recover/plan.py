@@ -25,6 +25,16 @@ MISSING, DIFFERENT, SAME, BLOCKED, LEFT_OUT = "missing", "different", "same", "b
 _ALONE = "; run this again when that is solved, or select this object alone, by its kind and name, to recover it all the same"
 
 
+def is_away(exc, snapshot):
+    """Whether a KubeError says nothing of the kind that was asked for, but that an API server is away.  snapshot: the Session of that."""
+    return exc.status == 0 or (snapshot.name not in str(exc) and exc.status in _AWAY)
+
+
+def unreadable(exc, snapshot):
+    """What a KubeError says of the kind that was asked for, to follow its name."""
+    return "cannot be read in the %s: %s" % ("snapshot" if snapshot.name in str(exc) else "live cluster", exc)
+
+
 class Item:
     """One object of the snapshot, and what would be done with it."""
 
@@ -148,10 +158,9 @@ class Plan:
             try:
                 return self._list(entry, there, here)
             except KubeError as exc:
-                is_live = self.snapshot.name not in str(exc)
-                if exc.status == 0 or (is_live and exc.status in _AWAY):
+                if is_away(exc, self.snapshot):
                     raise
-                problem = problem or "cannot be read in the %s: %s" % ("live cluster" if is_live else "snapshot", exc)
+                problem = problem or unreadable(exc, self.snapshot)
         return self.unreadable.append({"object": "%s of the selection (%s)" % (resource.kind, entry), "reason": problem})
 
     def _list(self, entry, there, here):
