@@ -61,6 +61,10 @@ options:
     description: SHA-256 of O(path), where it is known already. With O(state=absent) only this snapshot is ended, and only if no other run reads it.
     type: str
     default: ""
+  replace:
+    description: Whether to end what is served in another way already, such as another snapshot. If V(false), the module fails then.
+    type: bool
+    default: true
   ttl:
     description: Seconds after which it ends by itself.
     type: int
@@ -251,6 +255,8 @@ def serve(params, check_mode):
     found = browse_session.state()
     changed = not session.is_served(found)
     replaced = found["sha256"] if found and changed else None
+    if replaced and not params["replace"]:
+        raise Refused("this host serves a snapshot already, with the SHA-256 %s; end that with: browse.yml -e etcd_browse_state=absent" % replaced)
     if changed:
         with session:
             # one without a state was left by a module that was killed
@@ -276,6 +282,7 @@ def main():
             "path": {"type": "path"},
             "temporary": {"type": "bool", "default": False},
             "sha256": {"type": "str", "default": ""},
+            "replace": {"type": "bool", "default": True},
             "ttl": {"type": "int", "default": 1800},
             "port": {"type": "int", "default": 6440},
             "work_dir": {"type": "path", "default": "/var/lib"},

@@ -60,7 +60,7 @@ class Host:
 def host(monkeypatch):
     found = Host()
     monkeypatch.setattr(kube_snapshot_server, "browse_session", found)
-    found.present = lambda path, check_mode=False: kube_snapshot_server.present({"path": path, "port": 6440}, check_mode)
+    found.present = lambda path, check_mode=False, replace=True: kube_snapshot_server.present({"path": path, "port": 6440, "replace": replace}, check_mode)
     return found
 
 
@@ -71,6 +71,16 @@ def test_what_was_ended_for_another_snapshot_is_returned(host):
     for check_mode in (True, False):
         assert host.present("bb", check_mode)["replaced"] == "aa"
     assert host.served["sha256"] == "bb"
+
+
+def test_another_snapshot_is_left_where_that_is_asked_for(host):
+    assert host.present("aa", replace=False)["changed"]
+    # it is the one that is wanted
+    assert not host.present("aa", replace=False)["changed"]
+    for check_mode in (True, False):
+        with pytest.raises(Refused, match="this host serves a snapshot already, with the SHA-256 aa; end that with"):
+            host.present("bb", check_mode, replace=False)
+    assert host.served["sha256"] == "aa"
 
 
 def test_a_copy_is_removed_whatever_happens(host):
