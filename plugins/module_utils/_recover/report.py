@@ -63,15 +63,41 @@ def lines(found, overwrite):
     text += _part("Volumes that would wait for the claim that is recovered", ["%(object)s for %(claim)s" % one for one in found["rebound"]])
     different = []
     for one in found["different"]:
-        different.append(one["object"])
-        different += ["  " + sentence for sentence in one["differences"][:_FIELDS]]
-        different += ["  and %d more fields" % (len(one["differences"]) - _FIELDS)] if len(one["differences"]) > _FIELDS else []
+        different += [one["object"]] + ["  " + sentence for sentence in shortened(one["differences"])]
     text += _part("Different, would be %s" % ("overwritten" if overwrite else "left as they are"), different, len(found["different"]))
     text += _part("Cannot be recovered", problems(found["blocked"]), len(found["blocked"]))
     reasons = collections.Counter((one["object"].partition(" ")[0], one["reason"]) for one in found["left_out"])
     text += _part("Not recovered", ["%d %s: each %s" % (number, kind, reason) for (kind, reason), number in sorted(reasons.items())], len(found["left_out"]))
     text.append("The same in the snapshot and live: %d" % found["same"])
     return text
+
+
+def shortened(differences):
+    """The first fields of one object, and how many more there are."""
+    more = len(differences) - _FIELDS
+    return differences[:_FIELDS] + (["and %d more fields" % more] if more > 0 else [])
+
+
+def change_lines(found):
+    """What a restore would do to objects, as text.  found: of Changes.described()."""
+    text = list(found["warnings"])
+    text += _counted("Re-created", [[one] for one in found["recreated"]["objects"]], found["recreated"]["count"])
+    text += _counted("Deleted", [[one] for one in found["deleted"]["objects"]], found["deleted"]["count"])
+    modified = [[one["object"]] + ["  " + sentence for sentence in one["differences"]] for one in found["modified"]["objects"]]
+    text += _counted("Modified", modified, found["modified"]["count"])
+    text += _part("Cannot be compared", problems(found["unreadable"]), len(found["unreadable"]))
+    made = ["%(count)d %(kind)s: each %(reason)s" % one for one in found["made"]]
+    return text + _part("Not compared", made, sum(one["count"] for one in found["made"]))
+
+
+def _counted(title, blocks, count):
+    """As many objects, with their lines, as one part may take."""
+    text, shown = [], 0
+    for block in blocks:
+        if text and len(text) + len(block) > _MOST:
+            break
+        text, shown = text + ["  " + line for line in block], shown + 1
+    return ["%s (%d):" % (title, count), *text] + (["  and %d more" % (count - shown)] if count > shown else []) if count else []
 
 
 def undo_lines(run):

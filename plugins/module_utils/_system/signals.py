@@ -39,6 +39,26 @@ def end_at_once(mask):
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
+class OutOfTime(Exception):
+    """What limited() bounds took longer."""
+
+
+@contextlib.contextmanager
+def limited(seconds):
+    """Raise OutOfTime in what takes longer, wherever it waits."""
+
+    def handle(_number, _frame):
+        raise OutOfTime("it was not finished within %d s" % seconds)
+
+    before = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 @contextlib.contextmanager
 def held():
     """While a process is started that has to be known before this one may be ended.  Yields the mask that the new process has to set again."""
