@@ -30,7 +30,7 @@ options:
   known:
     description: >-
       What is the same for all hosts, as the role's C(tasks/record.yml) has it: C(first), C(retired), C(committed), C(clock), C(question), C(label),
-      C(origin), C(chosen), C(manifest), C(raised_by), C(after), C(validated), C(comparison) and C(report_dir). All of it may be missing.
+      C(origin), C(chosen), C(manifest), C(raised_by), C(after), C(validated), C(comparison), C(changes) and C(report_dir). All of it may be missing.
     type: dict
     required: true
 """
@@ -84,9 +84,14 @@ def show(moment):
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + "%03dZ" % (moment.microsecond // 1000) if moment else None
 
 
+def no_template(value):
+    """Text as it is.  Where it came from it may hold braces, which up to ansible-core 2.18 would be taken for a template."""
+    return re.sub(r"\{(?=[{%#])", "{ ", str(value if value is not None else ""))
+
+
 def text_of(value):
-    """Text for people.  Where it came from it may hold braces, which up to ansible-core 2.18 would be taken for a template."""
-    return re.sub(r"\{(?=[{%#])", "{ ", str(value if value is not None else "")).strip()
+    """Text for people."""
+    return no_template(value).strip()
 
 
 def number(value):
@@ -313,6 +318,19 @@ def objects(facts):
     return found
 
 
+def changes(facts):
+    """What changes in selected objects, as the plan said; {} where that was not asked for."""
+    facts = mapping(facts)
+    if not facts:
+        return {}
+    return {
+        "compared": bool(facts.get("compared")),
+        "reason": text_of(facts.get("reason")),
+        # those of an object are indented
+        "lines": [no_template(line) for line in facts.get("lines") or []],
+    }
+
+
 def of_node(facts, known):
     """What one host's facts say of its part; nothing of a host that was lost on the way."""
     if not facts.get("__etcd_restore_present"):
@@ -395,6 +413,7 @@ def gather(hosts, known):
         },
         "validated": of_validation(mapping(known.get("validated")).get("validation"), etcd.get("members")) if committed else {},
         "comparison": known.get("comparison"),
+        "changes": known.get("changes"),
         "hosts": [facts.get("inventory_hostname") for facts in hosts],
         "untested": next(filter(None, (mapping(mapping(first.get(name)).get("start")).get("reason") for name in _STAGED)), ""),
         "safety": [mapping(one.get("snapshot")) for one in safety],
@@ -473,6 +492,7 @@ def restore_report(facts):
         "nodes": nodes,
         "validated": validated(facts.get("validated")),
         "objects": objects(facts.get("comparison")),
+        "changes": changes(facts.get("changes")),
         "safety": safety,
         "undo": undo,
         "hints": hints,

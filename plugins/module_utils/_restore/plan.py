@@ -17,6 +17,8 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import level
 _WRITTEN_MEANWHILE = 1000000
 # Without a live etcd, or with one that is behind the snapshot because its data was lost, it is not known how far it was.
 _UNKNOWN = 1000000000
+# Parts of what kube_compare returns.
+_PARTS = (("recreated", "re-created"), ("deleted", "deleted"), ("modified", "modified"))
 
 
 def bump_revision(known):
@@ -234,3 +236,19 @@ def _differences(comparison):
         )
     ]
     return said + comparison["lines"] + (["all of them: " + comparison["list"]] if comparison.get("list") else [])
+
+
+def changes(found, problem):
+    """What the restore changes in selected objects, as {compared, reason, lines}.
+
+    found: of kube_compare, {} where it did not run.  problem: why it did not.
+    """
+    reason = plain(found["reason"] if found else problem)
+    parts = ["%d %s" % (found[part]["count"], word) for part, word in _PARTS] + ["%d the same" % found["same"]] if found else []
+    if parts and not reason:
+        head = "%s, of what etcd_restore_changes selects (compared in %s s)" % (", ".join(parts), found["seconds"])
+    elif found and found["lines"]:
+        head = "not all compared: %s; until then %s" % (reason, ", ".join(parts))
+    else:
+        head = "not compared: " + reason
+    return {"compared": not reason, "reason": reason, "lines": ["CHANGES   " + head] + (found["lines"] if found else [])}

@@ -297,6 +297,18 @@ def test_objects_that_were_not_compared(found):
     assert "objects " not in str(console(report))
 
 
+FIELD = '    data.b: "{{ x }}", in the snapshot "<2>"'
+CHANGED = {"compared": True, "reason": "", "lines": ["CHANGES   1 modified", "Modified (1):", "  ConfigMap shop/a", FIELD]}
+
+
+def test_changes_of_selected_objects_are_kept():
+    report = restore_report(facts(changes=dict(CHANGED, private="PRIVATE KEY")))
+    assert report["changes"] == dict(CHANGED, lines=CHANGED["lines"][:3] + [FIELD.replace("{{", "{ {")])
+    assert FIELD.replace("{{", "{ {") in Page(render("report.html.j2", report)).text
+    assert restore_report(facts())["changes"] == {}
+    assert "selected objects" not in Page(render("report.html.j2", restore_report(facts()))).text
+
+
 def test_nothing_at_all_is_a_report_too():
     report = restore_report({})
     assert (report["nodes"], report["phases"], report["outage"]["seconds"], report["seconds"]) == ([], [], None, None)
@@ -362,6 +374,7 @@ def reports():
     broken = node(log=log(*GOOD[:3], ("rolling-back", 60), ("rolled-back", 70)), error="it broke", error_task="Stop", again="is well", rollback=["a", "b"])
     return {
         "restored": facts(),
+        "selected objects": facts(changes=CHANGED),
         "three": facts(node(), node(), node()),
         "unraised": facts(revision={}),
         "went back": facts(broken, result="", validated={}, safety=[]),
