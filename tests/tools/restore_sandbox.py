@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import base64
 import collections
 import re
 import time
@@ -37,6 +38,21 @@ def blocks_of(page, heading):
     text = (ROOT / page).read_text(encoding="utf-8")
     [section] = [part for part in re.split(r"^## ", text, flags=re.MULTILINE) if part.startswith(heading + "\n")]
     return re.findall(r"^```(?:sh|console)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+
+
+def keys(cluster):
+    """{key: revision at which it was changed} of the live etcd, without what changes all the time."""
+    found = {base64.b64decode(key["key"]).decode(): key["mod_revision"] for key in cluster.etcdctl("get", "/registry/", "--prefix")["kvs"]}
+    return {key: revision for key, revision in found.items() if not re.match(r"/registry/(\w*leases|events|minions|pods)/", key)}
+
+
+def left(cp1):
+    """What of a snapshot that is served is on the node, a host of testinfra."""
+    where = "find /run/k8s-dr-browse /var/lib/.k8s-dr-* /etc/tmpfiles.d/k8s-dr-browse.conf -maxdepth 0 2>/dev/null"
+    units = "systemctl list-units --all --plain --no-legend 'k8s-dr-browse*'"
+    processes = "pgrep -f '[k]8s-dr-browse|[.]k8s-dr-'"
+    mounts = "grep -E 'k8s-dr-browse|[.]k8s-dr-' /proc/self/mountinfo"
+    return [line for command in (where, units, processes, mounts) for line in cp1.run(command).stdout.splitlines()]
 
 
 class Cluster(Sandbox):

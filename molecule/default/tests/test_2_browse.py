@@ -6,13 +6,12 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 
 import pytest
 from cluster import changes, wait_for
-from restore_sandbox import NAMESPACE
+from restore_sandbox import NAMESPACE, keys, left
 
 KUBECONFIG = "/run/k8s-dr-browse/kubeconfig"
 # Asks a path of the API server with each method, as each identity of the node: {identity: {method: HTTP code}}.  An identity that is not there is left out.
@@ -81,21 +80,6 @@ def browse(cluster, *args, **how):
 def kubectl(cluster, *args, check=True):
     """Run kubectl on the node, on what is served."""
     return cluster.run("cp1", "kubectl", "--kubeconfig", KUBECONFIG, *args, check=check)
-
-
-def keys(cluster):
-    """{key: revision at which it was changed} of the live etcd, without what changes all the time."""
-    found = {base64.b64decode(key["key"]).decode(): key["mod_revision"] for key in cluster.etcdctl("get", "/registry/", "--prefix")["kvs"]}
-    return {key: revision for key, revision in found.items() if not re.match(r"/registry/(\w*leases|events|minions|pods)/", key)}
-
-
-def left(cp1):
-    """What of it is on the node."""
-    where = "find /run/k8s-dr-browse /var/lib/.k8s-dr-* /etc/tmpfiles.d/k8s-dr-browse.conf -maxdepth 0 2>/dev/null"
-    units = "systemctl list-units --all --plain --no-legend 'k8s-dr-browse*'"
-    processes = "pgrep -f '[k]8s-dr-browse|[.]k8s-dr-'"
-    mounts = "grep -E 'k8s-dr-browse|[.]k8s-dr-' /proc/self/mountinfo"
-    return [line for command in (where, units, processes, mounts) for line in cp1.run(command).stdout.splitlines()]
 
 
 @pytest.fixture(scope="module")
