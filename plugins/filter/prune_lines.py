@@ -48,9 +48,11 @@ def prune_lines(pruned, place, predicted):
     """See RETURN."""
     verb = "would be removed" if predicted else "removed"
     removed = list(pruned["removed"])
-    total = "%s: %d stay, %d %s (%s), %d are not verified or of another cluster, and were left alone" % (
+    held = sum("hold" in one["by"] for one in pruned["kept"])
+    total = "%s: %d stay%s, %d %s (%s), %d are not verified or of another cluster, and were left alone" % (
         place,
         len(pruned["kept"]),
+        ", %d of them held" % held if held else "",
         len(removed),
         verb,
         bytes_to_human(int(pruned["freed"])),

@@ -8,6 +8,8 @@ import calendar
 import time
 
 from ansible_collections.k8s_dr.etcd.plugins.filter.snapshot_summary import size_of
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.member_selection import text_of
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.retention import hold_words
 
 DOCUMENTATION = r"""
 name: snapshot_table
@@ -17,7 +19,7 @@ author:
   - The k8s_dr founders (@k8s-dr)
 description:
   - Sorts what M(k8s_dr.etcd.etcd_snapshot_list) found in several places, the newest first, and says of each how old it is, whether it is verified,
-    and its verification level.
+    its verification level, and whether it is held.
   - Used by the role P(k8s_dr.etcd.etcd_snapshot#role).
 positional: _input, now
 options:
@@ -40,7 +42,7 @@ RETURN = r"""
 _value:
   description: >-
     V(snapshots), with V(where), V(file), V(path), V(created), V(age) in seconds, V(host), V(revision), V(size) in bytes, V(level), V(packing), V(verified)
-    and V(problem) of each, V(null) where it is not known; V(lines), the same as a table.
+    and V(problem) of each, V(null) where it is not known, and V(held), why it is held or an empty text; V(lines), the same as a table.
   type: dict
 """
 
@@ -74,17 +76,19 @@ def snapshot_table(found, now=None):
             created = snapshot.get("created")
             row = {name: snapshot.get(name) for name in ("file", "path", "created", "host", "revision", "size", "level", "problem")}
             row["age"] = int(now - calendar.timegm(time.strptime(created, "%Y-%m-%dT%H:%M:%SZ"))) if created else None
-            rows.append(dict(row, where=where, verified=snapshot.get("verified") is True, packing=packing_of(snapshot)))
+            row.update(where=where, verified=snapshot.get("verified") is True, packing=packing_of(snapshot))
+            rows.append(dict(row, held=text_of(hold_words(snapshot))))
     rows.sort(key=lambda row: (row["created"] or "", row["file"] or ""), reverse=True)
     cells = [COLUMNS]
     for row in rows:
         size = size_of(row["size"]) if row["size"] is not None else "?"
         proven = (row["level"] or "yes") if row["verified"] else "NO"
         revision = "?" if row["revision"] is None else str(row["revision"])
-        cells.append((age_of(row["age"]), revision, size, proven, row["packing"] or "-", row["where"], row["file"]))
+        cells.append((age_of(row["age"]), revision, size, proven, row["packing"] or "-", row["where"], row["file"] + (" (held)" if row["held"] else "")))
     widths = [max(len(line[number]) for line in cells) for number in range(len(COLUMNS))]
     lines = ["  ".join("%-*s" % pair for pair in zip(widths, line)).rstrip() for line in cells]
     lines += ["%s: %s" % (row["where"], row["problem"]) for row in rows if row["problem"]]
+    lines += ["%s: %s is %s" % (row["where"], row["file"], row["held"]) for row in rows if row["held"]]
     good = [row for row in rows if row["verified"]]
     lines.append("%d snapshots, %d of them verified%s" % (len(rows), len(good), ", the newest %s old" % age_of(good[0]["age"]) if good else ""))
     return {"snapshots": rows, "lines": lines}

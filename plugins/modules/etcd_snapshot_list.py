@@ -106,6 +106,9 @@ snapshots:
       description: SHA-256 of the file.
       type: str
       sample: 3f1c4a8f6f8f6f0f9f3c1a1d0b2f4a3d5e6c7b8a9d0e1f2a3b4c5d6e7f8091a2
+    hold:
+      description: V(reason), V(by) and V(at) of a snapshot that M(k8s_dr.etcd.etcd_snapshot_hold) holds; otherwise it is not there.
+      type: dict
 latest:
   description: Path of the newest verified one, or V(null).
   returned: success

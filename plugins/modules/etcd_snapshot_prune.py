@@ -15,6 +15,7 @@ description:
   - Only verified snapshots are counted and removed. A file without a manifest, or one that does not match its manifest, is not touched.
   - The newest verified snapshot of each host of a cluster always stays, off-site that of each cluster. A snapshot dated in the future does not count
     as the newest.
+  - A snapshot that M(k8s_dr.etcd.etcd_snapshot_hold) holds stays until it is released, and no rule counts it.
   - An interrupted removal leaves no snapshot without its manifest; the next run completes it.
   - Where O(remote) forbids deletes, or protects a snapshot by an object lock or a retention policy, that is one warning and no failure. The rules of the
     storage delete there.
@@ -73,6 +74,7 @@ options:
 seealso:
   - module: k8s_dr.etcd.etcd_snapshot
   - module: k8s_dr.etcd.etcd_snapshot_list
+  - module: k8s_dr.etcd.etcd_snapshot_hold
 """
 
 EXAMPLES = r"""
@@ -146,79 +148,15 @@ untouched:
       sample: /var/backups/etcd/etcd-cp1-20260108T030405Z.db has no manifest (etcd-cp1-20260108T030405Z.db.json)
 """
 
-import contextlib
 import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import snapshots as remote_snapshots, store as remote_store
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import fingerprints, retention, signature
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory import SnapshotDirectory
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import storage
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import retention, signature
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError, Refused, os_error_words
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
-
-ANY = "any"
-
-
-class Directory:
-    """Snapshots on this host."""
-
-    shared = False
-
-    def __init__(self, params):
-        self.path = os.path.realpath(params["directory"])
-        self.directory = SnapshotDirectory(self.path, signature.signers_of(params["signers"]))
-        self.lock_timeout = params["lock_timeout"]
-
-    def held(self, check_mode):
-        """A context in which no other run changes the place."""
-        if check_mode or not os.path.isdir(self.path):
-            return contextlib.nullcontext()
-        return self.directory.lock(self.lock_timeout)
-
-    def tidy(self):
-        """Finish what interrupted runs left."""
-        if os.path.isdir(self.path):
-            self.directory.tidy()
-
-    def snapshots(self):
-        return self.directory.snapshots(brief=True)
-
-    def lost(self, dummy):
-        """An interrupted removal leaves no manifest here without its partial directory."""
-        return []
-
-    def remove(self, snapshot):
-        self.directory.remove(snapshot["file"])
-
-
-class OffSite:
-    """Snapshots behind rclone."""
-
-    shared = True
-
-    def __init__(self, params):
-        self.remote = remote_store.Remote(params["remote"], params["rclone_config"], params["rclone"])
-        self.path = self.remote.where
-        self.signers = signature.signers_of(params["signers"])
-
-    def held(self, check_mode):
-        """There is no lock off-site: what is sent meanwhile is newer than what is removed."""
-        return contextlib.nullcontext()
-
-    def tidy(self):
-        """Nothing can be told apart there from what is being sent just now, but what lost() finds."""
-
-    def snapshots(self):
-        return remote_snapshots.list_snapshots(self.remote, brief=True, signers=self.signers)
-
-    def lost(self, snapshots):
-        """Manifests whose snapshots are gone."""
-        return [one for one in snapshots if one["size"] is None and one.get("created")]
-
-    def remove(self, snapshot):
-        remote_snapshots.remove(self.remote, snapshot["file"])
 
 
 def describe_diff(place, before, removed):
@@ -227,17 +165,10 @@ def describe_diff(place, before, removed):
     return dict(text, before_header=place.path, after_header=place.path)
 
 
-def whose(params):
-    """The cluster that is judged, as RETURN has it."""
-    own = params["etcd_ca"] or fingerprints.fingerprints(params["manifests_dir"])["etcd_ca"]
-    # a directory on a host that is of no cluster is a collection by hand, and one off-site may be of any cluster
-    return own or (None if params["remote"] else ANY)
-
-
 def prune(module, place, keep, result):
     snapshots = place.snapshots()
     now = time.time()
-    own = [one for one in snapshots if result["etcd_ca"] in (ANY, retention.authority(one))]
+    own = [one for one in snapshots if result["etcd_ca"] in (storage.ANY, retention.authority(one))]
     verdicts = retention.judge(own, keep, now, place.shared)
     surplus = [snapshot for snapshot, reasons in verdicts if not reasons]
     surplus += retention.left_over(place.lost(own), own, keep, now, place.shared)
@@ -293,9 +224,9 @@ def main():
     os.umask(0o077)
     try:
         keep = retention.rules(params["keep"])
-        result["etcd_ca"] = whose(params)
-        place = OffSite(params) if params["remote"] else Directory(params)
-        with place.held(module.check_mode):
+        result["etcd_ca"] = storage.whose(params)
+        place = storage.of(params)
+        with place.locked(module.check_mode):
             if not module.check_mode:
                 place.tidy()
             prune(module, place, keep, result)

@@ -43,6 +43,13 @@ options:
       - Directory of snapshots. After O(path), the module uploads every verified one that is missing or damaged at O(remote), newest first.
       - For a copy that the local manifest records, only its size and the manifest there are checked. Nothing is read back.
     type: path
+  keep:
+    description:
+      - The retention rules of O(remote), in the format of O(k8s_dr.etcd.etcd_snapshot_prune#module:keep). Of the snapshots in O(directory) that are
+        missing there, only those are uploaded that the rules keep beside what is there.
+      - V(0) uploads all that are missing.
+    type: raw
+    default: 0
   verify:
     description:
       - How to verify the uploaded copy.
@@ -134,7 +141,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import snapshots as remote_snapshots, store as remote_store
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import levels as verification_levels, manifest as snapshot_manifest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import levels as verification_levels, manifest as snapshot_manifest, retention
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory import SnapshotDirectory, directory_of
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.clock import utc
@@ -167,14 +174,29 @@ def noted(entry, remote):
     return bool(copies(entry, remote))
 
 
-def failed_there(remote, sizes, entries):
-    """Names of those of which a drill found there that they are damaged; none where that cannot be read now, for it must not keep others here."""
-    if not any(entry["file"] in sizes and noted(entry, remote.where) for entry in entries):
-        return set()
+def described_there(remote, sizes, entries, keep):
+    """What the manifests there say, where that matters; nothing where they cannot be read now, for that must not keep others here."""
+    if not keep and not any(entry["file"] in sizes and noted(entry, remote.where) for entry in entries):
+        return []
     try:
-        return {one["file"] for one in remote_snapshots.list_snapshots(remote, sizes=sizes, brief=True) if verification_levels.failed(one.get("levels"))}
+        return remote_snapshots.list_snapshots(remote, sizes=sizes, brief=True)
     except RcloneError:
-        return set()
+        return []
+
+
+def failed_there(there):
+    """Names of those of which a drill found there that they are damaged."""
+    return {one["file"] for one in there if verification_levels.failed(one.get("levels"))}
+
+
+def surplus_there(there, first, others, keep):
+    """Names of those of `others` that are missing there and that the rules would remove at once."""
+    known = [one for one in there if one["verified"]]
+    names = {one["file"] for one in known}
+    missing = [entry for entry in others if entry["file"] not in names]
+    verdicts = retention.judge(known + [entry for entry in first if entry["file"] not in names] + missing, keep, time.time(), shared=True)
+    kept = {snapshot["path"] for snapshot, reasons in verdicts if reasons}
+    return {entry["file"] for entry in missing if entry["path"] not in kept}
 
 
 def newest_there(sizes):
@@ -205,7 +227,7 @@ def refuse_what_is_not_mounted(entries, remote):
 
 
 def find(remote, entry, sizes):
-    """(what has to be done: all, manifest, note or nothing; the manifest there).  Another snapshot of the name is never replaced."""
+    """(what has to be done: all, manifest, note or nothing; the manifest there or None).  Another snapshot of the name is never replaced."""
     name = entry["file"]
     manifest = None
     if snapshot_manifest.manifest_path(name) in sizes:
@@ -220,10 +242,18 @@ def find(remote, entry, sizes):
             % (remote.path(name), manifest.host, manifest.created)
         )
     if sizes.get(name) != entry["size"] or (manifest and verification_levels.failed(manifest.levels)):
-        return "all"
+        return "all", manifest
     if manifest is None or verification_levels.is_higher(entry.get("level"), manifest.values.get("level")):
-        return "manifest"
-    return "nothing" if noted(entry, remote.where) else "note"
+        return "manifest", manifest
+    return "nothing" if noted(entry, remote.where) else "note", manifest
+
+
+def manifest_to_send(path, there):
+    """The bytes of the local manifest, with the hold of the one that it replaces: a copy is held and released where it is."""
+    with open(snapshot_manifest.manifest_path(path), "rb") as stream:
+        text = stream.read()
+    local = snapshot_manifest.Manifest.parse(text, path)
+    return text if there is None or there.hold == local.hold else local.with_hold(there.hold).text.encode("utf-8")
 
 
 class Teller:
@@ -252,8 +282,8 @@ class Teller:
             os.rename(temporary, self.path)
 
 
-def upload(module, remote, entry, step):
-    """Do what is to be done for one snapshot; what is returned of it, or None when nothing had to be sent."""
+def upload(module, remote, entry, step, there):
+    """Do what find() says for one snapshot; what is returned of it, or None when nothing had to be sent."""
     start = time.monotonic()
     path, how = entry["path"], None
     known = noted(entry, remote.where)
@@ -267,10 +297,8 @@ def upload(module, remote, entry, step):
         tell = Teller(module.params["progress"], entry)
         how = remote.put(path, entry["size"], entry["sha256"], module.params["verify"], tell.sent, back=tell.read)["verified_by"]
     if step in ("all", "manifest"):
-        with open(snapshot_manifest.manifest_path(path), "rb") as stream:
-            text = stream.read()
         try:
-            remote_snapshots.put_manifest(remote, entry["file"], text)
+            remote_snapshots.put_manifest(remote, entry["file"], manifest_to_send(path, there))
         except RcloneError as exc:
             if exc.kind != "immutable" or step == "all":
                 raise
@@ -312,6 +340,7 @@ def make_diff(remote, sizes, uploaded):
 
 def run(module, result):
     params = module.params
+    keep = retention.rules(params["keep"])
     named, others = stored_here(params)
     first = [named] if named else []
     # as far as is known before the storage was asked
@@ -325,18 +354,19 @@ def run(module, result):
     if not first + others:
         return
     sizes = remote.names(missing_ok=True)
-    failed, newest = failed_there(remote, sizes, others), newest_there(sizes)
-    entries = first + [entry for entry in others if not stays_away(entry, remote, sizes, failed, newest)]
+    there = described_there(remote, sizes, others, keep)
+    failed, newest, surplus = failed_there(there), newest_there(sizes), surplus_there(there, first, others, keep)
+    entries = first + [entry for entry in others if entry["file"] not in surplus and not stays_away(entry, remote, sizes, failed, newest)]
     result["waiting"] = [entry["path"] for entry in entries]
     refused = []
     changed = False
     for entry in entries:
         try:
-            step = find(remote, entry, sizes)
+            step, manifest = find(remote, entry, sizes)
             if module.check_mode:
                 done = describe(remote, entry) if step in ("all", "manifest") else None
             else:
-                done = upload(module, remote, entry, step)
+                done = upload(module, remote, entry, step, manifest)
         except (Refused, RcloneError) as exc:
             # The others would fare the same, unless it is this very file.
             kind = getattr(exc, "kind", "local")
@@ -364,6 +394,7 @@ def main():
         argument_spec={
             "path": {"type": "path"},
             "directory": {"type": "path"},
+            "keep": {"type": "raw", "default": 0},
             "remote": {"type": "str", "required": True},
             "rclone_config": {"type": "path"},
             "rclone": {"type": "path"},
@@ -384,7 +415,7 @@ def main():
     os.umask(0o077)
     try:
         run(module, result)
-    except (Refused, RcloneError, signals.Ended) as exc:
+    except (Refused, RcloneError, snapshot_manifest.ManifestError, ValueError, signals.Ended) as exc:
         module.fail_json(msg=with_whereabouts(str(exc), result["waiting"]), **result)
     except OSError as exc:
         module.fail_json(msg=with_whereabouts("nothing more was uploaded: %s" % os_error_words(exc), result["waiting"]), **result)

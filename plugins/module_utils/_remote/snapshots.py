@@ -98,15 +98,15 @@ def put_manifest(remote, name, text):
         remote.put(stream.name, len(text), hashlib.sha256(text).hexdigest(), name=snapshot_manifest.manifest_path(name))
 
 
-def note(remote, name, sha256, levels, check_mode=False):
-    """Note time and result of levels in the manifest of a snapshot there, unless its file is another one by now (ManifestError).
+def note(remote, name, sha256, levels=None, check_mode=False, hold=None):
+    """Note levels or a hold, as Manifest.changed() takes them, in the manifest of a snapshot there, unless its file is another one by now (ManifestError).
 
     RcloneError of kind `tool` where rclone writes over what is there, and what breaks off midway would leave the snapshot with no manifest.
     """
     if remote.name is None:
         if not check_mode:
             directory, inner = directory_of(os.path.join(remote.where, name))
-            directory.note(inner, sha256, levels=levels)
+            directory.note(inner, sha256, levels=levels, hold=hold)
         return
     if not remote.replaces_whole():
         raise RcloneError("this rclone could lose the manifest where a connection breaks off; 1.63 and later keep it", "tool")
@@ -115,7 +115,7 @@ def note(remote, name, sha256, levels, check_mode=False):
     manifest = read_manifest(remote, name)
     if manifest is None:
         raise snapshot_manifest.ManifestError("%s has no manifest any more" % remote.path(name))
-    put_manifest(remote, name, manifest.changed(remote.path(name), sha256, levels).text.encode("utf-8"))
+    put_manifest(remote, name, manifest.changed(remote.path(name), sha256, levels, hold=hold).text.encode("utf-8"))
     if remote.size(name) is None:
         # it was removed meanwhile, and its manifest is not to come back
         remote.delete(snapshot_manifest.manifest_path(name))

@@ -170,11 +170,11 @@ class SnapshotDirectory:
         path = manifest_path(self.file(manifest.file))
         write_durably(path, manifest.text, temporary=self.file(".%s.%d.new" % (os.path.basename(path), os.getpid())))
 
-    def note(self, name, sha256, lock_timeout=60, levels=None, off_site=None):
-        """Take the lock and note levels and copies of the file that has this SHA-256 in its manifest; ManifestError when it is another one by now."""
+    def note(self, name, sha256, lock_timeout=60, levels=None, off_site=None, hold=None):
+        """Take the lock and note in a manifest what Manifest.changed() takes; ManifestError when the file that has this SHA-256 is another one by now."""
         with self.lock(lock_timeout):
             path = self.file(name)
-            manifest = Manifest.read(path).changed(path, sha256, levels, off_site)
+            manifest = Manifest.read(path).changed(path, sha256, levels, off_site, hold)
             self.write_manifest(manifest)
         return manifest
 
@@ -183,7 +183,9 @@ class SnapshotDirectory:
         partial = self.partial(name)
         os.mkdir(partial, 0o700)
         try:
-            os.rename(self.file(name), os.path.join(partial, "removed"))
+            # only the manifest may be left of it
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(self.file(name), os.path.join(partial, "removed"))
         except OSError:
             os.rmdir(partial)
             raise

@@ -124,6 +124,11 @@ class Manifest:
     def levels(self):
         return _dict(self.values.get("levels"))
 
+    @property
+    def hold(self):
+        """Why (`reason`), by whom (`by`) and since when (`at`) it stays until it is released; empty where it is not held."""
+        return self.values.get("hold") or {}
+
     def differs(self, where, size=None, sha256=None):
         """One sentence when what is stored at `where` is not the file that was taken, or None; what is not given is not compared."""
         if size is not None and size != self.size:
@@ -150,12 +155,18 @@ class Manifest:
         kept = [copy for copy in self.values.get("off_site") or [] if (copy.get("remote"), copy.get("file")) not in new]
         return Manifest(dict(self.values, off_site=kept + list(copies)))
 
-    def changed(self, path, sha256, levels=None, off_site=None):
-        """With both; ManifestError when the file that they are about, by its SHA-256, is not the one that this describes."""
+    def with_hold(self, hold):
+        """Held as `hold` says, or released where it is empty."""
+        values = {name: value for name, value in self.values.items() if name != "hold"}
+        return Manifest(dict(values, hold=hold) if hold else values)
+
+    def changed(self, path, sha256, levels=None, off_site=None, hold=None):
+        """With what is given; ManifestError when the file that it is about, by its SHA-256, is not the one that this describes."""
         if self.sha256 != sha256:
             raise ManifestError("%s was replaced meanwhile, so nothing was noted in its manifest" % path)
         found = self if levels is None else self.with_levels(levels)
-        return found if off_site is None else found.with_copies(off_site)
+        found = found if off_site is None else found.with_copies(off_site)
+        return found if hold is None else found.with_hold(hold)
 
     # -- how the snapshot lies in the stored file
 
@@ -186,5 +197,5 @@ class Manifest:
 
     def of_decrypted(self, name):
         """That of the snapshot itself in a file of its own: nothing of how it was stored."""
-        values = {key: value for key, value in self.values.items() if key not in ("packing", "plain", "off_site")}
+        values = {key: value for key, value in self.values.items() if key not in ("packing", "plain", "off_site", "hold")}
         return Manifest(dict(values, file=name, **self.plain))

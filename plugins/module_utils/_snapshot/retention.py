@@ -9,7 +9,8 @@ What to keep is a number of snapshots, or a rule for each of RULES, all of which
     last                                   this many of the newest
     hourly, daily, weekly, monthly, yearly the newest of each of so many hours, days, ISO weeks, months, years (UTC) that have one
 
-Nothing set, or 0 everywhere, keeps all.  Only verified snapshots are counted, and nothing else is ever removed.
+Nothing set, or 0 everywhere, keeps all.  Only verified snapshots are counted, and nothing else is ever removed.  A snapshot that is held stays until it
+is released, and no rule counts it, as if it were not there.
 """
 
 from __future__ import annotations
@@ -44,6 +45,20 @@ def rules(keep, option="keep"):
         if found[name] < 0:
             raise ValueError("`%s` is %d, and cannot be less than 0" % (option if not isinstance(keep, dict) else "%s.%s" % (option, name), found[name]))
     return {name: number for name, number in found.items() if number}
+
+
+def is_held(snapshot):
+    """Whether a snapshot stays until it is released.  A damaged manifest may hold anything there, and then it stays as well."""
+    return bool(snapshot.get("hold"))
+
+
+def hold_words(snapshot):
+    """`held since 2026-01-03T03:04:05Z by alice: before the upgrade` of one that is held; empty of another one."""
+    if not is_held(snapshot):
+        return ""
+    hold = snapshot["hold"] if isinstance(snapshot["hold"], dict) else {}
+    words = [form % hold[name] for name, form in (("at", " since %s"), ("by", " by %s"), ("reason", ": %s")) if hold.get(name)]
+    return "held" + "".join(words)
 
 
 def lineage(manifest, shared=False):
@@ -99,7 +114,10 @@ def to_remove(snapshots, keep, newest, shared=False):
     older = [
         snapshot
         for snapshot in newest_first(snapshots)
-        if snapshot["path"] != newest["path"] and snapshot.get("verified") is True and lineage(snapshot, shared) == lineage(newest, shared)
+        if snapshot["path"] != newest["path"]
+        and snapshot.get("verified") is True
+        and not is_held(snapshot)
+        and lineage(snapshot, shared) == lineage(newest, shared)
     ]
     kept = kept_by([newest] + older, keep)
     return [snapshot["path"] for snapshot in older if snapshot["path"] not in kept]
@@ -109,10 +127,10 @@ def judge(snapshots, keep, now, shared=False):
     """[(snapshot, names of the rules that keep it or [] when it is surplus)] of all lineages, newest first.
 
     now: in seconds since the epoch.  Of each lineage the newest that is not of a time to come stays, whatever the rules say, with the
-    reason `newest`: a clock that once went wrong must not cost what is newest in truth.
+    reason `newest`: a clock that once went wrong must not cost what is newest in truth.  One that is held stays with the reason `hold`.
     """
     keep = rules(keep)
-    verdicts = {}
+    verdicts = {snapshot["path"]: ["hold"] for snapshot in snapshots if snapshot.get("verified") is True and is_held(snapshot)}
     for members in _lineages(snapshots, shared).values():
         newest, kept = _kept(members, keep, utc(now))
         for snapshot in members:
@@ -122,10 +140,10 @@ def judge(snapshots, keep, now, shared=False):
 
 
 def _lineages(snapshots, shared):
-    """{lineage: its verified snapshots, newest first}"""
+    """{lineage: its verified snapshots that are not held, newest first}"""
     found = {}
     for snapshot in newest_first(snapshots):
-        if snapshot.get("verified") is True:
+        if snapshot.get("verified") is True and not is_held(snapshot):
             found.setdefault(lineage(snapshot, shared), []).append(snapshot)
     return found
 
@@ -136,6 +154,13 @@ def _kept(members, keep, latest):
     return newest, kept_by([newest] + [snapshot for snapshot in members if snapshot is not newest], keep)
 
 
+def is_last(snapshot, snapshots, shared=False):
+    """Whether a verified snapshot is the only one of its lineage."""
+    own = lineage(snapshot, shared)
+    others = [one for one in snapshots if one["path"] != snapshot["path"] and one.get("verified") is True and lineage(one, shared) == own]
+    return snapshot.get("verified") is True and not others
+
+
 def left_over(lost, snapshots, keep, now, shared=False):
     """Those of `lost`, manifests whose snapshots are gone, that would be surplus if their snapshots were there: what an interrupted removal left."""
     keep, there = rules(keep), _lineages(snapshots, shared)
@@ -144,9 +169,9 @@ def left_over(lost, snapshots, keep, now, shared=False):
     found = []
     for manifest in lost if keep else ():
         own = lineage(manifest, shared)
-        # alone in its lineage it is the last trace of something that is lost
+        # alone in its lineage it is the last trace of something that is lost, and a held one was to stay
         members = there.get(own)
-        if members:
+        if members and not is_held(manifest):
             newer = len(members) - bisect.bisect_left(order[own], _age(manifest))
             newest, kept = _kept(members[:newer] + [manifest] + members[newer:], keep, utc(now))
             if manifest is not newest and manifest["path"] not in kept:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from ansible_collections.k8s_dr.etcd.plugins.filter.prune_lines import FilterModule, prune_lines
 
-PRUNED = {"removed": ["/b/1.db", "/b/2.db"], "kept": ["/b/3.db"], "untouched": ["/b/x", "/b/y", "/b/z"], "freed": 2097152}
+PRUNED = {"removed": ["/b/1.db", "/b/2.db"], "kept": [{"path": "/b/3.db", "by": ["last"]}], "untouched": ["/b/x", "/b/y", "/b/z"], "freed": 2097152}
 
 
 def test_each_removed_snapshot_has_a_line_and_the_last_line_is_a_sum():
@@ -21,6 +21,11 @@ def test_each_removed_snapshot_has_a_line_and_the_last_line_is_a_sum():
 def test_check_mode_removes_nothing():
     lines = prune_lines(PRUNED, "far:x", True)
     assert lines[0] == "/b/1.db: would be removed" and lines[-1].startswith("far:x: 1 stay, 2 would be removed (2.00 MB), ")
+
+
+def test_held_snapshots_are_counted():
+    kept = [*PRUNED["kept"], {"path": "/b/0.db", "by": ["hold"]}]
+    assert prune_lines(dict(PRUNED, kept=kept), "/b", False)[-1].startswith("/b: 2 stay, 1 of them held, 2 removed (2.00 MB), ")
 
 
 def test_no_surplus_snapshot():

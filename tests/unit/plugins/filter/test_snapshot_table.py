@@ -38,6 +38,16 @@ def test_a_table():
     assert [row["age"] for row in found["snapshots"]] == [3600, 86400, 86400, None]
 
 
+def test_a_held_snapshot():
+    held = dict(GOOD, hold={"reason": "before {{ x }}", "by": "alice", "at": "2026-01-02T04:00:00Z"})
+    found = snapshot_table({"cp1": [held], "s3:backups": [GOOD]}, NOW)
+    assert found["lines"][1].endswith("cp1         etcd-cp1-20260102T030405Z.db (held)") and not found["lines"][2].endswith("(held)")
+    # text from elsewhere is no template
+    words = "held since 2026-01-02T04:00:00Z by alice: before { { x }}"
+    assert found["lines"][3] == "cp1: etcd-cp1-20260102T030405Z.db is " + words
+    assert [row["held"] for row in found["snapshots"]] == [words, ""]
+
+
 def test_no_snapshots():
     assert snapshot_table({}, NOW)["lines"][-1] == "0 snapshots, 0 of them verified"
 

@@ -6,9 +6,12 @@
 
 from __future__ import annotations
 
+import json
 import types
 from unittest import mock
 
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import retention
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.manifest import Manifest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError
 from ansible_collections.k8s_dr.etcd.plugins.modules import etcd_snapshot_upload
 
@@ -24,7 +27,7 @@ FAR = types.SimpleNamespace(where="far:backups")
 def stays(sizes, found=(), entry=ENTRY):
     """found: what a list says, or the exception that it raises."""
     with mock.patch.object(etcd_snapshot_upload.remote_snapshots, "list_snapshots", side_effect=[found]):
-        failed = etcd_snapshot_upload.failed_there(FAR, sizes, [entry])
+        failed = etcd_snapshot_upload.failed_there(etcd_snapshot_upload.described_there(FAR, sizes, [entry], {}))
     return etcd_snapshot_upload.stays_away(entry, FAR, sizes, failed, etcd_snapshot_upload.newest_there(sizes))
 
 
@@ -47,3 +50,42 @@ def test_a_copy_that_is_missing():
     assert not stays({NAME + ".json": 500})
     # as retention removes it
     assert stays({NEWER: 10})
+
+
+def snapshot(day, path="/b/", **more):
+    name = "etcd-cp1-202601%02dT030405Z.db" % day
+    found = {"file": name, "path": path + name, "created": "2026-01-%02dT03:04:05Z" % day, "verified": True, "host": "cp1", "fingerprints": {"etcd_ca": "aa"}}
+    return dict(found, **more)
+
+
+def surplus(there, others, keep, first=()):
+    found = etcd_snapshot_upload.surplus_there([snapshot(day, "far:") for day in there], list(first), others, retention.rules(keep))
+    return sorted(int(name[15:17]) for name in found)
+
+
+def test_a_gap_is_filled_with_what_the_place_would_keep():
+    others = [snapshot(day) for day in (3, 4, 5, 6)]
+    # it was away for four nights, and this is the fifth
+    assert surplus([1, 2], others, 3, [snapshot(7)]) == [3, 4]
+    assert surplus([1, 2], others, {"daily": 5}, [snapshot(7)]) == []
+    # older ones fill no gap where newer ones are there
+    assert surplus([7, 8, 9], others, 3) == [3, 4, 5, 6]
+    assert surplus([], others, 0) == []
+    # what is there already is not judged here
+    assert surplus([3, 4, 5, 6], others, 1) == []
+
+
+def test_a_held_snapshot_fills_a_gap_whatever_its_age():
+    assert surplus([7, 8], [snapshot(1, hold={"by": "alice"}), snapshot(2)], 2) == [2]
+
+
+def test_the_hold_of_a_copy_stays_as_it_is_there(tmp_path):
+    path = tmp_path / NAME
+    local = dict(snapshot(2), format=1, sha256="0" * 64, size=4, hash=None, revision=5, hold={"by": "alice"})
+    (tmp_path / (NAME + ".json")).write_text(json.dumps(local))
+    own = (tmp_path / (NAME + ".json")).read_bytes()
+    there = Manifest(local).with_hold({})
+    assert etcd_snapshot_upload.manifest_to_send(str(path), None) == own
+    assert etcd_snapshot_upload.manifest_to_send(str(path), Manifest(local)) == own
+    assert "hold" not in json.loads(etcd_snapshot_upload.manifest_to_send(str(path), there))
+    assert json.loads(etcd_snapshot_upload.manifest_to_send(str(path), there.with_hold({"by": "bob"})))["hold"] == {"by": "bob"}

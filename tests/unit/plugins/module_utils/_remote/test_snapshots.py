@@ -107,3 +107,19 @@ def test_a_snapshot_that_was_removed_meanwhile_is_not_recreated(far):
     assert list(store.iterdir()) == []
     with pytest.raises(snapshot_manifest.ManifestError, match="no manifest any more"):
         remote_snapshots.note(remote, NAME, digest(b"snapshot"), LEVELS)
+
+
+def test_a_hold_is_noted_and_released_off_site(far):
+    store, remote = far.store, far.remote
+    far.configure(far={"type": "s3"})
+    far.add()
+    sha256, hold = digest(b"snapshot"), {"reason": "mine", "by": "alice", "at": "2026-01-03T03:04:05Z"}
+    before = (store / (NAME + ".json")).read_bytes()
+    remote_snapshots.note(remote, NAME, sha256, check_mode=True, hold=hold)
+    assert (store / (NAME + ".json")).read_bytes() == before
+    remote_snapshots.note(remote, NAME, sha256, hold=hold)
+    remote_snapshots.note(remote, NAME, sha256, LEVELS)
+    found = remote_snapshots.read_manifest(remote, NAME)
+    assert found.hold == hold and found.levels == LEVELS
+    remote_snapshots.note(remote, NAME, sha256, hold={})
+    assert "hold" not in remote_snapshots.read_manifest(remote, NAME).values

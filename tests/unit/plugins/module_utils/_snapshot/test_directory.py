@@ -284,6 +284,14 @@ def test_a_snapshot_that_is_lost_is_listed(tmp_path):
     assert listed(tmp_path) == []
 
 
+def test_the_manifest_of_a_lost_snapshot_can_be_removed(tmp_path):
+    path = make(tmp_path)
+    os.unlink(path)
+    directory, name = store.directory_of(path)
+    directory.remove(name)
+    assert names(tmp_path) == []
+
+
 def test_a_brief_list_has_all_but_the_inventories(tmp_path):
     for number in range(3):
         created = "2026-01-0%dT03:04:05Z" % (number + 1)

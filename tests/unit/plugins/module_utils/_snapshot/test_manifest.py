@@ -105,6 +105,16 @@ def test_off_site_copies_are_merged_by_remote_and_file():
     assert found.with_copies([again]).values["off_site"] == [two, again]
 
 
+def test_a_hold_stays_until_it_is_released():
+    hold = {"reason": "before the upgrade", "by": "alice", "at": "2026-01-03T03:04:05Z"}
+    found = manifest().changed("/b/a.db", "0" * 64, hold=hold)
+    assert found.hold == hold and manifest().hold == {}
+    later = found.changed("/b/a.db", "0" * 64, {"checksum": result(True, 1)}, [{"remote": "s3:bucket", "file": "a"}])
+    assert later.hold == hold
+    released = later.changed("/b/a.db", "0" * 64, hold={})
+    assert "hold" not in released.values and released.levels == later.levels
+
+
 def test_a_change_is_about_one_file():
     with pytest.raises(ManifestError, match=r"^/b/a\.db was replaced meanwhile"):
         manifest().changed("/b/a.db", "1" * 64, levels={"checksum": result(True, 1)})
@@ -131,7 +141,7 @@ def test_how_a_snapshot_lies_in_its_file(packing, packed, encrypted):
 
 def test_the_manifest_of_what_was_decrypted():
     packing = {"compression": "zstd", "encryption": "age", "packed": {"size": 99}}
-    stored = manifest(packing=packing, plain=PLAIN, off_site=[{"remote": "s3:bucket"}], inventory={"names": {}})
+    stored = manifest(packing=packing, plain=PLAIN, off_site=[{"remote": "s3:bucket"}], inventory={"names": {}}, hold={"reason": "mine"})
     found = stored.of_decrypted("b.db")
     assert (found.file, found.size, found.sha256) == ("b.db", 9, "1" * 64) and stored.tar_size == 99
     assert set(found.values) == set(VALUES) | {"inventory"}

@@ -227,6 +227,55 @@ def test_many_leftovers_take_no_longer_than_as_many_snapshots():
     assert time.process_time() - start < 3
 
 
+HOLD = {"reason": "before the upgrade", "by": "alice", "at": "2025-12-02T00:00:00Z"}
+
+
+@given(years(), RULES, st.data())
+def test_a_held_snapshot_stays_and_counts_for_no_rule(snapshots, keep, data):
+    held = [dict(one, hold=HOLD) if data.draw(st.booleans()) else one for one in snapshots]
+    found = verdicts(held, keep)
+    assert all(found[one["path"]] == ["hold"] for one in held if "hold" in one and one["verified"])
+    # all others are judged as if the held ones were not there
+    others = [one for one in held if "hold" not in one]
+    assert {path: reasons for path, reasons in found.items() if reasons != ["hold"]} == verdicts(others, keep)
+    newest = taken("2026-01-01T00:00:00Z")
+    gone = set(retention.to_remove([*held, newest], keep, newest))
+    assert gone == set(retention.to_remove([*others, newest], keep, newest))
+    assert not gone & {one["path"] for one in held if "hold" in one}
+
+
+def test_a_released_snapshot_is_judged_again():
+    snapshots = [taken("2025-12-0%dT00:00:00Z" % day) for day in (1, 2, 3)]
+    held = [dict(snapshots[0], hold=HOLD), *snapshots[1:]]
+    assert verdicts(held, 1) == {snapshots[0]["path"]: ["hold"], snapshots[1]["path"]: [], snapshots[2]["path"]: ["last"]}
+    assert verdicts([dict(snapshots[0], hold=None), *snapshots[1:]], 1) == verdicts(snapshots, 1)
+    # a damaged manifest keeps the snapshot
+    assert verdicts([dict(snapshots[0], hold="yes"), *snapshots[1:]], 1)[snapshots[0]["path"]] == ["hold"]
+
+
+def test_the_manifest_of_a_held_snapshot_that_is_lost_stays():
+    lost = taken("2025-12-01T00:00:00Z", verified=False)
+    there = [taken("2025-12-31T00:00:00Z")]
+    assert retention.left_over([lost], there, 1, NOW.timestamp()) == [lost]
+    assert retention.left_over([dict(lost, hold=HOLD)], there, 1, NOW.timestamp()) == []
+
+
+def test_a_hold_in_words():
+    assert retention.hold_words({"hold": HOLD}) == "held since 2025-12-02T00:00:00Z by alice: before the upgrade"
+    assert retention.hold_words({"hold": dict(HOLD, reason="")}) == "held since 2025-12-02T00:00:00Z by alice"
+    assert [retention.hold_words(one) for one in ({}, {"hold": None}, {"hold": True})] == ["", "", "held"]
+
+
+def test_the_last_verified_snapshot_of_a_lineage():
+    one, two = taken("2025-12-01T00:00:00Z"), taken("2025-12-02T00:00:00Z", "cp2")
+    damaged = taken("2025-12-03T00:00:00Z", verified=False)
+    other = taken("2025-12-01T00:00:00Z", authority="bb")
+    assert retention.is_last(one, [one, two, damaged, other]) and not retention.is_last(one, [one, two, damaged, other], shared=True)
+    assert retention.is_last(two, [two, damaged, other], shared=True)
+    # what is not verified is the last of nothing
+    assert not retention.is_last(damaged, [one, damaged])
+
+
 @pytest.mark.parametrize(
     ("keep", "rules"),
     [
