@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from ansible.module_utils.parsing.convert_bool import boolean
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote.places import places
 from jinja2 import pass_context
 from jinja2.runtime import Undefined, missing
 
@@ -47,8 +48,7 @@ _value:
 OPTIONS = {"directory": "etcd_snapshot_dir", "off_site": "etcd_snapshot_off_site", "fetch": "etcd_snapshot_fetch"}
 # What this host has as a fact.
 RESULTS = {
-    "uploaded": "__etcd_snapshot_uploaded",
-    "pruned": "__etcd_snapshot_pruned_off_site",
+    "at": "__etcd_snapshot_at",
     "fetch_problem": "__etcd_snapshot_fetch_problem",
     "metrics": "__etcd_snapshot_metrics",
     "choice": "__etcd_snapshot_selection",
@@ -72,6 +72,7 @@ def snapshot_known(context, hosts, hostvars):
     known = {what: value(name) for what, name in {**OPTIONS, **RESULTS}.items()}
     known.update(
         host=value("inventory_hostname"),
+        off_site=[place["remote"] for place in places(value("etcd_snapshot_off_site"))],
         predicted=(value("__etcd_snapshot_standing") or {}).get("predicted", False),
         check_mode=value("ansible_check_mode"),
         is_fetched=boolean(value("__etcd_snapshot_is_fetched", False), strict=False),

@@ -34,14 +34,14 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description: >-
-    V(problem), what fails this host, or empty; V(lines), the report of this host; V(warnings); V(ok), whether nothing failed; V(seconds), how long
-    the snapshot and its upload took; V(artifacts), what a job hands on of the snapshot, or empty.
+    V(problem), what fails this host, or empty; V(lines), the report of this host; V(warnings); V(ok), whether nothing failed; V(is_off_site), whether the
+    snapshot is at all off-site places; V(seconds), how long the snapshot and its uploads took; V(artifacts), what a job hands on of the snapshot, or empty.
   type: dict
 """
 
 
 def sentence(text):
-    return text.rstrip(". \t\n") + "." if text else ""
+    return text if text.endswith("?") else text.rstrip(". \t\n") + "." if text else ""
 
 
 def refusal(host, choice, cluster, taken, failures):
@@ -54,34 +54,49 @@ def refusal(host, choice, cluster, taken, failures):
     return " ".join(["No snapshot was taken."] + failures)
 
 
-def missing_copies(result, is_off_site):
+def off_site_results(result):
+    """(place, whether the snapshot is there, what was uploaded to it, what was removed from it, why it could not be used) of each one that is configured."""
+    at = {one.get("remote"): one for one in map(mapping, result.get("at") or [])}
+    for place in result.get("off_site") or []:
+        found = mapping(at.get(place))
+        uploaded = mapping(found.get("uploaded"))
+        # a host that is lost in the middle says nothing
+        is_there = uploaded.get("uploaded") is not None and uploaded.get("msg") is None
+        yield place, is_there, uploaded, mapping(found.get("pruned")), text_of(found.get("problem"))
+
+
+def missing_copies(result, places):
     """What was taken and is not where it should be, and what else failed after it."""
-    uploaded, pruned = mapping(result.get("uploaded")), mapping(result.get("pruned"))
     was_taken = bool(result.get("snapshot")) and not result.get("check_mode")
     found = [text_of(mapping(result.get("metrics")).get("msg"))]
-    if result.get("off_site") and was_taken and not is_off_site:
-        lost = "the snapshot is not at %s, since the connection to this host was lost; the snapshot is complete on it" % result["off_site"]
-        found.append(text_of(uploaded.get("msg")) or lost)
-    if pruned.get("msg") is not None:
-        found.append("the snapshot is off-site, and those that are surplus there could not be removed: " + text_of(pruned["msg"]))
+    for place, is_there, uploaded, pruned, problem in places:
+        if was_taken and problem:
+            path = mapping(result["snapshot"]).get("path")
+            found.append("%s Nothing is lost: %s is complete on this host, and the next run uploads it" % (sentence(problem), path))
+        elif was_taken and not is_there:
+            lost = "the snapshot is not at %s, since the connection to this host was lost; the snapshot is complete on it" % place
+            found.append(text_of(uploaded.get("msg")) or lost)
+        if pruned.get("msg") is not None:
+            found.append("the snapshot is off-site, and those that are surplus there could not be removed: " + text_of(pruned["msg"]))
     if result.get("fetch") and was_taken and not result.get("is_fetched"):
         why = text_of(result.get("fetch_problem")) or "the host was lost"
         found.append("the snapshot could not be fetched to %s on the controller: %s; it is complete on the host that took it" % (result["fetch"], why))
     return ". ".join(text.rstrip(". \t\n") for text in found if text)
 
 
-def copies(result, is_off_site):
+def copies(result, places):
     """Where the snapshot is besides the node, in one line."""
     if not result.get("snapshot"):
         return ""
-    off_site = result.get("off_site")
     if result.get("check_mode"):
-        return "It would be sent to %s." % off_site if off_site else ""
+        return "It would be sent to %s." % " and to ".join(place[0] for place in places) if places else ""
     found = []
-    if off_site and is_off_site:
-        earlier = len(mapping(result.get("uploaded")).get("uploaded") or []) - 1
-        removed = len(mapping(result.get("pruned")).get("removed") or [])
-        text = "It is off-site at %s, and was verified there" % off_site
+    for place, is_there, uploaded, pruned, _problem in places:
+        if not is_there:
+            continue
+        earlier = len(uploaded.get("uploaded") or []) - 1
+        removed = len(pruned.get("removed") or [])
+        text = "It is off-site at %s, and was verified there" % place
         text += ", as %d of earlier runs" % earlier if earlier > 0 else ""
         found.append(text + ("; %d older were removed there." % removed if removed else "."))
     if result.get("fetch") and result.get("is_fetched"):
@@ -115,11 +130,11 @@ def snapshot_line(result, own):
     )
 
 
-def artifacts(host, snapshot, warnings, place):
-    """What a job hands on of a snapshot that was taken."""
+def artifacts(host, snapshot, warnings, there):
+    """What a job hands on of a snapshot that was taken.  there: the places off-site that it is at."""
     found = {name: snapshot.get(name) for name in ("path", "sha256", "size", "revision", "level", "created", "cluster_id")}
     member = mapping(snapshot.get("member"))
-    found.update(host=host, member=member.get("name"), leader=member.get("leader"), off_site=place)
+    found.update(host=host, member=member.get("name"), leader=member.get("leader"), off_site=there[0] if there else "", off_site_places=there)
     return {"etcd_snapshot": found, "etcd_snapshots": [found], "etcd_snapshot_warnings": warnings}
 
 
@@ -131,20 +146,21 @@ def snapshot_outcome(result):
     cluster = next((one for one in choice["clusters"] if host in one["hosts"]), {})
     candidates = cluster.get("candidates") or []
     failures = ["%s: %s" % (cluster["labels"][one], sentence(text_of(tried[one]))) for one in candidates if tried.get(one)]
-    uploaded = mapping(result.get("uploaded"))
-    # a host that is lost in the middle says nothing
-    is_off_site = uploaded.get("uploaded") is not None and uploaded.get("msg") is None
-    refused, missing = refusal(host, choice, cluster, taken, failures), missing_copies(result, is_off_site)
+    places = list(off_site_results(result))
+    refused, missing = refusal(host, choice, cluster, taken, failures), missing_copies(result, places)
     warnings = [text_of(text) for text in cluster.get("warnings") or []] + ["No snapshot was taken on " + text for text in failures]
     why = "%s takes the snapshot: %s." % (cluster["labels"][host], cluster["why"]) if candidates[:1] == [host] else ""
-    lines = [line for line in (why, snapshot_line(result, own), copies(result, is_off_site)) if line]
-    seconds = sum(mapping(own.get("seconds")).values()) + sum(one.get("seconds") or 0 for one in uploaded.get("uploaded") or [])
+    lines = [line for line in (why, snapshot_line(result, own), copies(result, places)) if line]
+    sent = [one for place in places for one in place[2].get("uploaded") or []]
+    seconds = sum(mapping(own.get("seconds")).values()) + sum(one.get("seconds") or 0 for one in sent)
+    there = [place[0] for place in places if place[1]]
     return {
         "problem": " ".join(text for text in (refused, sentence(missing)) if text),
         "lines": lines + (["WARNING: " + text for text in warnings] if result["snapshot"] else []),
         "warnings": warnings,
-        "artifacts": artifacts(host, own["snapshot"], warnings, result.get("off_site") if is_off_site else "") if own.get("snapshot") else {},
+        "artifacts": artifacts(host, own["snapshot"], warnings, there) if own.get("snapshot") else {},
         "ok": not refused and not missing,
+        "is_off_site": bool(places) and len(there) == len(places),
         "refused": bool(refused),
         "seconds": seconds,
     }

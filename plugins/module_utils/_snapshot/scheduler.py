@@ -15,7 +15,7 @@ PROGRAM is an archive that the lookup plugin schedule_program makes.  CONFIG is 
 
 A step runs when every step that it needs did what it should; one with "always": true also when no step could be begun.  {"$from":
 "take.snapshot.path"} as an argument is what that step returned; "run" is a step of that kind that always is there: {"ok", "problem", "started",
-"seconds", "well": {NAME: BOOL}} of this run so far.  Private to this collection.
+"seconds", "well": {NAME: BOOL}, "off_site": whether all uploads went well} of this run so far.  Private to this collection.
 """
 
 from __future__ import annotations
@@ -287,6 +287,7 @@ def run_steps(config, check, run, call=call_module, clock=time.monotonic):
     start = clock()
     results = {}
     well = {}
+    uploads = [step["name"] for step in config["steps"] if step["module"] == "etcd_snapshot_upload"]
     for step in config["steps"]:
         if run["problem"] and not step.get("always"):
             continue
@@ -294,6 +295,7 @@ def run_steps(config, check, run, call=call_module, clock=time.monotonic):
         problem = run["problem"] or next((one["problem"] for one in run["steps"] if one["problem"]), None)
         results["run"] = {"ok": problem is None, "problem": problem, "started": run["started"], "seconds": round(clock() - start, 2)}
         results["run"]["well"] = dict(well)
+        results["run"]["off_site"] = all(well[one] for one in uploads) if uploads and all(one in well for one in uploads) else None
         missing = [need for need in step.get("needs", []) if not well.get(need)]
         if missing:
             say("%s: left out, since %s did not end well" % (name, " and ".join(missing)))

@@ -23,19 +23,24 @@ CHOICE = {"clusters": [CLUSTER], "refused": {"cp9": "cp9 was left out {{ x }}."}
 WHY = "cp2 (etcd member two) takes the snapshot: it is caught up."
 # as where nothing is configured besides the node
 NOTHING = {
-    "directory": "/b", "predicted": False, "check_mode": False, "off_site": "", "uploaded": {}, "pruned": {}, "fetch": "", "is_fetched": False,
+    "directory": "/b", "predicted": False, "check_mode": False, "off_site": [], "at": [], "fetch": "", "is_fetched": False,
     "fetch_problem": "", "metrics": {},
 }
 
 
-def outcome(host="cp2", taken=None, tried=None, choice=CHOICE, **more):
+def outcome(host="cp2", taken=None, tried=None, choice=CHOICE, off_site="", uploaded=None, pruned=None, **more):
+    """off_site: one place, with what was done there; or all of them with `at`."""
+    if isinstance(off_site, str) and off_site:
+        more = dict(more, off_site=[off_site], at=[{"remote": off_site, "problem": "", "uploaded": uploaded or {}, "pruned": pruned or {}}])
+    elif off_site:
+        more = dict(more, off_site=off_site)
     return snapshot_outcome(dict(NOTHING, host=host, choice=choice, taken={"cp2": TAKEN} if taken is None else taken, tried=tried or {}, **more))
 
 
 def test_a_snapshot_on_the_node():
     found = outcome()
     del found["artifacts"]
-    assert found == {"problem": "", "lines": [WHY, LINE], "warnings": [], "ok": True, "refused": False, "seconds": pytest.approx(0.34)}
+    assert found == {"problem": "", "lines": [WHY, LINE], "warnings": [], "ok": True, "is_off_site": False, "refused": False, "seconds": pytest.approx(0.34)}
     assert outcome("cp1")["lines"] == [] and outcome("cp1")["ok"]
     assert FilterModule().filters() == {"snapshot_outcome": snapshot_outcome}
 
@@ -137,10 +142,51 @@ def test_a_copy_that_is_missing_fails_the_host_that_took_the_snapshot(more, prob
         assert outcome("cp1", **more)["ok"]
 
 
+BOTH = ["far:x", "near:y"]
+
+
+def at(remote, uploaded=None, pruned=None, problem=""):
+    return {"remote": remote, "problem": problem, "uploaded": uploaded or {}, "pruned": pruned or {}}
+
+
+def test_several_places():
+    found = outcome(off_site=BOTH, at=[at("far:x", SHIPPED), at("near:y", {"uploaded": [{"seconds": 2}] * 2}, {"removed": ["a"]})])
+    assert found["ok"] and found["is_off_site"] and found["seconds"] == pytest.approx(5.84)
+    assert found["lines"][2] == (
+        "It is off-site at far:x, and was verified there. It is off-site at near:y, and was verified there, as 1 of earlier runs; 1 older were removed there."
+    )
+    handed = found["artifacts"]["etcd_snapshot"]
+    assert (handed["off_site"], handed["off_site_places"]) == ("far:x", BOTH)
+
+
+@pytest.mark.parametrize(
+    ("away", "problem"),
+    [
+        (at("far:x", {"msg": "far:x cannot be listed: it cannot be reached."}), "far:x cannot be listed: it cannot be reached."),
+        (
+            at("far:x", problem="the off-site place far:x is listed twice"),
+            "the off-site place far:x is listed twice. Nothing is lost: /b/etcd-cp2.db is complete on this host, and the next run uploads it.",
+        ),
+        (
+            at("far:x", problem="is /r.conf a file on the controller?"),
+            "is /r.conf a file on the controller? Nothing is lost: /b/etcd-cp2.db is complete on this host, and the next run uploads it.",
+        ),
+        (None, "the snapshot is not at far:x, since the connection to this host was lost; the snapshot is complete on it."),
+    ],
+)
+def test_a_place_that_is_away_fails_the_host_and_not_the_other_place(away, problem):
+    found = outcome(off_site=BOTH, at=[one for one in (away, at("near:y", SHIPPED)) if one])
+    assert found["problem"] == problem and not found["ok"] and not found["is_off_site"]
+    assert found["lines"][2] == "It is off-site at near:y, and was verified there."
+    handed = found["artifacts"]["etcd_snapshot"]
+    assert (handed["off_site"], handed["off_site_places"]) == ("near:y", ["near:y"])
+
+
 def test_check_mode():
     found = outcome(check_mode=True, off_site="far:x", fetch="/here")
     assert found["ok"] and found["lines"] == [
         WHY, "A snapshot of etcd 3.6.4 would be taken into /b, and 1 older removed.", "It would be sent to far:x.",
     ]
+    assert outcome(check_mode=True, off_site=BOTH)["lines"][-1] == "It would be sent to far:x and to near:y."
     found = outcome("cp7", check_mode=True, predicted=True)
     assert found["ok"] and found["lines"][0].startswith("This host has no etcd tools yet.") and "into /b if" in found["lines"][0]

@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[4]
 
 
 def scheduled_modules():
-    return [step["module"] for step in yaml.safe_load((ROOT / "roles/etcd_schedule/vars/main.yml").read_text())["__etcd_schedule_all_steps"]]
+    return yaml.safe_load((ROOT / "roles/etcd_schedule/vars/main.yml").read_text())["__etcd_schedule_modules"]
 
 
 def test_equal_modules_make_equal_bytes_and_know_what_they_import():

@@ -13,6 +13,8 @@ import time
 
 import pytest
 import yaml
+from ansible_collections.k8s_dr.etcd.plugins.filter import schedule_off_site
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote.places import places
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import scheduler
 
 ROOT = pathlib.Path(__file__).resolve().parents[5]
@@ -144,6 +146,30 @@ def test_steps_that_always_run_get_the_failure_of_a_run_that_could_not_begin(tmp
     assert modules.called[-1][1] == {"off_site": False, "nothing": None}
 
 
+@pytest.mark.usefixtures("slept")
+def test_a_place_that_is_away_stops_no_other_and_fails_the_run(tmp_path, capsys):
+    def steps_to(*places):
+        found = [{"name": "take", "module": "etcd_snapshot", "args": {}}]
+        for place in places:
+            found.append({"name": "upload to " + place, "module": "etcd_snapshot_upload", "args": {"remote": place}, "needs": ["take"]})
+            found.append({"name": "prune at " + place, "module": "etcd_snapshot_prune", "args": {"remote": place}, "needs": ["upload to " + place]})
+        return [*found, {"name": "metrics", "module": "metrics", "args": {"off_site": {"$from": "run.off_site"}}, "always": True}]
+
+    class Away(Modules):
+        def __call__(self, module, args, check, seconds):
+            found = super().__call__(module, args, check, seconds)
+            return {"failed": True, "msg": "no route."} if args.get("remote") == "far:x" else found
+
+    modules = Away("n1", names=["n1"])
+    assert scheduler.do_run(config(tmp_path, steps=steps_to("far:x", "near:y")), call=modules) == 1
+    assert [args.get("remote") for _name, args, _check in modules.called] == [None, "far:x", "near:y", "near:y", None]
+    assert modules.called[-1][1] == {"off_site": False}
+    assert capsys.readouterr().out.splitlines()[-1].startswith("FAILED: upload to far:x: no route. The snapshot is complete at /b/etcd-cp1.db.")
+    modules = Modules("n1", names=["n1"])
+    assert scheduler.do_run(config(tmp_path, steps=steps_to("far:x", "near:y")), call=modules) == 0
+    assert modules.called[-1][1] == {"off_site": True}
+
+
 def test_a_full_disk_does_not_stop_the_run_that_frees_space(tmp_path, capsys, monkeypatch):
     def write(_state, _run):
         raise OSError(28, "No space left on device")
@@ -197,18 +223,22 @@ def test_invalid_settings_are_reported(tmp_path, capsys):
 
 def test_the_timer_uses_the_arguments_of_the_playbook():
     timer = yaml.safe_load((ROOT / "roles/etcd_schedule/vars/main.yml").read_text())
-    # the timer waits longer for the lock; it knows what was taken, and where the configuration is, in another way
+    common = {"upload": timer["__etcd_schedule_upload"], "prune": timer["__etcd_schedule_prune"]}
+    settings = timer["__etcd_schedule_place_settings"]
+    for step in schedule_off_site.schedule_off_site(places("{{ __etcd_snapshot_away.remote }}"), settings, common, "/c")["steps"]:
+        timer["__etcd_schedule_" + step["name"]] = step["args"]
+    # the timer waits longer for the lock; it knows what was taken, and what a place has of its own, in another way
     for step, file, module, different in (
         ("take", "take", "etcd_snapshot", {"lock_timeout"}),
-        ("upload", "send", "etcd_snapshot_upload", {"path", "rclone_config"}),
-        ("prune", "prune_off_site", "etcd_snapshot_prune", {"rclone_config"}),
+        ("upload", "send", "etcd_snapshot_upload", {"path", "rclone_config", "bwlimit", "keep"}),
+        ("prune", "prune_off_site", "etcd_snapshot_prune", {"rclone_config", "keep"}),
         ("metrics", "metrics", "etcd_snapshot_metrics", {"success", "seconds", "off_site"}),
     ):
         [playbook] = list(used(yaml.safe_load((ROOT / ("roles/etcd_snapshot/tasks/%s.yml" % file)).read_text()), "k8s_dr.etcd." + module))
         # the timer's run reports no progress
         playbook.pop("progress", None)
         args = timer["__etcd_schedule_" + step]
-        # what the playbook gives to a module the timer gives to it as well: add it to __etcd_schedule_take, _upload, _prune or _metrics
+        # what the playbook gives to a module the timer gives to it as well: add it to __etcd_schedule_take or _metrics, or to the filter schedule_off_site
         assert set(playbook) == set(args), step
         assert {name for name in args if playbook[name] != args[name]} == different, step
 
