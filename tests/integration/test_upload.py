@@ -328,7 +328,12 @@ def test_each_feature_needs_what_the_docs_say_and_no_more(s3, place, rclone):
     try_it("list", lambda far: harness.run_module("etcd_snapshot_list", directory=place / "none", **options(far)))
     try_it("download, restore", lambda far: fetch(far, place, place / "back", rclone, remote=where))
     try_it("`verify`, `drill`", drill)
-    try_it("retention", lambda far: harness.run_module("etcd_snapshot_prune", keep=1, etcd_ca="a" * 64, **options(far)))
+    hold = {"name": local.name, "reason": "mine"}
+    try_it("`hold`", lambda far: harness.run_module("etcd_snapshot_hold", **hold, **options(far)))
+    assert harness.run_module("etcd_snapshot_hold", name=local.name, state="absent", **options(s3))[0] == 0
+    try_it("retention, `delete`", lambda far: harness.run_module("etcd_snapshot_prune", keep=1, etcd_ca="a" * 64, **options(far)))
+    deletion = {"name": local.name, "etcd_ca": "a" * 64, "force": True}
+    try_it("retention, `delete`", lambda far: harness.run_module("etcd_snapshot_delete", **deletion, **options(far)))
 
 
 # The words of AWS, but where another one is named: its API reference, and versitygw 1.8.0, s3err/s3err.go.
@@ -544,6 +549,51 @@ def test_snapshot_yml_uploads_and_downloads_and_fails_when_it_cannot(place, tmp_
         assert sorted(os.listdir(far.stored("").parent / "prod")) == [second, second + ".json"]
         both = [first, first + ".json", second, second + ".json"]
         assert sorted(os.listdir(place / "here")) == both == sorted(name for name in os.listdir(backups) if not name.startswith("."))
+    assert not list(pathlib.Path("/run").glob("k8s-dr-etcd-*"))
+
+
+def test_a_place_that_is_away_stops_no_other_and_the_next_run_fills_its_gap(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", os.path.dirname(servers.program("rclone")) + os.pathsep + os.environ["PATH"])
+    share = place / "share"
+    share.mkdir()
+
+    def run(*places):
+        hosts = {"cp1": with_tools(etcd, tmp_path, etcd_snapshot_off_site=list(places), etcd_snapshot_textfile_dir=str(tmp_path))}
+        rc, output, _recap = play("playbooks/snapshot.yml", tmp_path, hosts, "-e", "etcd_snapshot_keep=5")
+        handed = stats(output)["etcd_snapshot"]
+        return rc, " ".join(output.split()), handed, os.path.basename(handed["path"])
+
+    def of_metrics(name):
+        return re.search(r"^k8s_dr_etcd_snapshot_%s (\S+)$" % name, (tmp_path / "k8s_dr_etcd_snapshot.prom").read_text(), re.MULTILINE)
+
+    def there(directory):
+        return sorted(name for name in os.listdir(directory) if name.endswith(".db"))
+
+    with harness.Etcd(VERSION, tmp_path) as etcd, servers.S3(place / "far") as far:
+        harness.fill(etcd)
+        away = {"remote": far.where, "keep": 2, "rclone_config_source": far.config(place / "rclone.conf")}
+        far.kill()
+        names = []
+        for _night in range(3):
+            rc, output, handed, name = run(away, str(share))
+            names.append(name)
+            assert rc == 2 and "far:backups/prod cannot be listed" in output and "it cannot be reached" in output, output
+            assert "It is off-site at %s, and was verified there" % share in output and there(share) == names
+            assert (handed["off_site"], handed["off_site_places"]) == (str(share), [str(share)])
+            assert of_metrics("last_run_success").group(1) == "0" and of_metrics("last_off_site_timestamp_seconds") is None
+        far.start()
+        rc, output, handed, name = run(away, str(share))
+        names.append(name)
+        assert rc == 0 and "It is off-site at far:backups/prod, and was verified there, as 1 of earlier runs." in output, output
+        assert handed["off_site_places"] == [far.where, str(share)] and there(share) == names
+        # what the place would not keep was not uploaded to it
+        assert there(far.stored("").parent / "prod") == names[2:]
+        assert of_metrics("last_run_success").group(1) == "1" and of_metrics("last_off_site_timestamp_seconds")
+        # settings that are wrong cost the other places nothing either
+        rc, output, handed, name = run(dict(away, rclone_config_source=str(place / "none")), {"remote": "x:y", "colour": 1}, str(share))
+        assert rc == 2 and handed["off_site_places"] == [str(share)] and there(share) == [*names, name], output
+        assert "nothing was done at far:backups/prod; is %s a file on the controller? Nothing is lost" % (place / "none") in output, output
+        assert "the off-site place x:y has the setting colour" in output and far.secret not in output
     assert not list(pathlib.Path("/run").glob("k8s-dr-etcd-*"))
 
 
