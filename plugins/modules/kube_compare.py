@@ -24,6 +24,7 @@ description:
 extends_documentation_fragment:
   - k8s_dr.etcd.attributes
   - k8s_dr.etcd.attributes.read_only
+  - k8s_dr.etcd.selection
 attributes:
   idempotent:
     description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
@@ -38,22 +39,7 @@ options:
   select:
     description:
       - Which objects to compare, as in M(k8s_dr.etcd.kube_recover). An object is selected if one entry selects it, in the snapshot or in the live cluster.
-    type: list
-    elements: dict
     required: true
-    suboptions:
-      namespace:
-        description: Namespace of the objects. Alone, it selects the Namespace and all in it.
-        type: str
-      kind:
-        description: Kind or resource, with its API group or without.
-        type: str
-      name:
-        description: Name of the objects. Needs O(select[].kind) or O(select[].namespace).
-        type: str
-      labels:
-        description: Labels that the objects have, with their values.
-        type: dict
   snapshot:
     description: SHA-256 of the snapshot, with the kubeconfig of M(k8s_dr.etcd.kube_snapshot_server). Nothing is compared when another one is served.
     type: str
