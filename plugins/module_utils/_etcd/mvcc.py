@@ -54,7 +54,9 @@ _PART_BYTES = 12 * 1024 * 1024
 # From so many bytes on two processors read it where there are two, each with less memory, if the page that bucket `key` begins with has so many children.
 _SHARED_BYTES, _SHARED_PART_BYTES, _LEAST_CHILDREN = 64 * 1024 * 1024, 10 * 1024 * 1024, 4
 # While parts are merged each has a block in memory: of so many keys, or of fewer that have about so many bytes.
-_BLOCK_KEYS, _BLOCK_BYTES = 512, 24 * 1024
+_BLOCK_KEYS, _BLOCK_BYTES = 384, 24 * 1024
+# About so many keys are merged at once: where the keys of all parts lie between each other, whole blocks of them would take more memory than the blocks.
+_MERGED_KEYS, _LEAST_STEP = 32 * 1024, 16
 # More of them are merged into one first, which takes a pass over all keys; ten million keys are 260 parts.
 _MOST_PARTS = 384
 _BLOCK = struct.Struct("=II")
@@ -375,15 +377,20 @@ class _Parts:
         if self._last:
             parts.append(_Part(changes=self._last))
         parts += [_Part(self._later_file.fileno(), start, end) for start, end in self.later]
+        step = max(_LEAST_STEP, min(_BLOCK_KEYS, _MERGED_KEYS // max(1, len(parts))))
         while parts:
             self._check_time()
             # No part has a key up to here that is not in memory.
-            bound = min(part.keys[-1] for part in parts)
+            bound = min(part.keys[-1] for part in parts) if step == _BLOCK_KEYS else min(part.key_behind(step) for part in parts)
             changes = {}
             for part in parts:
                 part.take(bound, changes)
             yield sorted(changes), changes
             parts = [part for part in parts if part.keys]
+            if len(changes) > _MERGED_KEYS:
+                step = max(_LEAST_STEP, step // 2)
+            elif len(changes) < _MERGED_KEYS // 4:
+                step = min(_BLOCK_KEYS, step * 2)
 
     def _write(self, blocks):
         if self._file is None:
@@ -412,6 +419,10 @@ class _Part:
         self._numbers = _numbers_of(self.keys, changes)
         if not self.keys:
             self._load()
+
+    def key_behind(self, step):
+        """The last one of so many keys in memory that were not taken yet, or of fewer."""
+        return self.keys[min(self._at + step, len(self.keys)) - 1]
 
     def take(self, bound, changes):
         """Put those up to the key `bound` into `changes`."""

@@ -168,6 +168,25 @@ def test_last_change_of_each_key_in_order_of_keys(tmp_path, monkeypatch, steps, 
         assert read(tmp_path, snapshot(elements, per_page=per_page)) == (len(steps) + 1, in_order(live))
 
 
+@pytest.mark.parametrize("interleaved", [True, False])
+def test_few_keys_of_many_parts_are_merged_at_once(tmp_path, monkeypatch, interleaved):
+    """Keys of all parts that lie between each other would else be as many at once as all blocks have."""
+    monkeypatch.setattr(mvcc, "_MERGED_KEYS", 1000)
+    parts, size = 50, 600
+    found = mvcc._Parts(str(tmp_path), lambda: None)
+    for part in range(parts):
+        keys = (number * parts + part if interleaved else part * size + number for number in range(size))
+        found.add({b"%08d" % key: (1, 2, 1) for key in keys})
+    found.add({b"%08d" % 0: (1, 3, 2)}, last=True)
+    rounds = [len(changes) for dummy, changes in found._blocks()]
+    assert sum(rounds) == parts * size and max(rounds) <= 2000
+    # a part after the other is not read key by key
+    assert interleaved or len(rounds) < 4 * parts * size / mvcc._BLOCK_KEYS
+    merged = list(found.merged())
+    assert [key for key, dummy in merged] == [b"%08d" % key for key in range(parts * size)] and merged[0][1] == (1, 3, 2)
+    found.close()
+
+
 @pytest.mark.parametrize("count", [0, 1, 5])
 def test_bucket_within_the_page_that_names_it(tmp_path, count):
     elements, live = changes(*[[put(b"key %d" % number)] for number in range(count)])
