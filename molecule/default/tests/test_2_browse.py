@@ -236,6 +236,14 @@ def test_a_taken_port_is_refused(cluster, cp1, snapshot):
     assert left(cp1) == []
 
 
+def test_no_room_is_refused(cluster, cp1, snapshot):
+    cp1.check_output("mkdir /root/small && mount -t tmpfs -o size=300m tmpfs /root/small")
+    process = browse(cluster, "-e", "etcd_browse_work_dir=/root/small", "-e", "etcd_browse_snapshot=" + snapshot, check=False)
+    cp1.check_output("umount /root/small && rmdir /root/small")
+    assert process.returncode == 2 and re.search(r"/root/small has \d+\.\d MB free and serving the snapshot needs \d+\.\d MB", process.stdout)
+    assert left(cp1) == []
+
+
 def test_a_damaged_snapshot_is_refused(cluster, cp1, snapshot):
     cp1.check_output("cp %s /root/damaged.db; printf x | dd of=/root/damaged.db conv=notrunc bs=1 seek=20000 status=none", snapshot)
     process = browse(cluster, "-e", "etcd_browse_snapshot=/root/damaged.db", check=False)
