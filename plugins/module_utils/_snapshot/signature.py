@@ -21,6 +21,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import stat
 import tempfile
 
@@ -42,7 +43,7 @@ _OPTIONAL = ("packing", "plain")
 _SECONDS = 30
 _KEY_TYPE = r"(?:ssh|ecdsa|sk-ssh|sk-ecdsa)-[\w.@-]+"
 _LINE = re.compile(r"^[^\s#\"]+[ \t]+(?:\S.*[ \t])?%s[ \t]+[A-Za-z0-9+/]{20,}=*(?:[ \t].*)?$" % _KEY_TYPE)
-_CLUSTER = re.compile(r"^[0-9a-f]{64}$")
+_CLUSTER = re.compile(r"[0-9a-f]{64}\Z")
 # What ssh-keygen says of a line of the file with the public keys: that the line is wrong, or that its key is not for this.
 _WRONG_LINE = re.compile(r":(\d+): ((?:invalid|missing|bad) [^\r\n]*)")
 _NOT_ALLOWED = re.compile(r":\d+: (key (?:has expired|is not yet valid|is not permitted)[^\r\n]*)")
@@ -78,7 +79,7 @@ def _trouble(result):
 
 def check_key(path):
     """Refused when a file cannot be the private key that signs: root's alone, and without a passphrase."""
-    nothing = "No snapshot was taken"
+    nothing, quoted = "No snapshot was taken", shlex.quote(path)
     try:
         found = os.stat(path)
     except OSError as exc:
@@ -86,15 +87,17 @@ def check_key(path):
     if not stat.S_ISREG(found.st_mode):
         raise Refused("the key that signs snapshots, %s, is not a regular file. %s" % (path, nothing))
     if found.st_uid not in (0, os.geteuid()):
-        raise Refused("the key that signs snapshots, %s, belongs to another user than root. %s. Run: chown root %s" % (path, nothing, path))
+        raise Refused("the key that signs snapshots, %s, belongs to another user than root. %s. Run: chown root %s" % (path, nothing, quoted))
     if found.st_mode & 0o077:
         raise Refused(
             "others may read the key that signs snapshots, %s (mode %04o), and sign with it. %s. Make another key, or run: chmod 600 %s"
-            % (path, stat.S_IMODE(found.st_mode), nothing, path)
+            % (path, stat.S_IMODE(found.st_mode), nothing, quoted)
         )
     result = _run("-y", "-P", "", "-f", path)
     if result.rc != 0 and "passphrase" in result.stderr:
-        raise Refused("the key that signs snapshots, %s, has a passphrase, which no run can enter. %s. Run: ssh-keygen -p -N '' -f %s" % (path, nothing, path))
+        raise Refused(
+            "the key that signs snapshots, %s, has a passphrase, which no run can enter. %s. Run: ssh-keygen -p -N '' -f %s" % (path, nothing, quoted)
+        )
     if result.rc != 0:
         raise Refused("%s is not a private key that can sign snapshots: %s. %s" % (path, _trouble(result), nothing))
 

@@ -50,9 +50,9 @@ needs_ssh_keygen = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason
 class Key:
     """A pair of keys."""
 
-    def __init__(self, directory, name="key", passphrase=""):
+    def __init__(self, directory, name="key", passphrase="", kind="ed25519"):
         self.path = str(directory / name)
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", name, "-f", self.path], check=True)
+        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", name, "-f", self.path], check=True)
         with open(self.path + ".pub", encoding="ascii") as stream:
             self.public = stream.read().strip()
 
@@ -102,6 +102,16 @@ def test_a_signed_snapshot_is_accepted_whatever_is_recorded_later(signed, key, a
     assert problem(Manifest.parse(later.text.encode(), PATH), key.line()) is None
     # and what another version may record
     assert problem(changed(later, hold="until the audit"), key.line()) is None
+
+
+@needs_ssh_keygen
+@pytest.mark.parametrize("kind", ["ecdsa", "rsa"])
+def test_keys_of_other_types_sign_as_well(tmp_path, kind):
+    key = Key(tmp_path, kind=kind)
+    signature.check_key(key.path)
+    manifest = signature.sign(Manifest(VALUES), key.path, str(tmp_path))
+    assert problem(manifest, key.line()) is None
+    assert "its `size`" in problem(changed(manifest, size=5), key.line())
 
 
 @needs_ssh_keygen
