@@ -16,7 +16,7 @@ description:
   - Used by the role P(k8s_dr.etcd.etcd_snapshot#role).
 options:
   _input:
-    description: The option O(k8s_dr.etcd.etcd_snapshot#role:etcd_snapshot_off_site).
+    description: The option O(k8s_dr.etcd.etcd_snapshot#role:main:etcd_snapshot_off_site).
     type: raw
     required: true
 """

@@ -340,11 +340,11 @@ def make_diff(remote, sizes, uploaded):
 
 def run(module, result):
     params = module.params
-    keep = retention.rules(params["keep"])
     named, others = stored_here(params)
     first = [named] if named else []
     # as far as is known before the storage was asked
     result["waiting"] = [entry["path"] for entry in first + [one for one in others if not noted(one, params["remote"])]]
+    keep = retention.rules(params["keep"], "keep of %s" % params["remote"])
     remote = remote_store.Remote(
         params["remote"], params["rclone_config"], params["rclone"], timeout=params["timeout"], retries=params["retries"], bwlimit=params["bwlimit"]
     )
