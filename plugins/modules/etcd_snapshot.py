@@ -77,8 +77,8 @@ options:
     description:
       - >-
         Whether to encrypt, with the snapshot, the files that a new cluster would need: the files in O(pki_dir) and O(manifests_dir), the
-        EncryptionConfiguration
-        and kubeadm's ClusterConfiguration. The name then has C(.tar) in the place of C(.db).
+        EncryptionConfiguration, the other files that the flags of the control plane name, and kubeadm's ClusterConfiguration. The name then has C(.tar) in
+        the place of C(.db).
       - Refused without O(recipients), since private keys are among them.
     type: bool
     default: false

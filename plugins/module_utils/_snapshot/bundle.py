@@ -10,6 +10,7 @@ import base64
 import json
 import os
 
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.named_files import named_files
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import encryption, fingerprints
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.objects import data_of_configmap
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
@@ -39,6 +40,8 @@ def bundle_files(pki_dir, manifests_dir, pods, client):
                 % flags["encryption-provider-config"]
             )
         found["encryption-configuration.yaml"] = path
+    there = [os.path.abspath(pki_dir), found.get("encryption-configuration.yaml") or pki_dir]
+    found.update({"files" + path: path for path in named_files(pods, there) if encryption.NAME.match("files" + path)})
     configuration = _cluster_configuration(client, flags.get("etcd-prefix", "/registry")) if client else None
     if configuration:
         found["kubeadm-config.yaml"] = configuration
