@@ -25,6 +25,7 @@ ALLOWED = {
     "_browse": {"_etcd", "_kube", "_snapshot", "_system"},
     "_remote": {"_snapshot", "_system"},
     "_recover": {"_kube", "_system"},
+    "_rebuild": {"_etcd", "_kube", "_snapshot", "_system"},
     "_restore": {"_etcd", "_kube", "_snapshot", "_system"},
 }
 FILES = sorted(UTILS.rglob("*.py"))

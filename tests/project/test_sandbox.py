@@ -17,7 +17,10 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SANDBOX = ROOT / "tests" / "sandbox"
-SCRIPTS = ("up", "down", "power", "etcd", "kubernetes", "kubernetes-debian", "runtime", "node-image", "node-ssh", "lib.sh", "cluster.sh", "node/load-balancer")
+SCRIPTS = (
+    *("up", "down", "power", "machine", "etcd", "kubernetes", "kubernetes-debian", "runtime", "node-image", "node-ssh"),
+    *("lib.sh", "cluster.sh", "node/load-balancer"),
+)
 SET = ("KUBERNETES", "ETCD", "ETCD_MOUNT", "ETCD_DISK_MB", "NODES", "NODE_IMAGE", "KIND_VERSION", "SANDBOX_NAME")
 MODULES = """
 printf '%s\\n' "$*" >>"$LOG"

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import os
 import subprocess
 import sys
@@ -42,6 +43,45 @@ def key(tmp_path):
     path = tmp_path / "identity.txt"
     subprocess.run([servers.program("age-keygen"), "-o", str(path)], check=True, capture_output=True)
     return path, next(line.split()[-1] for line in path.read_text().splitlines() if "public key" in line)
+
+
+INVENTORY = """
+control_plane:
+  hosts:
+    cp1: {ansible_host: %(node)s}
+  vars:
+    ansible_connection: ssh
+    ansible_user: root
+    ansible_become: true
+    ansible_python_interpreter: /usr/bin/python3
+    ansible_ssh_pipelining: true
+    ansible_ssh_executable: %(root)s/tests/sandbox/node-ssh
+    ansible_ssh_transfer_method: piped
+    ansible_ssh_args: ''
+"""
+
+
+@pytest.fixture
+def new_machine(cluster, tmp_path):
+    """make(NAME[, HOSTNAME[, ADDRESS]]): a machine that was never part of a cluster, as a cluster with an inventory of its own."""
+    made = []
+
+    def script(*words):
+        command = [str(ROOT / "tests/sandbox/machine"), *words]
+        return subprocess.run(command, env=dict(os.environ, SANDBOX_NAME=cluster.name), check=True, capture_output=True, text=True).stdout.strip()
+
+    def make(name, *more):
+        made.append(name)
+        machine = copy.copy(cluster)
+        machine._addresses = {"cp1": script("up", name, *more)}
+        machine.nodes = {"cp1": "%s-%s" % (cluster.name, name)}
+        machine.inventory = tmp_path / (name + ".yml")
+        machine.inventory.write_text(INVENTORY % {"node": machine.nodes["cp1"], "root": ROOT})
+        return machine
+
+    yield make
+    for name in made:
+        script("down", name)
 
 
 # As far as a machine that is gone goes in a container: nothing of Kubernetes' is left, and no container.

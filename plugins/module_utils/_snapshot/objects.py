@@ -103,12 +103,16 @@ def _read_protobuf(data):
     return Envelope("protobuf", kind, _text(names.get(3)), _text(names.get(1)))
 
 
-def data_of_configmap(value):
-    """{key: bytes} of a ConfigMap that is stored as protobuf; ValueError for anything else."""
+def stored_object(value):
+    """The message of an object that is stored as protobuf; ValueError for anything else."""
     if not value.startswith(_PROTOBUF):
         raise ValueError("no protobuf")
-    raw = _first(memoryview(value)[len(_PROTOBUF) :], 2)
-    return {_text(_first(entry, 1)): bytes(_first(entry, 2) or b"") for number, entry in fields(raw or b"") if number == 2}
+    return _first(memoryview(value)[len(_PROTOBUF) :], 2) or b""
+
+
+def data_of_configmap(value):
+    """{key: bytes} of a ConfigMap that is stored as protobuf; ValueError for anything else."""
+    return {_text(_first(entry, 1)): bytes(_first(entry, 2) or b"") for number, entry in fields(stored_object(value)) if number == 2}
 
 
 def judge(resource, namespace, name, value):

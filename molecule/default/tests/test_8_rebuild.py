@@ -1,0 +1,161 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The cluster on machines that never were a part of it, of nothing but a bundle off-site and the private key that decrypts it."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+from cluster import wait_for
+from remote_cluster import handed_out, is_accepted
+
+# what kubeadm checks and a container never has; kind leaves out all of its checks
+KERNEL = ["FileContent--proc-sys-net-bridge-bridge-nf-call-iptables", "FileContent--proc-sys-net-ipv4-ip_forward"]
+CONTAINER = ["SystemVerification", "Swap", "NumCPU", "Mem", *KERNEL]
+ENCRYPTION = """
+apiVersion: apiserver.config.k8s.io/v1
+kind: EncryptionConfiguration
+resources:
+  - resources: [secrets]
+    providers:
+      - aescbc: {keys: [{name: key1, secret: %s}]}
+      - identity: {}
+""" % base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
+POLICY = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: None}]\n"
+DIRECTORIES = ("encryption", "policies")
+MANIFEST = "/etc/kubernetes/manifests/kube-apiserver.yaml"
+# An operator's own hand: kubeadm's ClusterConfiguration knows nothing of it.  {a line of the manifest: what is added behind it}
+EDITS = {
+    "    - --allow-privileged=true": [
+        "    - --encryption-provider-config=/etc/kubernetes/encryption/config.yaml",
+        "    - --audit-policy-file=/etc/kubernetes/policies/audit.yaml",
+    ],
+    "    volumeMounts:": [line for what in DIRECTORIES for line in ("    - mountPath: /etc/kubernetes/%s" % what, "      name: %s" % what)],
+    "  volumes:": [line for what in DIRECTORIES for line in ("  - hostPath:", "      path: /etc/kubernetes/%s" % what, "    name: %s" % what)],
+}
+
+
+def options(where, config, identity, **more):
+    found = {"cluster_rebuild_off_site": where, "cluster_rebuild_rclone_config": config, "cluster_rebuild_identity_file": str(identity)}
+    return ["-l", "cp1", "-e", json.dumps(dict(found, cluster_rebuild_ignore_preflight_errors=CONTAINER, **more))]
+
+
+def take_bundle(cluster, far, recipient, config):
+    packing = {"etcd_snapshot_compression": "zstd", "etcd_snapshot_encryption_recipients": [recipient], "etcd_snapshot_bundle": True}
+    cluster.playbook("snapshot.yml", "-e", json.dumps(dict(packing, etcd_snapshot_off_site=far.where, etcd_snapshot_rclone_config_source=config)))
+
+
+def secret(cluster):
+    return base64.b64decode((cluster.get("-n", cluster.namespace, "secret/hidden") or {"data": {"a": ""}})["data"]["a"]).decode()
+
+
+def write(cluster, path, text):
+    """Beside its directory first, since kubelet reads all files in that of manifests."""
+    cluster.run("cp1", "sh", "-c", 'cat >/etc/kubernetes/new && mv /etc/kubernetes/new "$1"', "write", path, stdin=text)
+
+
+@pytest.fixture
+def edited(cluster):
+    """A cluster that encrypts Secrets, by a manifest that was edited by hand."""
+
+    def restarted(flag):
+        def serves():
+            as_written = bool(cluster.processes("cp1", "--encryption-provider-config")) == flag
+            return as_written and cluster.kubectl("get", "--raw", "/readyz", check=False).strip() == "ok"
+
+        wait_for(serves, 180, "the API server runs as its manifest says")
+
+    cluster.wait_ready()
+    before = cluster.run("cp1", "cat", MANIFEST)
+    cluster.run("cp1", "mkdir", "-p", *("/etc/kubernetes/" + what for what in DIRECTORIES))
+    write(cluster, "/etc/kubernetes/encryption/config.yaml", ENCRYPTION)
+    write(cluster, "/etc/kubernetes/policies/audit.yaml", POLICY)
+    write(cluster, MANIFEST, "".join("\n".join([line, *EDITS.get(line, [])]) + "\n" for line in before.splitlines()))
+    restarted(True)
+    cluster.kubectl("-n", cluster.namespace, "create", "secret", "generic", "hidden", "--from-literal=a=visible")
+    yield cluster
+    cluster.power("on", "cp1")
+    cluster.wait_ready(300)
+    cluster.kubectl("-n", cluster.namespace, "delete", "secret", "hidden")
+    write(cluster, MANIFEST, before)
+    restarted(False)
+
+
+def prove(machine, name, token):
+    """It is the cluster from before, and works."""
+    assert [node["metadata"]["name"] for node in machine.get("nodes")["items"]] == [name]
+    assert machine.noted("survivor") == "bundle" and machine.noted("latecomer") is None
+    assert secret(machine) == "visible", "Secrets can be read"
+    assert is_accepted(machine, token), "tokens from before are valid"
+    stored = machine.etcdctl("get", "/registry/secrets/%s/hidden" % machine.namespace)
+    assert base64.b64decode(stored["kvs"][0]["value"]).startswith(b"k8s:enc:aescbc:v1:key1:")
+    members = machine.etcdctl("member", "list")["members"]
+    assert [(member["name"], member["peerURLs"]) for member in members] == [(name, ["https://%s:2380" % machine.address("cp1")])]
+
+    def runs():
+        pods = machine.get("-n", "shop", "pods")["items"]
+        return bool(pods) and all(pod["status"]["phase"] == "Running" and pod["spec"]["nodeName"] == name for pod in pods)
+
+    wait_for(runs, 180, "the shop's Pods run on the new machine")
+    slices = machine.get("-n", "default", "endpointslices", "-l", "kubernetes.io/service-name=kubernetes")["items"]
+    assert [endpoint["addresses"] for one in slices for endpoint in one["endpoints"]] == [[machine.address("cp1")]]
+    assert "RESIDUAL TIME" in machine.run("cp1", "kubeadm", "certs", "check-expiration")
+    # nothing of the rebuild stays
+    assert machine.run("cp1", "sh", "-c", "ls -d /var/lib/k8s-dr-rebuild /var/lib/etcd/.k8s-dr-* 2>/dev/null || true") == ""
+
+
+def test_the_cluster_on_other_machines(edited, far, key, new_machine, tmp_path, monkeypatch):
+    """Another name and another address; then the same name, by a run that was killed before."""
+    cluster, (identity, recipient) = edited, key
+    landing = tmp_path / "landing"
+    landing.mkdir()
+    monkeypatch.setenv("TMPDIR", str(landing))
+    config = far.config(tmp_path / "rclone.conf")
+    cluster.note("survivor", "bundle")
+    take_bundle(cluster, far, recipient, config)
+    cluster.note("latecomer")
+    token, old = handed_out(cluster), cluster.run("cp1", "hostname").strip()
+    given = options(far.where, config, identity, cluster_rebuild_confirm=True)
+
+    machine = new_machine("other")
+    name = machine.nodes["cp1"]
+    process = machine.playbook("rebuild.yml", *given, check=False)
+    assert process.returncode != 0 and "The control plane from before still answers: " + old in process.stdout
+    cluster.power("off", "cp1")
+    process = machine.playbook("rebuild.yml", *options(far.where, config, identity), check=False)
+    assert process.returncode != 0 and "The rebuild was not confirmed, so nothing was done" in process.stdout
+    process = machine.playbook("rebuild.yml", *given, "--check")
+    assert "Node objects that are removed: %s" % old in process.stdout and "--audit-policy-file, --encryption-provider-config" in process.stdout
+    assert machine.run("cp1", "sh", "-c", "ls -A /etc/kubernetes /var/lib/etcd /var/lib/k8s-dr-rebuild 2>/dev/null || true") == ""
+
+    output = machine.playbook("rebuild.yml", *given).stdout
+    assert "%s serves the cluster at https://%s:6443" % (name, machine.address("cp1")) in output
+    prove(machine, name, token)
+    process = machine.playbook("rebuild.yml", *given, check=False)
+    assert process.returncode != 0 and "the machine is or was part of a cluster" in process.stdout
+    assert secret(machine) == "visible"
+    assert list(landing.glob("k8s-dr-*")) == [], "nothing stays on the controller"
+
+
+def test_the_same_name_and_a_failure_on_the_way(edited, far, key, new_machine, tmp_path):
+    cluster, (identity, recipient) = edited, key
+    config = far.config(tmp_path / "rclone.conf")
+    cluster.note("survivor", "bundle")
+    take_bundle(cluster, far, recipient, config)
+    token, name = handed_out(cluster), cluster.run("cp1", "hostname").strip()
+    cluster.kubectl("-n", cluster.namespace, "delete", "configmap", "latecomer", "--ignore-not-found")
+    cluster.power("off", "cp1")
+
+    machine = new_machine("same", name)
+    given = options(far.where, config, identity, cluster_rebuild_confirm=True)
+    # no API server is ready at once
+    process = machine.playbook("rebuild.yml", *given, "-e", "cluster_rebuild_start_timeout=0", check=False)
+    assert process.returncode != 0 and "The rebuild is unfinished." in process.stdout and "Run the same command" in process.stdout
+    # certificates that are half written, as those of a killed kubeadm
+    machine.run("cp1", "sh", "-c", "truncate -s 100 /etc/kubernetes/pki/apiserver.crt; rm /etc/kubernetes/admin.conf")
+    machine.playbook("rebuild.yml", *given)
+    prove(machine, name, token)
