@@ -497,7 +497,7 @@ def prepare(module, directory, host, client, tools, status, members, served):
         take.check_room(directory, needed)
         before = directory.snapshots(brief=True)
         try:
-            taken = take.take(directory, client, tools, source, host.prefix, options, files)
+            taken = take.take(directory, client, tools, source, host.prefix, options, files, module.warn)
         finally:
             # After a success there is nothing to tidy.
             directory.tidy()
@@ -505,8 +505,6 @@ def prepare(module, directory, host, client, tools, status, members, served):
         removed = remove_surplus(module, directory, before, snapshot)
     for sentence in taken.undetermined:
         module.warn("%s is verified, but its %s" % (snapshot["file"], sentence))
-    if taken.left_downgraded:
-        module.warn("%s is in place, but %s" % (snapshot["path"], taken.left_downgraded))
     if taken.left:
         module.warn(members_on_disk.warning(taken.left, "at %s" % client.endpoint))
     diff = make_diff(access, before, snapshot, removed)

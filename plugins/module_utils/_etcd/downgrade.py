@@ -53,15 +53,17 @@ class Downgrade:
 
     def __init__(self, client, target):
         self._client, self._target = client, target
-        self._ours, self._before = False, ()
+        self._was_told, self._ours, self._before = False, False, ()
         self.problem = None
 
     def __enter__(self):
         status = self._client.status()
-        self._ours, self._before = not status["downgrade_target"], _minor(status["version"])
+        self._was_told, self._before = bool(status["downgrade_target"]), _minor(status["version"])
         try:
-            if self._ours:
+            if not self._was_told:
                 self._client.run("downgrade", "validate", self._target)
+                # from here on it may have been told, whatever becomes of the answer
+                self._ours = True
                 self._client.run("downgrade", "enable", self._target)
             if not self._stores(_minor(self._target)):
                 raise Refused("etcd did not begin to store its data as etcd %s would within %d seconds; nothing was taken" % (self._target, _PATIENCE))
@@ -72,7 +74,10 @@ class Downgrade:
             raise
         return self
 
-    def __exit__(self, kind, exc, _traceback):
+    def __exit__(self, _kind, exc, _traceback):
+        # another run may have ended what was begun before
+        if not exc and self._was_told and not self._client.status()["downgrade_target"]:
+            raise Refused("the downgrade to etcd %s was cancelled while the snapshot was taken, so it was not kept; run this again" % self._target)
         self._cancel()
         if exc and self.problem:
             raise Refused("%s; %s" % (getattr(exc, "message", exc), self.problem)) from exc

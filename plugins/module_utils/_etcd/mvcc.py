@@ -54,9 +54,11 @@ _PART_BYTES = 12 * 1024 * 1024
 # From so many bytes on two processors read it where there are two, each with less memory, if the page that bucket `key` begins with has so many children.
 _SHARED_BYTES, _SHARED_PART_BYTES, _LEAST_CHILDREN = 64 * 1024 * 1024, 10 * 1024 * 1024, 4
 # While parts are merged each has a block in memory: of so many keys, or of fewer that have about so many bytes.
-_BLOCK_KEYS, _BLOCK_BYTES = 384, 24 * 1024
+_BLOCK_KEYS, _BLOCK_BYTES = 256, 24 * 1024
 # About so many keys are merged at once: where the keys of all parts lie between each other, whole blocks of them would take more memory than the blocks.
-_MERGED_KEYS, _LEAST_STEP = 32 * 1024, 16
+_MERGED_KEYS = 32 * 1024
+# Beside so many parts the last changes are written as well.
+_MANY_PARTS = 32
 # More of them are merged into one first, which takes a pass over all keys; ten million keys are 260 parts.
 _MOST_PARTS = 384
 _BLOCK = struct.Struct("=II")
@@ -353,8 +355,8 @@ class _Parts:
         return self._written
 
     def add(self, changes, last=False):
-        """changes: {key: (create revision, mod revision, version)}, later than all before.  The last ones stay in memory."""
-        if last:
+        """changes: {key: (create revision, mod revision, version)}, later than all before.  The last ones stay in memory where there is room."""
+        if not changes or (last and len(self._written) < _MANY_PARTS):
             self._last = changes
             return
         if len(self._written) == _MOST_PARTS:
@@ -377,20 +379,19 @@ class _Parts:
         if self._last:
             parts.append(_Part(changes=self._last))
         parts += [_Part(self._later_file.fileno(), start, end) for start, end in self.later]
-        step = max(_LEAST_STEP, min(_BLOCK_KEYS, _MERGED_KEYS // max(1, len(parts))))
         while parts:
             self._check_time()
             # No part has a key up to here that is not in memory.
-            bound = min(part.keys[-1] for part in parts) if step == _BLOCK_KEYS else min(part.key_behind(step) for part in parts)
+            bound = min(part.keys[-1] for part in parts)
+            concerned = [part for part in parts if part.first <= bound]
+            if len(concerned) * _BLOCK_KEYS > _MERGED_KEYS:
+                step = max(1, _MERGED_KEYS // len(concerned))
+                bound = min(part.key_behind(step) for part in concerned)
             changes = {}
-            for part in parts:
+            for part in concerned:
                 part.take(bound, changes)
             yield sorted(changes), changes
             parts = [part for part in parts if part.keys]
-            if len(changes) > _MERGED_KEYS:
-                step = max(_LEAST_STEP, step // 2)
-            elif len(changes) < _MERGED_KEYS // 4:
-                step = min(_BLOCK_KEYS, step * 2)
 
     def _write(self, blocks):
         if self._file is None:
@@ -409,7 +410,7 @@ class _Parts:
 
 
 class _Part:
-    """A block of one part in memory: its `keys` that were not taken yet, or none at the end of the part."""
+    """A block of one part in memory: its `keys`, or none at the end of the part, and the `first` of them that was not taken yet."""
 
     def __init__(self, descriptor=None, start=0, end=0, changes=None):
         self._descriptor, self._next, self._end = descriptor, start, end
@@ -417,6 +418,7 @@ class _Part:
         self.keys = sorted(changes or ())
         # three of each key, which take less memory than a tuple
         self._numbers = _numbers_of(self.keys, changes)
+        self.first = self.keys[0] if self.keys else None
         if not self.keys:
             self._load()
 
@@ -427,7 +429,7 @@ class _Part:
     def take(self, bound, changes):
         """Put those up to the key `bound` into `changes`."""
         keys, at = self.keys, self._at
-        if keys[at] > bound:
+        if self.first > bound:
             return
         behind = bisect.bisect_right(keys, bound, at)
         numbers = iter(self._numbers[3 * at : 3 * behind])
@@ -435,6 +437,8 @@ class _Part:
         self._at = behind
         if behind == len(keys):
             self._load()
+        else:
+            self.first = keys[behind]
 
     def _load(self):
         self.keys, self._numbers, self._at = [], array.array("Q"), 0
@@ -450,6 +454,7 @@ class _Part:
         for length in lengths:
             self.keys.append(data[names : names + length])
             names += length
+        self.first = self.keys[0]
 
 
 def _numbers_of(keys, changes):

@@ -256,8 +256,6 @@ class Taken:
         self.seconds = {}
         self.undetermined = []
         self.left = []
-        # why the cluster still stores its data as an older etcd would, or None
-        self.left_downgraded = None
         self._last = time.monotonic()
 
     def step(self, name):
@@ -267,11 +265,12 @@ class Taken:
         self._last = now
 
 
-def take(directory, client, tools, source, prefix, options, files=None):
+def take(directory, client, tools, source, prefix, options, files=None, warn=None):
     """Take a snapshot into a SnapshotDirectory whose lock is held: Taken.
 
     tools: as tools_for() gives them.  source: as source_of() describes it.  prefix: of the keys of objects.  options: compression, recipients,
     inventory, save_timeout, bwlimit in bytes, storage_version, suffix of the name, signing_key.  files: of a bundle.
+    warn: takes a sentence about the cluster, which holds whatever becomes of the snapshot.
     """
     began, name = directory.free_name(source["host"], options["suffix"])
     # A manifest must not say that the snapshot is of a time to come.
@@ -283,7 +282,8 @@ def take(directory, client, tools, source, prefix, options, files=None):
     if options["storage_version"]:
         with downgrade.Downgrade(client, options["storage_version"]) as downgraded:
             hashed = save(client, target, options["save_timeout"], options["bwlimit"])
-        taken.left_downgraded = downgraded.problem
+        if downgraded.problem:
+            warn(downgraded.problem)
     else:
         hashed = save(client, target, options["save_timeout"], options["bwlimit"])
     taken.step("save")

@@ -43,7 +43,7 @@ def test_the_result(node):
     assert found["compared"] and found["reason"] is None
     assert found["recreated"] == {"count": 1, "objects": ["ConfigMap shop/prices"]} and found["same"] == 1
     assert found["lines"] == ["Re-created (1):", "  ConfigMap shop/prices"]
-    assert node.compare() == dict(found, seconds=found["seconds"])
+    assert dict(node.compare(), seconds=found["seconds"]) == found
     assert node.live.changes == node.snapshot.changes == 0
 
 
