@@ -46,7 +46,7 @@ def test_a_held_snapshot_stays_until_it_is_released(tmp_path):
     for one in (predicted, result):
         assert json.loads(one["diff"]["before"]) == {"hold": None} and json.loads(one["diff"]["after"])["hold"]["by"] == "alice"
     assert pathlib.Path(str(paths[0]) + ".json").stat().st_mode & 0o777 == 0o600
-    # once is enough, by whoever else it is held again
+    # once is enough, also where another user does it again
     for more in ({}, {"reason": "before the upgrade", "by": "bob"}):
         rc, result = hold(paths[0], **more)
         assert rc == 0 and not result["changed"] and manifest_of(paths[0]) == found, result
