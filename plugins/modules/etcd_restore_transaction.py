@@ -132,6 +132,12 @@ options:
   snapshot:
     description: Snapshot to restore, on the node. Required with O(state=staged).
     type: path
+  sha256:
+    description:
+      - SHA-256 of O(snapshot) when it was verified. Used with O(state=staged).
+      - The module fails, before anything is stopped, when the file that was restored has another one. When not given, it is not compared.
+    type: str
+    default: ""
   name:
     description: Name of the member, as in its own manifest. Required with O(state=staged).
     type: str
@@ -312,6 +318,7 @@ ARGUMENTS = dict(
     endpoints={"type": "list", "elements": "str", "default": []},
     manifests_dir={"type": "path", "default": "/etc/kubernetes/manifests"},
     snapshot={"type": "path"},
+    sha256={"type": "str", "default": ""},
     name={"type": "str"},
     initial_cluster={"type": "str"},
     peer_urls={"type": "str"},
@@ -425,14 +432,14 @@ def stage(module, transaction):
 
     arguments = (transaction, os.path.abspath(params["snapshot"]), argv, tool.path, params["step_timeout"], check)
     if not params["trial_timeout"]:
-        steps.stage(*arguments)
+        steps.stage(*arguments, None, params["sha256"])
         return {}
     # What is restored for it, with every Secret, does not stay when the task is cancelled.
     signals.raise_when_ended()
     place = os.path.dirname(transaction.layout.transactions_dir)
     try:
         with TrialStart(params, tool, etcd_version(transaction.plan["manifests_dir"]), place) as trial:
-            steps.stage(*arguments, trial)
+            steps.stage(*arguments, trial, params["sha256"])
     except signals.Ended as exc:
         raise TransactionError("the snapshot was not restored beside the live data: %s" % exc) from exc
     if trial.reason:

@@ -20,6 +20,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.health import et
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.control_plane import ControlPlane
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.timer import disarm
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import TransactionError, transactions_in
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import file_digests
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import copy_ownership, rename_durably, sync_directory, sync_tree, write_durably
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import run_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.procs import database_is_locked
@@ -27,13 +28,15 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.procs import d
 _ASK_CLIENT_EVERY = 10
 
 
-def stage(transaction, snapshot, argv_tail, tool, timeout, check=None, trial=None):
+def stage(transaction, snapshot, argv_tail, tool, timeout, check=None, trial=None, sha256=""):
     """Restore the snapshot into staged/ while the cluster serves.
 
     tool: path of etcdctl or etcdutl, argv_tail: its flags beside the data directory.  check: is called with the data directory before it counts as
-    staged.  trial: a TrialStart that goes on beside it, and ends before that.  Raises TransactionError when the tool or the trial fails.
+    staged.  trial: a TrialStart that goes on beside it, and ends before that.  sha256: of the snapshot that was verified.  Raises TransactionError when
+    the tool or the trial fails, and when the snapshot is another one by then.
     """
     staged = transaction.file("staged")
+    deadline = time.monotonic() + timeout
     with transaction.step("staging", "staged"):
         # what a failed restore leaves makes the next one fail
         shutil.rmtree(staged, ignore_errors=True)
@@ -52,6 +55,8 @@ def stage(transaction, snapshot, argv_tail, tool, timeout, check=None, trial=Non
             raise TransactionError("`%s snapshot restore` said that it succeeded but made no database in %s" % (tool, partial))
         if trial:
             trial.advance()
+        if sha256:
+            _check_unchanged(snapshot, sha256, deadline)
         if check:
             check(partial)
         copy_ownership(transaction.plan["data_dir"], partial)
@@ -59,6 +64,17 @@ def stage(transaction, snapshot, argv_tail, tool, timeout, check=None, trial=Non
         if trial:
             trial.finish()
         rename_durably(partial, staged)
+
+
+def _check_unchanged(snapshot, sha256, deadline):
+    """The file was verified before the operator was asked, and may have been replaced since."""
+
+    def advance(_size):
+        if time.monotonic() > deadline:
+            raise TransactionError("the SHA-256 of %s could not be computed in time. Nothing was stopped" % snapshot)
+
+    if file_digests(snapshot, progress=advance)[1]["sha256"] != sha256:
+        raise TransactionError("%s is not the snapshot that was verified: the file was replaced or changed since. Nothing was stopped" % snapshot)
 
 
 def stop(transaction, timeout):

@@ -82,7 +82,7 @@ def test_a_start_is_tried_beside_the_restore_where_it_is_wanted(monkeypatch, tmp
     )
     params = dict.fromkeys(("etcdctl", "etcdutl", "timeout", "bump_revision"), None)
     params.update(dict.fromkeys(("name", "initial_cluster", "cluster_token", "peer_urls"), "x"))
-    params.update(state="staged", snapshot="/b/a.db", step_timeout=1, trial_timeout=180)
+    params.update(state="staged", snapshot="/b/a.db", sha256="5e", step_timeout=1, trial_timeout=180)
     fake = types.SimpleNamespace(params=params, warn=warned.append)
     if ended:
         with pytest.raises(TransactionError, match="was not restored beside the live data: it was ended by SIGTERM"):
@@ -94,4 +94,4 @@ def test_a_start_is_tried_beside_the_restore_where_it_is_wanted(monkeypatch, tmp
     assert module.take(fake, transaction) == {"start": {"tested": True, "reason": None}}
     params["trial_timeout"] = 0
     assert module.take(fake, transaction) == {}
-    assert [args[6:] for args in staged] == [(trial,), (trial,), ()] and len(warned) == 1
+    assert [args[6:] for args in staged] == [(trial, "5e"), (trial, "5e"), (None, "5e")] and len(warned) == 1

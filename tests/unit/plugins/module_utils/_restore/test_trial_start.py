@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from types import SimpleNamespace
 
@@ -133,11 +134,11 @@ def test_restore_that_is_not_waited_for_is_ended(trial):
     assert not tool.running
 
 
-def staged(node, trial, snapshot="x"):
+def staged(node, trial, snapshot="x", sha256=""):
     tool = node.root / "etcdutl"
     tool.write_text("#!/bin/sh\n%s\n" % RESTORES)
     tool.chmod(0o755)
-    steps.stage(node.transaction, snapshot, [], str(tool), 20, None, trial)
+    steps.stage(node.transaction, snapshot, [], str(tool), 20, None, trial, sha256)
     return node.transaction.state()[0]
 
 
@@ -161,3 +162,12 @@ def test_a_restore_that_fails_ends_the_trial(node, trial):
     node.quick("etcdutl")
     with trial("exec sleep 60") as one, pytest.raises(TransactionError, match="made no database"):
         steps.stage(node.transaction, "x", [], str(node.systemctl.parent / "etcdutl"), 20, None, one)
+
+
+def test_a_file_that_was_replaced_after_it_was_verified_is_not_staged(node):
+    snapshot = node.root / "a.db"
+    snapshot.write_bytes(b"another one")
+    with pytest.raises(TransactionError, match="a.db is not the snapshot that was verified: .* Nothing was stopped"):
+        staged(node, None, str(snapshot), sha256=hashlib.sha256(b"verified").hexdigest())
+    assert not (node.path / "staged").exists()
+    assert staged(node, None, str(snapshot), sha256=hashlib.sha256(b"another one").hexdigest()) == "staged"
