@@ -73,6 +73,8 @@ def _node(known, node, stop):
                 "On %s there is no systemd, and so no timer that starts etcd again when the controller does not: add "
                 "-e etcd_restore_rollback_after=0 to continue without it" % host
             )
+    if node.get("signing_key_problem"):
+        found.append("On %s %s. Or add -e etcd_snapshot_signing_key= to salvage without a signature" % (host, node["signing_key_problem"].rstrip(".")))
     # as much as the data, another database, and the logs of the etcd that serves the copy
     room = int(node["data_bytes"]) + int(node["database_bytes"]) + 192 * 1048576
     if int(node["free_bytes"]) < room:

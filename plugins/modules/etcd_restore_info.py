@@ -38,6 +38,9 @@ options:
   snapshot:
     description: A snapshot to look for on this host.
     type: path
+  signing_key:
+    description: Private key on this host that a snapshot will be signed with, to check before anything is stopped.
+    type: path
   controller_time:
     description:
       - Time of the controller, in seconds since 1970. It is returned beside the node's time.
@@ -211,6 +214,7 @@ restore:
         V(latest), the newest verified snapshot in O(snapshot_dir), with V(path), V(created) and V(manifest), whether there is a manifest beside it;
         V(given), the file at O(snapshot), with V(path) and V(manifest). Each is empty where there is none. V(problem) says why O(snapshot_dir) cannot
         be read, V(owner) is the name of another user than root who owns it, and V(skipped) says of newer snapshots why O(signers) do not accept them.
+        V(unchecked) says why no signature could be checked.
       type: dict
       sample:
         latest: {path: /var/backups/etcd/etcd-cp1-20260102T030405Z.db, created: "2026-01-02T03:04:05Z", manifest: true}
@@ -218,6 +222,10 @@ restore:
         problem: ""
         owner: ""
         skipped: []
+        unchecked: ""
+    signing_key_problem:
+      description: Why O(signing_key) cannot sign a snapshot of this host, or an empty string.
+      type: str
     certificates:
       description: >-
         Certificates that the node lives on, each with V(path), V(what) in words, V(expires) in UTC, V(expired), V(days_left), and V(problem), a
@@ -346,21 +354,37 @@ def retired(manifests_dir, transactions):
 
 def snapshot_files(directory, path, signers):
     """What a restore can choose from: see RETURN."""
-    newest, problem, owner, skipped = {}, "", None, []
+    newest, problem, owner, skipped, unchecked = {}, "", None, [], ""
     directory = os.path.realpath(directory)
     try:
         if os.path.isdir(directory):
             owner = foreign_owner(directory, False)
+        signers = snapshot_signature.signers_of(signers)
         listed = SnapshotDirectory(directory, signers).snapshots(brief=True)
         newest = next(({"path": each["path"], "created": each["created"], "manifest": True} for each in listed if each["verified"]), {})
         skipped = signers.skipped(listed, newest.get("path")) if signers else []
+    except Refused as exc:
+        # what is named is verified where it is
+        unchecked = str(exc)
     except OSError as exc:
         problem = "%s cannot be read: %s" % (exc.filename or directory, exc.strerror)
     given = {"path": path, "manifest": os.path.lexists(manifest_path(path))} if path and os.path.exists(path) else {}
-    return {"latest": newest, "given": given, "problem": problem, "owner": "" if owner is None else name_of(owner), "skipped": skipped}
+    owner = "" if owner is None else name_of(owner)
+    return {"latest": newest, "given": given, "problem": problem, "owner": owner, "skipped": skipped, "unchecked": unchecked}
 
 
-def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None, snapshot=None, signers=None):
+def key_problem(key, manifests_dir):
+    """Why a snapshot of this host cannot be signed with the key, or ""."""
+    try:
+        if key:
+            snapshot_signature.check_key(key)
+            snapshot_signature.check_cluster(fingerprints(manifests_dir))
+    except Refused as exc:
+        return str(exc)
+    return ""
+
+
+def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None, snapshot=None, signers=None, signing_key=None):
     pods = read_static_pods(manifests_dir)
     etcd = {}
     # what an unfinished restore keeps from kubelet still says what the node is
@@ -426,6 +450,7 @@ def look(manifests_dir, data_dir, snapshot_dir, controller_pod=None, snapshot=No
             "same_file_system": os.stat(existing(snapshot_dir)).st_dev == os.stat(parent).st_dev,
         },
         "snapshots": snapshot_files(snapshot_dir, snapshot, signers),
+        "signing_key_problem": key_problem(signing_key, manifests_dir),
         "certificates": certificates(pods, kubelet.kubeconfig, datetime.datetime.now(datetime.timezone.utc)),
         "obstacles": obstacles(pods, manifests_dir, data_dir, kubelet.static_pods) + cannot_start,
         "warnings": warnings,
@@ -465,13 +490,13 @@ QUESTIONS = {"tools": suitable_tools, "etcd": ask_etcd, "validation": see_cluste
 
 def look_at_everything(params):
     """All that the module returns."""
-    signers = snapshot_signature.signers_of(params["signers"])
     pods = read_static_pods(params["manifests_dir"])
     known = list_transactions(DataLayout(pods["etcd"].data_dir if "etcd" in pods else params["data_dir"]))
     wanted = params["look"] if all(transaction["ended"] for transaction in known) else []
     with concurrent.futures.ThreadPoolExecutor(len(QUESTIONS)) as pool:
         answers = {what: pool.submit(QUESTIONS[what], params, pods) for what in wanted}
-        seen = look(params["manifests_dir"], params["data_dir"], params["snapshot_dir"], params["controller_pod"], params["snapshot"], signers)
+        names = ("manifests_dir", "data_dir", "snapshot_dir", "controller_pod", "snapshot", "signers", "signing_key")
+        seen = look(*(params[name] for name in names))
         return dict({what: answer.result() for what, answer in answers.items()}, restore=seen)
 
 
@@ -483,6 +508,7 @@ def main():
             data_dir={"type": "path", "default": "/var/lib/etcd"},
             snapshot_dir={"type": "path", "default": "/var/backups/etcd"},
             snapshot={"type": "path"},
+            signing_key={"type": "path", "no_log": False},
             controller_time={"type": "float"},
             controller_pod={"type": "str"},
             look={"type": "list", "elements": "str", "choices": list(QUESTIONS), "default": []},

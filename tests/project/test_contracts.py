@@ -12,6 +12,7 @@ from ansible_collections.k8s_dr.etcd.plugins.doc_fragments.etcd import ModuleDoc
 from ansible_collections.k8s_dr.etcd.plugins.filter import restore_known, snapshot_known
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.client import CONNECTION_SPEC
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.clean import RULES, STATUS
+from jinja2.nativetypes import NativeEnvironment
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
@@ -220,7 +221,12 @@ def test_every_task_that_can_check_a_signature_does():
             for module in sorted(able & set(task)):
                 if module != "k8s_dr.etcd.etcd_restore_info" and task["name"] not in others:
                     assert (task[module] or {}).get("signers") == "{{ etcd_client_signers }}", "%s: %s" % (path.relative_to(ROOT), task["name"])
-    assert load("roles/etcd_restore/vars/main.yml")["__etcd_restore_question"]["signers"] == "{{ etcd_client_signers }}"
+    # what is named or comes from off-site is checked by the tasks above; the newest of a node by the look
+    looked = load("roles/etcd_restore/vars/main.yml")["__etcd_restore_look_signers"]
+    assert "signers=__etcd_restore_look_signers" in (ROOT / "roles/etcd_restore/tasks/main.yml").read_text()
+    for off_site, snapshot, expected in (("", "", ["a key"]), ("s3:x", "", []), ("", "/a.db", [])):
+        asked = {"off_site": off_site, "snapshot": snapshot}
+        assert NativeEnvironment().from_string(looked).render(etcd_client_signers=["a key"], __etcd_restore_asked=asked) == expected
 
 
 def test_no_task_sets_an_option_of_the_user():

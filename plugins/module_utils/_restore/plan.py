@@ -17,6 +17,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import level
 _WRITTEN_MEANWHILE = 1000000
 # Without a live etcd, or with one that is behind the snapshot because its data was lost, it is not known how far it was.
 _UNKNOWN = 1000000000
+_NAME_ONE = "Name one with -e etcd_restore_snapshot=PATH, on the node or on the controller."
 # Parts of what kube_compare returns.
 _PARTS = (("recreated", "re-created"), ("deleted", "deleted"), ("modified", "modified"))
 
@@ -62,16 +63,21 @@ def choose_source(known):
                 )
             )
     else:
-        newest = [dict(held[host]["latest"], host=host) for host in known["hosts"] if held[host]["latest"]]
+        # a node of which that is not known may have the newest
+        unchecked = "The signatures of the snapshots in %s cannot be checked: %s"
+        for host in known["hosts"]:
+            if held[host].get("unchecked"):
+                findings.append((host, unchecked % (known["options"]["snapshot_dir"], held[host]["unchecked"]), _NAME_ONE))
+        newest = [dict(held[host]["latest"], host=host) for host in known["hosts"] if held[host]["latest"] and not findings]
         # of two of the same second that of the first host
         found = max(newest, key=lambda each: each["created"]) if newest else {}
-        if not found:
+        if not found and not findings:
             findings += [(host, held[host]["problem"], "") for host in known["hosts"] if held[host]["problem"]]
             findings.append(
                 (
                     first,
                     "There is no verified snapshot in %s on %s" % (known["options"]["snapshot_dir"], ", ".join(known["hosts"])),
-                    "Name one with -e etcd_restore_snapshot=PATH, on the node or on the controller.",
+                    _NAME_ONE,
                 )
             )
     path = found.get("path", "")

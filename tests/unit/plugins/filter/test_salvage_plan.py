@@ -38,6 +38,7 @@ def plan(node=None, **known):
         ({"obstacles": ["/a is full.", "/b is immutable"], "runtime": {"running": False}}, {}, ["On cp1 /a is full", "/b is", "runtime does not answer"]),
         ({"systemd": False}, {}, ["add -e etcd_restore_rollback_after=0 to continue without it"]),
         ({"systemd": False}, {"rollback_after": "0"}, []),
+        ({"signing_key_problem": "the key is not there."}, {}, ["On cp1 the key is not there. Or add -e etcd_snapshot_signing_key= to"]),
         ({"free_bytes": 491 * MB}, {}, ["cp1 has 491.00 MB free in the file system of /d, and needs 492.00 MB there"]),
         ({}, {"answering": ["cp3", "cp3"]}, ["cp3 answers cp1 and is not in this run"]),
         # with a quorum nothing else matters

@@ -12,6 +12,8 @@ import time
 import pytest
 import yaml
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import signature
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 from ansible_collections.k8s_dr.etcd.plugins.modules import etcd_restore_info
 
 ETCD = """
@@ -256,3 +258,21 @@ def test_clocks(monkeypatch, node):
 
 def test_a_host_that_is_no_control_plane(monkeypatch, tmp_path):
     assert "not a kubeadm control plane node" in run(monkeypatch, manifests_dir=str(tmp_path / "none"))["msg"]
+
+
+def test_trouble_with_signatures_only_prevents_the_choice_of_the_newest(node, monkeypatch):
+    def no_program():
+        raise Refused("there is no program ssh-keygen on this host")
+
+    monkeypatch.setattr(signature, "_program", no_program)
+    restore = run(monkeypatch, manifests_dir=str(node / "manifests"), signers=["%s ssh-ed25519 %s" % ("a" * 64, "A" * 40)])["restore"]
+    assert restore["snapshots"]["unchecked"] == "there is no program ssh-keygen on this host"
+
+
+def test_a_key_that_cannot_sign_is_known_before_anything_is_stopped(node):
+    key = node / "key"
+    assert "cannot be read: No such file" in look(node, signing_key=str(key))["signing_key_problem"]
+    key.write_text("x")
+    key.chmod(0o644)
+    assert "others may read the key" in look(node, signing_key=str(key))["signing_key_problem"]
+    assert look(node)["signing_key_problem"] == ""

@@ -427,12 +427,14 @@ def test_a_snapshot_that_failed_its_verification_is_refused():
     assert "move the manifest away" in preflight.refusal(preflight.snapshot(known))
 
 
-def choose(wanted="", here=None, off_site="", **nodes):
+def choose(wanted="", here=None, off_site="", unchecked=None, **nodes):
     """What is chosen of these: {node: (newest, given)}."""
     held = {
         host: {"snapshots": {"latest": latest, "given": {"path": wanted, "manifest": bool(given)} if given is not None else {}, "problem": problem}}
         for host, (latest, given, problem) in nodes.items()
     }
+    for host, why in (unchecked or {}).items():
+        held[host]["snapshots"]["unchecked"] = why
     known = {"hosts": list(held), "first": "cp1", "nodes": held, "wanted": wanted, "off_site": off_site, "options": {"snapshot_dir": "/b"}}
     return planning.choose_source(dict(known, on_controller=here or {"exists": False}))
 
@@ -446,6 +448,8 @@ def test_the_newest_verified_snapshot_of_all_nodes_is_chosen():
     assert chosen == {"host": "cp2", "path": "/b/b.db.zst", "packed": True, "refusal": ""}
     same = choose(cp1=(newest("2026-01-02T00:00:00Z"), None, ""), cp2=(newest("2026-01-02T00:00:00Z"), None, ""))
     assert same["host"] == "cp1", "of two of the same second that of the first host"
+    old = choose(unchecked={"cp2": "ssh-keygen is too old"}, cp1=(newest("2026-01-02T00:00:00Z"), None, ""), cp2=({}, None, ""))
+    assert not old["host"] and "in /b cannot be checked: ssh-keygen is too old. Nothing was done. Name one" in old["refusal"], "cp2 may have the newest"
     none = choose(cp1=({}, None, ""), cp2=({}, None, "/b cannot be read: Permission denied"))
     assert none["host"] == "" and "/b cannot be read" in none["refusal"][1] and "There is no verified snapshot in /b on cp1, cp2" in none["refusal"][2]
 

@@ -167,7 +167,7 @@ def test_a_restore_that_fails_ends_the_trial(node, trial):
 def test_a_file_that_was_replaced_after_it_was_verified_is_not_staged(node):
     snapshot = node.root / "a.db"
     snapshot.write_bytes(b"another one")
-    with pytest.raises(TransactionError, match="a.db is not the snapshot that was verified: .* Nothing was stopped"):
+    with pytest.raises(TransactionError, match=r"a.db is not the snapshot that was verified: .* Nothing was stopped"):
         staged(node, None, str(snapshot), sha256=hashlib.sha256(b"verified").hexdigest())
     assert not (node.path / "staged").exists()
     assert staged(node, None, str(snapshot), sha256=hashlib.sha256(b"another one").hexdigest()) == "staged"
