@@ -16,7 +16,7 @@ author:
 description:
   - Makes lines for an operator of what M(k8s_dr.etcd.kube_compare) returns.
   - Used by the role P(k8s_dr.etcd.etcd_restore#role).
-positional: _input, problem
+positional: _input, problem, stays
 options:
   _input:
     description: RV(k8s_dr.etcd.kube_compare#module:changes), or an empty dictionary where nothing was compared.
@@ -24,6 +24,10 @@ options:
     required: true
   problem:
     description: Why nothing was compared.
+    type: str
+    default: ""
+  stays:
+    description: Why what serves the snapshot was not ended.
     type: str
     default: ""
 """
@@ -42,8 +46,8 @@ _value:
 """
 
 
-def restore_changes(found, problem=""):
-    said = planning.changes(found, problem)
+def restore_changes(found, problem="", stays=""):
+    said = planning.changes(found, problem, stays)
     return dict(said, reason=no_template(said["reason"]), lines=[no_template(line) for line in said["lines"]])
 
 

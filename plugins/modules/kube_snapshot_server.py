@@ -62,7 +62,9 @@ options:
     type: str
     default: ""
   replace:
-    description: Whether to end what is served in another way already, such as another snapshot. If V(false), the module fails then.
+    description: >-
+      Whether to end what is served in another way already, such as another snapshot. If V(false), the module accepts the same snapshot at the same port, in
+      whatever way it is served, and fails for another one.
     type: bool
     default: true
   ttl:
@@ -248,6 +250,12 @@ def present(params, check_mode):
             browse_session.remove_copy(params)
 
 
+def check_replacing(params, sha256):
+    """Refused when a snapshot is served, with this SHA-256, that must stay."""
+    if sha256 and not params["replace"]:
+        raise Refused("this host serves a snapshot already, with the SHA-256 %s; end that with: browse.yml -e etcd_browse_state=absent" % sha256)
+
+
 def serve(params, check_mode):
     began = time.monotonic()
     browse_session.directory_of_copy(params)
@@ -255,13 +263,14 @@ def serve(params, check_mode):
     found = browse_session.state()
     changed = not session.is_served(found)
     replaced = found["sha256"] if found and changed else None
-    if replaced and not params["replace"]:
-        raise Refused("this host serves a snapshot already, with the SHA-256 %s; end that with: browse.yml -e etcd_browse_state=absent" % replaced)
+    check_replacing(params, replaced)
     if changed:
         with session:
             # one without a state was left by a module that was killed
             session.check(replaces=not browse_session.has_ended())
             if not check_mode:
+                # another run may have come first
+                check_replacing(params, (browse_session.state() or {}).get("sha256"))
                 browse_session.end()
                 found = session.start()
     result = {name: (found or {}).get(name) if not (changed and check_mode) else None for name in RETURNED}

@@ -205,7 +205,13 @@ class Session:
 
     def is_served(self, found):
         """Whether what is served already is this snapshot, in this way, and does not end soon.  found: by state()."""
-        return bool(found) and self._lasts(found) and found["asked"] == self._asked and found["sha256"] == self.sha256
+        return bool(found) and self._lasts(found) and self._is_as_asked(found["asked"]) and found["sha256"] == self.sha256
+
+    def _is_as_asked(self, asked):
+        if self._options.get("replace", True):
+            return asked == self._asked
+        # what must stay may be served in another way
+        return asked["port"] == self._options["port"] and asked["verify"] >= self._options["verify"]
 
     def _lasts(self, found):
         left = calendar.timegm(time.strptime(found["expires"], MOMENT)) - time.time()

@@ -244,10 +244,10 @@ def _differences(comparison):
     return said + comparison["lines"] + (["all of them: " + comparison["list"]] if comparison.get("list") else [])
 
 
-def changes(found, problem):
+def changes(found, problem, stays=""):
     """What the restore changes in selected objects, as {compared, reason, lines}.
 
-    found: of kube_compare, {} where it did not run.  problem: why it did not.
+    found: of kube_compare, {} where it did not run.  problem: why it did not.  stays: why what serves the snapshot was not ended, or "".
     """
     reason = plain(found["reason"] if found else problem)
     parts = ["%d %s" % (found[part]["count"], word) for part, word in _PARTS] + ["%d the same" % found["same"]] if found else []
@@ -257,4 +257,7 @@ def changes(found, problem):
         head = "not all compared: %s; until then %s" % (reason, ", ".join(parts))
     else:
         head = "not compared: " + reason
-    return {"compared": not reason, "reason": reason, "lines": ["CHANGES   " + head] + (found["lines"] if found else [])}
+    lines = ["CHANGES   " + head] + (found["lines"] if found else [])
+    if stays:
+        lines.append("The snapshot is still served: %s. To end that: ansible-playbook k8s_dr.etcd.browse -e etcd_browse_state=absent" % plain(stays))
+    return {"compared": not reason, "reason": reason, "lines": lines}

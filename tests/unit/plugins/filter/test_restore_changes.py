@@ -38,6 +38,14 @@ def test_nothing_was_compared():
     }
 
 
+def test_what_still_serves_the_snapshot_is_named():
+    lines = restore_changes(found(), stays="what is served was not ended: systemd does not answer.")["lines"]
+    assert lines[-1] == (
+        "The snapshot is still served: what is served was not ended: systemd does not answer. "
+        "To end that: ansible-playbook k8s_dr.etcd.browse -e etcd_browse_state=absent"
+    )
+
+
 def test_what_looks_like_a_template_does_not_become_one():
     said = restore_changes(found(lines=["    data.a: \"{{ lookup('pipe', 'id') }}\"", "  {% if %}{# #}"]))
     assert "{{" not in str(said) and said["lines"][1].startswith('    data.a: "{ {')

@@ -83,6 +83,20 @@ def test_another_snapshot_is_left_where_that_is_asked_for(host):
     assert host.served["sha256"] == "aa"
 
 
+def test_what_another_run_serves_meanwhile_is_left(host):
+    real = host.Session
+
+    def slow(params):
+        one = real(params)
+        one.check = lambda replaces: setattr(host, "served", {"sha256": "aa"})
+        return one
+
+    host.Session = slow
+    with pytest.raises(Refused, match="this host serves a snapshot already, with the SHA-256 aa"):
+        host.present("bb", replace=False)
+    assert host.served["sha256"] == "aa"
+
+
 def test_a_copy_is_removed_whatever_happens(host):
     host.present("aa", True)
     assert host.removed == []

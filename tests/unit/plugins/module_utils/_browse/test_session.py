@@ -131,6 +131,9 @@ def test_the_same_snapshot_asked_for_in_the_same_way_is_served_already(host):
     # another key may read what the last one could not
     assert not session.Session(dict(host.options, encryption_config="/new")).is_served(found)
     assert not session.Session(dict(host.options, sha256="0" * 64)).is_served(found)
+    # what must not be replaced may be served in another way
+    for options, is_served in (({"encryption_config": "/new"}, True), ({"port": 1}, False), ({"verify": True}, False)):
+        assert session.Session(dict(host.options, replace=False, **options)).is_served(found) == is_served
 
 
 @pytest.mark.parametrize(("left", "ttl", "timeout", "again"), [(190, 1800, None, True), (170, 1800, None, False), (40, 60, None, True), (20, 60, 15, True)])
