@@ -15,9 +15,9 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeE
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import left_out
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.clean import clean, digest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.differences import fields, sentences
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import is_away, unreadable
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import unreadable
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.report import shortened
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import Resources, pairs
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import Resources, is_away, pairs
 
 # How many objects of each part are returned, and read again for their fields.
 _MOST = 200
@@ -55,7 +55,7 @@ class Changes:
         self.made = collections.Counter()
         self.unreadable, self.warnings = [], []
         self._snapshot = self._live = self._there = self._here = None
-        self._seen, self._met = set(), 0
+        self._seen, self._met, self._selectors = set(), 0, {}
 
     def described(self):
         """What was found, as data."""
@@ -78,7 +78,8 @@ class Changes:
         self._there, self._here = Resources(snapshot), Resources(live)
         elsewhere = self._groups_elsewhere()
         resources = {one.id: one for one in [*self._here, *self._there] if one.group not in elsewhere}
-        for entry in entries:
+        # an object counts once, and what something makes only where its kind is named
+        for entry in sorted(entries, key=lambda one: not one.kind):
             before = self._met
             for resource in resources.values():
                 if entry.takes(resource) and (entry.kind or resource.id not in left_out.NEVER):
@@ -180,10 +181,17 @@ class Changes:
             self.made[resource.kind, maker] += 1
         return not maker
 
-    @staticmethod
-    def _maker(entry, found, resource):
+    def _maker(self, entry, found, resource):
         """What makes this object by itself; "" where nothing does, or an entry names its kind."""
-        return "" if entry.kind else left_out.maker(resource.id, found)
+        selectors = self._selecting(entry.namespace) if resource.id == "endpoints" and not entry.kind else ()
+        return "" if entry.kind else left_out.maker(resource.id, found, selectors)
+
+    def _selecting(self, namespace):
+        """(namespace, name) of the Services of both that select Pods."""
+        if namespace not in self._selectors:
+            both = (self._snapshot, self._there), (self._live, self._here)
+            self._selectors[namespace] = set().union(*(left_out.selecting(session, resources, namespace) for session, resources in both))
+        return self._selectors[namespace]
 
     def _cleaned(self, found, resource):
         return clean(found, resource.id, resource.has_status and not self.status)

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.order import CRDS
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import is_away
 
 # Resources of which nothing is ever recovered, and why.
 NEVER = {
@@ -69,16 +71,30 @@ class LeftOut:
         return reason(resource.id, found, selectors, self.loses_status(resource))
 
     def owner(self, reference, namespace):
-        """(resource, what identifies the object, reason()) of what an ownerReference names; None where the snapshot does not have it."""
+        """(resource, what identifies the object, reason()) of what an ownerReference names; None where the snapshot does not have it.
+
+        Of an owner that cannot be read it is not known whether it is left out, so it counts as one that is not.
+        """
         resource = self._there.of_owner(reference)
         if resource is None:
             return None
         path = resource.path(namespace, reference.get("name", ""))
         if path not in self._owners:
-            found = self._snapshot.get(path)
-            kept = {"metadata": {key: found["metadata"][key] for key in _IDENTITY if key in found["metadata"]}} if found else None
-            self._owners[path] = (resource, kept, self.reason(resource, found)) if found else None
+            self._owners[path] = self._read_owner(resource, namespace, reference)
         return self._owners[path]
+
+    def _read_owner(self, resource, namespace, reference):
+        """As owner(), from the first version that can be read: a conversion webhook may be out of reach."""
+        for version in self._there.versions(resource.id):
+            try:
+                found = self._snapshot.get(version.path(namespace, reference.get("name", "")))
+            except KubeError as exc:
+                if is_away(exc, self._snapshot):
+                    raise
+                continue
+            kept = {"metadata": {key: found["metadata"][key] for key in _IDENTITY if key in found["metadata"]}} if found else None
+            return (version, kept, self.reason(version, found)) if found else None
+        return resource, {"metadata": {"namespace": namespace, "name": reference.get("name", ""), "uid": reference.get("uid", "")}}, ""
 
     def owner_left_out(self, found, above=()):
         """The name of an owner that is left out, if all are that the snapshot has; "" for none.  The object would be an orphan, and in the way of a new one."""
@@ -95,9 +111,14 @@ class LeftOut:
     def _selecting(self, namespace):
         """The Services of a namespace that select Pods."""
         if namespace not in self._selectors:
-            services = self._snapshot.items(self._there.find("services").path(namespace))
-            self._selectors[namespace] = {(namespace, one["metadata"]["name"]) for one in services if (one.get("spec") or {}).get("selector")}
+            self._selectors[namespace] = selecting(self._snapshot, self._there, namespace)
         return self._selectors[namespace]
+
+
+def selecting(session, resources, namespace):
+    """(namespace, name) of the Services that select Pods, in one namespace or in all."""
+    services = session.items(resources.find("services").path(namespace))
+    return {(one["metadata"]["namespace"], one["metadata"]["name"]) for one in services if (one.get("spec") or {}).get("selector")}
 
 
 def is_default_account(identifier, found):

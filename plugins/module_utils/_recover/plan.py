@@ -14,20 +14,13 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import left_o
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.clean import clean, digest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.differences import fields, sentences
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.order import CRDS, EARLY, ordered, rank
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import Resources, common, pairs
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import Resources, common, is_away, pairs
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.selection import check_kinds, check_namespaces
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.volumes import CLAIMS, VOLUMES
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 
-# What says nothing of the kind that was asked for.
-_AWAY = (401, 429, 503)
 MISSING, DIFFERENT, SAME, BLOCKED, LEFT_OUT = "missing", "different", "same", "blocked", "left out"
 _ALONE = "; run this again when that is solved, or select this object alone, by its kind and name, to recover it all the same"
-
-
-def is_away(exc, snapshot):
-    """Whether a KubeError says nothing of the kind that was asked for, but that an API server is away.  snapshot: the Session of that."""
-    return exc.status == 0 or (snapshot.name not in str(exc) and exc.status in _AWAY)
 
 
 def unreadable(exc, snapshot):
@@ -55,7 +48,7 @@ class Item:
         self.caution = ""
         # of a claim: its volume; and whether that still belongs to the claim that was deleted
         self.volume, self.rebind = "", False
-        # of a workload: the names of the claims that its Pods mount
+        # of a workload: the claims that its Pods mount
         self.claims = ()
         # of a volume: what storage it is
         self.source = ""
@@ -139,11 +132,30 @@ class Plan:
         if resource is None:
             return None
         namespace = namespace if resource.namespaced else ""
-        if remember:
-            found = self.live_object(resource, namespace, reference.get("name", ""))
-        else:
-            found = self.live.get(resource.path(namespace, reference.get("name", "")))
+        name = reference.get("name", "")
+        found = self._first_readable(resource, lambda one: self.live_object(one, namespace, name) if remember else self.live.get(one.path(namespace, name)))
         return found["metadata"]["uid"] if found and not found["metadata"].get("deletionTimestamp") else None
+
+    def _first_readable(self, resource, read):
+        """What read() returns for the first version that can be read: a conversion webhook may be out of reach."""
+        problem = None
+        for one in self.here.versions(resource.id):
+            try:
+                return read(one)
+            except KubeError as exc:
+                if is_away(exc, self.snapshot):
+                    raise
+                problem = problem or exc
+        raise problem
+
+    def _may_be_live(self, reference, namespace):
+        """Whether an owner is there; also where the live cluster cannot read it, as without its conversion webhook."""
+        try:
+            return bool(self.owner_uid(reference, namespace))
+        except KubeError as exc:
+            if is_away(exc, self.snapshot):
+                raise
+            return True
 
     def cleaned(self, found, resource):
         return clean(found, resource.id, resource.has_status)
@@ -199,7 +211,7 @@ class Plan:
             item.caution = left_out.caution(there.id, found, self._left_out.loses_status(there))
             item.needs = list(_needs(found, item, self._left_out.is_custom(there) and here is None))
             item.volume = (found.get("spec") or {}).get("volumeName", "") if there.id == CLAIMS else ""
-            item.claims = workloads.mounted_claims(there.id, found)
+            item.claims = workloads.Claims(there.id, found)
             if there.id == VOLUMES:
                 item.source = volumes.source(found)
                 if volumes.policy(found) != volumes.RETAIN:
@@ -241,7 +253,7 @@ class Plan:
         """Without ownerReferences to what is not there: they are not recovered."""
         owners = wanted["metadata"].get("ownerReferences")
         if owners:
-            wanted["metadata"]["ownerReferences"] = [one for one in owners if self.owner_uid(one, namespace)]
+            wanted["metadata"]["ownerReferences"] = [one for one in owners if self._may_be_live(one, namespace)]
             if not wanted["metadata"]["ownerReferences"]:
                 del wanted["metadata"]["ownerReferences"]
         return wanted
@@ -264,7 +276,7 @@ class Plan:
 
     def _check_owners(self, item):
         """Leave out an object of an owner that is left out: it would stay as an orphan, and in the way of a new one.  Whether it was."""
-        if any(self.owner_uid(one, item.namespace) for one in item.references):
+        if any(self._may_be_live(one, item.namespace) for one in item.references):
             return False
         owners = [self._owner(one, item.namespace) for one in item.references]
         gone = next((owner for owner in owners if owner and owner.action == LEFT_OUT), None)
@@ -359,7 +371,7 @@ def _lacks(item, blocked):
     if item.there.id in EARLY:
         is_volume = item.there.id == CLAIMS and blocked.key == (VOLUMES, "", item.volume)
         return "cannot be recovered: its volume %s cannot" % item.volume if is_volume else ""
-    if blocked.key in [(CLAIMS, item.namespace, name) for name in item.claims]:
+    if blocked.key == (CLAIMS, item.namespace, blocked.name) and blocked.name in item.claims:
         return "cannot be recovered: its claim %s cannot, and it must not start without its data%s" % (blocked.name, _ALONE)
     if blocked.there.id != VOLUMES and item.uid in blocked.owners:
         return "cannot be recovered: it owns %s, which cannot, and would make that anew without its data%s" % (blocked, _ALONE)

@@ -12,6 +12,8 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeE
 
 # Both groups hold the same objects as others: networking.k8s.io and apps have them, too (1.20).
 _DOUBLE = ("extensions",)
+# What says nothing of the kind that was asked for.
+_AWAY = (401, 429, 503)
 
 
 class Resource:
@@ -112,6 +114,11 @@ class Resources:
         """What an ownerReference names, in whichever version; None where it is not served."""
         group = reference.get("apiVersion", "").rpartition("/")[0]
         return next((one for one in self if one.kind == reference.get("kind") and one.group == group), None)
+
+
+def is_away(exc, snapshot):
+    """Whether a KubeError says nothing of the kind that was asked for, but that an API server is away.  snapshot: the Session of that."""
+    return exc.status == 0 or (snapshot.name not in str(exc) and exc.status in _AWAY)
 
 
 def pairs(there, here):

@@ -19,7 +19,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.order import 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import CLAIMS, VOLUMES
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.record import SECRETS
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import Resources
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.workloads import mounted_claims
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.workloads import Claims
 
 # Others wait for these to be gone: claims for Pods, volumes for claims, a run after this one for namespaces and definitions.
 _AWAITED = (CLAIMS, VOLUMES, "namespaces", CRDS)
@@ -415,4 +415,4 @@ def _is_made_everywhere(identifier, found):
 
 def _mounts(pod, claim):
     ended = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
-    return not ended and claim in mounted_claims("pods", pod)
+    return not ended and claim in Claims("pods", pod)

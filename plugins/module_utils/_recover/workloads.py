@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import re
+
 _CRON_JOBS, _STATEFUL_SETS = "cronjobs.batch", "statefulsets.apps"
 _TEMPLATES = (_STATEFUL_SETS, "daemonsets.apps", "deployments.apps", "replicasets.apps", "replicationcontrollers", "jobs.batch", _CRON_JOBS)
 
@@ -20,12 +22,22 @@ def pod_spec(identifier, found):
     return spec if identifier == "pods" else {}
 
 
-def mounted_claims(identifier, found):
+class Claims:
     """The names of the claims that a Pod, or the Pods of a workload, mount; in its namespace."""
-    names = [(one.get("persistentVolumeClaim") or {}).get("claimName") for one in pod_spec(identifier, found).get("volumes") or []]
-    if identifier == _STATEFUL_SETS:
-        spec = found["spec"]
-        first, number = (spec.get("ordinals") or {}).get("start") or 0, spec.get("replicas", 1)
-        for template in spec.get("volumeClaimTemplates") or []:
-            names += ["%s-%s-%d" % (template["metadata"]["name"], found["metadata"]["name"], ordinal) for ordinal in range(first, first + number)]
-    return [name for name in names if name]
+
+    def __init__(self, identifier="", found=None):
+        found = found or {}
+        volumes = pod_spec(identifier, found).get("volumes") or []
+        self._names = {(one.get("persistentVolumeClaim") or {}).get("claimName") for one in volumes} - {None, ""}
+        self._prefixes, self._ordinals = (), range(0)
+        if identifier == _STATEFUL_SETS:
+            spec = found["spec"]
+            first, number = (spec.get("ordinals") or {}).get("start") or 0, spec.get("replicas", 1)
+            # the names themselves could fill the memory
+            self._ordinals = range(first, first + number)
+            self._prefixes = ["%s-%s" % (one["metadata"]["name"], found["metadata"]["name"]) for one in spec.get("volumeClaimTemplates") or []]
+
+    def __contains__(self, name):
+        prefix, dummy, ordinal = name.rpartition("-")
+        is_one = prefix in self._prefixes and re.match(r"(0|[1-9][0-9]{0,9})\Z", ordinal) and int(ordinal) in self._ordinals
+        return name in self._names or bool(is_one)

@@ -103,7 +103,7 @@ def test_a_namespace_that_only_one_of_both_has():
 
 def test_a_definition_that_only_one_of_both_has():
     found = changes([SHOP, CRD, WIDGET], [SHOP], {"namespace": "shop"}, {"kind": "CustomResourceDefinition"})
-    assert found["recreated"]["objects"] == ["Widget shop/parent", "CustomResourceDefinition widgets.example.com"]
+    assert found["recreated"]["objects"] == ["CustomResourceDefinition widgets.example.com", "Widget shop/parent"]
     assert changes([SHOP], [SHOP, CRD, WIDGET])["deleted"]["objects"] == ["Widget shop/parent"]
 
 
@@ -120,6 +120,24 @@ def test_labels_in_either_of_both():
 def test_an_object_that_two_entries_select_counts_once():
     found = changes([SHOP, PRICES], [SHOP], {"namespace": "shop"}, {"kind": "ConfigMap", "name": "prices"})
     assert counts(found) == (1, 0, 0, 1) and found["warnings"] == []
+
+
+def test_an_entry_that_names_a_kind_counts_before_others():
+    both = [SHOP, pod("a")], [SHOP]
+    found = changes(*both, {"namespace": "shop"}, {"kind": "Pod"})
+    assert found["recreated"]["objects"] == ["Pod shop/a"] and found["made"] == []
+
+
+@pytest.mark.parametrize("namespace", [{"namespace": "shop"}, {"labels": {"app": "web"}}])
+def test_endpoints_of_a_service_that_selects_pods_are_made_by_it(namespace):
+    def endpoints(address):
+        labels = {"labels": {"app": "web"}}
+        return [made(*("Endpoints", name, "shop"), subsets=[{"addresses": [{"ip": address}]}], metadata=labels) for name in ("web", "own")]
+
+    services = [made("Service", "web", "shop", spec={"selector": {"app": "web"}}), made("Service", "own", "shop", spec={})]
+    found = changes([SHOP, *services, *endpoints("10.0.0.1")], [SHOP, *services, *endpoints("10.0.0.2")], namespace)
+    assert [one["object"] for one in found["modified"]["objects"]] == ["Endpoints shop/own"]
+    assert found["made"] == [{"kind": "Endpoints", "reason": "is made by its Service", "count": 1}]
 
 
 @pytest.mark.parametrize("entry", [{"namespace": "shpo"}, {"kind": "Secrte"}, {"namespace": "shop", "kind": "ClusterRole"}])

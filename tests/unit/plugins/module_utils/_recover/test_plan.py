@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.export import Export
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import BLOCKED, DIFFERENT, LEFT_OUT, MISSING, SAME, Plan
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.report import described, diffs, lines, problems
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import Resources
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.selection import parse
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.workloads import Claims
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 from ansible_collections.k8s_dr.etcd.tests.unit.plugins.module_utils._recover.fake_api import BUILT_IN, CRD, FakeApi, made, owned
 
@@ -152,6 +154,18 @@ def test_a_kind_that_cannot_be_read_is_named_and_the_others_are_compared(server,
     assert "cannot be read %s: %s answers 500" % (words, both[server].name) in unreadable["reason"]
 
 
+@pytest.mark.parametrize("versions", [("v1",), ("v1", "v1beta1")])
+def test_what_an_owner_that_cannot_be_read_owns_is_kept(versions):
+    child = made("ConfigMap", "child", "shop", metadata={"ownerReferences": [owned("Widget", "parent", "example.com/v1", True)]})
+    for server in range(2):
+        both = FakeApi(SHOP, CRD, WIDGET, child), FakeApi(SHOP, CRD)
+        both[1].name = "the API server at https://127.0.0.1:2"
+        both[server].unreadable = {(WIDGETS, version) for version in versions}
+        assert plan(*both, {"kind": "ConfigMap"})[0]["ConfigMap shop/child"] == MISSING
+    both[0].unreadable = {(WIDGETS, version) for version in versions}
+    assert "shop/ConfigMap_child.yaml" in [one[0] for one in Export(both[0], parse([{"kind": "ConfigMap"}]), False).files()]
+
+
 def test_measurements_are_no_objects():
     metrics = ("metrics.k8s.io", "v1beta1", "podmetrics", "PodMetrics", True, False)
     assert Resources(FakeApi(resources=[*BUILT_IN, metrics])).find("podmetrics.metrics.k8s.io") is None
@@ -247,6 +261,14 @@ def test_a_stateful_set_makes_new_claims_for_those_that_cannot_be_recovered(star
     spec.update({} if replicas is None else {"ordinals": {"start": start}, "replicas": replicas})
     found, dummy = plan([SHOP, claim, made("StatefulSet", "db", "shop", "apps/v1", spec=spec)], [SHOP, ELSEWHERE])
     assert found["StatefulSet shop/db"] == (BLOCKED if is_blocked else MISSING)
+
+
+def test_the_claims_of_any_number_of_replicas():
+    spec = {"template": {"spec": {}}, "volumeClaimTemplates": [{"metadata": {"name": "data"}}], "replicas": 2000000000}
+    claims = Claims("statefulsets.apps", made("StatefulSet", "db", "shop", "apps/v1", spec=spec))
+    assert "data-db-0" in claims and "data-db-1999999999" in claims
+    for name in ("data-db-2000000000", "data-db-01", "data-db-", "data-other-0", "data-db-x", "data", "data-db-\u0661"):
+        assert name not in claims
 
 
 def test_a_claim_whose_volume_cannot_be_recovered():
