@@ -27,7 +27,7 @@ import tempfile
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory import plain_name
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.manifest import Manifest, ManifestError
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused, os_error_words
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, find_tool, run_tool
 
 SPEC = {"signers": {"type": "list", "elements": "str", "default": []}}
@@ -184,6 +184,13 @@ class Signers:
 
     def _refusal(self, statement, signature, cluster, created, where):
         """Why the statement is not one of a signer, or None."""
+        try:
+            return self._asked(statement, signature, cluster, created, where)
+        except OSError as exc:
+            # a full or read-only /tmp says nothing of the snapshot
+            raise Refused("the signature of %s could not be checked: %s" % (where, os_error_words(exc))) from exc
+
+    def _asked(self, statement, signature, cluster, created, where):
         with tempfile.TemporaryDirectory(prefix="k8s-dr-etcd-") as directory:
             paths = {name: os.path.join(directory, name) for name in ("signers", "signature", "statement")}
             for name, content in (("signers", self.text.encode("utf-8")), ("signature", signature.encode("utf-8", "replace")), ("statement", statement)):

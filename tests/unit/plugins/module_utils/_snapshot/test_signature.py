@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -284,6 +285,18 @@ def test_a_host_that_cannot_check_calls_no_signature_wrong(signed, key, tmp_path
     manifest = signed()
     program(tmp_path / "bin", monkeypatch, text)
     with pytest.raises(Refused, match="^the signature of %s could not be checked: .*%s" % (PATH, words)):
+        problem(manifest, key.line())
+
+
+@needs_ssh_keygen
+def test_a_host_without_a_temporary_directory(signed, key, monkeypatch):
+    manifest = signed()
+
+    def full(**_options):
+        raise OSError(errno.ENOSPC, "No space left on device", "/tmp/x")
+
+    monkeypatch.setattr(signature.tempfile, "TemporaryDirectory", full)
+    with pytest.raises(Refused, match="^the signature of %s could not be checked: /tmp/x: No space left on device" % PATH):
         problem(manifest, key.line())
 
 
