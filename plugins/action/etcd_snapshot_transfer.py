@@ -47,12 +47,13 @@ class ActionModule(ActionBase):
                 "sha256": {"type": "str", "default": ""},
                 "to": {"type": "str", "choices": ["controller", "host"], "default": "controller"},
                 "timeout": {"type": "int", "default": 3600},
+                "reserve": {"type": "int", "default": 0},
             }
         )
         if args["to"] == "host":
             if not args["dest"]:
                 raise AnsibleActionFail("dest is missing, which to=host needs")
-            return self._send(task_vars, os.path.abspath(args["path"]), args["dest"], begun, args["timeout"], args["sha256"])
+            return self._send(task_vars, os.path.abspath(args["path"]), args["dest"], begun, args["timeout"], args["sha256"], args["reserve"])
         if args["dest"]:
             return self._fetch(task_vars, args["path"], os.path.abspath(args["dest"]), begun, args["timeout"], args["sha256"])
         own = tempfile.mkdtemp(prefix="k8s-dr-")
@@ -94,7 +95,7 @@ class ActionModule(ActionBase):
         self._display.display("%s: %.0f of %.0f MB copied in %.0f s" % (os.path.basename(path), have / 1e6, size / 1e6, now - begun))
         return now
 
-    def _send(self, task_vars, path, dest, begun, timeout, wanted):
+    def _send(self, task_vars, path, dest, begun, timeout, wanted, reserve):
         """From the controller to the host."""
         if not os.path.isfile(path):
             raise AnsibleActionFail("%s is not a regular file on the controller" % path)
@@ -106,8 +107,11 @@ class ActionModule(ActionBase):
         except OSError as exc:
             raise AnsibleActionFail("%s cannot be read on the controller: %s" % (path, exc.strerror)) from exc
         changed = there["sha256"] is None or there["sha256"] != sha256
-        if changed and there["free"] < size:
-            raise AnsibleActionFail("%s needs %d MB, and its file system has %d MB free: free some space" % (dest, size // 10**6 + 1, there["free"] // 10**6))
+        if changed and there["free"] < size + reserve:
+            kept = ", of which %d MB must stay free" % (reserve // 10**6) if reserve else ""
+            raise AnsibleActionFail(
+                "%s needs %d MB, and its file system has %d MB free%s: free some space" % (dest, size // 10**6 + 1, there["free"] // 10**6, kept)
+            )
         if changed and not self._task.check_mode:
             try:
                 sha256 = self._send_pieces(task_vars, path, dest, begun, timeout, wanted)

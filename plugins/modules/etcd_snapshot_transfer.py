@@ -58,6 +58,10 @@ options:
     description: Seconds that the copy may take.
     type: int
     default: 3600
+  reserve:
+    description: Bytes that must stay free on the host beside the copy. Used with O(to=host).
+    type: int
+    default: 0
   offset:
     description: Byte from which on a piece is read. Internal, set by the controller, not for tasks.
     type: int
@@ -237,6 +241,7 @@ def main():
             "dest": {"type": "path"},
             "to": {"type": "str", "choices": ["controller", "host"], "default": "controller"},
             "timeout": {"type": "int", "default": 3600},
+            "reserve": {"type": "int", "default": 0},
             "offset": {"type": "int"},
             "checksum": {"type": "bool", "default": False},
             "piece": {"type": "path"},

@@ -77,6 +77,9 @@ def test_free_space_is_checked_at_the_destination(tmp_path, small_home):
     path.write_bytes(bytes(60 * MB))
     rc, result = transfer(path, tmp_path / "home" / "there", to="host")
     assert rc != 0 and "needs 63 MB, and its file system has 41 MB free: free some space" in result["msg"], result
+    (tmp_path / "one").write_bytes(b"1")
+    rc, result = transfer(tmp_path / "one", tmp_path / "home" / "there", to="host", reserve=50 * 10**6)
+    assert rc != 0 and "needs 1 MB, and its file system has 41 MB free, of which 50 MB must stay free: free some space" in result["msg"], result
     (tmp_path / "empty").touch()
     rc, result = transfer(tmp_path / "empty", tmp_path / "home" / "there", to="host")
     assert rc == 0 and (tmp_path / "home" / "there").read_bytes() == b"", result
