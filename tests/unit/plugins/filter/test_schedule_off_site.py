@@ -44,6 +44,8 @@ def test_several_places_do_not_need_each_other():
     assert [config["source"] for config in found["configs"]] == ["~/rclone.conf", "~/v.conf"]
     # earlier snapshots are uploaded as far as the place would keep them
     assert [step["args"]["keep"] for step in found["steps"]] == [0, 9, 9, 0]
+    # a survey leaves it empty
+    assert [step["args"]["keep"] for step in scheduled(["s3:dr"], keep="")["steps"]] == [0]
 
 
 def test_a_wrong_place():
