@@ -26,6 +26,7 @@ author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
   - k8s_dr.etcd.etcd
+  - k8s_dr.etcd.signers
   - k8s_dr.etcd.attributes
 attributes:
   check_mode:
@@ -55,6 +56,8 @@ options:
       - How many verified snapshots to keep, the new one included, or a dictionary of rules as M(k8s_dr.etcd.etcd_snapshot_prune) has them. V(0)
         keeps all.
       - Only verified snapshots of the same host and the same etcd CA are counted and removed. The new one is never removed.
+      - With O(signers), only snapshots that one of them signed are counted and removed. If none of them signed the new one, a warning says so, and
+        nothing is removed.
     type: raw
     default: 0
   compression:
@@ -376,6 +379,7 @@ def main():
             data_dir={"type": "path"},
             work_dir={"type": "path"},
             etcd={"type": "path"},
+            **signature.SPEC,
         ),
         supports_check_mode=True,
     )
@@ -414,7 +418,9 @@ def main():
 
 def run(module):
     params = module.params
-    directory = SnapshotDirectory(os.path.realpath(params["directory"]))
+    # they matter only to what may be removed
+    signers = signature.signers_of(params["signers"]) if retention.rules(params["keep"]) else None
+    directory = SnapshotDirectory(os.path.realpath(params["directory"]), signers)
     host = take.Host(params["manifests_dir"], params["pki_dir"])
     if params["signing_key"]:
         signature.check_key(params["signing_key"])
@@ -487,7 +493,8 @@ def prepare(module, directory, host, client, tools, status, members, served):
     if module.check_mode:
         snapshot = predict(directory, source, options["suffix"])
         before = directory.snapshots(brief=True)
-        removed = retention.to_remove(before, params["keep"], snapshot)
+        accepted = directory.signers is None or params["signing_key"]
+        removed = retention.to_remove(before, params["keep"], snapshot) if accepted else []
         return {"snapshot": snapshot, "removed": removed, "diff": make_diff(access, before, snapshot, removed)}
 
     access.prepare()
@@ -502,7 +509,10 @@ def prepare(module, directory, host, client, tools, status, members, served):
             # After a success there is nothing to tidy.
             directory.tidy()
         snapshot = dict(taken.manifest.values, path=directory.file(taken.manifest.file))
-        removed = remove_surplus(module, directory, before, snapshot)
+        refusal = not_accepted(directory, taken.manifest, snapshot["path"])
+        if refusal:
+            module.warn("%s is in place, but no older snapshot was removed: %s" % (snapshot["path"], refusal))
+        removed = [] if refusal else remove_surplus(module, directory, before, snapshot)
     for sentence in taken.undetermined:
         module.warn("%s is verified, but its %s" % (snapshot["file"], sentence))
     if taken.left:
@@ -515,6 +525,14 @@ def files_of_bundle(params, host, client):
     from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.bundle import bundle_files  # noqa: PLC0415
 
     return bundle_files(params["pki_dir"], params["manifests_dir"], host.pods, client)
+
+
+def not_accepted(directory, manifest, path):
+    """Why a restore would not accept the new snapshot, so that the older ones have to stay: one sentence, or None."""
+    try:
+        return directory.signers and directory.signers.problem(manifest, path)
+    except Refused as exc:
+        return str(exc)
 
 
 def remove_surplus(module, directory, before, snapshot):
