@@ -13,11 +13,13 @@ description:
   - Deletes one snapshot, which is named, with its manifest from O(directory), or off-site from O(remote). It may be damaged.
   - Refuses a snapshot that M(k8s_dr.etcd.etcd_snapshot_hold) holds, and a file that is not known to be a snapshot of this collection, because it has no
     manifest or a damaged one. A snapshot of another cluster counts as not there.
-  - Refuses the only verified snapshot of a host there, off-site of a cluster, unless O(force=true).
+  - Refuses the only verified snapshot of a host there, off-site of a cluster, unless O(force=true). With O(signers), a snapshot that none of them signed
+    does not count as verified.
   - An interrupted deletion leaves no snapshot without its manifest; the same call completes it.
 author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
+  - k8s_dr.etcd.signers
   - k8s_dr.etcd.attributes
 attributes:
   check_mode:
@@ -126,10 +128,14 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import storage
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import retention
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import retention, signature
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError, Refused, os_error_words
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
+
+
+# Kinds of RcloneError where the storage refused the deletion of the file, which comes first.
+FORBIDDEN = ("undeletable", "immutable")
 
 
 def refuse(place, snapshots, snapshot, params):
@@ -162,7 +168,12 @@ def run(module, begun):
         refuse(place, snapshots, snapshot, params)
         if not module.check_mode:
             begun.append(snapshot["path"])
-            place.remove(snapshot)
+            try:
+                place.remove(snapshot)
+            except RcloneError as exc:
+                if exc.kind in FORBIDDEN:
+                    begun.clear()
+                raise
     diff = {"before": snapshot["path"] + "\n", "after": "", "before_header": place.path, "after_header": place.path}
     found = {name: snapshot[name] for name in ("path", "file", "size", "created", "verified")}
     return {"changed": True, "snapshot": found, "etcd_ca": own, "diff": diff}
@@ -181,6 +192,7 @@ def main():
             "rclone_config": {"type": "path"},
             "rclone": {"type": "path"},
             "lock_timeout": {"type": "int", "default": 60},
+            **signature.SPEC,
         },
         supports_check_mode=True,
     )

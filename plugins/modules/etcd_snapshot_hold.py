@@ -16,6 +16,7 @@ description:
 author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
+  - k8s_dr.etcd.signers
   - k8s_dr.etcd.attributes
 attributes:
   check_mode:
@@ -128,6 +129,7 @@ import pwd
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import storage
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import signature
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.manifest import ManifestError, manifest_path
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.clock import utc
@@ -171,6 +173,8 @@ def run(module):
     snapshot = storage.named(place, place.snapshots(), params["name"], params["required"])
     if snapshot is None:
         return {"changed": False, "snapshot": None}
+    if snapshot["size"] is None:
+        raise Refused(snapshot["problem"])
     before = snapshot.get("hold") or {}
     hold = wanted(params, before)
     changed = hold != before
@@ -195,6 +199,7 @@ def main():
             "rclone_config": {"type": "path"},
             "rclone": {"type": "path"},
             "lock_timeout": {"type": "int", "default": 60},
+            **signature.SPEC,
         },
         supports_check_mode=True,
     )

@@ -99,7 +99,7 @@ def put_manifest(remote, name, text):
 
 
 def note(remote, name, sha256, levels=None, check_mode=False, hold=None):
-    """Note levels or a hold, as Manifest.changed() takes them, in the manifest of a snapshot there, unless its file is another one by now (ManifestError).
+    """Note levels or a hold, as Manifest.changed() takes them, in the manifest of a snapshot there, unless its file is another one by now or gone (ManifestError).
 
     RcloneError of kind `tool` where rclone writes over what is there, and what breaks off midway would leave the snapshot with no manifest.
     """
@@ -119,6 +119,7 @@ def note(remote, name, sha256, levels=None, check_mode=False, hold=None):
     if remote.size(name) is None:
         # it was removed meanwhile, and its manifest is not to come back
         remote.delete(snapshot_manifest.manifest_path(name))
+        raise snapshot_manifest.ManifestError("%s is gone" % remote.path(name))
 
 
 def remove(remote, name):

@@ -103,7 +103,8 @@ def test_a_snapshot_that_was_removed_meanwhile_is_not_recreated(far):
     far.configure(far={"type": "s3"})
     far.add()
     (store / NAME).unlink()
-    remote_snapshots.note(remote, NAME, digest(b"snapshot"), LEVELS)
+    with pytest.raises(snapshot_manifest.ManifestError, match="is gone"):
+        remote_snapshots.note(remote, NAME, digest(b"snapshot"), LEVELS)
     assert list(store.iterdir()) == []
     with pytest.raises(snapshot_manifest.ManifestError, match="no manifest any more"):
         remote_snapshots.note(remote, NAME, digest(b"snapshot"), LEVELS)
