@@ -401,12 +401,20 @@ class Verification:
         return isolated_server.Throwaway(server, self._work, data, etcdctl, self._deadline, question)
 
     def _check_version(self, server):
-        # the first of them is not known before the status
-        needed = self.facts.get("storage_version") or self.known.get("etcd_version") or ""
+        needed = self._needed_version()
         if version_tuple(needed)[:2] > version_tuple(server.version)[:2]:
             raise Unproven(
                 "%s is etcd %s, which is too old for a snapshot of %s; give the path of a newer etcd as `etcd`" % (server.path, server.version, needed)
             )
+
+    def _needed_version(self):
+        """Of the oldest etcd that starts on the data; "" where that is not known."""
+        # only the status finds it in the file
+        stored, taken_from = self.facts.get("storage_version"), self.known.get("etcd_version") or ""
+        if not stored and "storage_version" in self.known and version_tuple(taken_from)[:2] >= (3, 6):
+            # up to 3.5 no version is stored
+            stored = self.known["storage_version"] or "3.5"
+        return stored or taken_from
 
     def _drill(self):
         trial = self._trial

@@ -77,6 +77,30 @@ def test_a_host_that_can_start_no_second_process_calls_no_snapshot_damaged(tmp_p
     assert found.levels == {}
 
 
+@pytest.mark.parametrize(
+    "known, facts, needed",
+    [
+        ({"etcd_version": "3.5.16", "storage_version": None}, {}, "3.5.16"),
+        ({"etcd_version": "3.7.3", "storage_version": "3.7.0"}, {}, "3.7.0"),
+        # taken with the option storage_version
+        ({"etcd_version": "3.7.3", "storage_version": "3.6.0"}, {}, "3.6.0"),
+        ({"etcd_version": "3.6.16", "storage_version": None}, {}, "3.5"),
+        ({"etcd_version": "3.6.16", "storage_version": None}, {"storage_version": None}, "3.5"),
+        ({"etcd_version": "3.7.3"}, {}, "3.7.3"),
+        ({"etcd_version": "3.7.3"}, {"storage_version": "3.6.0"}, "3.6.0"),
+        ({}, {}, ""),
+    ],
+)
+def test_the_etcd_that_a_snapshot_needs(tmp_path, known, facts, needed):
+    found, _go = verification(tmp_path, **known)
+    found.facts = facts
+    assert found._needed_version() == needed
+    if needed:
+        found._check_version(SimpleNamespace(version=needed, path="etcd"))
+        with pytest.raises(snapshot_verify.Unproven, match="too old for a snapshot of"):
+            found._check_version(SimpleNamespace(version="3.4.9", path="etcd"))
+
+
 # ---- the level objects
 
 
