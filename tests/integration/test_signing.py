@@ -286,6 +286,34 @@ def test_an_unsigned_snapshot_is_as_good_as_ever_without_signers(cluster, etcd, 
     assert code == 1 and "holds no verified snapshot: " in result["msg"] and "is not signed" in result["msg"], result
 
 
+def test_retention_removes_nothing_that_only_it_would_replace(cluster, other, etcd, tmp_path):
+    directory = tmp_path / "backups"
+    signed = taken(cluster, etcd, directory)
+    # after a rotation whose new key is not in `signers`, or with none
+    options = {"signing_key": str(other.key), "signers": [cluster.line], "keep": 1}
+    for more in (options, dict(options, signing_key=None)):
+        code, result = cluster.take(etcd, directory, **more)
+        assert code == 0 and result["removed"] == [] and signed.exists(), result
+        assert "no older snapshot was removed: %s" % result["snapshot"]["path"] in json.dumps(result["warnings"]), result
+    code, result = cluster.take(etcd, directory, signers=[cluster.line], keep=1)
+    assert code == 0 and result["removed"] == [str(signed)] and "warnings" not in result, result
+    # what is not accepted is not counted
+    assert len(listed(directory)["snapshots"]) == 3
+
+
+def test_the_only_accepted_snapshot_is_not_deleted_by_mistake(cluster, etcd, tmp_path):
+    signed = taken(cluster, etcd, tmp_path / "backups")
+    unsigned = taken(cluster, etcd, tmp_path / "backups", signing_key=None)
+    options = {"directory": tmp_path / "backups", "signers": [cluster.line]}
+    code, result = harness.run_module("etcd_snapshot_delete", name=signed.name, **options)
+    assert code == 1 and "is the only verified snapshot" in result["msg"] and signed.exists(), result
+    code, result = harness.run_module("etcd_snapshot_hold", name=unsigned.name, **options)
+    assert code == 0 and "is held, and is not verified" in json.dumps(result["warnings"]), result
+    harness.run_module("etcd_snapshot_hold", name=unsigned.name, state="absent", **options)
+    code, result = harness.run_module("etcd_snapshot_delete", name=unsigned.name, **options)
+    assert code == 0 and not unsigned.exists() and not result["snapshot"]["verified"], result
+
+
 @pytest.mark.parametrize("check_mode", [False, True])
 def test_a_key_that_cannot_sign_is_refused_before_a_snapshot_is_taken(cluster, etcd, tmp_path, check_mode):
     mine = tmp_path / "key"
@@ -308,7 +336,9 @@ def test_a_key_that_cannot_sign_is_refused_before_a_snapshot_is_taken(cluster, e
 def test_a_snapshot_that_cannot_be_signed_leaves_nothing_behind(cluster, etcd, tmp_path):
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin" / "ssh-keygen"
-    program.write_text('#!/bin/sh\n[ "$1" != -Y ] || { echo "it broke" >&2; exit 255; }\nexec %s "$@"\n' % shutil.which("ssh-keygen"))
+    # the trial beforehand works
+    text = '#!/bin/sh\n[ "$1" != -Y ] || mkdir "$0.tried" || { echo "it broke" >&2; exit 255; }\nexec %s "$@"\n'
+    program.write_text(text % shutil.which("ssh-keygen"))
     program.chmod(0o755)
     path = {"PATH": "%s:%s" % (program.parent, os.environ["PATH"])}
     options = dict(etcd.connection, directory=tmp_path / "backups", manifests_dir="/nonexistent", pki_dir=cluster.pki, signing_key=cluster.key)

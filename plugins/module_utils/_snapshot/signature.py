@@ -77,6 +77,10 @@ def _trouble(result):
 # ---- signing
 
 
+def _sign(statement, key):
+    return _run("-Y", "sign", "-f", key, "-n", NAMESPACE, statement)
+
+
 def check_key(path):
     """Refused when a file cannot be the private key that signs: root's alone, and without a passphrase."""
     nothing, quoted = "No snapshot was taken", shlex.quote(path)
@@ -100,6 +104,14 @@ def check_key(path):
         )
     if result.rc != 0:
         raise Refused("%s is not a private key that can sign snapshots: %s. %s" % (path, _trouble(result), nothing))
+    # what is older than 8.1 reads the key, and signs nothing
+    with tempfile.TemporaryDirectory(prefix="k8s-dr-etcd-") as directory:
+        statement = os.path.join(directory, "statement")
+        with open(statement, "w", encoding="ascii") as stream:
+            stream.write("a trial\n")
+        result = _sign(statement, path)
+    if result.rc != 0:
+        raise Refused("%s cannot sign snapshots: %s. %s" % (path, _trouble(result), nothing))
 
 
 def check_cluster(fingerprints):
@@ -119,7 +131,7 @@ def sign(manifest, key, directory):
     statement, path = json.dumps(facts, sort_keys=True), os.path.join(directory, "statement")
     with open(path, "x", encoding="utf-8") as stream:
         stream.write(statement)
-    result = _run("-Y", "sign", "-f", key, "-n", NAMESPACE, path)
+    result = _sign(path, key)
     if result.rc != 0:
         raise Refused("no snapshot was kept, since it could not be signed with %s: %s" % (key, _trouble(result)))
     with open(path + ".sig", encoding="ascii") as stream:

@@ -308,6 +308,14 @@ def test_a_host_without_ssh_keygen(monkeypatch, tmp_path):
 
 
 @needs_ssh_keygen
+def test_a_host_whose_ssh_keygen_cannot_sign_takes_no_snapshot(key, tmp_path, monkeypatch):
+    real = shutil.which("ssh-keygen")
+    program(tmp_path / "bin", monkeypatch, 'test "$1" != -Y || { echo "unknown option -- Y" >&2; exit 1; }; exec %s "$@"' % real)
+    with pytest.raises(Refused, match=r"cannot sign snapshots: its ssh-keygen is too old: .* or later\. No snapshot was taken$"):
+        signature.check_key(key.path)
+
+
+@needs_ssh_keygen
 def test_keys_that_cannot_sign(tmp_path, monkeypatch):
     good = Key(tmp_path, "good")
     signature.check_key(good.path)
