@@ -18,11 +18,14 @@ description:
     replaced.
   - The copy is recorded in C(off_site) of the local manifest. A recorded copy that is gone is uploaded again, unless a newer snapshot is there, since
     retention may have removed it.
+  - With O(signers), only snapshots that one of them signed are uploaded from O(directory), and only those count at O(remote). A copy there whose manifest
+    lost its signature, or has another one, gets the manifest of the local snapshot. The snapshot at O(path) is uploaded in any case.
   - For a directory such as a mounted share, the mount point is recorded too. Nothing is written to the directory while nothing is mounted there.
 author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
   - k8s_dr.etcd.rclone
+  - k8s_dr.etcd.signers
   - k8s_dr.etcd.attributes
 attributes:
   check_mode:
@@ -141,7 +144,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import snapshots as remote_snapshots, store as remote_store
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import levels as verification_levels, manifest as snapshot_manifest, retention
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import levels as verification_levels, manifest as snapshot_manifest, retention, signature
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory import SnapshotDirectory, directory_of
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.clock import utc
@@ -153,15 +156,21 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Bu
 TAKEN = re.compile(r"-(\d{8}T\d{6}Z)\.(?:db|tar)(?:\.zst)?(?:\.age)?$")
 
 
-def stored_here(params):
-    """(the snapshot that is named or None, all others of the directory that can be relied on), described."""
+def stored_here(params, signers):
+    """(the snapshot that is named or None, all others of the directory that can be relied on), described.
+
+    signers: a Signers or None.  The named one that none of them signed is not `verified`.
+    """
     named = None
     if params["path"]:
         directory, name = directory_of(os.path.realpath(params["path"]))
         named = directory.describe(name)
         if not named["verified"]:
             raise Refused("%s was not uploaded: %s" % (params["path"], named["problem"]))
-    others = SnapshotDirectory(os.path.realpath(params["directory"])).snapshots(brief=True) if params["directory"] else []
+        if signers:
+            directory.signers = signers
+            named = directory.describe(name)
+    others = SnapshotDirectory(os.path.realpath(params["directory"]), signers).snapshots(brief=True) if params["directory"] else []
     return named, [entry for entry in others if entry["verified"] and not (named and entry["path"] == named["path"])]
 
 
@@ -174,19 +183,19 @@ def noted(entry, remote):
     return bool(copies(entry, remote))
 
 
-def described_there(remote, sizes, entries, keep):
+def described_there(remote, sizes, entries, keep, signers=None):
     """What the manifests there say, where that matters; nothing where they cannot be read now, for that must not keep others here."""
-    if not keep and not any(entry["file"] in sizes and noted(entry, remote.where) for entry in entries):
+    if not keep and not any((entry["file"] in sizes or signers) and noted(entry, remote.where) for entry in entries):
         return []
     try:
-        return remote_snapshots.list_snapshots(remote, sizes=sizes, brief=True)
+        return remote_snapshots.list_snapshots(remote, sizes=sizes, brief=True, signers=signers)
     except RcloneError:
         return []
 
 
-def failed_there(there):
-    """Names of those of which a drill found there that they are damaged."""
-    return {one["file"] for one in there if verification_levels.failed(one.get("levels"))}
+def failed_there(there, signers=None):
+    """Names of those of which a drill found there that they are damaged, and of those that are not as they were signed."""
+    return {one["file"] for one in there if verification_levels.failed(one.get("levels")) or (signers and one.get("created") and not one["verified"])}
 
 
 def surplus_there(there, first, others, keep):
@@ -226,7 +235,7 @@ def refuse_what_is_not_mounted(entries, remote):
                 raise Refused("%s was mounted at earlier uploads to %s, and is not mounted now; nothing was written there" % (copy["mount"], remote.where))
 
 
-def find(remote, entry, sizes):
+def find(remote, entry, sizes, signers=None):
     """(what has to be done: all, manifest, note or nothing; the manifest there or None).  Another snapshot of the name is never replaced."""
     name = entry["file"]
     manifest = None
@@ -244,6 +253,8 @@ def find(remote, entry, sizes):
     if sizes.get(name) != entry["size"] or (manifest and verification_levels.failed(manifest.levels)):
         return "all", manifest
     if manifest is None or verification_levels.is_higher(entry.get("level"), manifest.values.get("level")):
+        return "manifest", manifest
+    if signers and entry["verified"] and signers.problem(manifest, remote.path(name)):
         return "manifest", manifest
     return "nothing" if noted(entry, remote.where) else "note", manifest
 
@@ -340,7 +351,8 @@ def make_diff(remote, sizes, uploaded):
 
 def run(module, result):
     params = module.params
-    named, others = stored_here(params)
+    signers = signature.signers_of(params["signers"])
+    named, others = stored_here(params, signers)
     first = [named] if named else []
     # as far as is known before the storage was asked
     result["waiting"] = [entry["path"] for entry in first + [one for one in others if not noted(one, params["remote"])]]
@@ -354,15 +366,17 @@ def run(module, result):
     if not first + others:
         return
     sizes = remote.names(missing_ok=True)
-    there = described_there(remote, sizes, others, keep)
-    failed, newest, surplus = failed_there(there), newest_there(sizes), surplus_there(there, first, others, keep)
+    there = described_there(remote, sizes, others, keep, signers)
+    # a name is not signed
+    names = [one["file"] for one in there if one["verified"]] if signers and there else sizes
+    failed, newest, surplus = failed_there(there, signers), newest_there(names), surplus_there(there, first, others, keep)
     entries = first + [entry for entry in others if entry["file"] not in surplus and not stays_away(entry, remote, sizes, failed, newest)]
     result["waiting"] = [entry["path"] for entry in entries]
     refused = []
     changed = False
     for entry in entries:
         try:
-            step, manifest = find(remote, entry, sizes)
+            step, manifest = find(remote, entry, sizes, signers)
             if module.check_mode:
                 done = describe(remote, entry) if step in ("all", "manifest") else None
             else:
@@ -404,6 +418,7 @@ def main():
             "verify": {"type": "str", "default": "auto", "choices": ["auto", "hash", "read"]},
             "lock_timeout": {"type": "int", "default": 60},
             "progress": {"type": "path"},
+            **signature.SPEC,
         },
         required_one_of=[["path", "directory"]],
         supports_check_mode=True,

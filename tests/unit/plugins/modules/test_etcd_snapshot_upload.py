@@ -89,3 +89,56 @@ def test_the_hold_of_a_copy_stays_as_it_is_there(tmp_path):
     assert etcd_snapshot_upload.manifest_to_send(str(path), Manifest(local)) == own
     assert "hold" not in json.loads(etcd_snapshot_upload.manifest_to_send(str(path), there))
     assert json.loads(etcd_snapshot_upload.manifest_to_send(str(path), there.with_hold({"by": "bob"})))["hold"] == {"by": "bob"}
+
+
+class Signers:
+    """Accepts what has a signature."""
+
+    def problem(self, manifest, where):
+        return None if manifest.values.get("signature") else "%s is not signed" % where
+
+
+def local(directory, day, **more):
+    """A snapshot there, with its manifest."""
+    known = snapshot(day, str(directory) + "/", format=1, sha256="0" * 64, size=4, hash=None, revision=5, level="status", **more)
+    (directory / known["file"]).write_bytes(b"data")
+    (directory / (known["file"] + ".json")).write_text(json.dumps(known))
+    return known
+
+
+def test_what_no_signer_signed_fills_no_gap(tmp_path):
+    local(tmp_path, 1, signature={"ssh": "good"})
+    local(tmp_path, 2)
+    named = tmp_path / local(tmp_path, 3)["file"]
+    first, others = etcd_snapshot_upload.stored_here({"path": str(named), "directory": str(tmp_path)}, Signers())
+    # what was just taken is uploaded all the same, and counts for nothing
+    assert first["path"] == str(named) and not first["verified"]
+    assert [entry["file"] for entry in others] == [snapshot(1)["file"]]
+    assert surplus([], others, 1, [first]) == []
+    first, others = etcd_snapshot_upload.stored_here({"path": str(named), "directory": str(tmp_path)}, None)
+    assert first["verified"] and len(others) == 2
+
+
+def test_a_forgery_there_keeps_nothing_here():
+    there = [dict(snapshot(2, "far:"), verified=False), dict(snapshot(9, "far:"), verified=False)]
+    with mock.patch.object(etcd_snapshot_upload.remote_snapshots, "list_snapshots", return_value=there):
+        # what is gone there matters as well: a forgery may be newer
+        assert etcd_snapshot_upload.described_there(FAR, {}, [ENTRY], {}, Signers()) == there
+    failed = etcd_snapshot_upload.failed_there(there, Signers())
+    assert failed == {NAME, snapshot(9)["file"]} and etcd_snapshot_upload.failed_there(there) == set()
+    assert not etcd_snapshot_upload.stays_away(ENTRY, FAR, WHOLE, failed, "")
+
+
+def test_a_manifest_there_without_its_signature_is_replaced(tmp_path):
+    signed = Manifest(local(tmp_path, 2, signature={"ssh": "good"}))
+    unsigned = Manifest(local(tmp_path, 2))
+    remote = types.SimpleNamespace(where="far:backups", path="far:backups/{}".format)
+    entry = dict(signed.values, off_site=ENTRY["off_site"], verified=True)
+    for there, verified, signers, step in (
+        (unsigned, True, Signers(), "manifest"),
+        (signed, True, Signers(), "nothing"),
+        (unsigned, False, Signers(), "nothing"),
+        (unsigned, True, None, "nothing"),
+    ):
+        with mock.patch.object(etcd_snapshot_upload.remote_snapshots, "read_manifest", return_value=there):
+            assert etcd_snapshot_upload.find(remote, dict(entry, verified=verified), {NAME: 4, NAME + ".json": 500}, signers) == (step, there)
