@@ -164,7 +164,7 @@ snapshot:
       type: str
       sample: drill
     failed:
-      description: The level that failed because of damage, or V(null).
+      description: The level that failed because of damage, or V(null). A snapshot that none of O(signers) signed is not damaged.
       type: str
     problem:
       description: One sentence that says why O(level) was not reached, or V(null).
@@ -243,8 +243,12 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import
 LOCK_SECONDS = 900
 
 
+class NotAccepted(Exception):
+    """One sentence about a snapshot that no signer signed, which is no damage."""
+
+
 def read_manifest(path, required, remote, signers):
-    """(manifest, None), or (None, one sentence that says why there is none to rely on, or None where none is needed)"""
+    """(manifest, None), or (None, one sentence that says why there is none to rely on, or None where none is needed); NotAccepted by `signers`."""
     # what was signed is in the manifest, the name as well
     required = required or signers is not None
     try:
@@ -257,7 +261,9 @@ def read_manifest(path, required, remote, signers):
             # a copy that has another name now is as good; its checksum tells
             manifest = Manifest.read(path, renamed=not required)
         problem = signers and signers.problem(manifest, remote.path(path) if remote else path)
-        return (None, problem) if problem else (manifest, None)
+        if problem:
+            raise NotAccepted(problem)
+        return manifest, None
     except ManifestError as exc:
         there = remote or os.path.lexists(manifest_path(path))
         return None, str(exc) if required or there else None
@@ -303,7 +309,11 @@ def run(module):
     stored = params["path"] if remote else os.path.abspath(params["path"])
     path = remote.path(stored) if remote else stored
     found = {"path": path, "level": None, "failed": None, "problem": None, "levels": {}, "notes": [], "recorded": False, "gone": False}
-    manifest, found["problem"] = read_manifest(stored, params["manifest"], remote, signers)
+    try:
+        manifest, found["problem"] = read_manifest(stored, params["manifest"], remote, signers)
+        found["failed"] = verification_levels.LEVELS[0] if found["problem"] else None
+    except NotAccepted as exc:
+        manifest, found["problem"] = None, str(exc)
     levels = {}
     if found["problem"] is None:
         verification = snapshot_verify.Verification(
@@ -320,8 +330,6 @@ def run(module):
         found["notes"] = verification.notes
         if manifest is not None and manifest.was_renamed(stored):
             found["notes"].append("it was %s when it was taken, and nothing is noted of it under another name" % manifest.file)
-    else:
-        found["failed"] = verification_levels.LEVELS[0]
     found.update(levels=levels, level=verification_levels.highest(levels))
     diff = {}
     if found["problem"] and manifest is not None and is_gone(stored, remote):
