@@ -133,7 +133,6 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError, Refused, os_error_words
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
 
-
 # Kinds of RcloneError where the storage refused the deletion of the file, which comes first.
 FORBIDDEN = ("undeletable", "immutable")
 

@@ -99,7 +99,7 @@ def put_manifest(remote, name, text):
 
 
 def note(remote, name, sha256, levels=None, check_mode=False, hold=None):
-    """Note levels or a hold, as Manifest.changed() takes them, in the manifest of a snapshot there, unless its file is another one by now or gone (ManifestError).
+    """Note levels or a hold, as Manifest.changed() takes them, in the manifest of a snapshot there; ManifestError when its file is gone or another one.
 
     RcloneError of kind `tool` where rclone writes over what is there, and what breaks off midway would leave the snapshot with no manifest.
     """
