@@ -56,8 +56,8 @@ options:
       - How many verified snapshots to keep, the new one included, or a dictionary of rules as M(k8s_dr.etcd.etcd_snapshot_prune) has them. V(0)
         keeps all.
       - Only verified snapshots of the same host and the same etcd CA are counted and removed. The new one is never removed.
-      - With O(signers), only snapshots that one of them signed are counted and removed. If none of them signed the new one, a warning says so, and
-        nothing is removed.
+      - With O(signers), only snapshots that one of them signed are counted and removed. If none of them signed the new one, or this host cannot check
+        that, a warning says so, and nothing is removed.
     type: raw
     default: 0
   compression:
@@ -418,9 +418,7 @@ def main():
 
 def run(module):
     params = module.params
-    # they matter only to what may be removed
-    signers = signature.signers_of(params["signers"]) if retention.rules(params["keep"]) else None
-    directory = SnapshotDirectory(os.path.realpath(params["directory"]), signers)
+    directory = SnapshotDirectory(os.path.realpath(params["directory"]))
     host = take.Host(params["manifests_dir"], params["pki_dir"])
     if params["signing_key"]:
         signature.check_key(params["signing_key"])
@@ -492,9 +490,9 @@ def prepare(module, directory, host, client, tools, status, members, served):
     files = files_of_bundle(params, host, client) if params["bundle"] else None
     if module.check_mode:
         snapshot = predict(directory, source, options["suffix"])
-        before = directory.snapshots(brief=True)
-        accepted = directory.signers is None or params["signing_key"]
-        removed = retention.to_remove(before, params["keep"], snapshot) if accepted else []
+        before, uncounted = look_back(directory, params)
+        unsigned = directory.signers and not params["signing_key"]
+        removed = [] if uncounted or unsigned else retention.to_remove(before, params["keep"], snapshot)
         return {"snapshot": snapshot, "removed": removed, "diff": make_diff(access, before, snapshot, removed)}
 
     access.prepare()
@@ -502,14 +500,14 @@ def prepare(module, directory, host, client, tools, status, members, served):
         directory.tidy()
         # what seemed to be left by a run that was killed may have been another one's that was waited for
         take.check_room(directory, needed)
-        before = directory.snapshots(brief=True)
+        before, uncounted = look_back(directory, params)
         try:
             taken = take.take(directory, client, tools, source, host.prefix, options, files, module.warn)
         finally:
             # After a success there is nothing to tidy.
             directory.tidy()
         snapshot = dict(taken.manifest.values, path=directory.file(taken.manifest.file))
-        refusal = not_accepted(directory, taken.manifest, snapshot["path"])
+        refusal = uncounted or not_accepted(directory, taken.manifest, snapshot["path"])
         if refusal:
             module.warn("%s is in place, but no older snapshot was removed: %s" % (snapshot["path"], refusal))
         removed = [] if refusal else remove_surplus(module, directory, before, snapshot)
@@ -525,6 +523,16 @@ def files_of_bundle(params, host, client):
     from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.bundle import bundle_files  # noqa: PLC0415
 
     return bundle_files(params["pki_dir"], params["manifests_dir"], host.pods, client)
+
+
+def look_back(directory, params):
+    """(what is there before, why nothing of it can be removed or None).  No trouble with `signers` costs a snapshot."""
+    try:
+        directory.signers = signature.signers_of(params["signers"]) if retention.rules(params["keep"]) else None
+        return directory.snapshots(brief=True), None
+    except Refused as exc:
+        directory.signers = None
+        return directory.snapshots(brief=True), str(exc)
 
 
 def not_accepted(directory, manifest, path):

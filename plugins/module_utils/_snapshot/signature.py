@@ -105,11 +105,14 @@ def check_key(path):
     if result.rc != 0:
         raise Refused("%s is not a private key that can sign snapshots: %s. %s" % (path, _trouble(result), nothing))
     # what is older than 8.1 reads the key, and signs nothing
-    with tempfile.TemporaryDirectory(prefix="k8s-dr-etcd-") as directory:
-        statement = os.path.join(directory, "statement")
-        with open(statement, "w", encoding="ascii") as stream:
-            stream.write("a trial\n")
-        result = _sign(statement, path)
+    try:
+        with tempfile.TemporaryDirectory(prefix="k8s-dr-etcd-") as directory:
+            statement = os.path.join(directory, "statement")
+            with open(statement, "w", encoding="ascii") as stream:
+                stream.write("a trial\n")
+            result = _sign(statement, path)
+    except OSError as exc:
+        raise Refused("the key that signs snapshots, %s, could not be tried: %s. %s" % (path, os_error_words(exc), nothing)) from exc
     if result.rc != 0:
         raise Refused("%s cannot sign snapshots: %s. %s" % (path, _trouble(result), nothing))
 
