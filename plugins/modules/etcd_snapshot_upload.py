@@ -156,10 +156,10 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Bu
 TAKEN = re.compile(r"-(\d{8}T\d{6}Z)\.(?:db|tar)(?:\.zst)?(?:\.age)?$")
 
 
-def stored_here(params, signers):
-    """(the snapshot that is named or None, all others of the directory that can be relied on), described.
+def stored_here(params):
+    """(the snapshot that is named or None, all others of the directory that can be relied on, the Signers or None, why these are of no use or None).
 
-    signers: a Signers or None.  The named one that none of them signed is not `verified`.
+    The named one that no signer signed is not `verified`.  No trouble with `signers` keeps it here.
     """
     named = None
     if params["path"]:
@@ -167,11 +167,15 @@ def stored_here(params, signers):
         named = directory.describe(name)
         if not named["verified"]:
             raise Refused("%s was not uploaded: %s" % (params["path"], named["problem"]))
-        if signers:
+    try:
+        signers = signature.signers_of(params["signers"])
+        if named and signers:
             directory.signers = signers
             named = directory.describe(name)
-    others = SnapshotDirectory(os.path.realpath(params["directory"]), signers).snapshots(brief=True) if params["directory"] else []
-    return named, [entry for entry in others if entry["verified"] and not (named and entry["path"] == named["path"])]
+        others = SnapshotDirectory(os.path.realpath(params["directory"]), signers).snapshots(brief=True) if params["directory"] else []
+    except Refused as exc:
+        return named, [], None, "earlier snapshots were not uploaded: %s" % exc
+    return named, [entry for entry in others if entry["verified"] and not (named and entry["path"] == named["path"])], signers, None
 
 
 def copies(entry, remote):
@@ -351,8 +355,7 @@ def make_diff(remote, sizes, uploaded):
 
 def run(module, result):
     params = module.params
-    signers = signature.signers_of(params["signers"])
-    named, others = stored_here(params, signers)
+    named, others, signers, trouble = stored_here(params)
     first = [named] if named else []
     # as far as is known before the storage was asked
     result["waiting"] = [entry["path"] for entry in first + [one for one in others if not noted(one, params["remote"])]]
@@ -364,6 +367,8 @@ def run(module, result):
         module.warn(remote.rclone.config_warning())
     refuse_what_is_not_mounted(first + others, remote)
     if not first + others:
+        if trouble:
+            raise Refused(trouble)
         return
     sizes = remote.names(missing_ok=True)
     there = described_there(remote, sizes, others, keep, signers)
@@ -372,7 +377,7 @@ def run(module, result):
     failed, newest, surplus = failed_there(there, signers), newest_there(names), surplus_there(there, first, others, keep)
     entries = first + [entry for entry in others if entry["file"] not in surplus and not stays_away(entry, remote, sizes, failed, newest)]
     result["waiting"] = [entry["path"] for entry in entries]
-    refused = []
+    refused = [trouble] if trouble else []
     changed = False
     for entry in entries:
         try:

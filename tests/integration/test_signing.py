@@ -307,6 +307,29 @@ def test_retention_removes_nothing_that_only_it_would_replace(cluster, other, et
     assert len(listed(directory)["snapshots"]) == 4
 
 
+def test_an_upload_repairs_a_signature_there(master, cluster, tmp_path):
+    path, far = copy(master, tmp_path / "backups"), tmp_path / "far"
+    far.mkdir()
+    options = {"directory": path.parent, "remote": str(far), "rclone": servers.program("rclone"), "rclone_config": "/dev/null"}
+
+    def upload(**more):
+        code, result = harness.run_module("etcd_snapshot_upload", **dict(options, **more))
+        assert code == 0, result
+        return [one["file"] for one in result["uploaded"]]
+
+    assert upload(signers=[cluster.line]) == [path.name]
+    change(far / path.name, signature=None)
+    assert upload() == []
+    assert upload(signers=[cluster.line]) == [path.name]
+    assert read(far / path.name)["signature"] == read(path)["signature"]
+    assert upload(signers=[cluster.line]) == []
+    # whatever is wrong with the signers, what was just taken is uploaded
+    shutil.rmtree(far)
+    far.mkdir()
+    code, result = harness.run_module("etcd_snapshot_upload", path=path, signers=["no line"], **options)
+    assert code == 1 and "earlier snapshots were not uploaded: line 1 of `signers`" in result["msg"] and visible(far) == [path.name, path.name + ".json"]
+
+
 def test_the_only_accepted_snapshot_is_not_deleted_by_mistake(cluster, etcd, tmp_path):
     signed = taken(cluster, etcd, tmp_path / "backups")
     unsigned = taken(cluster, etcd, tmp_path / "backups", signing_key=None)

@@ -106,17 +106,27 @@ def local(directory, day, **more):
     return known
 
 
-def test_what_no_signer_signed_fills_no_gap(tmp_path):
+def test_what_no_signer_signed_fills_no_gap(tmp_path, monkeypatch):
+    monkeypatch.setattr(etcd_snapshot_upload.signature, "signers_of", lambda lines: Signers() if lines else None)
     local(tmp_path, 1, signature={"ssh": "good"})
     local(tmp_path, 2)
     named = tmp_path / local(tmp_path, 3)["file"]
-    first, others = etcd_snapshot_upload.stored_here({"path": str(named), "directory": str(tmp_path)}, Signers())
+    options = {"path": str(named), "directory": str(tmp_path), "signers": ["a key"]}
+    first, others, signers, trouble = etcd_snapshot_upload.stored_here(options)
     # what was just taken is uploaded all the same, and counts for nothing
-    assert first["path"] == str(named) and not first["verified"]
+    assert first["path"] == str(named) and not first["verified"] and signers and trouble is None
     assert [entry["file"] for entry in others] == [snapshot(1)["file"]]
     assert surplus([], others, 1, [first]) == []
-    first, others = etcd_snapshot_upload.stored_here({"path": str(named), "directory": str(tmp_path)}, None)
-    assert first["verified"] and len(others) == 2
+    first, others, signers, trouble = etcd_snapshot_upload.stored_here(dict(options, signers=[]))
+    assert first["verified"] and len(others) == 2 and signers is None and trouble is None
+
+
+def test_what_was_just_taken_is_uploaded_whatever_is_wrong_with_the_signers(tmp_path):
+    named = tmp_path / local(tmp_path, 3)["file"]
+    local(tmp_path, 2)
+    first, others, signers, trouble = etcd_snapshot_upload.stored_here({"path": str(named), "directory": str(tmp_path), "signers": ["no line"]})
+    assert first["path"] == str(named) and others == [] and signers is None
+    assert trouble.startswith("earlier snapshots were not uploaded: line 1 of `signers` is not CLUSTER")
 
 
 def test_a_forgery_there_keeps_nothing_here():
