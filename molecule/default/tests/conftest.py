@@ -16,7 +16,7 @@ import testinfra
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "playbooks" / "collections"))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "tests" / "tools"))
 
-from remote_cluster import far, key, new_machine  # noqa: F401
+from remote_cluster import far, key  # noqa: F401
 from restore_sandbox import Cluster
 
 
