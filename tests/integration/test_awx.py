@@ -168,7 +168,7 @@ def test_the_artifacts_of_the_guide_are_those_that_jobs_have():
     given = [found for path in (harness.ROOT / "roles").glob("*/tasks/*.yml") for found in stats_of(yaml.safe_load(path.read_text(encoding="utf-8")))]
     # of what is one host's own ansible-runner makes no artifact
     assert not [found for found in given if found.get("per_host")]
-    rows = re.findall(r"^\| (`etcd_.+?) \|", (harness.ROOT / "docs/awx.md").read_text(encoding="utf-8"), re.MULTILINE)
+    rows = re.findall(r"^\| (`(?:etcd|cluster)_.+?) \|", (harness.ROOT / "docs/awx.md").read_text(encoding="utf-8"), re.MULTILINE)
     handed_on = {name for found in given for name in names_in(found["data"])} | set(artifacts("cp1", {}, [], ""))
     assert handed_on == {name for row in rows for name in re.findall(r"`(\w+)`", row)}
 
@@ -177,6 +177,7 @@ def test_credentials_are_where_they_are_needed_and_nowhere_else():
     own = {job["name"]: job["credentials"] for job in controller(k8s_dr_rclone_credential="r", k8s_dr_age_credential="a")["controller_templates"]}
     assert {name for name, given in own.items() if "a" in given} == {
         *("etcd: browse", "etcd: restore", "etcd: what a restore would do", "etcd: recover", "etcd: what recover would do", "etcd: export"),
+        "etcd: rebuild",
     }
     assert all(given[:2] == ["control plane nodes", "r"] for given in own.values())
     assert all(job["credentials"] == ["control plane nodes"] for job in controller()["controller_templates"])
