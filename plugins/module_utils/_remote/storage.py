@@ -117,4 +117,3 @@ def named(place, snapshots, name, required):
     if found is not None and not found.get("created"):
         raise Refused("%s is not known to be a snapshot of this collection: %s" % (found["path"], found["problem"]))
     return found
-
