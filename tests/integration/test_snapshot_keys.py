@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import shutil
+import subprocess
 import time
 
 import harness
@@ -168,6 +169,33 @@ def test_everything_was_deleted_and_compacted(version, tmp_path):
         etcd.compact(41)
         snapshot = etcd.save(tmp_path / "a.db")
     assert read(snapshot, tmp_path) == (41, []) == served(version, snapshot, tmp_path)
+
+
+def test_snapshot_of_what_was_restored_with_a_raised_revision(version, tmp_path):
+    """Such a restore puts a record of no key at the new revision, which stays until a compaction."""
+    with harness.Etcd(version, tmp_path) as etcd:
+        etcd.put("/registry/a", b"1")
+        first = etcd.save(tmp_path / "first.db")
+    if not etcd_bumps(version):
+        pytest.skip("the etcdutl of etcd %s cannot raise the revision" % version)
+    assert harness.restore(version, first, tmp_path / "data", "--bump-revision=1000000", "--mark-compacted").returncode == 0
+    with harness.Etcd(version, tmp_path, data_dir=tmp_path / "data", force_new_cluster=True) as etcd:
+        etcd.put("/registry/b", b"2")
+        snapshot = etcd.save(tmp_path / "second.db")
+    found = read(snapshot, tmp_path)
+    assert found[0] > 1000000 and [entry[0] for entry in found[1]] == [b"/registry/a", b"/registry/b"]
+    assert found == served(version, snapshot, tmp_path)
+    options = dict({"etcdutl": None}, **harness.tools(version), etcd=str(harness.bin_dir(version) / "etcd"))
+    options.update(work_dir=str(tmp_path), manifests_dir="/nonexistent", timeout=60)
+    verification = verify.Verification(str(snapshot), None, options)
+    verification.to("drill")
+    assert verification.levels["drill"]["keys"] == 2 and not [note for note in verification.notes if "does not understand" in note]
+
+
+def etcd_bumps(version):
+    """Whether the tool of this version that restores can raise the revision."""
+    tool = harness.offline_tool(version)
+    return "--bump-revision" in subprocess.run([tool, "snapshot", "restore", "--help"], capture_output=True, text=True, check=False).stdout
 
 
 def test_lease_that_has_ended_since(version, tmp_path):

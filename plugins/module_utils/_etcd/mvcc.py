@@ -233,6 +233,10 @@ class SnapshotKeys(boltdb.SnapshotFile):
                     raise self._odd(leaf)
                 newest = revision
                 volume += end - start
+                if not value_size:
+                    # `snapshot restore --bump-revision` puts it at the new revision, of no key (3.5.35 to 3.7.3: etcdutl, snapshot/v3_snapshot.go,
+                    # unsafeBumpRevision and unsafeBumpBucketsRevision)
+                    continue
                 length, first = data[record + 1], record + 2
                 if length > 0x7F:
                     length, first = _number_at(data, record + 1)

@@ -219,6 +219,11 @@ def test_revision_is_at_least_that_of_the_last_compaction(tmp_path, meta, expect
     assert read(tmp_path, snapshot(elements, meta=meta.items()))[0] == expected
 
 
+def test_record_of_no_key_by_which_a_restore_has_raised_the_revision(tmp_path):
+    elements, live = changes([put(b"a")])
+    assert read(tmp_path, snapshot([*elements, (revision(1000002), b"")])) == (1000002, in_order(live))
+
+
 def test_deletion_whose_puts_were_compacted(tmp_path):
     assert read(tmp_path, snapshot([(revision(7, 0, True), record(b"a")), (revision(8), record(b"b", 3, 8, 5))])) == (8, [(b"b", 3, 8, 5)])
 
@@ -239,7 +244,6 @@ BROKEN = {
     "a value that reaches beyond it": record(b"a", 2, 2, 1) + b"\x2a\x05vvvv",
     "a value that is cut off": record(b"a", 2, 2, 1) + b"\x2a",
     "two leases": record(b"a", 2, 2, 1, b"", 5, b"\x30\x05"),
-    "nothing": b"",
     "one byte": b"\x0a",
 }
 
