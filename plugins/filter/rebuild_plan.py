@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 
 import yaml
+from ansible.utils.unsafe_proxy import wrap_var
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._rebuild.plan import Plan
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.preflight import refusal
 
@@ -73,7 +74,7 @@ def rebuild_plan(source, machine, options):
     if source["kubelet_configuration"].strip():
         documents.append(source["kubelet_configuration"].strip() + "\n")
     etcd = plan.preview.get("etcd") or {}
-    return {
+    found = {
         "refusal": refusal([("", problem, advice) for problem, advice in plan.refusals]),
         "configuration": "---\n".join(documents),
         "files": plan.files,
@@ -101,6 +102,8 @@ def rebuild_plan(source, machine, options):
         "paths": plan.missing,
         "lines": lines(plan),
     }
+    # Braces in what a snapshot holds are no template of this controller (up to ansible-core 2.18 they could become one).
+    return wrap_var(found)
 
 
 def lines(plan):

@@ -334,6 +334,12 @@ def test_members_of_etcd_tell_of_nodes_that_cannot_be_read_or_were_deleted():
     assert documents(plan)["InitConfiguration"]["nodeRegistration"] == {"name": "new"}
 
 
+def test_braces_in_a_snapshot_are_text():
+    given = source(cluster_configuration=CLUSTER % "clusterName: '{{ lookup(1) }}'")
+    plan = rebuild_plan(given, machine(), options())
+    assert documents(plan)["ClusterConfiguration"]["clusterName"] == "{{ lookup(1) }}"
+
+
 def test_what_is_known_is_not_changed():
     known = [edited(), previewed(), options()]
     before = copy.deepcopy(known)
