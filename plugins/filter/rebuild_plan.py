@@ -123,7 +123,8 @@ def lines(plan):
         found.append("Node objects that stay: %s. -e cluster_rebuild_remove_nodes=all removes them, too." % ", ".join(plan.stay))
     if source["other_pods"]:
         found.append("Static Pods of others are not put back: %s." % ", ".join(source["other_pods"]))
-    return found + ["Warning: %s." % warning for warning in plan.warnings]
+    found += ["Warning: %s." % warning for warning in plan.warnings]
+    return [*found, "If it fails or is interrupted, run the same command again: it goes on where it stopped."]
 
 
 def follow(plan):

@@ -16,6 +16,7 @@ description:
 author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
+  - k8s_dr.etcd.off_site
   - k8s_dr.etcd.signers
   - k8s_dr.etcd.attributes
 attributes:
@@ -57,12 +58,6 @@ options:
   remote:
     description: Off-site storage of the snapshot, instead of O(directory), in the format of M(k8s_dr.etcd.etcd_snapshot_upload).
     type: str
-  rclone_config:
-    description: Path of the configuration of C(rclone), which holds the credentials. Default is that of the user who runs the module.
-    type: path
-  rclone:
-    description: Path of C(rclone). By default the module searches C(PATH) and the usual directories.
-    type: path
   lock_timeout:
     description: Seconds to wait while a snapshot is being taken in O(directory).
     type: int

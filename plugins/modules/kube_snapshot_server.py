@@ -253,7 +253,9 @@ def present(params, check_mode):
 def check_replacing(params, sha256):
     """Refused when a snapshot is served, with this SHA-256, that must stay."""
     if sha256 and not params["replace"]:
-        raise Refused("this host serves a snapshot already, with the SHA-256 %s; end that with: browse.yml -e etcd_browse_state=absent" % sha256)
+        raise Refused(
+            "this host serves a snapshot already, with the SHA-256 %s; end that with: ansible-playbook k8s_dr.etcd.browse -e etcd_browse_state=absent" % sha256
+        )
 
 
 def serve(params, check_mode):

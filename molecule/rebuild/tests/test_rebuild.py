@@ -167,7 +167,7 @@ def test_the_same_name_and_a_failure_on_the_way(edited, far, key, new_machine, l
     machine.run("cp1", "systemctl", "mask", "kubelet")
     process = machine.playbook("rebuild.yml", *given, "-e", "cluster_rebuild_start_timeout=10", check=False)
     machine.run("cp1", "systemctl", "unmask", "kubelet")
-    assert process.returncode != 0 and "The rebuild is unfinished." in process.stdout and "Run the same command" in process.stdout
+    assert process.returncode != 0 and "The rebuild of cp1 is unfinished." in process.stdout and "Run the same command" in process.stdout
     # certificates that are half written, as those of a killed kubeadm
     machine.run("cp1", "sh", "-c", "truncate -s 100 /etc/kubernetes/pki/apiserver.crt; rm /etc/kubernetes/admin.conf")
     machine.playbook("rebuild.yml", *given)

@@ -41,7 +41,10 @@ def show(options):
 
 def _served(options):
     if browse_session.state():
-        raise Refused("another snapshot is served on this host; run this again when that has ended, or end it with browse.yml -e etcd_browse_state=absent")
+        raise Refused(
+            "another snapshot is served on this host; run this again when that has ended, or end it with: "
+            "ansible-playbook k8s_dr.etcd.browse -e etcd_browse_state=absent"
+        )
     with browse_session.Session(options) as session:
         session.check()
         # what a killed module left
@@ -69,6 +72,7 @@ def problem(objects):
             "%d object%s cannot be decrypted or decoded by this API server: %s%s"
             % (number, "s" if number > 1 else "", named, "; and %d more" % (number - _NAMED) if number > _NAMED else "")
         )
+        sentences.append("give the EncryptionConfiguration that they were written with, or a kube-apiserver of the snapshot's version")
     return "not every object is shown: %s" % "; ".join(sentences) if sentences else None
 
 

@@ -10,6 +10,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.reading impo
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 
 OBJECTS = {"objects": 362, "resources": 41, "undecodable": [], "undecodable_objects": 0, "differences": [], "unserved": {"gadgets": 1}}
+ADVICE = "give the EncryptionConfiguration that they were written with, or a kube-apiserver of the snapshot's version"
 OPTIONS = {"work_dir": "/var/lib", "etcd": None, "level": "objects", "timeout": 5}
 
 
@@ -64,12 +65,12 @@ def test_what_is_recorded(served):
         ({"differences": ["1 pods are shown, and etcd has 2"]}, "not every object is shown: 1 pods are shown, and etcd has 2"),
         (
             {"undecodable": ["secrets shop/a: no key"], "undecodable_objects": 1},
-            "not every object is shown: 1 object cannot be decrypted or decoded by this API server: secrets shop/a: no key",
+            "not every object is shown: 1 object cannot be decrypted or decoded by this API server: secrets shop/a: no key; " + ADVICE,
         ),
         (
             {"undecodable": ["secrets shop/%d: no key" % each for each in range(20)], "undecodable_objects": 50},
-            "not every object is shown: 50 objects cannot be decrypted or decoded by this API server: %s; and 47 more"
-            % "; ".join("secrets shop/%d: no key" % each for each in range(3)),
+            "not every object is shown: 50 objects cannot be decrypted or decoded by this API server: %s; and 47 more; %s"
+            % ("; ".join("secrets shop/%d: no key" % each for each in range(3)), ADVICE),
         ),
         (Refused("this host has no room"), "the verification level objects could not be tried: this host has no room"),
         (OSError(28, "No space left on device"), "the verification level objects could not be tried: No space left on device"),

@@ -556,6 +556,31 @@ def test_lines_of_the_plan():
         assert words in said
 
 
+@pytest.mark.parametrize(
+    ("taken_of", "stored", "server", "older"),
+    [
+        ("3.7.3", "3.6.0", "3.7.3-0", "3.6"),
+        # 3.5 stores no version
+        ("3.6.16", None, "3.6.16-0", "3.5"),
+        # on the older one there is nothing to cancel
+        ("3.7.3", "3.6.0", "3.6.16-0", None),
+        # of an upgrade, and of what is as it should be
+        ("3.6.16", "3.6.0", "3.7.3-0", None),
+        ("3.7.3", "3.7.0", "3.7.3-0", None),
+        ("3.5.35", None, "3.6.16-0", None),
+        ("", None, "3.6.16-0", None),
+    ],
+)
+def test_a_snapshot_for_an_older_etcd_tells_the_restored_one_to_downgrade(taken_of, stored, server, older):
+    known = known_of("plan", {}, {"cp1": {}})
+    known["nodes"]["plan-cp1"]["etcd"]["version"] = server
+    known["proof"]["snapshot"]["storage_version"] = stored
+    known["proof"]["manifest"] = dict(MANIFEST, etcd_version=taken_of)
+    found = planning._downgrade(known)
+    words = "it was taken for etcd %s, and tells the restored cluster to downgrade to it: run `etcdctl downgrade cancel` afterwards"
+    assert found == (["downgrade " + words % older] if older else [])
+
+
 def test_lines_of_a_plan_without_safeguards():
     changes = dict(BOTH, etcd_restore_lost_members=["cp2"], etcd_restore_safety_snapshot=False, etcd_restore_rollback_after=0)
     known = known_of("plan", changes, {"cp1": {}})
