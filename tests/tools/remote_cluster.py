@@ -68,7 +68,9 @@ def new_machine(cluster, tmp_path):
 
     def script(*words):
         command = [str(ROOT / "tests/sandbox/machine"), *words]
-        return subprocess.run(command, env=dict(os.environ, SANDBOX_NAME=cluster.name), check=True, capture_output=True, text=True).stdout.strip()
+        process = subprocess.run(command, env=dict(os.environ, SANDBOX_NAME=cluster.name), check=False, capture_output=True, text=True)
+        assert process.returncode == 0, "%s: %s" % (" ".join(words), process.stderr)
+        return process.stdout.strip()
 
     def make(name, *more):
         made.append(name)

@@ -28,6 +28,8 @@ resources:
 POLICY = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: None}]\n"
 DIRECTORIES = ("encryption", "policies")
 MANIFEST = "/etc/kubernetes/manifests/kube-apiserver.yaml"
+# By which kubelet does not start
+OBSTACLE = "/etc/systemd/system/kubelet.service.d/99-obstacle.conf"
 # An operator's own hand: kubeadm's ClusterConfiguration knows nothing of it.  {a line of the manifest: what is added behind it}
 EDITS = {
     "    - --allow-privileged=true": [
@@ -164,9 +166,10 @@ def test_the_same_name_and_a_failure_on_the_way(edited, far, key, new_machine, l
     machine = new_machine("same", name)
     given = options(far.where, config, identity, cluster_rebuild_confirm=True)
     # kubelet does not start
-    machine.run("cp1", "systemctl", "mask", "kubelet")
+    machine.run("cp1", "sh", "-c", 'mkdir -p "${1%/*}" && cat >"$1"', "write", OBSTACLE, stdin="[Service]\nExecStartPre=/bin/false\n")
     process = machine.playbook("rebuild.yml", *given, "-e", "cluster_rebuild_start_timeout=10", check=False)
-    machine.run("cp1", "systemctl", "unmask", "kubelet")
+    machine.run("cp1", "rm", OBSTACLE)
+    machine.run("cp1", "systemctl", "daemon-reload")
     assert process.returncode != 0 and "The rebuild of cp1 is unfinished." in process.stdout and "Run the same command" in process.stdout
     # certificates that are half written, as those of a killed kubeadm
     machine.run("cp1", "sh", "-c", "truncate -s 100 /etc/kubernetes/pki/apiserver.crt; rm /etc/kubernetes/admin.conf")
