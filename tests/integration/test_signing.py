@@ -106,6 +106,17 @@ def listed(directory=None, **more):
     return result
 
 
+def test_what_only_an_unsigned_manifest_records_is_asked_again(cluster, other, master):
+    def tool_asked(signer):
+        options = dict(harness.tools(VERSION), path=str(master), recorded=True, signers=[signer], verify=False)
+        code, result = harness.run_module("etcd_snapshot_info", **options)
+        assert code == 0, result
+        return result["snapshot"]["tool"]["path"]
+
+    assert tool_asked(cluster.line) is None
+    assert tool_asked(other.line)
+
+
 def warned_of(result, names):
     """How many of these snapshots its warnings name."""
     text = json.dumps(result.get("warnings"))

@@ -11,6 +11,7 @@ import functools
 import gzip
 import hashlib
 import os
+import pathlib
 import random
 import struct
 import subprocess
@@ -96,6 +97,27 @@ def test_module_returns_what_a_good_snapshot_holds_and_leaves_it_alone(snapshot,
     assert facts(path) == before
     rc, checked = harness.run_module("etcd_snapshot_info", check_mode=True, path=path, **harness.tools(etcd.version))
     assert (rc, checked["snapshot"]) == (0, result["snapshot"])
+
+
+def test_what_the_manifest_records_of_the_same_bytes_is_believed(etcd, tmp_path):
+    options = {"directory": str(tmp_path / "backups"), "manifests_dir": "/nonexistent", "pki_dir": "/nonexistent", "host": "cp1"}
+    rc, taken = harness.run_module("etcd_snapshot", **{**options, **etcd.connection, **harness.tools(etcd.version)})
+    assert rc == 0, taken
+    path = pathlib.Path(taken["snapshot"]["path"])
+
+    def look(**more):
+        return harness.run_module("etcd_snapshot_info", path=path, **harness.tools(etcd.version), **more)
+
+    rc, asked = look()
+    assert rc == 0 and asked["snapshot"]["tool"]["path"]
+    rc, believed = look(recorded=True)
+    assert rc == 0 and believed["snapshot"] == dict(asked["snapshot"], tool=dict(asked["snapshot"]["tool"], path=None))
+    # another value, with a checksum that is right: these bytes are asked about
+    data = bytearray(path.read_bytes())
+    data[data.index(b"k8s\0") + 20] ^= 1
+    path.write_bytes(with_checksum(bytes(data)))
+    rc, changed = look(recorded=True, verify=False)
+    assert rc == 0 and changed["manifest"] is None and changed["snapshot"]["tool"]["path"], changed
 
 
 def test_snapshot_of_a_fresh_cluster_has_revision_0_and_is_good(version, tmp_path):

@@ -21,7 +21,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.control_plane
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.timer import disarm
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import TransactionError, transactions_in
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import file_digests
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import copy_ownership, rename_durably, sync_directory, sync_tree, write_durably
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import WriteBack, copy_ownership, rename_durably, sync_directory, sync_tree, write_durably
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import run_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.procs import database_is_locked
 
@@ -32,7 +32,7 @@ def stage(transaction, snapshot, argv_tail, tool, timeout, check=None, trial=Non
     """Restore the snapshot into staged/ while the cluster serves.
 
     tool: path of etcdctl or etcdutl, argv_tail: its flags beside the data directory.  check: is called with the data directory before it counts as
-    staged.  trial: a TrialStart that goes on beside it, and ends before that.  sha256: of the snapshot that was verified.  Raises TransactionError when
+    staged.  trial: a TrialStart that goes on beside it, or before it where the snapshot is large, and ends before that.  sha256: of the snapshot that was verified.  Raises TransactionError when
     the tool or the trial fails, and when the snapshot is another one by then.
     """
     staged = transaction.file("staged")
@@ -45,7 +45,12 @@ def stage(transaction, snapshot, argv_tail, tool, timeout, check=None, trial=Non
         shutil.rmtree(partial, ignore_errors=True)
         if trial:
             trial.begin()
-        result = run_tool([tool, "snapshot", "restore", snapshot, "--data-dir", partial] + argv_tail, timeout)
+            if trial.is_large:
+                # last what is to be served, which is in memory then
+                trial.finish()
+                trial.end()
+        argv = [tool, "snapshot", "restore", snapshot, "--data-dir", partial] + argv_tail
+        result = run_tool(argv, deadline - time.monotonic(), watch=WriteBack(database_path(partial)))
         if result.rc != 0:
             shutil.rmtree(partial, ignore_errors=True)
             raise TransactionError(
@@ -73,7 +78,7 @@ def _check_unchanged(snapshot, sha256, deadline):
         if time.monotonic() > deadline:
             raise TransactionError("the SHA-256 of %s could not be computed in time. Nothing was stopped" % snapshot)
 
-    if file_digests(snapshot, progress=advance)[1]["sha256"] != sha256:
+    if file_digests(snapshot, progress=advance, keep=False)[1]["sha256"] != sha256:
         raise TransactionError("%s is not the snapshot that was verified: the file was replaced or changed since. Nothing was stopped" % snapshot)
 
 

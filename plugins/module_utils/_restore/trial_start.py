@@ -11,9 +11,11 @@ import os
 import time
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd import isolated_server
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.boltdb import database_path
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import restore_misfit, version_tuple
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import TransactionError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import status as snapshot_status
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import WriteBack
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import os_error_words
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import StartedTool, ToolError, find_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.space import shortage
@@ -21,6 +23,8 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.work_dir impor
 
 # The logs of a restored and started etcd, in bytes.
 _OWN_SPACE = 160 * 1024 * 1024
+# Bytes of a snapshot that is not restored twice at once: the API server waits for a disk that both keep busy.
+_LARGE = 1 << 30
 
 
 class _NotTried(Exception):
@@ -39,11 +43,13 @@ class TrialStart:
 
     options: snapshot, etcd, etcdctl, endpoint; step_timeout, the seconds that the restore may take, and trial_timeout, those of the start.
     tool: the Tool that restores.  image: the version of etcd's image, or "".  place: where the directory is made.
+    `is_large` says after begin() whether it should finish() and end() before something else is done.
     `reason` says after finish() why it could not be tried: one sentence without a capital and a full stop, or None.
     """
 
     def __init__(self, options, tool, image, place):
         self.reason = None
+        self.is_large = False
         self._options = options
         self._tool = tool
         self._image = image
@@ -59,7 +65,11 @@ class TrialStart:
         return self
 
     def __exit__(self, *_exc):
-        """End what still runs."""
+        self.end()
+
+    def end(self):
+        """End what still runs, and remove what was restored."""
+        self._restoring = self._served = None
         self._stack.close()
 
     def begin(self):
@@ -99,8 +109,10 @@ class TrialStart:
         options, size = self._options, os.path.getsize(self._options["snapshot"])
         # first of all, since the room that a killed run took is needed again
         self._work = self._stack.enter_context(WorkDir(self._place)).path
-        # The node's own restore is written there as well.
-        short = shortage(self._place, 2 * (int(size * 1.1) + _OWN_SPACE), "restoring the snapshot twice")
+        self.is_large = size > _LARGE
+        # The node's own restore is written there as well, or later.
+        times = 1 if self.is_large else 2
+        short = shortage(self._place, times * (int(size * 1.1) + _OWN_SPACE), "restoring the snapshot%s" % (" twice" if times == 2 else ""))
         if short:
             raise _NotTried(short)
         isolated_server.check_memory(size)
@@ -109,13 +121,13 @@ class TrialStart:
         misfit = restore_misfit(self._tool.version, self._server.version)
         if misfit:
             raise _NotTried(misfit)
-        argv = [self._tool.path, "snapshot", "restore", os.path.abspath(options["snapshot"]), "--data-dir", os.path.join(self._work, "data")]
+        argv = [self._tool.path, "snapshot", "restore", os.path.abspath(options["snapshot"]), "--data-dir", self._data]
         self._restoring = StartedTool(argv, bound=True, nice=10)
         self._stack.callback(self._restoring.end)
 
     def _start(self):
         restoring, self._restoring = self._restoring, None
-        result = restoring.finish(max(0, self._deadline - time.monotonic()))
+        result = restoring.finish(max(0, self._deadline - time.monotonic()), watch=WriteBack(database_path(self._data)))
         how = "`%s snapshot restore` %s: %s" % (self._tool.name, result.how(), result.last_words())
         if result.timed_out or result.rc in snapshot_status.ENDED_FROM_OUTSIDE or (result.rc != 0 and snapshot_status.HOST_TROUBLE.search(result.stderr)):
             raise _NotTried(how)
@@ -123,10 +135,14 @@ class TrialStart:
             raise TransactionError("%s cannot be restored: %s. Nothing was done; choose another snapshot" % (self._options["snapshot"], how))
         etcdctl, timeout = find_tool("etcdctl", self._options["etcdctl"]), self._options["trial_timeout"]
         self._served = isolated_server.Throwaway(
-            self._server, self._work, os.path.join(self._work, "data"), etcdctl, time.monotonic() + timeout
+            self._server, self._work, self._data, etcdctl, time.monotonic() + timeout
         )
         self._stack.callback(self._served.end)
         self._served.start()
+
+    @property
+    def _data(self):
+        return os.path.join(self._work, "data")
 
     def _refused(self, exc):
         """What it means that the etcd does not start."""

@@ -89,13 +89,14 @@ def run_status(tool, path, timeout, started=None):
         raise ToolTrouble("%s ended with code 0 and printed something else than a status" % what) from exc
 
 
-def examine(path, etcdctl=None, etcdutl=None, timeout=None, everything=False, opened=None, first=None):
+def examine(path, etcdctl=None, etcdutl=None, timeout=None, everything=False, opened=None, first=None, manifest=None):
     """All about the snapshot file at `path`, as etcd_snapshot_info returns it.
 
     etcdctl, etcdutl: Tool or None, as find_tools() gives them.  timeout: seconds for all of it.
     everything: go on after the first problem, for somebody who wants to know what a damaged file holds.
     opened: the SnapshotFile of this path, of a caller who has one.  When its checksum is known to be right the tool begins at once, beside the proof of its
     pages.  first: what begin() returned before.
+    manifest: where it says what the tool said of these very bytes, by their SHA-256, the tool is not asked again.
     """
     path = os.path.abspath(path)
     started = time.monotonic()
@@ -123,7 +124,12 @@ def examine(path, etcdctl=None, etcdutl=None, timeout=None, everything=False, op
             "undetermined": [],
         }
         if proof.size and (everything or not proof.findings):
-            _add_status(snapshot, proof, tools, opened.deadline, first)
+            recorded = manifest and _recorded(manifest, proof)
+            if recorded:
+                tool, values = recorded
+                _add(snapshot, proof, dict(tool, path=None), values)
+            else:
+                _add_status(snapshot, proof, tools, opened.deadline, first)
             opened.check_unchanged()
         snapshot["integrity"] = proof.integrity
         snapshot["problems"] = proof.problems
@@ -174,12 +180,30 @@ def _add_status(snapshot, proof, tools, deadline, first=None):
             proof.found("status_failed", "was refused by etcd's own tool (%s); use another snapshot" % exc)
             return
         del undetermined[:]
-        snapshot["tool"] = {"name": tool.name, "version": tool.version, "path": tool.path}
-        for name, said in (("revision", values["revision"]), ("total_size", values["total_size"])):
-            if snapshot[name] is not None and snapshot[name] != said:
-                proof.found("status_differs", "holds %s %d, but %s %s reads %d; use another snapshot" % (name, snapshot[name], tool.name, tool.version, said))
-        if not snapshot["storage_version"]:
-            snapshot["storage_version"] = values["storage_version"]
-        for name in ("hash", "revision", "total_keys", "total_size"):
-            snapshot[name] = values[name]
+        _add(snapshot, proof, {"name": tool.name, "version": tool.version, "path": tool.path}, values)
         return
+
+
+def _add(snapshot, proof, tool, values):
+    """Add what a tool said."""
+    snapshot["tool"] = tool
+    for name in ("revision", "total_size"):
+        if snapshot[name] is not None and snapshot[name] != values[name]:
+            what = "holds %s %d, but %s %s reads %d; use another snapshot"
+            proof.found("status_differs", what % (name, snapshot[name], tool["name"], tool["version"], values[name]))
+    if not snapshot["storage_version"]:
+        snapshot["storage_version"] = values["storage_version"]
+    for name in ("hash", "revision", "total_keys", "total_size"):
+        snapshot[name] = values[name]
+
+
+def _recorded(manifest, proof):
+    """({name, version} of the tool, what it said of these bytes as parse_status() has it), or None where the manifest does not tell."""
+    values = manifest.values
+    tool = values["tool"] if isinstance(values.get("tool"), dict) else {}
+    tool = {name: tool.get(name) for name in ("name", "version")}
+    said = {name: values.get(name) for name in ("hash", "revision", "total_keys", "total_size", "storage_version")}
+    words, numbers = [said["hash"], *tool.values()], [said[name] for name in ("revision", "total_keys", "total_size")]
+    known = all(isinstance(word, str) for word in words) and all(isinstance(number, int) for number in numbers)
+    same = manifest.sha256 == proof.sha256 and verification_levels.passed(manifest.levels, "status")
+    return (tool, said) if known and same else None

@@ -8,14 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 
 _CHUNK = 1024 * 1024
 
 
-def file_digests(path, names=("sha256",), progress=None):
-    """(size, {name: hex digest}) of a file, read once; a digest that this host forbids is left out.  progress: is called with the bytes so far."""
+def file_digests(path, names=("sha256",), progress=None, keep=True):
+    """(size, {name: hex digest}) of a file, read once; a digest that this host forbids is left out.
+
+    progress: is called with the bytes so far.  keep: whether it stays in memory, for whoever reads it next.
+    """
     with open(path, "rb") as stream:
-        return stream_digests(stream, names, progress)
+
+        def read(size):
+            if not keep:
+                os.posix_fadvise(stream.fileno(), 0, size, os.POSIX_FADV_DONTNEED)
+            if progress:
+                progress(size)
+
+        return stream_digests(stream, names, read)
 
 
 def stream_digests(stream, names=("sha256",), progress=None):

@@ -9,8 +9,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import signal
 
-_SYNC_FILE_RANGE_WRITE = 2
+_SYNC_FILE_RANGE_WAIT_BEFORE, _SYNC_FILE_RANGE_WRITE, _SYNC_FILE_RANGE_WAIT_AFTER = 1, 2, 4
+# What a program may have written that is not on the disk yet, in bytes.
+_AHEAD = 64 * 1024 * 1024
 
 
 def sync_directory(path):
@@ -36,8 +39,45 @@ def sync_tree(path):
 
 def begin_writing(descriptor, start, size):
     """Have the kernel begin to write a part of a file to the disk, or nothing would be there when the end is waited for."""
+    _sync_file_range(descriptor, start, size, _SYNC_FILE_RANGE_WRITE)
+
+
+def _sync_file_range(descriptor, start, size, flags):
     with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).sync_file_range(descriptor, ctypes.c_int64(start), ctypes.c_int64(size), ctypes.c_uint(_SYNC_FILE_RANGE_WRITE))
+        ctypes.CDLL(None).sync_file_range(descriptor, ctypes.c_int64(start), ctypes.c_int64(size), ctypes.c_uint(flags))
+
+
+class WriteBack:
+    """Lets a program that writes a large file wait for the disk now and then; a `watch` of run_tool().
+
+    Otherwise the kernel keeps gigabytes in memory and writes them all at once, and an etcd that serves from the same disk waits for them at each write.
+    """
+
+    def __init__(self, path):
+        """path: of the file, which it writes from front to back."""
+        self._path = path
+        self._written = 0
+
+    def __call__(self, group):
+        """Never raises."""
+        with contextlib.suppress(OSError):
+            if os.stat(self._path).st_size - self._written < _AHEAD:
+                return
+            os.killpg(group, signal.SIGSTOP)
+            try:
+                self._write()
+            finally:
+                os.killpg(group, signal.SIGCONT)
+
+    def _write(self):
+        handle = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            size = os.fstat(handle).st_size
+            everything = _SYNC_FILE_RANGE_WAIT_BEFORE | _SYNC_FILE_RANGE_WRITE | _SYNC_FILE_RANGE_WAIT_AFTER
+            _sync_file_range(handle, self._written, size - self._written, everything)
+            self._written = size
+        finally:
+            os.close(handle)
 
 
 def write_durably(path, text, mode=0o600, temporary=None):

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from types import SimpleNamespace
 
@@ -146,6 +147,19 @@ def test_a_step_ends_when_the_trial_has(node, trial):
     with trial() as one:
         assert staged(node, one) == "staged"
     assert (node.path / "staged/member/snap/db").exists() and one.reason is None
+
+
+def test_a_large_snapshot_is_not_restored_twice_at_once(node, trial, monkeypatch):
+    monkeypatch.setattr(trial_start, "_LARGE", 100)
+    needed = []
+    monkeypatch.setattr(trial_start, "shortage", lambda place, size, what: needed.append((size, what)))
+    with trial() as one:
+        ended = []
+        monkeypatch.setattr(steps, "run_tool", lambda *args, run=steps.run_tool, **more: ended.append(one._work and not os.path.exists(one._work)) or run(*args, **more))
+        assert staged(node, one) == "staged"
+        assert one.is_large and one.reason is None
+    assert ended == [True], "what the trial restored is gone when the node's own restore begins"
+    assert needed == [(1100 + 160 * 1024 * 1024, "restoring the snapshot")]
 
 
 def test_a_step_fails_with_the_trial_and_can_be_rolled_back(node, trial):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 
+from types import SimpleNamespace
+
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.boltdb import Proof
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import status as snapshot_status
@@ -227,6 +229,45 @@ def test_other_values_than_the_file_holds_are_a_problem(monkeypatch, proof, text
     found = snapshot_status.examine("/a.db", None, ETCDUTL)
     assert found["integrity"] == "status_differs"
     assert "58" in found["problems"][0] or "93798" in found["problems"][0]
+
+
+def recorded(**changes):
+    """A manifest of the file of `proof`, that passed the status."""
+    told = {"hash": "be5ab8f4", "revision": 582, "total_keys": 589, "total_size": 937984, "storage_version": None}
+    told.update(tool={"name": "etcdutl", "version": "3.5.9"}, levels={"status": {"ok": True}}, sha256="0" * 64)
+    values = dict(told, **changes)
+    return SimpleNamespace(values=values, sha256=values["sha256"], levels=values["levels"])
+
+
+def test_a_tool_is_not_asked_again_about_the_same_bytes(monkeypatch, proof):
+    assert answer(monkeypatch) == []
+    found = snapshot_status.examine("/a.db", ETCDCTL, ETCDUTL, manifest=recorded())
+    assert found["tool"] == {"name": "etcdutl", "version": "3.5.9", "path": None}
+    assert (found["hash"], found["total_keys"], found["integrity"], found["undetermined"]) == ("be5ab8f4", 589, "ok", [])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sha256": "1" * 64},
+        {"levels": {}},
+        {"levels": {"status": {"ok": False}}},
+        {"tool": None},
+        {"tool": {"name": "etcdutl"}},
+        {"hash": None},
+        {"total_keys": None},
+        {"revision": "582"},
+    ],
+)
+def test_a_manifest_that_does_not_tell_is_no_reason_not_to_ask(monkeypatch, proof, changes):
+    calls = answer(monkeypatch, (0, UP_TO_3_5, ""))
+    found = snapshot_status.examine("/a.db", ETCDCTL, ETCDUTL, manifest=recorded(**changes))
+    assert (len(calls), found["tool"]["version"], found["hash"]) == (1, ETCDUTL.version, "be5ab8f4")
+
+
+@pytest.mark.parametrize("name", ["revision", "total_size"])
+def test_other_recorded_values_than_the_file_holds_are_a_problem(proof, name):
+    assert snapshot_status.examine("/a.db", ETCDCTL, ETCDUTL, manifest=recorded(**{name: 1}))["integrity"] == "status_differs"
 
 
 def test_locked_file_is_not_given_to_a_tool_that_would_wait(monkeypatch, proof):

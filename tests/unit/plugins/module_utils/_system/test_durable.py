@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import stat
 
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import durable
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import run_tool
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path):
@@ -54,3 +56,32 @@ def test_rename_never_nests(tmp_path):
     with pytest.raises(FileExistsError, match=r"b exists already, so .*/a was not moved there"):
         durable.rename_durably(str(tmp_path / "a"), str(tmp_path / "b"))
     assert not (tmp_path / "b/a").exists()
+
+
+def test_a_program_waits_for_the_disk_now_and_then(tmp_path, monkeypatch):
+    """It is paused for as long as that takes, and never longer, and each part of the file is waited for once."""
+    path, waited = tmp_path / "db", []
+    monkeypatch.setattr(durable, "_AHEAD", 1000000)
+    script = 'for i in 1 2 3 4 5; do head -c 700000 /dev/zero >>"$1"; sleep 0.1; done'
+
+    def wait(descriptor, start, size, flags):
+        writer = os.getpgid(children[0])
+        state = pathlib.Path("/proc/%d/stat" % children[0]).read_text().rpartition(")")[2].split()[0]
+        waited.append((start, size, flags, state, writer == children[0]))
+
+    monkeypatch.setattr(durable, "_sync_file_range", wait)
+    children, back = [], durable.WriteBack(str(path))
+
+    def watch(group):
+        children[:] = [group]
+        back(group)
+
+    result = run_tool(["/bin/sh", "-c", script, "write", str(path)], 30, watch=watch)
+    assert result.rc == 0 and path.stat().st_size == 3500000
+    assert len(waited) >= 2
+    assert [start for start, *_rest in waited] == [0, *(start + size for start, size, *_rest in waited[:-1])]
+    assert all(size >= 1000000 and flags == 7 and state == "T" and own for _start, size, flags, state, own in waited)
+
+
+def test_a_file_that_is_not_there_yet_holds_up_nothing(tmp_path):
+    durable.WriteBack(str(tmp_path / "db"))(1 << 22)
