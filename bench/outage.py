@@ -195,13 +195,20 @@ PKI = "/etc/kubernetes/pki/etcd/"
 tls = ssl.create_default_context(cafile=PKI + "ca.crt")
 tls.load_cert_chain(PKI + "server.crt", PKI + "server.key")
 etcd = http.client.HTTPSConnection("127.0.0.1", 2379, context=tls, timeout=60)
-for number in range(int(sys.argv[1])):
-    key, value = (base64.b64encode(raw).decode() for raw in (b"/bench/%06d" % number, os.urandom(1 << 20)))
-    etcd.request("POST", "/v3/kv/put", json.dumps({"key": key, "value": value}))
+
+def put(*pair):
+    etcd.request("POST", "/v3/kv/put", json.dumps(dict(zip(("key", "value"), (base64.b64encode(raw).decode() for raw in pair)))))
     answer = etcd.getresponse()
     text = answer.read()
     if answer.status != 200:
         sys.exit(text.decode())
+
+for number in range(int(sys.argv[1])):
+    put(b"/bench/%06d" % number, os.urandom(1 << 20))
+# etcd keeps the last 15,000 requests in memory (3.6.16 and 3.7.3: server/etcdserver/server.go, DefaultSnapshotCount and DefaultSnapshotCatchUpEntries):
+# of a cluster that grew over years these are no gigabytes.
+for number in range(15000 if int(sys.argv[1]) > 1500 else 0):
+    put(b"/bench/small", b"")
 """
 
 # kubelet forgets its back-off when it is restarted; the documented procedure does that itself at its end.

@@ -182,6 +182,7 @@ class Session:
         self._stack = contextlib.ExitStack()
         self._tool = self._etcd = self._apiserver = self._pod = None
         self._encryption, self._admission = (None, None), ""
+        self._help = None
         self._openssl = None
         try:
             self.size = os.path.getsize(self._path)
@@ -252,8 +253,9 @@ class Session:
         misfit = restore_misfit(self._tool.version, self._etcd.version)
         if misfit:
             raise Refused(misfit)
+        # it answers while other things are done
         with contextlib.suppress(ToolError):
-            self._admission = snapshot_server.admission_plugins(run_tool([self._apiserver.program, "--help"], 10).stdout)
+            self._help = self._stack.enter_context(_ended(StartedTool([self._apiserver.program, "--help"], bound=True)))
         if not replaces:
             _check_port(options["port"])
 
@@ -321,6 +323,8 @@ class Session:
         if result.rc != 0:
             raise Refused("the snapshot cannot be restored: `%s snapshot restore` %s: %s" % (self._tool.name, result.how(), result.last_words()))
         remove_copy(self._options)
+        if self._help:
+            self._admission = snapshot_server.admission_plugins(self._help.finish(10).stdout)
         log = self._stack.enter_context(_log(work.path))
         self._start_program("etcd", work.path, self._etcd.program, self._etcd_argv(data))
         try:

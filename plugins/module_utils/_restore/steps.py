@@ -50,7 +50,7 @@ def stage(transaction, snapshot, argv_tail, tool, timeout, check=None, trial=Non
                 trial.finish()
                 trial.end()
         argv = [tool, "snapshot", "restore", snapshot, "--data-dir", partial] + argv_tail
-        result = run_tool(argv, deadline - time.monotonic(), watch=WriteBack(database_path(partial)))
+        result = run_tool(argv, deadline - time.monotonic(), watch=WriteBack(database_path(partial), snapshot))
         if result.rc != 0:
             shutil.rmtree(partial, ignore_errors=True)
             raise TransactionError(

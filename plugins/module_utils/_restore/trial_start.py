@@ -127,7 +127,7 @@ class TrialStart:
 
     def _start(self):
         restoring, self._restoring = self._restoring, None
-        result = restoring.finish(max(0, self._deadline - time.monotonic()), watch=WriteBack(database_path(self._data)))
+        result = restoring.finish(max(0, self._deadline - time.monotonic()), watch=WriteBack(database_path(self._data), self._options["snapshot"]))
         how = "`%s snapshot restore` %s: %s" % (self._tool.name, result.how(), result.last_words())
         if result.timed_out or result.rc in snapshot_status.ENDED_FROM_OUTSIDE or (result.rc != 0 and snapshot_status.HOST_TROUBLE.search(result.stderr)):
             raise _NotTried(how)

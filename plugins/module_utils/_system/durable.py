@@ -48,14 +48,15 @@ def _sync_file_range(descriptor, start, size, flags):
 
 
 class WriteBack:
-    """Lets a program that writes a large file wait for the disk now and then; a `watch` of run_tool().
+    """Lets a program that copies a large file wait for the disk now and then; a `watch` of run_tool().
 
     Otherwise the kernel keeps gigabytes in memory and writes them all at once, and an etcd that serves from the same disk waits for them at each write.
     """
 
-    def __init__(self, path):
-        """path: of the file, which it writes from front to back."""
+    def __init__(self, path, source):
+        """path: of the file, which it writes from front to back.  source: what it reads, which does not stay in memory: what it writes is needed there."""
         self._path = path
+        self._source = source
         self._written = 0
 
     def __call__(self, group):
@@ -70,14 +71,12 @@ class WriteBack:
                 os.killpg(group, signal.SIGCONT)
 
     def _write(self):
-        handle = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW)
-        try:
-            size = os.fstat(handle).st_size
+        with open(self._path, "rb") as written, open(self._source, "rb") as source:
+            size = os.fstat(written.fileno()).st_size
             everything = _SYNC_FILE_RANGE_WAIT_BEFORE | _SYNC_FILE_RANGE_WRITE | _SYNC_FILE_RANGE_WAIT_AFTER
-            _sync_file_range(handle, self._written, size - self._written, everything)
+            _sync_file_range(written.fileno(), self._written, size - self._written, everything)
+            os.posix_fadvise(source.fileno(), 0, size, os.POSIX_FADV_DONTNEED)
             self._written = size
-        finally:
-            os.close(handle)
 
 
 def write_durably(path, text, mode=0o600, temporary=None):

@@ -60,7 +60,8 @@ def test_rename_never_nests(tmp_path):
 
 def test_a_program_waits_for_the_disk_now_and_then(tmp_path, monkeypatch):
     """It is paused for as long as that takes, and never longer, and each part of the file is waited for once."""
-    path, waited = tmp_path / "db", []
+    path, source, waited = tmp_path / "db", tmp_path / "a.db", []
+    source.write_bytes(b"")
     monkeypatch.setattr(durable, "_AHEAD", 1000000)
     script = 'for i in 1 2 3 4 5; do head -c 700000 /dev/zero >>"$1"; sleep 0.1; done'
 
@@ -70,7 +71,7 @@ def test_a_program_waits_for_the_disk_now_and_then(tmp_path, monkeypatch):
         waited.append((start, size, flags, state, writer == children[0]))
 
     monkeypatch.setattr(durable, "_sync_file_range", wait)
-    children, back = [], durable.WriteBack(str(path))
+    children, back = [], durable.WriteBack(str(path), str(source))
 
     def watch(group):
         children[:] = [group]
@@ -84,4 +85,4 @@ def test_a_program_waits_for_the_disk_now_and_then(tmp_path, monkeypatch):
 
 
 def test_a_file_that_is_not_there_yet_holds_up_nothing(tmp_path):
-    durable.WriteBack(str(tmp_path / "db"))(1 << 22)
+    durable.WriteBack(str(tmp_path / "db"), str(tmp_path / "a.db"))(1 << 22)
