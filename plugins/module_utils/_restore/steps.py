@@ -21,7 +21,14 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.control_plane
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.timer import disarm
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import TransactionError, transactions_in
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import file_digests
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import WriteBack, copy_ownership, rename_durably, sync_directory, sync_tree, write_durably
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import (
+    WriteBack,
+    copy_ownership,
+    rename_durably,
+    sync_directory,
+    sync_tree,
+    write_durably,
+)
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import run_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.procs import database_is_locked
 
@@ -32,8 +39,8 @@ def stage(transaction, snapshot, argv_tail, tool, timeout, check=None, trial=Non
     """Restore the snapshot into staged/ while the cluster serves.
 
     tool: path of etcdctl or etcdutl, argv_tail: its flags beside the data directory.  check: is called with the data directory before it counts as
-    staged.  trial: a TrialStart that goes on beside it, or before it where the snapshot is large, and ends before that.  sha256: of the snapshot that was verified.  Raises TransactionError when
-    the tool or the trial fails, and when the snapshot is another one by then.
+    staged.  trial: a TrialStart that ends before that, and goes on beside it unless the snapshot is large.  sha256: of the snapshot that was verified.
+    Raises TransactionError when the tool or the trial fails, and when the snapshot is another one by then.
     """
     staged = transaction.file("staged")
     deadline = time.monotonic() + timeout

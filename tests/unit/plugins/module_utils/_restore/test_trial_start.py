@@ -155,7 +155,12 @@ def test_a_large_snapshot_is_not_restored_twice_at_once(node, trial, monkeypatch
     monkeypatch.setattr(trial_start, "shortage", lambda place, size, what: needed.append((size, what)))
     with trial() as one:
         ended = []
-        monkeypatch.setattr(steps, "run_tool", lambda *args, run=steps.run_tool, **more: ended.append(one._work and not os.path.exists(one._work)) or run(*args, **more))
+
+        def run(*args, run_tool=steps.run_tool, **more):
+            ended.append(one._work is not None and not os.path.exists(one._work))
+            return run_tool(*args, **more)
+
+        monkeypatch.setattr(steps, "run_tool", run)
         assert staged(node, one) == "staged"
         assert one.is_large and one.reason is None
     assert ended == [True], "what the trial restored is gone when the node's own restore begins"
