@@ -153,7 +153,7 @@ def serve(given):
 
 def status(directory, port, method, path, body=None, kind="application/json"):
     """The HTTP code of a request as the reader."""
-    connection = http.client.HTTPSConnection("127.0.0.1", port, context=Reader(str(directory), port)._context, timeout=10)
+    connection = http.client.HTTPSConnection("127.0.0.1", port, context=Reader.of(str(directory), port)._context, timeout=10)
     try:
         connection.request(method, path, body, {"Content-Type": kind} if body else {})
         return connection.getresponse().status
@@ -167,7 +167,7 @@ def test_what_was_in_the_snapshot_is_shown_and_stays(apiserver, version, snapsho
     assert not found["completed"] and found["unreadable"] is None
     objects = found["objects"]
     assert objects["undecodable"] == objects["differences"] == [] and objects["unserved"] == {} and objects["objects"] > 50 and objects["resources"] > 10
-    reader = Reader(str(without_systemd), given["port"])
+    reader = Reader.of(str(without_systemd), given["port"])
     assert reader.get("/api/v1/namespaces/shop/configmaps/prices")["data"] == {"apples": "3"}
     assert reader.get("/api/v1/namespaces/shop/secrets/pay")["data"] == {"key": "eA=="}
     path = "/api/v1/namespaces/shop/configmaps"
@@ -207,7 +207,7 @@ def test_what_the_snapshot_lacks_is_completed(apiserver, version, snapshots, wit
     given = options(apiserver, version, snapshots["lacking"], tmp_path)
     found = serve(given)
     assert found["completed"]
-    reader = Reader(str(without_systemd), given["port"])
+    reader = Reader.of(str(without_systemd), given["port"])
     assert reader.waits_for() == set()
     changed = [
         item["metadata"]["name"]

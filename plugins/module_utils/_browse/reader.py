@@ -26,17 +26,20 @@ class ApiError(Exception):
 
 
 class Reader:
-    """Asks as the reader.  directory: has its certificate.  port: on loopback."""
+    """Asks an API server.  context: as whom, as an SSLContext."""
 
-    def __init__(self, directory, port):
-        self._port = port
-        self._context = tls_context(
-            cafile=os.path.join(directory, "server.crt"), cert=os.path.join(directory, "reader.crt"), key=os.path.join(directory, "reader.key")
-        )
+    def __init__(self, context, port, host="127.0.0.1"):
+        self._context, self._port, self._host = context, port, host
+
+    @classmethod
+    def of(cls, directory, port):
+        """As the reader.  directory: has its certificate.  port: on loopback."""
+        cert, key = os.path.join(directory, "reader.crt"), os.path.join(directory, "reader.key")
+        return cls(tls_context(cafile=os.path.join(directory, "server.crt"), cert=cert, key=key), port)
 
     def ask(self, path, timeout=5, accept="application/json"):
         """(HTTP code, text); raises OSError while nothing answers."""
-        connection = http.client.HTTPSConnection("127.0.0.1", self._port, context=self._context, timeout=timeout)
+        connection = http.client.HTTPSConnection(self._host, self._port, context=self._context, timeout=timeout)
         try:
             connection.request("GET", path, headers={"Accept": accept})
             answer = connection.getresponse()

@@ -334,7 +334,7 @@ class Session:
             if stored:
                 stored.read(gateway, snapshot_server.prefix_of(self._pod))
             gateway.lock(snapshot_server.prefix_of(self._pod))
-            reader = Reader(DIRECTORY, self._options["port"])
+            reader = Reader.of(DIRECTORY, self._options["port"])
             completed, synced = self._serve(work.path, reader, log)
             self._check_version(reader)
             unreadable = None if synced else _unreadable(reader)

@@ -221,3 +221,10 @@ def test_the_version_of_the_cluster(reader):
     config = {"data": {"ClusterConfiguration": "apiVersion: kubeadm.k8s.io/v1beta4\nkubernetesVersion: v1.37.2\nnetworking: {}\n"}}
     assert reader({path: (200, json.dumps(config))}).cluster_version() == "1.37.2"
     assert reader({path: (404, "")}).cluster_version() == "" and reader({path: (500, "")}).cluster_version() == ""
+
+
+def test_a_cluster_that_lives_may_have_more_objects_and_fewer_events():
+    names = [("shop", "a"), ("shop", "b")]
+    shown = {"/api/v1/configmaps": [*names, ("shop", "new")], "/api/v1/events": names[:1], "/api/v1/pods": names[:1]}
+    found = every_object.compare(Api(shown), held({"configmaps": names, "events": names, "pods": names}), living=True)
+    assert found["differences"] == ["1 pods are shown, and etcd has 2"]
