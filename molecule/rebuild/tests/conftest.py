@@ -13,6 +13,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "tests" / "tools"))
 
+from rebuild_sandbox import edited, lost  # noqa: F401
 from remote_cluster import far, key, new_machine  # noqa: F401
 from restore_sandbox import Cluster
 

@@ -7,118 +7,10 @@
 from __future__ import annotations
 
 import base64
-import json
 
-import pytest
 from cluster import wait_for
-from remote_cluster import handed_out, is_accepted
-
-# what kubeadm checks and a container never has; kind leaves out all of its checks
-KERNEL = ["FileContent--proc-sys-net-bridge-bridge-nf-call-iptables", "FileContent--proc-sys-net-ipv4-ip_forward"]
-CONTAINER = ["SystemVerification", "Swap", "NumCPU", "Mem", *KERNEL]
-ENCRYPTION = """
-apiVersion: apiserver.config.k8s.io/v1
-kind: EncryptionConfiguration
-resources:
-  - resources: [secrets]
-    providers:
-      - aescbc: {keys: [{name: key1, secret: %s}]}
-      - identity: {}
-""" % base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
-POLICY = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: None}]\n"
-DIRECTORIES = ("encryption", "policies")
-MANIFEST = "/etc/kubernetes/manifests/kube-apiserver.yaml"
-# By which kubelet does not start
-OBSTACLE = "/etc/systemd/system/kubelet.service.d/99-obstacle.conf"
-# An operator's own hand: kubeadm's ClusterConfiguration knows nothing of it.  {a line of the manifest: what is added behind it}
-EDITS = {
-    "    - --allow-privileged=true": [
-        "    - --encryption-provider-config=/etc/kubernetes/encryption/config.yaml",
-        "    - --audit-policy-file=/etc/kubernetes/policies/audit.yaml",
-    ],
-    "    volumeMounts:": [line for what in DIRECTORIES for line in ("    - mountPath: /etc/kubernetes/%s" % what, "      name: %s" % what)],
-    "  volumes:": [line for what in DIRECTORIES for line in ("  - hostPath:", "      path: /etc/kubernetes/%s" % what, "    name: %s" % what)],
-}
-
-
-def options(where, config, identity, **more):
-    found = {"cluster_rebuild_off_site": where, "cluster_rebuild_rclone_config": config, "cluster_rebuild_identity_file": str(identity)}
-    return ["-l", "cp1", "-e", json.dumps(dict(found, cluster_rebuild_ignore_preflight_errors=CONTAINER, **more))]
-
-
-def take_bundle(cluster, far, recipient, config):
-    packing = {"etcd_snapshot_compression": "zstd", "etcd_snapshot_encryption_recipients": [recipient], "etcd_snapshot_bundle": True}
-    cluster.playbook("snapshot.yml", "-e", json.dumps(dict(packing, etcd_snapshot_off_site=far.where, etcd_snapshot_rclone_config_source=config)))
-
-
-def secret(cluster):
-    return base64.b64decode((cluster.get("-n", cluster.namespace, "secret/hidden") or {"data": {"a": ""}})["data"]["a"]).decode()
-
-
-def write(cluster, path, text):
-    """Beside its directory first, since kubelet reads all files in that of manifests."""
-    cluster.run("cp1", "sh", "-c", 'cat >/etc/kubernetes/new && mv /etc/kubernetes/new "$1"', "write", path, stdin=text)
-
-
-@pytest.fixture
-def edited(cluster):
-    """A cluster that encrypts Secrets, by a manifest that was edited by hand."""
-
-    def restarted(flag):
-        def serves():
-            as_written = bool(cluster.processes("cp1", "--encryption-provider-config")) == flag
-            return as_written and cluster.kubectl("get", "--raw", "/readyz", check=False).strip() == "ok"
-
-        wait_for(serves, 180, "the API server runs as its manifest says")
-
-    cluster.wait_ready()
-    before = cluster.run("cp1", "cat", MANIFEST)
-    cluster.run("cp1", "mkdir", "-p", *("/etc/kubernetes/" + what for what in DIRECTORIES))
-    write(cluster, "/etc/kubernetes/encryption/config.yaml", ENCRYPTION)
-    write(cluster, "/etc/kubernetes/policies/audit.yaml", POLICY)
-    write(cluster, MANIFEST, "".join("\n".join([line, *EDITS.get(line, [])]) + "\n" for line in before.splitlines()))
-    restarted(True)
-    cluster.kubectl("-n", cluster.namespace, "create", "secret", "generic", "hidden", "--from-literal=a=visible")
-    yield cluster
-    cluster.kubectl("-n", cluster.namespace, "delete", "secret", "hidden")
-    write(cluster, MANIFEST, before)
-    restarted(False)
-
-
-@pytest.fixture
-def lost(edited, far, key):
-    """Switches the cluster off; it is on again before anything is removed from it."""
-    yield lambda: edited.power("off", "cp1")
-    edited.power("on", "cp1")
-    edited.wait_ready(300)
-
-
-def prove(machine, name, token):
-    """It is the cluster from before, and works."""
-    assert [node["metadata"]["name"] for node in machine.get("nodes")["items"]] == [name]
-    assert machine.noted("survivor") == "bundle" and machine.noted("latecomer") is None
-    assert secret(machine) == "visible", "Secrets can be read"
-    assert is_accepted(machine, token), "tokens from before are valid"
-    stored = machine.etcdctl("get", "/registry/secrets/%s/hidden" % machine.namespace)
-    assert base64.b64decode(stored["kvs"][0]["value"]).startswith(b"k8s:enc:aescbc:v1:key1:")
-    members = machine.etcdctl("member", "list")["members"]
-    assert [(member["name"], member["peerURLs"]) for member in members] == [(name, ["https://%s:2380" % machine.address("cp1")])]
-
-    def runs():
-        pods = machine.get("-n", "shop", "pods")["items"]
-        return bool(pods) and all(pod["status"]["phase"] == "Running" and pod["spec"]["nodeName"] == name for pod in pods)
-
-    wait_for(runs, 180, "the shop's Pods run on the new machine")
-
-    def leads_here():
-        slices = machine.get("-n", "default", "endpointslices", "-l", "kubernetes.io/service-name=kubernetes")["items"]
-        return [endpoint["addresses"] for one in slices for endpoint in one["endpoints"]] == [[machine.address("cp1")]]
-
-    # the address of the old API server goes with its lease, after 15 s (1.37.2: pkg/controlplane/instance.go, DefaultEndpointReconcilerTTL)
-    wait_for(leads_here, 60, "the Service kubernetes leads to the new machine alone")
-    assert "RESIDUAL TIME" in machine.run("cp1", "kubeadm", "certs", "check-expiration")
-    # nothing of the rebuild stays
-    assert machine.run("cp1", "sh", "-c", "ls -d /var/lib/k8s-dr-rebuild /var/lib/etcd/.k8s-dr-* 2>/dev/null || true") == ""
+from rebuild_sandbox import CONTAINER, OBSTACLE, options, prove, ready_nodes, secret, take_bundle, write
+from remote_cluster import handed_out
 
 
 def test_the_cluster_on_another_machine(edited, far, key, new_machine, lost, tmp_path, monkeypatch):
@@ -175,3 +67,44 @@ def test_the_same_name_and_a_failure_on_the_way(edited, far, key, new_machine, l
     machine.run("cp1", "sh", "-c", "truncate -s 100 /etc/kubernetes/pki/apiserver.crt; rm /etc/kubernetes/admin.conf")
     machine.playbook("rebuild.yml", *given)
     prove(machine, name, token)
+
+
+def joined(first, host, machine):
+    """Have kubeadm make a machine a control plane of the rebuilt cluster, by the commands of docs/rebuild.md."""
+    first.nodes[host], first._addresses[host] = machine.nodes["cp1"], machine.address("cp1")
+    # what kubeadm does not copy
+    for path in ("encryption/config.yaml", "policies/audit.yaml"):
+        write(machine, "/etc/kubernetes/" + path, first.run("cp1", "cat", "/etc/kubernetes/" + path))
+    key = first.run("cp1", "kubeadm", "init", "phase", "upload-certs", "--upload-certs").split()[-1]
+    join = first.run("cp1", "kubeadm", "token", "create", "--print-join-command", "--certificate-key", key).split()
+    first.run(host, *join, "--ignore-preflight-errors=" + ",".join(CONTAINER), timeout=400)
+
+
+def test_more_control_planes_join_and_kubeadm_is_content(edited, far, key, new_machine, lost, tmp_path):
+    cluster, (identity, recipient) = edited, key
+    config = far.config(tmp_path / "rclone.conf")
+    cluster.note("survivor", "bundle")
+    take_bundle(cluster, far, recipient, config)
+    token = handed_out(cluster)
+    cluster.kubectl("-n", cluster.namespace, "delete", "configmap", "latecomer", "--ignore-not-found")
+    lost()
+    first = new_machine("first")
+    first.playbook("rebuild.yml", *options(far.where, config, identity, cluster_rebuild_confirm=True))
+    prove(first, first.nodes["cp1"], token)
+
+    for host, name in (("cp2", "second"), ("cp3", "third")):
+        joined(first, host, new_machine(name))
+    names = sorted(first.nodes.values())
+    assert sorted(member["name"] for member in first.etcdctl("member", "list")["members"]) == names
+    wait_for(lambda: ready_nodes(first) == names, 240, "all three nodes are ready")
+    # each API server serves the same, and has the key of Secrets
+    for host in first.nodes:
+        found = first.own_kubectl(host, "-n", first.namespace, "get", "secret/hidden", "-o", "jsonpath={.data.a}")
+        assert base64.b64decode(found) == b"visible"
+    # with the version, so that nothing is asked of the internet (1.37.2: cmd/kubeadm/app/cmd/upgrade/plan.go)
+    version = first.run("cp1", "kubeadm", "version", "-o", "short").strip()
+    plan = first.run("cp1", "kubeadm", "upgrade", "plan", version, "--ignore-preflight-errors=" + ",".join(CONTAINER), timeout=300)
+    assert "[upgrade/health]" in plan and "FATAL" not in plan
+    for host in first.nodes:
+        expiration = first.run(host, "kubeadm", "certs", "check-expiration")
+        assert "RESIDUAL TIME" in expiration and "MISSING" not in expiration and "<invalid>" not in expiration
