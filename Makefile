@@ -97,6 +97,10 @@ bench-playbooks: ## The time that the playbooks take from the command to the pro
 bench-browse: ## How long browse.yml takes to the first answer of kubectl, beside the same by hand, and recover.yml for many objects (RUNS=3, SIZES="small large", OBJECTS=500)
 	$(in_venv) python bench/browse.py
 
+.PHONY: bench-rebuild
+bench-rebuild: ## How long a rebuild takes from the command to a serving cluster, beside kubeadm init of an empty one (RUNS=3)
+	$(in_venv) python bench/rebuild.py
+
 .PHONY: bench-drill
 bench-drill: ## How long a drill of a large snapshot takes, beside an earlier commit and beside restore and start alone (RUNS=3, KEYS="320000", BASE=97e024d)
 	PYTHONPATH=$(collections) $(in_venv) python bench/drill.py
