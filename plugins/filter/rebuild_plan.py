@@ -99,7 +99,7 @@ def rebuild_plan(source, machine, options):
         "names": dict(source["names"], **({"nodes": [plan.name, *plan.stay]} if source["names"].get("nodes") else {})),
         "follow": follow(plan),
         "record": plan.record,
-        "paths": plan.missing,
+        "paths": plan.paths,
         "lines": lines(plan),
     }
     # Braces in what a snapshot holds are no template of this controller (up to ansible-core 2.18 they could become one).
@@ -109,6 +109,8 @@ def rebuild_plan(source, machine, options):
 def lines(plan):
     """What an operator reads before saying yes."""
     source = plan.source
+    if plan.drill:
+        return drill_lines(plan)
     found = [
         "%s becomes the control plane of the cluster of this snapshot: taken %s of etcd %s, revision %s. Nodes in it: %d."
         % (plan.name, source["created"] or "at an unknown time", source["etcd_version"] or "of an unknown version", source["revision"], len(source["nodes"])),
@@ -125,6 +127,16 @@ def lines(plan):
         found.append("Static Pods of others are not put back: %s." % ", ".join(source["other_pods"]))
     found += ["Warning: %s." % warning for warning in plan.warnings]
     return [*found, "If it fails or is interrupted, run the same command again: it goes on where it stopped."]
+
+
+def drill_lines(plan):
+    """The same of a drill."""
+    return [
+        "The cluster of this snapshot, taken %s, revision %s, is rebuilt as %s with Kubernetes %s, in a network of its own."
+        % (plan.source["created"] or "at an unknown time", plan.source["revision"], plan.name, plan.version),
+        "Neither controllers nor Pods of the cluster run. All of it is removed again.",
+        *["Warning: %s." % warning for warning in plan.warnings],
+    ]
 
 
 def follow(plan):

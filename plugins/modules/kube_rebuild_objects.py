@@ -100,7 +100,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeApi, KubeError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.session import session_of_node
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods import read_control_plane
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods import read_static_pods
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._rebuild import objects
 
 
@@ -133,7 +133,10 @@ def main():
         supports_check_mode=True,
     )
     try:
-        found = change(module.params, read_control_plane(module.params["manifests_dir"]), module.check_mode)
+        manifests = read_static_pods(module.params["manifests_dir"])
+        if "kube-apiserver" not in manifests:
+            module.fail_json(msg="there is no manifest of kube-apiserver in %s" % module.params["manifests_dir"])
+        found = change(module.params, manifests, module.check_mode)
     except (KubeError, ValueError, OSError) as exc:
         module.fail_json(msg=str(exc))
     module.exit_json(changed=any(found[name] for name in ("moved", "restarted", "removed", "pods", "released")), objects=found)

@@ -23,7 +23,9 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.procs import p
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.work_dir import WorkDir
 
 RECORD = "record.json"
-_KUBECONFIGS = ("admin.conf", "super-admin.conf", "kubelet.conf", "bootstrap-kubelet.conf", "controller-manager.conf", "scheduler.conf")
+# The run of the playbook that has the machine.
+_RUN = "run"
+KUBECONFIGS = ("admin.conf", "super-admin.conf", "kubelet.conf", "bootstrap-kubelet.conf", "controller-manager.conf", "scheduler.conf")
 # Addresses for documentation (RFC 5737, RFC 3849): nothing is sent to them, and the kernel says which of its own it would send from.
 _FAR = ((socket.AF_INET, "198.51.100.1"), (socket.AF_INET6, "2001:db8::1"))
 # None of them is data of an etcd.
@@ -82,7 +84,7 @@ def remains(kubernetes_dir, manifests_dir, pki_dir, data_dir, kubelet_dir=kubele
     for process in processes():
         if process.name in COMPONENTS:
             found.append("%s runs (process %d)" % (process.name, process.pid))
-    paths = [os.path.join(kubernetes_dir, name) for name in _KUBECONFIGS]
+    paths = [os.path.join(kubernetes_dir, name) for name in KUBECONFIGS]
     # others, as kube-vip, may be there before
     paths += [os.path.join(manifests_dir, component + ".yaml") for component in COMPONENTS]
     paths += _files_below(pki_dir)[:3]
@@ -115,6 +117,15 @@ def record(state_dir):
     if not isinstance(found, dict):
         raise Refused("%s of an earlier rebuild cannot be read; look at it, and remove it" % os.path.join(state_dir, RECORD))
     return found
+
+
+def taken_over(state_dir, run):
+    """Whether another run of the playbook than this one has the machine; not for a run "", which takes it over."""
+    try:
+        with open(os.path.join(state_dir, _RUN), encoding="utf-8") as stream:
+            return bool(run) and stream.read().strip() != run
+    except FileNotFoundError:
+        return False
 
 
 def preview(configuration, timeout, ignored=None):

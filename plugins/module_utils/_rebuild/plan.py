@@ -8,7 +8,7 @@ A pure function of what is known, private to this collection:
 
     source     what kube_rebuild_source returns of the snapshot
     machine    what kube_rebuild_machine returns of the machine; with `manifests` when kubeadm was asked what it would write
-    options    those of the role cluster_rebuild
+    options    those of the role cluster_rebuild; `drill`: whether all of it is removed again
     cluster    kubeadm's ClusterConfiguration of the snapshot, as it was parsed
 """
 
@@ -20,6 +20,7 @@ import posixpath
 import re
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.tools import version_tuple
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._rebuild.isolation import address_like
 
 _KUBERNETES_DIR = "/etc/kubernetes"
 PKI_DIR = "/etc/kubernetes/pki"
@@ -55,7 +56,8 @@ class Plan:
         self.preview = self.machine.get("manifests") or {}
         self.refusals, self.warnings = [], []
         self.name = self.options["name"] or self.machine["hostname"]
-        self.address = self.options["address"] or self.machine["address"]
+        self.drill = bool(self.options.get("drill"))
+        self.address = self._isolated() if self.drill else self.options["address"] or self.machine["address"]
         self.pki_dir = self.cluster.get("certificatesDir") or PKI_DIR
         self.data_dir = ((self.cluster.get("etcd") or {}).get("local") or {}).get("dataDir") or DATA_DIR
         self.port = self._port()
@@ -73,6 +75,10 @@ class Plan:
     def _port(self):
         flags = (self.source["manifests"].get("kube-apiserver") or {}).get("flags") or {}
         return int((flags.get("secure-port") or [_API_PORT])[-1])
+
+    def _isolated(self):
+        """The address in the network of a drill, of the family that the API server wants: that of the first range of Services."""
+        return address_like(str((self.cluster.get("networking") or {}).get("serviceSubnet") or ""))
 
     def _former(self):
         """The control plane nodes from before, each with all addresses that are known of it.
@@ -152,8 +158,16 @@ class Plan:
             self._refuse(
                 "%s on the machine, perhaps for another run of this playbook" % " and ".join(self.machine["busy"]), "Run this again when that has ended"
             )
-        if state:
-            if state != self.record:
+        if state.get("drill") and not self.drill:
+            self._refuse(
+                "a drill of a rebuild was interrupted on this machine, and what it made is not removed",
+                "Run k8s_dr.etcd.rebuild_drill on it, which removes that first",
+            )
+        elif self.drill and state.get("drill"):
+            # only in check mode: otherwise it was removed before
+            pass
+        elif state:
+            if self.drill or state != self.record:
                 differs = ", ".join("%s %s" % (name, value) for name, value in sorted(state.items()) if value != self.record.get(name))
                 self._refuse(
                     "another rebuild of this machine is unfinished (%s)" % differs,
@@ -170,7 +184,9 @@ class Plan:
                 "kubeadm's preflight check %s fails: %s" % (name, words.strip()),
                 "Solve that, or ignore it: -e '{\"cluster_rebuild_ignore_preflight_errors\": [\"%s\"]}'" % name,
             )
-        if self.address and not self.machine["has_address"]:
+        if self.drill:
+            self._check_drill()
+        elif self.address and not self.machine["has_address"]:
             self._refuse("%s is no address of the machine" % self.address, "Set cluster_rebuild_address to one of its own")
         if self.endpoint and not self.machine["endpoint_addresses"]:
             self._refuse(
@@ -178,15 +194,30 @@ class Plan:
                 "Have that name lead to %s, or set cluster_rebuild_endpoint to another one" % self.address,
             )
 
+    def _check_drill(self):
+        """What a drill would overwrite, or run by mistake."""
+        if self.name in [node["name"] for node in self.source["nodes"]]:
+            self._refuse(
+                "%s is the name of a node in the snapshot, so kubelet would run the Pods that are bound to it" % self.name,
+                "Set cluster_rebuild_name to another one",
+            )
+        there = [path for path in self.hosted if path in self.machine.get("existing", ())]
+        if there:
+            self._refuse(
+                "%s %s on the machine, and a drill would replace and then remove what is there" % (", ".join(there), "is" if len(there) == 1 else "are"),
+                "Use a machine for drills without %s" % ("it" if len(there) == 1 else "them"),
+            )
+
     # ---- where the API is
 
     def _endpoint(self):
         """(controlPlaneEndpoint or "", the URL of the API, whether it is another one than before)"""
         old = str(self.cluster.get("controlPlaneEndpoint") or "")
-        new = self.options["endpoint"] or old
+        # in a drill the old one leads to the cluster that lives
+        new = _joined(self.address, self.port) if self.drill else self.options["endpoint"] or old
         host = host_of(new)
         own = [name for node in self.former for name in [node["name"], *node["addresses"]]]
-        if not self.options["endpoint"] and old and host in own and host not in (self.name, self.address):
+        if not self.drill and not self.options["endpoint"] and old and host in own and host not in (self.name, self.address):
             # it led to one machine, which is gone
             new = _joined(self.address, _port(old) or self.port)
             self.warnings.append("controlPlaneEndpoint was %s, a machine that is gone, and becomes %s" % (old, new))
@@ -326,7 +357,11 @@ class Plan:
         cluster = dict(self.cluster, kubernetesVersion=self.version)
         if self.endpoint:
             cluster["controlPlaneEndpoint"] = self.endpoint
-        return merged(init, self.options["init_configuration"]), cluster
+        init = merged(init, self.options["init_configuration"])
+        if self.drill:
+            # without a default route kubelet finds none by itself (1.37.2: pkg/kubelet/nodestatus/setters.go, NodeAddress)
+            _set_flags(init["nodeRegistration"], {"node-ip": [self.address]}, api, "kubeletExtraArgs")
+        return init, cluster
 
     @property
     def signed(self):
@@ -337,7 +372,21 @@ class Plan:
     @property
     def record(self):
         """What is written down on the machine while the rebuild is unfinished, so that a later run knows its own work."""
-        return {"snapshot": self.source["sha256"], "name": self.name, "address": self.address}
+        found = {"snapshot": self.source["sha256"], "name": self.name, "address": self.address}
+        if self.drill:
+            socket = (self.options["init_configuration"].get("nodeRegistration") or {}).get("criSocket") or ""
+            found.update(drill=True, files=self.hosted, pki_dir=self.pki_dir, data_dir=self.data_dir, cri_socket=socket)
+        return found
+
+    @property
+    def hosted(self):
+        """Where files go that are none of kubeadm's."""
+        return [one["dest"] for one in self.files if not one["src"].startswith("pki/")]
+
+    @property
+    def paths(self):
+        """Files that are looked for on the machine."""
+        return self.missing + (self.hosted if self.drill else [])
 
     @property
     def peer_url(self):
@@ -345,9 +394,10 @@ class Plan:
 
     def places(self):
         """[{member, host, port}] at which a machine from before would answer if it were not gone."""
+        # a drill reaches none of them
         return [
             {"member": node["name"], "host": address, "port": port}
-            for node in self.former
+            for node in ([] if self.drill else self.former)
             for address in node["addresses"]
             if address != self.address
             for port in (self.port, _PEER_PORT)
@@ -362,14 +412,14 @@ def merged(base, more):
     return found
 
 
-def _set_flags(settings, flags, api_version):
+def _set_flags(settings, flags, api_version, name="extraArgs"):
     """extraArgs are a list from v1beta4 on, and a dictionary before."""
-    given = settings.get("extraArgs")
+    given = settings.get(name)
     if isinstance(given, dict) or (given is None and re.search(r"/v1beta[123]$", api_version)):
-        settings["extraArgs"] = dict(given or {}, **{flag: values[-1] for flag, values in flags.items()})
+        settings[name] = dict(given or {}, **{flag: values[-1] for flag, values in flags.items()})
         return
     kept = [one for one in given or [] if one.get("name") not in flags]
-    settings["extraArgs"] = kept + [{"name": flag, "value": value} for flag, values in flags.items() for value in values]
+    settings[name] = kept + [{"name": flag, "value": value} for flag, values in flags.items() for value in values]
 
 
 def host_of(endpoint):

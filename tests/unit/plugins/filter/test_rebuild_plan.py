@@ -345,3 +345,53 @@ def test_what_is_known_is_not_changed():
     before = copy.deepcopy(known)
     rebuild_plan(*known)
     assert known == before
+
+
+def drilled(before=None, there=None, **more):
+    return rebuild_plan(before or source("lb.example.com:6443"), there or machine(hostname="drill1", has_address=False), options(drill=True, **more))
+
+
+def test_a_drill_is_where_nothing_of_the_living_cluster_is():
+    plan = drilled()
+    assert plan["refusal"] == "" and plan["places"] == [] and plan["address"] == "203.0.113.2"
+    found = documents(plan)
+    assert found["ClusterConfiguration"]["controlPlaneEndpoint"] == "203.0.113.2:6443", "kubeadm and kubelet would reach the living cluster"
+    assert found["InitConfiguration"]["localAPIEndpoint"]["advertiseAddress"] == "203.0.113.2"
+    assert found["InitConfiguration"]["nodeRegistration"]["kubeletExtraArgs"] == [{"name": "node-ip", "value": "203.0.113.2"}]
+    assert plan["record"]["drill"] is True and "in a network of its own" in plan["lines"][0]
+
+
+@pytest.mark.parametrize(
+    ("subnets", "address"), [("10.96.0.0/12", "203.0.113.2"), ("fd00::/108,10.96.0.0/12", "2001:db8:6b38::2"), ("10.96.0.0/12,fd00::/108", "203.0.113.2")]
+)
+def test_the_network_of_a_drill_is_of_the_family_of_services(subnets, address):
+    before = source(cluster_configuration=CLUSTER % ("networking: {serviceSubnet: '%s'}" % subnets))
+    plan = drilled(before)
+    assert plan["address"] == address and plan["server"] == "https://%s:6443" % ("[%s]" % address if ":" in address else address)
+
+
+def test_arguments_of_kubelet_stay_in_a_drill():
+    given = {"nodeRegistration": {"criSocket": "unix:///run/crio/crio.sock", "kubeletExtraArgs": [{"name": "v", "value": "2"}]}}
+    plan = drilled(init_configuration=given)
+    assert [one["name"] for one in documents(plan)["InitConfiguration"]["nodeRegistration"]["kubeletExtraArgs"]] == ["v", "node-ip"]
+    assert plan["record"]["cri_socket"] == "unix:///run/crio/crio.sock"
+
+
+def test_a_drill_neither_runs_pods_of_a_node_nor_replaces_files():
+    before = source(files=["pki/" + name for name in PKI] + ["files/etc/audit/policy.yaml"])
+    assert "cp1 is the name of a node in the snapshot" in text(drilled(before, machine()))
+    there = machine(hostname="drill1", existing=["/etc/audit/policy.yaml"])
+    assert "/etc/audit/policy.yaml is on the machine, and a drill would replace" in text(drilled(before, there))
+    plan = drilled(before)
+    assert plan["paths"] == ["/etc/audit/policy.yaml"] == plan["record"]["files"] and plan["refusal"] == ""
+
+
+def test_a_drill_and_a_rebuild_do_not_take_each_other_up():
+    drill = drilled()["record"]
+    rebuild = rebuild_plan(source(), machine(), options())["record"]
+    assert "drill" not in rebuild
+    there = machine(hostname="drill1", state=drill, remains=["etcd runs"])
+    plan = rebuild_plan(source(), there, options())
+    assert "a drill of a rebuild was interrupted on this machine" in text(plan) and "rebuild_drill" in text(plan)
+    assert "another rebuild of this machine is unfinished" in text(drilled(there=machine(hostname="drill1", state=rebuild)))
+    assert "is or was part of a cluster" in text(drilled(there=machine(hostname="drill1", remains=["etcd runs"])))

@@ -1,0 +1,172 @@
+# Copyright (c) 2026, the k8s_dr founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The network in which the copy of a cluster runs during a drill, and how all of it is removed again.  Private to this collection.
+
+kubelet and the container runtime get a network namespace of their own by a drop-in of systemd, and so do the containers in the network of the host.  A link
+leads from there to this machine and no further: there is no other route.  The drop-ins outlive a reboot, the namespace does not, so neither of the two starts
+outside of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import shutil
+
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._rebuild import machine
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import write_durably
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import find_tool, run_tool
+
+NAMESPACE = "k8s-dr-drill"
+NETWORK = "/run/netns/" + NAMESPACE
+_INNER_LINK = "k8s-dr-inner"
+# (address of this machine, address of the copy) at the two ends of the link, of ranges for documentation (RFC 5737, RFC 3849), which no one uses.
+_IPV4, _IPV6 = ("203.0.113.1", "203.0.113.2"), ("2001:db8:6b38::1", "2001:db8:6b38::2")
+_UNITS = "/etc/systemd/system"
+_DROP_IN = "90-k8s-dr-drill.conf"
+# Each starts containers itself, so that they are in its network.  Docker's are not started by what kubelet asks.
+_RUNTIMES = ("containerd", "crio")
+_KUBERNETES_DIR = "/etc/kubernetes"
+# What of Kubernetes' is in the network of this machine if the isolation failed.
+_KUBERNETES = ("kubelet", "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+
+
+def address_like(subnets):
+    """The address of the copy, of the family of the first of these ranges: kube-apiserver wants both to be of one."""
+    first = subnets.split(",")[0].strip()
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_network(first, strict=False).version == 6:
+            return _IPV6[1]
+    return _IPV4[1]
+
+
+class Isolation:
+    """Of this machine.  timeout: seconds for each command."""
+
+    def __init__(self, timeout):
+        self._timeout = timeout
+
+    def _run(self, *argv, allowed=(0,)):
+        path = find_tool(argv[0])
+        if not path:
+            raise Refused("there is no %s on this machine" % argv[0])
+        result = run_tool([path, *argv[1:]], self._timeout)
+        if result.rc not in allowed:
+            raise Refused("`%s` %s: %s" % (" ".join(argv), result.how(), result.last_words()))
+        return result
+
+    def runtime(self, socket):
+        """The unit of the container runtime.  socket: kubeadm's criSocket, or ""."""
+        found = [name for name in _RUNTIMES if self._active(name)]
+        if len(found) > 1 and socket:
+            found = [name for name in found if name in socket]
+        if len(found) != 1:
+            raise Refused(
+                "a drill needs containerd or CRI-O as the only container runtime that systemd runs, and finds %s; nothing was started"
+                % (" and ".join(found) or "neither")
+            )
+        return found[0]
+
+    def _active(self, unit):
+        return self._run("systemctl", "is-active", unit, allowed=(0, 3, 4)).stdout.strip() == "active"
+
+    # ---- begin
+
+    def begin(self, address, socket):
+        """Refused when the runtime is not isolated by it; release() removes it then, too."""
+        runtime = self.runtime(socket)
+        self._run("systemctl", "stop", "kubelet", allowed=(0, 5))
+        self._link(address)
+        for unit in ("kubelet", runtime):
+            directory = _drop_ins(unit)
+            os.makedirs(directory, 0o755, exist_ok=True)
+            write_durably(os.path.join(directory, _DROP_IN), "[Service]\nNetworkNamespacePath=%s\n" % NETWORK, 0o644)
+        self._run("systemctl", "daemon-reload")
+        self._run("systemctl", "restart", runtime)
+        self._check(runtime)
+
+    def _link(self, address):
+        outer, inner = _IPV6 if ":" in address else _IPV4
+        length = "/126" if ":" in address else "/30"
+        options = ["nodad"] if ":" in address else []
+        self._run("ip", "netns", "add", NAMESPACE)
+        self._run("ip", "link", "add", NAMESPACE, "type", "veth", "peer", "name", _INNER_LINK, "netns", NAMESPACE)
+        self._run("ip", "address", "add", outer + length, "dev", NAMESPACE, *options)
+        self._run("ip", "link", "set", NAMESPACE, "up")
+        self._run("ip", "-n", NAMESPACE, "address", "add", inner + length, "dev", _INNER_LINK, *options)
+        for link in ("lo", _INNER_LINK):
+            self._run("ip", "-n", NAMESPACE, "link", "set", link, "up")
+
+    def _check(self, runtime):
+        pid = self._run("systemctl", "show", "--property", "MainPID", runtime).stdout.strip().partition("=")[2]
+        # systemd before 242 ignores the setting
+        if not os.path.samefile("/proc/%s/ns/net" % pid, NETWORK):
+            raise Refused("systemd did not start %s in a network of its own, for which it has to be 242 or later; nothing of the cluster was started" % runtime)
+
+    # ---- end
+
+    def release(self, made, manifests_dir):
+        """Remove all that a drill made.  made: what it wrote down when it began."""
+        self._run("systemctl", "stop", "kubelet", allowed=(0, 5))
+        # kubeadm would ask the API server that these name
+        for name in machine.KUBECONFIGS:
+            _unlink(os.path.join(_KUBERNETES_DIR, name))
+        isolated = [name for name in _RUNTIMES if os.path.exists(os.path.join(_drop_ins(name), _DROP_IN))]
+        started = all(self._active(name) for name in isolated)
+        if not started:
+            # after a reboot there is no namespace, and no container
+            self._lift(isolated)
+        socket = ["--cri-socket=" + made["cri_socket"]] if made.get("cri_socket") else []
+        self._run("kubeadm", "reset", "--force", *socket)
+        if started:
+            self._lift(isolated)
+        self._run("ip", "link", "delete", NAMESPACE, allowed=(0, 1))
+        self._run("ip", "netns", "delete", NAMESPACE, allowed=(0, 1))
+        for directory in (made["pki_dir"], made["data_dir"]):
+            _empty(directory)
+        for path in made["files"]:
+            _unlink(path)
+            with contextlib.suppress(OSError):
+                os.removedirs(os.path.dirname(path))
+        left = machine.remains(os.path.dirname(manifests_dir), manifests_dir, made["pki_dir"], made["data_dir"])
+        if left or os.path.lexists(NETWORK):
+            raise Refused("not all of the drill could be removed: %s" % "; ".join(left or [NETWORK + " exists"]))
+
+    def _lift(self, runtimes):
+        for unit in ("kubelet", *runtimes):
+            _unlink(os.path.join(_drop_ins(unit), _DROP_IN))
+            with contextlib.suppress(OSError):
+                os.rmdir(_drop_ins(unit))
+        self._run("systemctl", "daemon-reload")
+        for unit in runtimes:
+            self._run("systemctl", "restart", unit)
+
+
+def outside():
+    """What of Kubernetes' runs in the network of this machine, as sentences without a full stop."""
+    return ["%s (process %d)" % (process.name, process.pid) for process in machine.processes() if process.name in _KUBERNETES]
+
+
+def _drop_ins(unit):
+    return os.path.join(_UNITS, unit + ".service.d")
+
+
+def _unlink(path):
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _empty(directory):
+    """Remove what is in a directory, which may be a mount point."""
+    for name in os.listdir(directory) if os.path.isdir(directory) else []:
+        path = os.path.join(directory, name)
+        if name == "lost+found":
+            continue
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
