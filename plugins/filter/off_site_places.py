@@ -30,8 +30,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description: >-
-    Of each place V(remote), its own V(keep), V(bwlimit), V(rclone_config) and V(rclone_config_source) if it has any, V(problem), why it cannot be used, or
-    an empty text, and V(fill), whether it gets only those earlier snapshots that it would keep.
+    Of each place V(remote), its own V(keep), V(bwlimit), V(object_lock_days), V(rclone_config) and V(rclone_config_source) if it has any, V(problem), why
+    it cannot be used, or an empty text, and V(fill), whether it gets only those earlier snapshots that it would keep.
   type: list
   elements: dict
 """

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from ansible.module_utils.common.text.formatters import bytes_to_human
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.retention import locked_words
 
 DOCUMENTATION = r"""
 name: prune_lines
@@ -49,13 +50,15 @@ def prune_lines(pruned, place, predicted):
     verb = "would be removed" if predicted else "removed"
     removed = list(pruned["removed"])
     held = sum("hold" in one["by"] for one in pruned["kept"])
-    total = "%s: %d stay%s, %d %s (%s), %d are not verified or of another cluster, and were left alone" % (
+    locked = locked_words(pruned["locked"])
+    total = "%s: %d stay%s, %d %s (%s)%s, %d are not verified or of another cluster, and were left alone" % (
         place,
         len(pruned["kept"]),
         ", %d of them held" % held if held else "",
         len(removed),
         verb,
         bytes_to_human(int(pruned["freed"])),
+        ", %s and stay as long" % locked if locked else "",
         len(pruned["untouched"]),
     )
     return ["%s: %s" % (one, verb) for one in removed] + [total]

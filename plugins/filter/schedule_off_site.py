@@ -60,6 +60,7 @@ def schedule_off_site(places, settings, common, directory):
         upload, prune = ("upload", "prune") if len(places) == 1 else ("upload to %s" % own["remote"], "prune at %s" % own["remote"])
         there = {"remote": own["remote"], "rclone_config": config}
         args = dict(common["upload"], bwlimit=own["bwlimit"], keep=(own["keep"] or 0) if own["fill"] else 0, **there)
+        args["object_lock_days"] = own.get("object_lock_days", 0)
         # both are of a file that check mode does not make
         steps.append({"name": upload, "module": "etcd_snapshot_upload", "args": args, "needs": ["take"], "in_check": False})
         if own["keep"] not in (0, "0", "", {}):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from ansible.module_utils.common.text.formatters import bytes_to_human
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.member_selection import mapping, text_of
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.retention import locked_words
 
 DOCUMENTATION = r"""
 name: snapshot_outcome
@@ -96,9 +97,11 @@ def copies(result, places):
             continue
         earlier = len(uploaded.get("uploaded") or []) - 1
         removed = len(pruned.get("removed") or [])
+        locked = locked_words(pruned.get("locked") or [])
         text = "It is off-site at %s, and was verified there" % place
         text += ", as %d of earlier runs" % earlier if earlier > 0 else ""
-        found.append(text + ("; %d older were removed there." % removed if removed else "."))
+        text += "; %d older were removed there" % removed if removed else ""
+        found.append(text + ("; of those that are surplus there, %s." % locked if locked else "."))
     if result.get("fetch") and result.get("is_fetched"):
         found.append("It is in %s on the controller." % result["fetch"])
     return " ".join(found)

@@ -13,6 +13,7 @@ description:
   - Deletes one snapshot, which is named, with its manifest from O(directory), or off-site from O(remote). It may be damaged.
   - Refuses a snapshot that M(k8s_dr.etcd.etcd_snapshot_hold) holds, and a file that is not known to be a snapshot of this collection, because it has no
     manifest or a damaged one. A snapshot of another cluster counts as not there.
+  - Refuses a snapshot that S3 Object Lock protects at O(remote), and says until when. After that it is deleted with all its versions.
   - Refuses the only verified snapshot of a host there, off-site of a cluster, unless O(force=true). With O(signers), a snapshot that none of them signed
     does not count as verified.
   - An interrupted deletion leaves no snapshot without its manifest; the same call completes it.
@@ -125,6 +126,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import storage
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import retention, signature
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.clock import utc
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError, Refused, os_error_words
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
 
@@ -160,10 +162,13 @@ def run(module, begun):
             module.warn("%s, and is left alone" % foreign)
             return {"changed": False, "snapshot": None, "etcd_ca": own}
         refuse(place, snapshots, snapshot, params)
+        until = place.locked_until(snapshot)
+        if until and until > utc():
+            raise Refused("%s is protected by S3 Object Lock until %s, and cannot be deleted before" % (snapshot["path"], until))
         if not module.check_mode:
             begun.append(snapshot["path"])
             try:
-                place.remove(snapshot)
+                place.remove(snapshot, until)
             except RcloneError as exc:
                 if exc.kind in FORBIDDEN:
                     begun.clear()

@@ -74,8 +74,7 @@ options:
     description:
       - Off-site storage of the snapshot, in the format of M(k8s_dr.etcd.etcd_snapshot_upload). With O(level=checksum) the snapshot is read there. For
         higher levels it is downloaded into O(work_dir), and the copy is removed at the end.
-      - The result is recorded in the manifest there as well. Where rclone overwrites files in place (SFTP before rclone 1.63), the module leaves the
-        manifest unchanged and warns, since a broken connection would leave the snapshot without a manifest.
+      - The result is recorded there as well, in a small file beside the snapshot, since the storage may forbid to replace the manifest.
     type: str
   rclone_config:
     description: Path of the configuration of C(rclone), which holds the credentials.

@@ -10,7 +10,7 @@ module: etcd_snapshot_hold
 short_description: Holds a snapshot until it is released, whatever the retention rules are
 version_added: 0.1.0
 description:
-  - Notes in the manifest of a snapshot in O(directory), or off-site at O(remote), that it is held, why, by whom and since when.
+  - Notes in the manifest of a snapshot in O(directory), or in a small file beside it at O(remote), that it is held, why, by whom and since when.
   - Nothing in this collection removes a snapshot that is held. Retention rules do not count it.
   - A copy that is uploaded later is held as well. A copy that is off-site already is held and released there, with O(remote).
 author:

@@ -17,8 +17,8 @@ description:
     as the newest.
   - A snapshot that M(k8s_dr.etcd.etcd_snapshot_hold) holds stays until it is released, and no rule counts it.
   - An interrupted removal leaves no snapshot without its manifest; the next run completes it.
-  - Where O(remote) forbids deletes, or protects a snapshot by an object lock or a retention policy, that is one warning and no failure. The rules of the
-    storage delete there.
+  - A surplus snapshot that S3 Object Lock protects at O(remote) stays until that ends, which RV(locked) names. Then it is removed with all its versions.
+  - Where O(remote) forbids deletes, or protects a snapshot in another way, that is one warning and no failure. The rules of the storage delete there.
 author:
   - The k8s_dr founders (@k8s-dr)
 extends_documentation_fragment:
@@ -121,6 +121,20 @@ etcd_ca:
   returned: always
   type: str
   sample: 3f0c7d2b4c1f7e0c3a5b3f0c7d2b4c1f7e0c3a5b3f0c7d2b4c1f7e0c3a5b3f0c
+locked:
+  description: Surplus snapshots that S3 Object Lock protects, the newest first. The first run after that time removes them.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: Its path as rclone names it.
+      type: str
+      sample: s3:backups/prod/etcd-cp1-20260102T030405Z.db
+    until:
+      description: Until when it is locked.
+      type: str
+      sample: "2026-02-01T03:04:06Z"
 undeletable:
   description: Paths of the surplus snapshots that O(remote) refuses to delete, the newest first.
   returned: always
@@ -150,6 +164,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import storage
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import retention, signature
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.clock import utc
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError, Refused, os_error_words
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
 
@@ -181,8 +196,12 @@ def prune(module, place, keep, result):
                 result["undeletable"].append(snapshot["path"])
                 continue
             try:
+                until = place.locked_until(snapshot)
+                if until and until > utc(now):
+                    result["locked"].append({"path": snapshot["path"], "until": until})
+                    continue
                 if not module.check_mode:
-                    place.remove(snapshot)
+                    place.remove(snapshot, until)
             except RcloneError as exc:
                 if exc.kind not in ("undeletable", "immutable"):
                     raise
@@ -214,7 +233,7 @@ def main():
         supports_check_mode=True,
     )
     params = module.params
-    result = {"changed": False, "removed": [], "freed": 0, "kept": [], "undeletable": [], "untouched": [], "etcd_ca": None}
+    result = {"changed": False, "removed": [], "freed": 0, "kept": [], "locked": [], "undeletable": [], "untouched": [], "etcd_ca": None}
     signals.raise_when_ended()
     os.umask(0o077)
     try:

@@ -62,6 +62,14 @@ options:
     type: str
     choices: [auto, hash, read]
     default: auto
+  object_lock_days:
+    description:
+      - Days that S3 Object Lock protects each uploaded file. Each is checked after its upload, and the module fails for one without that lock.
+      - C(rclone) 1.74 and later sets the lock, in the mode C(COMPLIANCE) unless its configuration has C(object_lock_mode). With an earlier one the bucket
+        needs a default retention of at least that many days.
+      - V(0) sets no lock. The default retention of the bucket then applies, unchecked.
+    type: int
+    default: 0
   lock_timeout:
     description: Seconds to wait for another run in the snapshot's directory before its manifest is changed.
     type: int
@@ -152,9 +160,6 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError, Refused, os_error_words
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
 
-# When a snapshot was taken, in its name.
-TAKEN = re.compile(r"-(\d{8}T\d{6}Z)\.(?:db|tar)(?:\.zst)?(?:\.age)?$")
-
 
 def stored_here(params):
     """(the snapshot that is named or None, all others of the directory that can be relied on, the Signers or None, why these are of no use or None).
@@ -214,7 +219,7 @@ def surplus_there(there, first, others, keep):
 
 def newest_there(sizes):
     """When the newest snapshot there was taken, as names have it; "" where there is none."""
-    return max((match.group(1) for match in map(TAKEN.search, sizes) if match), default="")
+    return max((match.group(1) for match in map(remote_snapshots.TAKEN.search, sizes) if match), default="")
 
 
 def stays_away(entry, remote, sizes, failed, newest):
@@ -240,12 +245,12 @@ def refuse_what_is_not_mounted(entries, remote):
 
 
 def find(remote, entry, sizes, signers=None):
-    """(what has to be done: all, manifest, note or nothing; the manifest there or None).  Another snapshot of the name is never replaced."""
+    """(what has to be done: all, manifest, levels, note or nothing; the manifest there or None).  Another snapshot of the name is never replaced."""
     name = entry["file"]
     manifest = None
     if snapshot_manifest.manifest_path(name) in sizes:
         try:
-            manifest = remote_snapshots.read_manifest(remote, name)
+            manifest = remote_snapshots.read_manifest(remote, name, sizes)
         except snapshot_manifest.ManifestError:
             # half of one, or a damaged one: it is replaced
             manifest = None
@@ -254,21 +259,18 @@ def find(remote, entry, sizes, signers=None):
             "%s is another snapshot of the same name (of the host %s, taken at %s); give each cluster a path of its own"
             % (remote.path(name), manifest.host, manifest.created)
         )
-    if sizes.get(name) != entry["size"] or (manifest and verification_levels.failed(manifest.levels)):
-        return "all", manifest
-    if manifest is None or verification_levels.is_higher(entry.get("level"), manifest.values.get("level")):
-        return "manifest", manifest
-    if signers and entry["verified"] and signers.problem(manifest, remote.path(name)):
-        return "manifest", manifest
+    step = "all" if sizes.get(name) != entry["size"] or (manifest and verification_levels.failed(manifest.levels)) else "manifest"
+    if step == "all" or manifest is None or (signers and entry["verified"] and signers.problem(manifest, remote.path(name))):
+        return step, manifest
+    if verification_levels.is_higher(entry.get("level"), manifest.values.get("level")):
+        return "levels", manifest
     return "nothing" if noted(entry, remote.where) else "note", manifest
 
 
 def manifest_to_send(path, there):
-    """The bytes of the local manifest, with the hold of the one that it replaces: a copy is held and released where it is."""
-    with open(snapshot_manifest.manifest_path(path), "rb") as stream:
-        text = stream.read()
-    local = snapshot_manifest.Manifest.parse(text, path)
-    return text if there is None or there.hold == local.hold else local.with_hold(there.hold).text.encode("utf-8")
+    """The local manifest, with the hold of the one that is there: a copy is held and released where it is."""
+    local = snapshot_manifest.Manifest.read(path)
+    return local if there is None else local.with_hold(there.hold)
 
 
 class Teller:
@@ -297,32 +299,34 @@ class Teller:
             os.rename(temporary, self.path)
 
 
-def upload(module, remote, entry, step, there):
+def upload(module, remote, entry, step, there, sizes):
     """Do what find() says for one snapshot; what is returned of it, or None when nothing had to be sent."""
     start = time.monotonic()
     path, how = entry["path"], None
     known = noted(entry, remote.where)
-    if step in ("manifest", "note") or (step == "nothing" and module.params["verify"] == "read"):
+    if step in ("manifest", "levels", "note") or (step == "nothing" and module.params["verify"] == "read"):
         size, digests = file_digests(path, ("sha256", "sha1", "md5"))
         if (size, digests["sha256"]) != (entry["size"], entry["sha256"]):
             raise Refused("%s is not the file that was taken (its size or its sha256 has changed), so it was not uploaded" % path)
         problem, how = remote.check(entry["file"], size, digests, module.params["verify"])
-        step = "all" if problem else step
+        # an interrupted run did not get as far as to see that it is locked
+        unlocked = step == "manifest" and remote.object_lock_days and not remote.locks("/" + entry["file"])
+        step = "all" if problem or unlocked else step
     if step == "all":
         tell = Teller(module.params["progress"], entry)
         how = remote.put(path, entry["size"], entry["sha256"], module.params["verify"], tell.sent, back=tell.read)["verified_by"]
-    if step in ("all", "manifest"):
+    if step in ("all", "manifest", "levels"):
         try:
-            remote_snapshots.put_manifest(remote, entry["file"], manifest_to_send(path, there))
+            remote_snapshots.put_manifest(remote, entry["file"], manifest_to_send(path, there), sizes, there)
         except RcloneError as exc:
-            if exc.kind != "immutable" or step == "all":
+            if exc.kind not in ("immutable", "full") or step != "levels":
                 raise
             # the snapshot is there, with the manifest that it was sent with
             module.warn("the later verification results of %s are not recorded there: %s" % (path, exc))
             step = "note" if not known else "nothing"
     if step in ("all", "note") or not known:
         note(module, remote, entry, how)
-    if step not in ("all", "manifest"):
+    if step not in ("all", "manifest", "levels"):
         return None
     return describe(remote, entry, round(time.monotonic() - start, 2), how)
 
@@ -361,7 +365,13 @@ def run(module, result):
     result["waiting"] = [entry["path"] for entry in first + [one for one in others if not noted(one, params["remote"])]]
     keep = retention.rules(params["keep"], "keep of %s" % params["remote"])
     remote = remote_store.Remote(
-        params["remote"], params["rclone_config"], params["rclone"], timeout=params["timeout"], retries=params["retries"], bwlimit=params["bwlimit"]
+        params["remote"],
+        params["rclone_config"],
+        params["rclone"],
+        timeout=params["timeout"],
+        retries=params["retries"],
+        bwlimit=params["bwlimit"],
+        object_lock_days=params["object_lock_days"],
     )
     if remote.rclone.config_warning():
         module.warn(remote.rclone.config_warning())
@@ -383,12 +393,16 @@ def run(module, result):
         try:
             step, manifest = find(remote, entry, sizes, signers)
             if module.check_mode:
-                done = describe(remote, entry) if step in ("all", "manifest") else None
+                done = describe(remote, entry) if step in ("all", "manifest", "levels") else None
             else:
-                done = upload(module, remote, entry, step, manifest)
+                done = upload(module, remote, entry, step, manifest, sizes)
         except (Refused, RcloneError) as exc:
             # The others would fare the same, unless it is this very file.
             kind = getattr(exc, "kind", "local")
+            if kind == "denied" and entry["file"] in sizes:
+                # an account that may only add files
+                refused.append("%s is not whole, and may not be replaced; remove it on the server. %s" % (remote.path(entry["file"]), exc))
+                continue
             if kind not in ("corrupt", "local"):
                 raise
             refused.append(str(exc))
@@ -420,6 +434,7 @@ def main():
             "timeout": {"type": "int"},
             "retries": {"type": "int", "default": 3},
             "bwlimit": {"type": "str"},
+            "object_lock_days": {"type": "int", "default": 0},
             "verify": {"type": "str", "default": "auto", "choices": ["auto", "hash", "read"]},
             "lock_timeout": {"type": "int", "default": 60},
             "progress": {"type": "path"},
@@ -431,6 +446,8 @@ def main():
     result = {"changed": False, "uploaded": [], "present": [], "waiting": []}
     if module.params["timeout"] is not None and module.params["timeout"] < 1:
         module.fail_json(msg="`timeout` must be at least 1 second", **result)
+    if module.params["object_lock_days"] < 0:
+        module.fail_json(msg="`object_lock_days` cannot be less than 0", **result)
     signals.raise_when_ended()
     os.umask(0o077)
     try:

@@ -17,7 +17,7 @@ import servers
 from test_snapshot_role import play
 from test_upload import far, kind, make, place, upload  # noqa: F401
 
-PRUNED = {"changed", "removed", "freed", "kept", "undeletable", "untouched", "etcd_ca", "diff", "invocation"}
+PRUNED = {"changed", "removed", "freed", "kept", "locked", "undeletable", "untouched", "etcd_ca", "diff", "invocation"}
 
 MANIFEST = """\
 apiVersion: v1

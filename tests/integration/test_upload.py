@@ -47,10 +47,10 @@ def far(kind, place):
         yield server
 
 
-def make(directory, day=2, size=300000, host="cp1", **more):
+def make(directory, day=2, size=300000, host="cp1", name=None, **more):
     """A file that passes for a snapshot, with its manifest: nothing here looks into it."""
     directory.mkdir(exist_ok=True)
-    name = "etcd-%s-202601%02dT030405Z.db" % (host, day)
+    name = name or "etcd-%s-202601%02dT030405Z.db" % (host, day)
     path = directory / name
     path.write_bytes(os.urandom(size))
     manifest = {"format": 1, "file": name, "size": size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "hash": "be5ab8f4", "revision": day}
@@ -214,7 +214,7 @@ def test_a_damaged_object_is_refused_and_replaced(far, place):
 
 
 @pytest.mark.parametrize("rclone", ["rclone", "rclone-new"])
-def test_a_level_verified_off_site_is_recorded_there(far, kind, place, rclone):
+def test_a_level_verified_off_site_is_recorded_there(far, place, rclone):
     def prove(**more):
         config = far.config(place / "rclone.conf")
         options = {"path": path.name, "remote": far.where, "rclone_config": config, "rclone": servers.program(rclone), "level": "checksum"}
@@ -223,33 +223,29 @@ def test_a_level_verified_off_site_is_recorded_there(far, kind, place, rclone):
     path = make(place / "local")
     content = path.read_bytes()
     assert upload(far, place, rclone, path=path)[0] == 0
-    stored = far.stored(path.name + ".json")
+    stored, beside = (far.stored(path.name + suffix) for suffix in (".json", ".1.note"))
     before = stored.read_bytes()
-    noted = kind is servers.S3 or rclone == "rclone-new"
     for check_mode in (True, False):
-        assert stored.read_bytes() == before
+        assert not beside.exists()
         rc, result = prove(check_mode=check_mode)
-        assert rc == 0 and (result["changed"], result["snapshot"]["recorded"]) == (noted, noted), result
-        assert ("could lose the manifest" in json.dumps(result.get("warnings"))) is not noted, result
-    assert (stored.read_bytes() == before) is not noted
-    if noted:
-        found = json.loads(stored.read_bytes())
-        assert found["levels"]["checksum"]["ok"] and dict(json.loads(before), levels=found["levels"], level=found["level"]) == found
+        assert rc == 0 and result["changed"] and result["snapshot"]["recorded"], result
+    found = json.loads(beside.read_bytes())
+    assert found["levels"]["checksum"]["ok"] and set(found) == {"file", "sha256", "levels", "level"}
 
     with open(far.stored(path.name), "r+b") as stream:
         stream.seek(1000)
         stream.write(b"damage")
     rc, result = prove()
-    assert rc == 1 and result["snapshot"]["failed"] == "checksum" and result["changed"] == noted, result
-    if noted:
-        # the manifest says so without a read of the whole file, and a host that has it whole uploads it again
-        rc, result = fetch(far, place, place / "back", rclone)
-        assert rc == 1 and "failed the verification level checksum" in result["msg"], result
-        rc, result = upload(far, place, rclone, path=path)
-        assert rc == 0 and result["uploaded"][0]["file"] == path.name, result
-        assert far.stored(path.name).read_bytes() == content
-        assert upload(far, place, rclone, path=path)[1]["changed"] is False
-        assert prove()[0] == 0
+    assert rc == 1 and result["snapshot"]["failed"] == "checksum" and result["changed"], result
+    # that is known without a read of the whole file, and a host that has it whole uploads it again
+    rc, result = fetch(far, place, place / "back", rclone)
+    assert rc == 1 and "failed the verification level checksum" in result["msg"], result
+    rc, result = upload(far, place, rclone, path=path)
+    assert rc == 0 and result["uploaded"][0]["file"] == path.name, result
+    assert far.stored(path.name).read_bytes() == content and stored.read_bytes() == before
+    assert upload(far, place, rclone, path=path)[1]["changed"] is False
+    assert prove()[0] == 0
+    assert sorted(one.name for one in far.stored("").iterdir()) == [path.name, path.name + ".4.note", path.name + ".json"]
 
 
 def test_a_damaged_snapshot_is_not_uploaded(far, place):
@@ -327,6 +323,8 @@ def test_each_feature_needs_what_the_docs_say_and_no_more(s3, place, rclone):
     try_it("upload and verification", lambda far: upload(far, place, rclone, directory=place / "local", remote=where))
     try_it("list", lambda far: harness.run_module("etcd_snapshot_list", directory=place / "none", **options(far)))
     try_it("download, restore", lambda far: fetch(far, place, place / "back", rclone, remote=where))
+    # with the result of one before
+    drill(s3)
     try_it("`verify`, `drill`", drill)
     hold = {"name": local.name, "reason": "mine"}
     try_it("`hold`", lambda far: harness.run_module("etcd_snapshot_hold", **hold, **options(far)))
@@ -497,7 +495,8 @@ def test_a_wrong_copy_is_uploaded_again(far, place):
     assert rc == 0 and [one["file"] for one in result["uploaded"]] == again and result["waiting"] == [], result
     assert [one["file"] for one in predicted["uploaded"]] == again
     assert far.stored(paths[0].name).read_bytes() == paths[0].read_bytes()
-    assert "levels" not in json.loads(drilled.read_text())
+    # the manifest stays, and what is beside it says that nothing is known of the new copy
+    assert "levels" not in json.loads(far.stored(paths[1].name + ".1.note").read_text())
     rc, result = upload(far, place, directory=local)
     assert rc == 0 and not result["changed"] and result["uploaded"] == [], result
 

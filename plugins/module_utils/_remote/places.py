@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 
 # What a place may have of its own; everything else is as for all places.
-SETTINGS = ("keep", "bwlimit", "rclone_config", "rclone_config_source")
+SETTINGS = ("keep", "bwlimit", "object_lock_days", "rclone_config", "rclone_config_source")
 
 
 def places(option):

@@ -72,6 +72,13 @@ _TROUBLES = (
         "it can be replaced or removed only when that ends",
     ),
     (
+        "config",
+        # S3 (AWS, versitygw)
+        ("missing Object ?Lock ?Configuration",),
+        "the bucket has no Object Lock",
+        "use a bucket that was made with it",
+    ),
+    (
         "full",
         ("no space left", "quota ?exceeded", "exceed.{0,30}quota", "StorageFull", "insufficient[ _]?(storage|space)", "disk (is )?full", "507 ")
         + ("not enough space", "cap_exceeded", "quotaLimitReached"),
@@ -187,12 +194,13 @@ class Rclone:
         """What moving so many bytes may take."""
         return self.timeout if self.timeout is not None else budget(size, self.bwlimit)
 
-    def run(self, *args, seconds=None, sink=None, progress=None):
+    def run(self, *args, seconds=None, sink=None, progress=None, said=None, environment=None):
         """Run rclone without a shell, bounded in time: an RcloneResult.
 
         seconds: what looking may take when not given.  sink: is given what it prints, piece by piece.  progress: is called with the bytes so far.
+        said: is given each text of its log.  environment: what it has of RCLONE_*, which an older rclone ignores where it knows no such option.
         """
-        argv, output, log = self._argv(args), [], _Log(progress)
+        argv, output, log = self._argv(args), [], _Log(progress, said)
         deadline = time.monotonic() + (min(self.timeout or _LOOK, _LOOK) if seconds is None else seconds)
         try:
             process = subprocess.Popen(  # pylint: disable=ansible-bad-function,subprocess-popen-preexec-fn
@@ -200,7 +208,7 @@ class Rclone:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=clean_environment(),
+                env=dict(clean_environment(), **(environment or {})),
                 cwd="/",
                 start_new_session=True,
                 preexec_fn=ended_with_parent(_NICE),  # noqa: PLW1509 - modules have one thread
@@ -222,8 +230,7 @@ class Rclone:
         if self.config:
             argv.append("--config=" + self.config)
         if self.name and args[0] != "config":
-            set_there = {option for section in self.configuration() if section.get("type") == "s3" for option in section}
-            argv += ["--s3-%s=%s" % (option.replace("_", "-"), value) for option, value in sorted(_S3.items()) if option not in set_there]
+            argv += ["--s3-%s=%s" % (option.replace("_", "-"), value) for option, value in sorted(self.unset(_S3).items())]
         if self.bwlimit:
             argv.append("--bwlimit=%s" % self.bwlimit)
         return argv + list(args[1:])
@@ -250,6 +257,15 @@ class Rclone:
             self._sections = [known[name] for name in names]
         return self._sections
 
+    def unset(self, options):
+        """Those of {option of S3: value} of which rclone's configuration says nothing."""
+        set_there = {option for section in self.configuration() if section.get("type") == "s3" for option in section}
+        return {option: value for option, value in options.items() if option not in set_there}
+
+    def is_s3(self):
+        """Whether what is stored there is stored in S3."""
+        return self.name is not None and any(section.get("type") == "s3" for section in self.configuration())
+
     def section(self):
         """The place's own section; an empty one where the configuration has none."""
         return (self.configuration() or [{}])[0]
@@ -271,7 +287,7 @@ class Rclone:
         kind, cause, remedy = trouble(result.words, known)
         if kind == "denied" and need:
             remedy = _NEEDS[need]
-        if _NO_MD5.search(" ".join(result.words)) and any(section.get("type") == "s3" for section in self.configuration()):
+        if _NO_MD5.search(" ".join(result.words)) and self.is_s3():
             # what S3 gets in one piece it compares itself, so another try would end the same
             kind, cause = "config", "what the storage has for an ETag is no MD5, as where a bucket encrypts with SSE-KMS by default"
             remedy = "set server_side_encryption = aws:kms, and sse_kms_key_id to the bucket's key, in the section of rclone's configuration"
@@ -284,9 +300,10 @@ class Rclone:
 class _Log:
     """What rclone says in its JSON log: the words of its errors, and how far it is."""
 
-    def __init__(self, progress):
+    def __init__(self, progress, said=None):
         self.words = []
         self.progress = progress
+        self.said = said
         self._rest = b""
 
     def feed(self, chunk):
@@ -304,6 +321,8 @@ class _Log:
             record, level, text = {}, "error", _TIME.sub("", line)
             if self.words and not _TIME.match(line):
                 text = self.words.pop() + " " + text
+        if self.said:
+            self.said(text)
         stats = record.get("stats")
         if isinstance(stats, dict):
             if self.progress and isinstance(stats.get("bytes"), int):

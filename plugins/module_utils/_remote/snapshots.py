@@ -14,21 +14,34 @@
 A snapshot is off-site when its manifest is: the file goes first, is verified there, and its manifest follows.  A file without
 a manifest is what an interrupted upload left.
 
+What is recorded of it later, levels and a hold, goes beside and not over: the storage may forbid to replace anything.  NAME.1.note is the first of those
+files; each has all that is recorded, so the one with the highest number counts, and the others are removed where that is allowed.
+
 Private to this collection.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
+import re
 import tempfile
 
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote.store import plain_name
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import manifest as snapshot_manifest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory import directory_of
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.retention import newest_first
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError
 
 _TEMPORARY = "k8s-dr-etcd-"
+# When a snapshot was taken, in its name.
+TAKEN = re.compile(r"-(\d{8}T\d{6}Z)\.(?:db|tar)(?:\.zst)?(?:\.age)?$")
+_NOTE = re.compile(r"^(?P<name>.+)\.(?P<number>[1-9]\d*)\.note$")
+_MAX_NOTE = 1024 * 1024
+# So many notes stay of one snapshot where none can be removed; later results are not recorded there.
+_MAX_NOTES = 100
 
 
 def list_snapshots(remote, missing_ok=True, sizes=None, brief=False, signers=None):
@@ -41,29 +54,110 @@ def list_snapshots(remote, missing_ok=True, sizes=None, brief=False, signers=Non
     sizes = remote.names(missing_ok) if sizes is None else sizes
     manifests = [name for name in sizes if name.startswith("etcd-") and name.endswith(snapshot_manifest.SUFFIX)]
     files = {name[: -len(snapshot_manifest.SUFFIX)] for name in manifests}
-    files.update(name for name in sizes if name.startswith("etcd-") and name not in manifests)
-    entries = []
+    files.update(name for name in sizes if name.startswith("etcd-") and name not in manifests and not _NOTE.match(name))
+    entries, notes = [], _notes(sizes)
     with tempfile.TemporaryDirectory(prefix=_TEMPORARY) as directory:
         unread = _get_manifests(remote, directory, manifests) if manifests else None
         for name in sorted(files):
-            entries.append(_describe(remote, name, sizes, os.path.join(directory, name), unread, brief, signers))
+            entries.append(_describe(remote, name, sizes, os.path.join(directory, name), notes.get(name, []), unread, brief, signers))
     return newest_first(entries)
 
 
-def read_manifest(remote, name):
-    """The manifest of a snapshot there; None when it has none, ManifestError when it cannot be one."""
+def list_versions(remote, brief=False, signers=None):
+    """As list_snapshots(), of all that S3 has, older versions and what is deleted included; `versions` are the names of those that may be the file.
+
+    Of each name it is the newest that can be relied on.  What was recorded later is left out.
+    """
+    sizes, stored, entries = remote.names(versions=True), {}, []
+    # the current version, which has no suffix, comes before the newest of the others
+    for one in sorted(sizes, reverse=True):
+        stored.setdefault(plain_name(one), []).append(one)
+    with tempfile.TemporaryDirectory(prefix=_TEMPORARY) as directory:
+        result = remote.get_small("etcd-*" + snapshot_manifest.SUFFIX, snapshot_manifest.MAX_MANIFEST, directory, versions=True)
+        if result.code != 0:
+            raise remote.rclone.error("the manifests in %s cannot be read" % remote.where, result, "read")
+        for name in sorted(stored):
+            if name.startswith("etcd-") and name.endswith(snapshot_manifest.SUFFIX):
+                file = name[: -len(snapshot_manifest.SUFFIX)]
+                found = [_version(remote, file, os.path.join(directory, one), stored.get(file, []), sizes, brief, signers) for one in stored[name]]
+                entries.append(next((entry for entry in found if entry["verified"]), found[0]))
+    return newest_first(entries)
+
+
+def _version(remote, name, local, stored, sizes, brief, signers):
+    entry = {"remote": remote.where, "path": remote.path(name), "file": name, "size": None, "verified": False, "problem": None, "versions": []}
+    try:
+        with open(local, "rb") as stream:
+            manifest = snapshot_manifest.Manifest.parse(stream.read(snapshot_manifest.MAX_MANIFEST), entry["path"], name)
+    except (OSError, snapshot_manifest.ManifestError) as exc:
+        return dict(entry, problem=str(exc))
+    versions = [one for one in stored if sizes[one] == manifest.size]
+    problem = None if versions else "no version of %s has the %d bytes that it had when it was taken" % (entry["path"], manifest.size)
+    problem = problem or manifest.distrust(entry["path"]) or (signers and signers.problem(manifest, entry["path"]))
+    entry.update(size=manifest.size, verified=not problem, problem=problem or None, versions=versions)
+    return dict(manifest.brief if brief else manifest.values, **entry)
+
+
+def hidden(remote, snapshots):
+    """Names of snapshots that were deleted or replaced in S3, where older versions of them are: a newer one than all `snapshots` there, or one of them.
+
+    Others retention may have deleted, which in a bucket with versions but without locks leaves those.
+    """
+    if not remote.rclone.is_s3():
+        return []
+    try:
+        sizes = remote.names(versions=True)
+    except RcloneError:
+        # who may list may not always list versions
+        return []
+    names = {plain_name(one) for one in sizes if plain_name(one) != one}
+    names = {name[: -len(snapshot_manifest.SUFFIX)] if name.endswith(snapshot_manifest.SUFFIX) else name for name in names if not _NOTE.match(name)}
+    there = {entry["file"] for entry in snapshots}
+    newest = max((_taken(name) for name in there), default="")
+    return sorted(name for name in names if name.startswith("etcd-") and (name in there or _taken(name) > newest))
+
+
+def _taken(name):
+    found = TAKEN.search(name)
+    return found.group(1) if found else ""
+
+
+def _notes(names):
+    """{name of a snapshot: those of `names` that are notes about it, the newest first}"""
+    found = {}
+    for match in sorted(filter(None, map(_NOTE.match, names)), key=lambda match: int(match.group("number")), reverse=True):
+        found.setdefault(match.group("name"), []).append(match.group())
+    return found
+
+
+def read_manifest(remote, name, names=None):
+    """The manifest of a snapshot there, with what was recorded later; None when it has none, ManifestError when it cannot be one.
+
+    names: what names() has said just now.
+    """
     try:
         text = remote.read(name + snapshot_manifest.SUFFIX, snapshot_manifest.MAX_MANIFEST)
     except RcloneError as exc:
         if exc.kind == "absent":
             return None
         raise
-    return snapshot_manifest.Manifest.parse(text, remote.path(name), name)
+    manifest = snapshot_manifest.Manifest.parse(text, remote.path(name), name)
+    return _with_notes(manifest, _notes(remote.names() if names is None else names).get(name, []), lambda one: remote.read(one, _MAX_NOTE))
+
+
+def _with_notes(manifest, found, read):
+    """With what the newest of the notes says that is whole and about this very file."""
+    for one in found:
+        with contextlib.suppress(ValueError, AttributeError, RecursionError, OSError):
+            note_ = json.loads(read(one).decode("utf-8"))
+            if note_.get("sha256") == manifest.sha256:
+                return manifest.with_recorded(note_)
+    return manifest
 
 
 def _get_manifests(remote, directory, names):
-    """Copy all of them here; one sentence about those that cannot be read, or None.  Damage of one must not hide the others."""
-    result = remote.get_small("etcd-*" + snapshot_manifest.SUFFIX, snapshot_manifest.MAX_MANIFEST, directory)
+    """Copy all of them and all notes here; one sentence about those that cannot be read, or None.  Damage of one must not hide the others."""
+    result = remote.get_small("etcd-*{%s,.note}" % snapshot_manifest.SUFFIX, snapshot_manifest.MAX_MANIFEST, directory)
     if result.code == 0:
         return None
     if not any(os.path.exists(os.path.join(directory, name)) for name in names):
@@ -71,14 +165,14 @@ def _get_manifests(remote, directory, names):
     return remote.rclone.error("its manifest cannot be read", result, "read").message
 
 
-def _describe(remote, name, sizes, local, unread, brief, signers):
+def _describe(remote, name, sizes, local, notes, unread, brief, signers):
     entry = {"remote": remote.where, "path": remote.path(name), "file": name, "size": sizes.get(name), "verified": False, "problem": None}
     where = entry["path"]
     if unread and snapshot_manifest.manifest_path(name) in sizes and not os.path.exists(snapshot_manifest.manifest_path(local)):
         entry["problem"] = "%s cannot be relied on: %s" % (where, unread)
         return entry
     try:
-        manifest = snapshot_manifest.Manifest.read(local)
+        manifest = _with_notes(snapshot_manifest.Manifest.read(local), notes, _reader(os.path.dirname(local)))
     except snapshot_manifest.ManifestError as exc:
         entry["problem"] = str(exc).replace(local, where)
         return entry
@@ -89,40 +183,81 @@ def _describe(remote, name, sizes, local, unread, brief, signers):
     return dict(manifest.brief if brief else manifest.values, **dict(entry, verified=problem is None, problem=problem))
 
 
-def put_manifest(remote, name, text):
-    """Send the manifest of a snapshot, and read it back."""
+def _reader(directory):
+    def read(name):
+        with open(os.path.join(directory, name), "rb") as stream:
+            return stream.read(_MAX_NOTE)
+
+    return read
+
+
+def _put(remote, name, text):
     # rclone sends files, and this one has another name, or changes while it is sent
     with tempfile.NamedTemporaryFile(prefix=_TEMPORARY) as stream:
         stream.write(text)
         stream.flush()
-        remote.put(stream.name, len(text), hashlib.sha256(text).hexdigest(), name=snapshot_manifest.manifest_path(name))
+        remote.put(stream.name, len(text), hashlib.sha256(text).hexdigest(), name=name)
+
+
+def put_manifest(remote, name, manifest, names, there=None):
+    """Send the manifest of a snapshot, and read it back; or only a note, where the one that is there says the same but for that.
+
+    names: what names() has said.  there: what read_manifest() has.
+    """
+    found = _notes(names).get(name, [])
+    stays = there is not None and there.unchanging == manifest.unchanging
+    if not stays:
+        _put(remote, snapshot_manifest.manifest_path(name), manifest.text.encode("utf-8"))
+    # an older note may say otherwise
+    if there.recorded != manifest.recorded if stays else found:
+        _put_note(remote, name, manifest, found)
+
+
+def _put_note(remote, name, manifest, older):
+    """Record what a manifest says now.  older: the notes that are there, the newest first."""
+    if len(older) >= _MAX_NOTES:
+        raise RcloneError("%s has %d notes beside it, none of which can be removed" % (remote.path(name), len(older)), "full")
+    number = int(_NOTE.match(older[0]).group("number")) + 1 if older else 1
+    text = json.dumps(dict(manifest.recorded, file=name, sha256=manifest.sha256), sort_keys=True, indent=1) + "\n"
+    _put(remote, "%s.%d.note" % (name, number), text.encode("utf-8"))
+    # what cannot be removed now goes with the snapshot
+    with contextlib.suppress(RcloneError):
+        versions = bool(older) and bool(remote.locks("/" + snapshot_manifest.manifest_path(name)))
+        for one in reversed(older):
+            remote.delete(one, versions)
 
 
 def note(remote, name, sha256, levels=None, check_mode=False, hold=None):
-    """Note levels or a hold, as Manifest.changed() takes them, in the manifest of a snapshot there; ManifestError when its file is gone or another one.
-
-    RcloneError of kind `tool` where rclone writes over what is there, and what breaks off midway would leave the snapshot with no manifest.
-    """
+    """Note levels or a hold, as Manifest.changed() takes them, of a snapshot there; ManifestError when its file is gone or another one."""
     if remote.name is None:
         if not check_mode:
             directory, inner = directory_of(os.path.join(remote.where, name))
             directory.note(inner, sha256, levels=levels, hold=hold)
         return
-    if not remote.replaces_whole():
-        raise RcloneError("this rclone could lose the manifest where a connection breaks off; 1.63 and later keep it", "tool")
     if check_mode:
         return
-    manifest = read_manifest(remote, name)
+    names = remote.names(missing_ok=True)
+    manifest = read_manifest(remote, name, names)
     if manifest is None:
         raise snapshot_manifest.ManifestError("%s has no manifest any more" % remote.path(name))
-    put_manifest(remote, name, manifest.changed(remote.path(name), sha256, levels, hold=hold).text.encode("utf-8"))
+    if name not in names:
+        raise snapshot_manifest.ManifestError("%s is gone" % remote.path(name))
+    _put_note(remote, name, manifest.changed(remote.path(name), sha256, levels, hold=hold), _notes(names).get(name, []))
     if remote.size(name) is None:
-        # it was removed meanwhile, and its manifest is not to come back
-        remote.delete(snapshot_manifest.manifest_path(name))
+        # it was removed meanwhile
+        remove(remote, name)
         raise snapshot_manifest.ManifestError("%s is gone" % remote.path(name))
 
 
-def remove(remote, name):
-    """Remove a snapshot, then its manifest, by which the next run finds what an interrupted one left."""
-    remote.delete(name)
-    remote.delete(name + snapshot_manifest.SUFFIX)
+def locked_until(remote, name):
+    """Until when the storage protects a snapshot there, or any file that belongs to it; None where it has no lock.  A time that is over is one as well."""
+    return max(remote.locks("/%s*" % name), default=None)
+
+
+def remove(remote, name, versions=False):
+    """Remove a snapshot and what is recorded of it, its manifest last, by which the next run finds what an interrupted one left.
+
+    versions: of S3 the versions themselves, those before as well; otherwise a bucket with versions hides them only.
+    """
+    for one in [name, *_notes(remote.names(missing_ok=True)).get(name, []), name + snapshot_manifest.SUFFIX]:
+        remote.delete(one, versions)

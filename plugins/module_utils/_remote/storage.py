@@ -52,7 +52,10 @@ class Directory:
         """An interrupted removal leaves no manifest here without its partial directory."""
         return []
 
-    def remove(self, snapshot):
+    def locked_until(self, dummy):
+        """None: nothing here has a lock."""
+
+    def remove(self, snapshot, dummy=None):
         self.directory.remove(snapshot["file"])
 
     def note_hold(self, snapshot, hold, check_mode):
@@ -86,8 +89,13 @@ class OffSite:
         """Manifests whose snapshots are gone."""
         return [one for one in snapshots if one["size"] is None and one.get("created")]
 
-    def remove(self, snapshot):
-        remote_snapshots.remove(self.remote, snapshot["file"])
+    def locked_until(self, snapshot):
+        """Until when S3 Object Lock protects it; None where it has no lock."""
+        return remote_snapshots.locked_until(self.remote, snapshot["file"])
+
+    def remove(self, snapshot, locked_until=None):
+        """locked_until: what locked_until() has said.  Where there are locks there are versions, and what is only hidden would stay for ever."""
+        remote_snapshots.remove(self.remote, snapshot["file"], versions=locked_until is not None)
 
     def note_hold(self, snapshot, hold, check_mode):
         """As Directory has it."""

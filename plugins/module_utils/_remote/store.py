@@ -20,10 +20,12 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 import time
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote.rclone_process import PASSING, Rclone, size_of
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.clock import utc
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import file_digests
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError
 
@@ -31,22 +33,30 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import 
 # Of an object in parts it only keeps what the sender said.
 ONE_PIECE = 200 * 1024 * 1024
 _CHUNK = 1024 * 1024
+_HOUR = 3600
+_DAY = 24 * _HOUR
 # Seconds that many small files may take.
 _MANY = 600
 # A name of a remote as rclone allows it, and its path; without a name it is a directory of this host.
 _REMOTE = re.compile(r"^(?P<name>[\w.+@][\w.+@ -]*):(?P<path>[^\x00-\x1f]*)$")
-# Object stores: what is written is there as a whole, or what was there before is.
-_WHOLE_OR_NOT = ("s3", "azureblob", "b2", "google cloud storage", "oracleobjectstorage", "swift")
+# What rclone puts before the extension of an older version (lib/version/version.go of 1.60 and 1.75).
+_VERSION = re.compile(r"-v\d{4}-\d\d-\d\d-\d{6}-\d{3}(?=\.[^.]*$)")
+_RETAIN_UNTIL = re.compile(r"^x-amz-object-lock-retain-until-date: *(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S*)", re.IGNORECASE | re.MULTILINE)
+
+
+def plain_name(name):
+    """The name of a file, of the name that rclone gives to an older version of it."""
+    return _VERSION.sub("", name)
 
 
 class Remote:
     """A place off-site that holds files.
 
     where: REMOTE:PATH as rclone's configuration names it, or a directory of this host such as a mounted share.  config, binary, timeout, idle, bwlimit:
-    as Rclone has them.  retries: how often what broke off is begun again.
+    as Rclone has them.  retries: how often what broke off is begun again.  object_lock_days: so long S3 Object Lock is to protect what is sent; 0 for none.
     """
 
-    def __init__(self, where, config=None, binary=None, timeout=None, idle=60, retries=3, retry_sleep=5, bwlimit=None):
+    def __init__(self, where, config=None, binary=None, timeout=None, idle=60, retries=3, retry_sleep=5, bwlimit=None, object_lock_days=0):
         self.where = where
         match = _REMOTE.match(where)
         self.name = match.group("name") if match else None
@@ -59,6 +69,9 @@ class Remote:
         if self.name is None and not os.path.isdir(where):
             raise RcloneError("%s is not a directory on this host; is it mounted?" % where, "absent")
         self.rclone = Rclone(where, self.name, config, binary, timeout, idle, bwlimit)
+        self.object_lock_days = object_lock_days
+        if object_lock_days and not self.rclone.is_s3():
+            raise RcloneError("%s is not S3, and nothing else has Object Lock; remove `object_lock_days`" % where, "config")
         self.retries = max(1, retries)
         self.retry_sleep = retry_sleep
 
@@ -74,9 +87,10 @@ class Remote:
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
-    def names(self, missing_ok=False):
-        """{name: size} of the files there.  missing_ok: no such directory is an empty one."""
-        result = self.rclone.run("lsjson", "--files-only", "--no-modtime", "--no-mimetype", "--", self.path())
+    def names(self, missing_ok=False, versions=False):
+        """{name: size} of the files there.  missing_ok: no such directory is an empty one.  versions: all that S3 has of them, as plain_name() knows them."""
+        argv = ["lsjson", "--files-only", "--no-modtime", "--no-mimetype"] + (["--s3-versions"] if versions else [])
+        result = self.rclone.run(*argv, "--", self.path())
         if result.code != 0:
             error = self.rclone.error("%s cannot be listed" % self.where, result, "list")
             if error.kind == "absent" and missing_ok:
@@ -134,7 +148,7 @@ class Remote:
         progress: called with the bytes that were sent so far; back: with those that were read back.
         """
         name = name or os.path.basename(path)
-        start = time.monotonic()
+        start, locked_from = time.monotonic(), time.time()
         found, digests = file_digests(path, ("sha256", "sha1", "md5"))
         if (found, digests.get("sha256")) != (size, sha256):
             raise RcloneError("%s is not the file that was taken (its size or its sha256 has changed), so it was not sent" % path, "local")
@@ -146,6 +160,7 @@ class Remote:
             problem, how = self.check(name, size, digests, verify, back)
         if problem:
             raise RcloneError("%s was sent, but %s" % (os.path.basename(path), problem), "corrupt")
+        self._check_lock(name, locked_from)
         return {"seconds": round(time.monotonic() - start, 2), "verified_by": how}
 
     def check(self, name, size, digests, verify="auto", progress=None):
@@ -167,9 +182,17 @@ class Remote:
         sha256 = self.digest(name, size, progress)[1]
         return (None if sha256 == digests["sha256"] else "%s is not what was sent: it reads back differently" % where), "read"
 
-    def replaces_whole(self):
-        """Whether the file that is there stays as it is when sending another one in its place breaks off."""
-        return self.rclone.section().get("type") in _WHOLE_OR_NOT or bool((self.rclone.features().get("Features") or {}).get("PartialUploads"))
+    def locks(self, pattern):
+        """Until when S3 Object Lock protects each of the files there whose names match; [] where nothing has a lock, or the storage has none."""
+        if not self.rclone.is_s3():
+            return []
+        # rclone 1.73 and earlier do not know of locks, but all of them show what the server answers about each file
+        found = []
+        argv = ["lsjson", "--files-only", "--no-mimetype", "--include=" + pattern, "--log-level=DEBUG", "--dump=headers"]
+        result = self.rclone.run(*argv, "--", self.path(), said=lambda text: found.extend(_RETAIN_UNTIL.findall(text)))
+        if result.code != 0:
+            raise self.rclone.error("%s does not say what is locked there" % self.where, result, "list")
+        return [moment[:19] + "Z" for moment in found]
 
     def _hash_to_ask(self, size, digests, verify):
         if verify == "read" or self.name is None:
@@ -191,7 +214,7 @@ class Remote:
 
     def _send(self, path, name, size, deadline, progress):
         argv = ["copyto", "--ignore-times", "--stats=2s", "--stats-log-level=NOTICE", "--", path, self.path(name)]
-        result = self.rclone.run(*argv, seconds=max(1, deadline - time.monotonic()), progress=progress)
+        result = self.rclone.run(*argv, seconds=max(1, deadline - time.monotonic()), progress=progress, environment=self._environment())
         if result.code != 0:
             what = "%s could not be sent to %s" % (os.path.basename(path), self.where)
             error = self.rclone.error(what, result, "write")
@@ -200,6 +223,30 @@ class Remote:
             raise error
         if progress:
             progress(size)
+
+    def _environment(self):
+        """What rclone needs to send a file where nothing may be changed later, and ignores where it is too old for that."""
+        section, wanted = self.rclone.section(), {}
+        if section.get("type") == "sftp" and section.get("set_modtime") == "false":
+            # 1.63 and later would rename it when it is there
+            return {"RCLONE_INPLACE": "true"}
+        if self.object_lock_days:
+            # before 1.74 the bucket's default retention has to lock it
+            wanted = {"object_lock_mode": "COMPLIANCE", "object_lock_retain_until_date": utc(time.time() + self.object_lock_days * _DAY)}
+        return {"RCLONE_S3_" + option.upper(): value for option, value in self.rclone.unset(wanted).items()}
+
+    def _check_lock(self, name, since):
+        if not self.object_lock_days:
+            return
+        until = min(self.locks("/" + name), default=None)
+        # the clocks of the two sides are not the same
+        if until is None or until < utc(since + self.object_lock_days * _DAY - _HOUR):
+            raise RcloneError(
+                "%s was sent, but S3 Object Lock %s. rclone 1.74 and later sets the lock; with an earlier one the bucket needs a default retention of at "
+                "least %d days. The credentials have to be allowed s3:PutObjectRetention and s3:GetObjectRetention"
+                % (name, "protects it only until " + until if until else "does not protect it", self.object_lock_days),
+                "config",
+            )
 
     def _lacks_room(self, size):
         """An SFTP server only says that it failed."""
@@ -224,9 +271,10 @@ class Remote:
 
     # -- getting ------------------------------------------------------------------------------------------------------
 
-    def get_small(self, pattern, limit, directory):
+    def get_small(self, pattern, limit, directory, versions=False):
         """Get all files of such names that have at most `limit` bytes: an RcloneResult, since what came is good whatever happened to others."""
         argv = ["copy", "--include=/" + pattern, "--max-depth=1", "--max-size=%dB" % limit, "--transfers=4", "--ignore-checksum"]
+        argv += ["--s3-versions"] if versions else []
         return self.rclone.run(*argv, "--", self.path(), directory, seconds=min(self.rclone.timeout or _MANY, _MANY))
 
     def get(self, name, target, size, sha256, progress=None):
@@ -246,6 +294,21 @@ class Remote:
             if not resumed:
                 break
         raise RcloneError("%s is damaged: its sha256 is not what its manifest says" % self.path(name), "corrupt")
+
+    def get_version(self, names, target, size, sha256):
+        """Get the one of several versions that is the file; returns the seconds.  rclone 1.60 finds no older version by its name alone, so none is resumed."""
+        start = time.monotonic()
+        for name in names:
+            with tempfile.TemporaryDirectory(dir=os.path.dirname(target)) as directory:
+                argv = ["copy", "--s3-versions", "--include=/" + name, "--max-depth=1", "--ignore-checksum", "--", self.path(), directory]
+                result = self.rclone.run(*argv, seconds=self.rclone.seconds(size))
+                if result.code != 0:
+                    raise self.rclone.error("%s could not be read" % self.path(name), result, "read")
+                found = os.path.join(directory, name)
+                if os.path.exists(found) and file_digests(found) == (size, {"sha256": sha256}):
+                    os.replace(found, target)
+                    return round(time.monotonic() - start, 2)
+        raise RcloneError("%s is damaged: the sha256 of none of its versions is what its manifest says" % self.path(plain_name(names[0])), "corrupt")
 
     def _get(self, name, target, size, deadline, progress, fresh):
         """(whether it went on with what was there, sha256)"""
@@ -296,16 +359,25 @@ class Remote:
 
     # -- removing -----------------------------------------------------------------------------------------------------
 
-    def delete(self, name):
-        """Delete one file; whether it was there.  RcloneError of kind `undeletable` where nothing may be deleted, `immutable` where it may not yet."""
-        result = self.rclone.run("deletefile", "--", self.path(name))
+    def delete(self, name, versions=False):
+        """Delete one file; whether it was there.  RcloneError of kind `undeletable` where nothing may be deleted, `immutable` where it may not yet.
+
+        versions: all that S3 has of it, instead of hiding it there with a delete marker.
+        """
+        if versions:
+            # how rclone names the versions before the current one
+            base, extension = os.path.splitext(name)
+            argv = ["delete", "--s3-versions", "--max-depth=1", "--include=/" + name, "--include=/%s-v*%s" % (base, extension), "--", self.path()]
+        else:
+            argv = ["deletefile", "--", self.path(name)]
+        result = self.rclone.run(*argv)
         if result.code == 0:
             return True
         error = self.rclone.error("%s cannot be removed" % self.path(name), result)
         if error.kind == "denied":
             raise RcloneError(
                 "deletes are forbidden at %s: leave them to the storage's lifecycle rules, and set etcd_snapshot_off_site_keep to 0; or allow them (S3: "
-                "s3:DeleteObject). %s" % (self.where, error.message),
+                "%s). %s" % (self.where, "s3:DeleteObjectVersion, s3:ListBucketVersions" if versions else "s3:DeleteObject", error.message),
                 "undeletable",
             )
         if error.kind != "absent":

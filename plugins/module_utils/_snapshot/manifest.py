@@ -34,6 +34,8 @@ _REQUIRED = {
     "created": (str,),
 }
 
+_RECORDED = ("levels", "level", "hold")
+
 
 class ManifestError(Exception):
     """One sentence for the operator."""
@@ -159,6 +161,21 @@ class Manifest:
         """Held as `hold` says, or released where it is empty."""
         values = {name: value for name, value in self.values.items() if name != "hold"}
         return Manifest(dict(values, hold=hold) if hold else values)
+
+    @property
+    def recorded(self):
+        """What may be recorded of it later, wherever a copy lies: its levels and its hold."""
+        return {name: self.values[name] for name in _RECORDED if name in self.values}
+
+    @property
+    def unchanging(self):
+        """What is the same in every manifest of it, wherever a copy lies."""
+        return {name: value for name, value in self.values.items() if name not in _RECORDED and name != "off_site"}
+
+    def with_recorded(self, found):
+        """With what another manifest has `recorded`, in the place of its own."""
+        values = {name: value for name, value in self.values.items() if name not in _RECORDED}
+        return Manifest(dict(values, **{name: found[name] for name in _RECORDED if name in found}))
 
     def changed(self, path, sha256, levels=None, off_site=None, hold=None):
         """With what is given; ManifestError when the file that it is about, by its SHA-256, is not the one that this describes."""

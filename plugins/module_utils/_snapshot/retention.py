@@ -61,6 +61,16 @@ def hold_words(snapshot):
     return "held" + "".join(words)
 
 
+def locked_words(locked):
+    """`3 are locked, the first until 2026-01-03T03:04:05Z, the last until 2026-01-05T03:04:05Z` of what etcd_snapshot_prune returned; empty for none."""
+    until = sorted(one["until"] for one in locked)
+    if not until:
+        return ""
+    if until[0] == until[-1]:
+        return "%d %s locked until %s" % (len(until), "is" if len(until) == 1 else "are", until[0])
+    return "%d are locked, the first until %s, the last until %s" % (len(until), until[0], until[-1])
+
+
 def lineage(manifest, shared=False):
     """Snapshots of one lineage replace each other: those of one host of one cluster.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from ansible_collections.k8s_dr.etcd.plugins.filter.prune_lines import FilterModule, prune_lines
 
 PRUNED = {"removed": ["/b/1.db", "/b/2.db"], "kept": [{"path": "/b/3.db", "by": ["last"]}], "untouched": ["/b/x", "/b/y", "/b/z"], "freed": 2097152}
+PRUNED["locked"] = []
 
 
 def test_each_removed_snapshot_has_a_line_and_the_last_line_is_a_sum():
@@ -26,6 +27,17 @@ def test_check_mode_removes_nothing():
 def test_held_snapshots_are_counted():
     kept = [*PRUNED["kept"], {"path": "/b/0.db", "by": ["hold"]}]
     assert prune_lines(dict(PRUNED, kept=kept), "/b", False)[-1].startswith("/b: 2 stay, 1 of them held, 2 removed (2.00 MB), ")
+
+
+def test_what_is_locked_is_reported_with_its_end():
+    until = ["2026-02-0%dT00:00:00Z" % day for day in (3, 1, 2)]
+    for locked, words in (
+        (until, "3 are locked, the first until 2026-02-01T00:00:00Z, the last until 2026-02-03T00:00:00Z"),
+        (until[:1] * 2, "2 are locked until 2026-02-03T00:00:00Z"),
+        (until[:1], "1 is locked until 2026-02-03T00:00:00Z"),
+    ):
+        found = prune_lines(dict(PRUNED, locked=[{"path": "x", "until": one} for one in locked]), "/b", False)[-1]
+        assert found.startswith("/b: 1 stay, 2 removed (2.00 MB), %s and stay as long, 3 are not verified" % words)
 
 
 def test_no_surplus_snapshot():

@@ -16,7 +16,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import store a
 NAME = "etcd-cp1-20260102T030405Z.db"
 # An rclone that keeps what is in `far:` in the directory STORE, and does what PLAN says before.
 FAKE = r"""#!%s
-import json, os, shutil, sys, time
+import fnmatch, json, os, shutil, sys, time
 store, argv = os.environ["STORE"], sys.argv[1:]
 with open(store + ".calls", "a") as calls:
     calls.write(json.dumps([argv, sorted(n for n in os.environ if n.startswith("RCLONE_"))]) + "\n")
@@ -47,6 +47,14 @@ if argv[0] == "lsjson":
         print(json.dumps(item(path) if os.path.exists(path) else {"Name": "x", "Size": -1, "IsDir": True}))
     elif not os.path.isdir(path):
         die(3, "error listing: directory not found")
+    elif "--dump=headers" in options:
+        pattern = next(one for one in options if one.startswith("--include="))[10:]
+        for one in sorted(os.listdir(path)):
+            if fnmatch.fnmatch("/" + one, pattern) and os.path.exists(store + ".locks"):
+                until = json.load(open(store + ".locks")).get(one)
+                header = "X-Amz-Object-Lock-Retain-Until-Date: %%s\r\n" %% until if until else ""
+                sys.stderr.write(json.dumps({"level": "debug", "msg": "HTTP/1.1 200 OK\r\n%%s\r\n" %% header}) + "\n")
+        print("[]")
     else:
         print(json.dumps([item(os.path.join(path, one)) for one in os.listdir(path)]))
 elif argv[0] == "copyto":
@@ -57,7 +65,7 @@ elif argv[0] == "copyto":
     sys.stderr.write(json.dumps({"level": "notice", "msg": "", "stats": {"bytes": 3}}) + "\n")
 elif argv[0] == "copy":
     for one in os.listdir(there(plain[0])):
-        if one.startswith("etcd-") and one.endswith(".json"):
+        if one.startswith("etcd-") and one.endswith((".json", ".note")):
             shutil.copyfile(os.path.join(there(plain[0]), one), os.path.join(plain[1], one))
 elif argv[0] == "cat":
     with open(there(plain[0]), "rb") as stream:
@@ -72,6 +80,10 @@ elif argv[0] == "deletefile":
     if not os.path.exists(there(plain[0])):
         die(4, "far: object not found")
     os.unlink(there(plain[0]))
+elif argv[0] == "delete":
+    for one in os.listdir(there(plain[0])):
+        if any(fnmatch.fnmatch("/" + one, option[10:]) for option in options if option.startswith("--include=")):
+            os.unlink(os.path.join(there(plain[0]), one))
 elif argv[0] == "about":
     print(json.dumps({"free": 3}))
 elif argv[0] == "config":
@@ -98,6 +110,10 @@ class Far:
     def configure(self, **sections):
         (self.store.parent / "store.conf").write_text(json.dumps(sections))
         self.remote.rclone._sections = None
+
+    def lock(self, **until):
+        """{name: until when S3 Object Lock protects it}"""
+        (self.store.parent / "store.locks").write_text(json.dumps(until))
 
     def calls(self):
         return [json.loads(line) for line in (self.store.parent / "store.calls").read_text().splitlines()]

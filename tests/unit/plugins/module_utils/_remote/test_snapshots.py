@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import snapshots as remote_snapshots, store as remote_store
@@ -89,13 +90,76 @@ def test_a_result_is_recorded_off_site(far):
     assert (found.levels, found.values["level"], found.sha256) == (LEVELS, "checksum", sha256)
 
 
-def test_a_manifest_that_could_be_lost_is_left_alone(far):
-    remote = far.remote
+def names(far):
+    return sorted(path.name for path in far.store.iterdir())
+
+
+def test_results_go_beside_what_is_there(far):
+    remote, sha256 = far.remote, digest(b"snapshot")
     far.add()
-    for check_mode in (True, False):
-        with pytest.raises(RcloneError, match="could lose the manifest"):
-            remote_snapshots.note(remote, NAME, digest(b"snapshot"), LEVELS, check_mode)
-    assert remote_snapshots.read_manifest(remote, NAME).levels == {}
+    manifest = (far.store / (NAME + ".json")).read_bytes()
+    for number in (1, 2):
+        remote_snapshots.note(remote, NAME, sha256, {"drill": {"ok": True, "seconds": number}})
+        # the one before is removed
+        assert names(far) == [NAME, "%s.%d.note" % (NAME, number), NAME + ".json"]
+    assert (far.store / (NAME + ".json")).read_bytes() == manifest
+    (far.store / (NAME + ".2.note")).rename(far.store / (NAME + ".10.note"))
+    remote_snapshots.note(remote, NAME, sha256, {"drill": {"ok": True, "seconds": 11}})
+    # where nothing can be removed the newest of them counts, by its number
+    (far.store / (NAME + ".9.note")).write_text(json.dumps({"sha256": sha256, "levels": {"drill": {"ok": False}}}))
+    for found in (remote_snapshots.read_manifest(remote, NAME).values, remote_snapshots.list_snapshots(remote)[0]):
+        assert found["levels"] == {"drill": {"ok": True, "seconds": 11}} and found["file"] == NAME
+    # nor does one count that did not arrive whole, or that is about another file
+    (far.store / (NAME + ".12.note")).write_text('{"sha256": ')
+    (far.store / (NAME + ".13.note")).write_text("[]")
+    (far.store / (NAME + ".14.note")).write_text(json.dumps({"sha256": "0" * 64}))
+    (entry,) = remote_snapshots.list_snapshots(remote)
+    assert entry["levels"] == {"drill": {"ok": True, "seconds": 11}}
+    remote_snapshots.remove(remote, NAME)
+    assert names(far) == []
+
+
+def test_there_are_not_endless_notes(far):
+    far.add()
+    for number in range(1, 101):
+        (far.store / ("%s.%d.note" % (NAME, number))).write_text("{}")
+    with pytest.raises(RcloneError, match="100 notes beside it, none of which can be removed"):
+        remote_snapshots.note(far.remote, NAME, digest(b"snapshot"), LEVELS)
+    assert len(names(far)) == 102
+
+
+def test_a_manifest_that_says_the_same_is_not_sent_again(far):
+    store, remote = far.store, far.remote
+    far.add()
+    there = remote_snapshots.read_manifest(remote, NAME)
+    before = names(far)
+    remote_snapshots.put_manifest(remote, NAME, there, before, there)
+    assert names(far) == before
+    remote_snapshots.put_manifest(remote, NAME, there.with_levels(LEVELS), before, there)
+    assert names(far) == [NAME, NAME + ".1.note", NAME + ".json"]
+    assert remote_snapshots.read_manifest(remote, NAME).levels == LEVELS
+    # one that lost its signature is, and a note about what was there before does not outlast it
+    signed = snapshot_manifest.Manifest(dict(there.values, signature={"statement": "x"}))
+    remote_snapshots.put_manifest(remote, NAME, signed, names(far), remote_snapshots.read_manifest(remote, NAME))
+    found = remote_snapshots.read_manifest(remote, NAME)
+    assert found.values["signature"] and found.levels == {} and json.loads((store / (NAME + ".json")).read_bytes())["signature"]
+
+
+def test_a_lock_is_that_of_the_file_that_is_locked_longest(far):
+    far.add()
+    remote_snapshots.note(far.remote, NAME, digest(b"snapshot"), LEVELS)
+    locks = {NAME: "2026-02-01T00:00:00Z", NAME + ".1.note": "2026-02-03T00:00:00.000Z", NAME + ".json": "2026-02-02T00:00:00Z"}
+    locks["other"] = "2027-01-01T00:00:00Z"
+    far.lock(**locks)
+    # of anything but S3 nothing is asked
+    assert remote_snapshots.locked_until(far.remote, NAME) is None
+    far.configure(far={"type": "s3"})
+    assert remote_snapshots.locked_until(far.remote, NAME) == "2026-02-03T00:00:00Z"
+    far.lock()
+    assert remote_snapshots.locked_until(far.remote, NAME) is None
+    (far.store / "etcd-cp1-20260102T030405Z-v2026-01-02-030405-000.db").write_bytes(b"an older version")
+    remote_snapshots.remove(far.remote, NAME, versions=True)
+    assert names(far) == []
 
 
 def test_a_snapshot_that_was_removed_meanwhile_is_not_recreated(far):
@@ -105,7 +169,8 @@ def test_a_snapshot_that_was_removed_meanwhile_is_not_recreated(far):
     (store / NAME).unlink()
     with pytest.raises(snapshot_manifest.ManifestError, match="is gone"):
         remote_snapshots.note(remote, NAME, digest(b"snapshot"), LEVELS)
-    assert list(store.iterdir()) == []
+    assert names(far) == [NAME + ".json"]
+    (store / (NAME + ".json")).unlink()
     with pytest.raises(snapshot_manifest.ManifestError, match="no manifest any more"):
         remote_snapshots.note(remote, NAME, digest(b"snapshot"), LEVELS)
 

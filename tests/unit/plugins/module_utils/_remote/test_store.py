@@ -157,3 +157,31 @@ def test_deleting_twice_is_deleting_once(far):
     far.plan(["deletefile", "error", ["AccessDenied"]])
     with pytest.raises(RcloneError, match="cannot be removed"):
         remote.delete(NAME)
+
+
+def test_object_lock_is_set_and_seen(far, tmp_path, monkeypatch):
+    path = tmp_path / "etcd-cp1-20260102T030405Z.db"
+    path.write_bytes(b"snapshot")
+    sha256 = hashlib.sha256(b"snapshot").hexdigest()
+    monkeypatch.setattr(remote_store.time, "time", lambda: 1767323045.0)
+
+    def put(**section):
+        far.configure(far=dict({"type": "s3"}, **section))
+        remote = remote_store.Remote("far:", binary=far.remote.rclone.binary, retry_sleep=0, object_lock_days=30)
+        remote.put(str(path), 8, sha256)
+
+    with pytest.raises(RcloneError, match=r"Object Lock does not protect it\..*1\.74 and later.*at least 30 days") as caught:
+        put()
+    assert caught.value.kind == "config"
+    far.lock(**{path.name: "2026-01-31T00:00:00Z"})
+    with pytest.raises(RcloneError, match="protects it only until 2026-01-31T00:00:00Z"):
+        put()
+    far.lock(**{path.name: "2026-02-01T03:04:04Z"})
+    put()
+    # an rclone that does not know the option ignores it there, and its configuration says more
+    assert [call[1] for call in far.calls() if call[0][0] == "copyto"][-1] == ["RCLONE_S3_OBJECT_LOCK_MODE", "RCLONE_S3_OBJECT_LOCK_RETAIN_UNTIL_DATE"]
+    put(object_lock_mode="GOVERNANCE")
+    assert [call[1] for call in far.calls() if call[0][0] == "copyto"][-1] == ["RCLONE_S3_OBJECT_LOCK_RETAIN_UNTIL_DATE"]
+    far.configure(far={"type": "sftp"})
+    with pytest.raises(RcloneError, match="is not S3"):
+        remote_store.Remote("far:", binary=far.remote.rclone.binary, object_lock_days=30)
