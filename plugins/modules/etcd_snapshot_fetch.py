@@ -43,6 +43,13 @@ options:
     description: Directory for the snapshot on the managed host. It is created with mode 0700.
     type: path
     required: true
+  versions:
+    description:
+      - Whether to look at all that S3 has at O(remote), what was deleted and the versions of what was replaced included, for example after an intruder
+        deleted snapshots that Object Lock protects. M(k8s_dr.etcd.etcd_snapshot_list) lists them.
+      - Such a download is not resumed.
+    type: bool
+    default: false
   etcd_ca:
     description:
       - For O(name=latest), the SHA-256 of the etcd CA of the cluster whose snapshot is wanted, as C(fingerprints) in manifests has it.
@@ -137,9 +144,23 @@ def clusters(entries):
     return found
 
 
+def listed(module, remote, signers):
+    if module.params["versions"]:
+        return remote_snapshots.list_versions(remote, signers=signers)
+    return remote_snapshots.list_snapshots(remote, missing_ok=False, signers=signers)
+
+
+def named_version(module, remote, name, signers):
+    """The entry of a snapshot, whatever was done to it there."""
+    found = next((entry for entry in listed(module, remote, signers) if entry["file"] == name), None)
+    if found is None or not found["verified"]:
+        raise Refused(found["problem"] if found else "%s has no version of a snapshot %s" % (remote.where, name))
+    return found
+
+
 def newest(module, remote, etcd_ca, signers):
     """The manifest of the newest snapshot there that can be relied on."""
-    entries = remote_snapshots.list_snapshots(remote, missing_ok=False, signers=signers)
+    entries = listed(module, remote, signers)
     good = [entry for entry in entries if entry["verified"]]
     if not good:
         problem = next((entry["problem"] for entry in entries if entry["problem"]), None)
@@ -188,8 +209,8 @@ def check_space(directory, needed):
         raise Refused("%s; nothing was fetched" % short)
 
 
-def get(remote, manifest, path, lock_timeout):
-    """Get what is not here; the seconds that took."""
+def get(remote, manifest, versions, path, lock_timeout):
+    """Get what is not here; the seconds that took.  versions: the names of those that may be it; of others it is the current one."""
     directory, name = directory_of(path)
     partial = directory.partial(name)
     with directory.lock(lock_timeout):
@@ -202,7 +223,10 @@ def get(remote, manifest, path, lock_timeout):
         target = os.path.join(partial, "snapshot")
         have = os.path.getsize(target) if os.path.isfile(target) else 0
         check_space(directory.path, max(0, manifest.size - have))
-        seconds = remote.get(name, target, manifest.size, manifest.sha256)
+        if versions:
+            seconds = remote.get_version(versions, target, manifest.size, manifest.sha256)
+        else:
+            seconds = remote.get(name, target, manifest.size, manifest.sha256)
         directory.publish(target, manifest)
     return seconds
 
@@ -216,7 +240,7 @@ def has_manifest(path, manifest):
 
 def own(entry):
     """The Manifest of an entry, without what a list says of it."""
-    return snapshot_manifest.Manifest({name: value for name, value in entry.items() if name not in ("path", "remote", "problem")})
+    return snapshot_manifest.Manifest({name: value for name, value in entry.items() if name not in ("path", "remote", "problem", "versions")})
 
 
 def run(module):
@@ -227,8 +251,13 @@ def run(module):
     )
     if remote.rclone.config_warning():
         module.warn(remote.rclone.config_warning())
-    latest = params["name"] == "latest"
-    manifest = own(newest(module, remote, params["etcd_ca"], signers)) if latest else named(remote, params["name"], signers)
+    versions = []
+    if params["name"] == "latest" or params["versions"]:
+        latest = params["name"] == "latest"
+        entry = newest(module, remote, params["etcd_ca"], signers) if latest else named_version(module, remote, params["name"], signers)
+        manifest, versions = own(entry), entry.get("versions")
+    else:
+        manifest = named(remote, params["name"], signers)
     directory = os.path.realpath(params["directory"])
     path = os.path.join(directory, manifest.file)
     missing = not here(path, manifest)
@@ -238,7 +267,7 @@ def run(module):
         if missing:
             check_space(directory, 0)
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        seconds = get(remote, manifest, path, params["lock_timeout"])
+        seconds = get(remote, manifest, versions, path, params["lock_timeout"])
     before = path + "\n" if not missing else ""
     diff = {"before": before, "after": path + "\n", "before_header": directory, "after_header": directory}
     return {"changed": changed, "snapshot": dict(manifest.values, path=path), "source": remote.path(manifest.file), "seconds": seconds, "diff": diff}
@@ -254,6 +283,7 @@ def main():
             "retries": {"type": "int", "default": 3},
             "bwlimit": {"type": "str"},
             "name": {"type": "str", "default": "latest"},
+            "versions": {"type": "bool", "default": False},
             "directory": {"type": "path", "required": True},
             "etcd_ca": {"type": "str"},
             "lock_timeout": {"type": "int", "default": 60},

@@ -47,6 +47,13 @@ options:
   remote:
     description: Off-site storage to list instead of O(directory), in the format of M(k8s_dr.etcd.etcd_snapshot_upload).
     type: str
+  versions:
+    description:
+      - Whether to list all that S3 has at O(remote), what was deleted and the versions of what was replaced included. Of each name it lists the newest
+        version that can be relied on, without what was recorded later.
+      - With V(false) the module warns if a snapshot was replaced there, or one deleted that is newer than all others, and S3 has older versions of it.
+    type: bool
+    default: false
 seealso:
   - module: k8s_dr.etcd.etcd_snapshot
   - module: k8s_dr.etcd.etcd_snapshot_info
@@ -129,6 +136,7 @@ def main():
             "checksum": {"type": "bool", "default": False},
             "inventory": {"type": "bool", "default": True},
             "remote": {"type": "str"},
+            "versions": {"type": "bool", "default": False},
             "rclone_config": {"type": "path"},
             "rclone": {"type": "path"},
             **snapshot_signature.SPEC,
@@ -141,7 +149,17 @@ def main():
         signers = snapshot_signature.signers_of(params["signers"])
         if params["remote"]:
             remote = remote_store.Remote(params["remote"], params["rclone_config"], params["rclone"])
-            snapshots = remote_snapshots.list_snapshots(remote, missing_ok=False, brief=not params["inventory"], signers=signers)
+            brief = not params["inventory"]
+            if params["versions"]:
+                snapshots = remote_snapshots.list_versions(remote, brief, signers)
+            else:
+                snapshots = remote_snapshots.list_snapshots(remote, missing_ok=False, brief=brief, signers=signers)
+                hidden = remote_snapshots.hidden(remote, snapshots)
+                if hidden:
+                    module.warn(
+                        "snapshots in %s were deleted or replaced, and S3 has older versions of them, which etcd_snapshot_list and etcd_snapshot_fetch find "
+                        "with versions=true: %s" % (remote.where, ", ".join(reversed(hidden[-5:])))
+                    )
         else:
             if os.path.isdir(directory):
                 # what is restored is chosen from it
