@@ -16,9 +16,11 @@ Each is a context; kill() and start() make an outage.  `config(path)` writes wha
 from __future__ import annotations
 
 import contextlib
+import datetime
 import functools
 import http.client
 import http.server
+import json
 import os
 import pathlib
 import signal
@@ -91,23 +93,41 @@ class Server:
     def environment(self):
         return {}
 
-    def rclone(self, *args):
+    def rclone(self, *args, name="rclone"):
         # it reaches no S3 when this is set
         env = {name: value for name, value in os.environ.items() if name != "AWS_CA_BUNDLE"}
-        return subprocess.run([program("rclone"), *args], capture_output=True, text=True, check=True, timeout=60, env=env)
+        return subprocess.run([program(name), *args], capture_output=True, text=True, check=True, timeout=60, env=env)
 
 
 class S3(Server):
+    """locked: the bucket has Object Lock, and so versions.  versitygw 1.8.0 gives no default retention to objects (auth/object_lock.go), so it has none."""
+
     access, secret, bucket = "k8sdr", "k8s-dr-secret", "backups"
     where = "far:backups/prod"
 
-    def __init__(self, directory, data=None, host="127.0.0.1"):
+    def __init__(self, directory, data=None, host="127.0.0.1", locked=False):
         super().__init__(directory, data, host)
-        self.metadata = self.directory / "metadata"
-        self.metadata.mkdir(exist_ok=True)
+        self.locked = locked
+        self.metadata, self.versions = self.directory / "metadata", self.directory / "versions"
+        for path in (self.metadata, self.versions):
+            path.mkdir(exist_ok=True)
 
     def command(self):
-        return [program("versitygw"), "--port", "%s:%d" % (self.host, self.port), "posix", "--sidecar", str(self.metadata), str(self.data)]
+        versions = ["--versioning-dir", str(self.versions)] if self.locked else []
+        return [program("versitygw"), "--port", "%s:%d" % (self.host, self.port), "posix", "--sidecar", str(self.metadata), *versions, str(self.data)]
+
+    def advance(self, days):
+        """As if so many days had passed: each lock ends as much earlier."""
+        for path in self.directory.rglob("object-retention"):
+            lock = json.loads(path.read_text())
+            end = datetime.datetime.fromisoformat(lock["RetainUntilDate"].replace("Z", "+00:00")) - datetime.timedelta(days)
+            path.write_text(json.dumps(dict(lock, RetainUntilDate=end.strftime("%Y-%m-%dT%H:%M:%SZ"))))
+
+    def everything(self):
+        """Names of all that is stored, of versions that are not the current ones and of delete markers as well."""
+        options = ["--config", self.config(self.directory / "own.conf"), "--s3-versions", "--s3-version-deleted"]
+        listed = self.rclone("lsf", *options, self.where, name="rclone-new").stdout
+        return sorted(listed.split())
 
     def environment(self):
         return {"ROOT_ACCESS_KEY": self.access, "ROOT_SECRET_KEY": self.secret}
@@ -115,7 +135,9 @@ class S3(Server):
     def start(self):
         super().start()
         if not (self.data / self.bucket).exists():
-            self.rclone("--config", self.config(self.directory / "own.conf"), "mkdir", "far:" + self.bucket)
+            lock = ["--s3-bucket-object-lock-enabled"] if self.locked else []
+            name = "rclone-new" if self.locked else "rclone"
+            self.rclone("--config", self.config(self.directory / "own.conf"), "mkdir", *lock, "far:" + self.bucket, name=name)
 
     def config(self, path, wrong=False):
         secret = "somebody-elses" if wrong else self.secret
@@ -199,10 +221,15 @@ class ProxyHandler(http.server.BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer
 
 
+# What changes or removes a file, of the requests that OpenSSH 9.2 knows (sftp-server.c).
+APPEND_ONLY = "remove,rmdir,rename,posix-rename,setstat,fsetstat,lsetstat,hardlink,symlink,copy-data"
+
+
 class Sftp(Server):
     user, where = "far", "far:prod"
 
-    def __init__(self, directory, data=None, shell=True):
+    def __init__(self, directory, data=None, shell=True, append_only=False):
+        """append_only: the account may add files, and neither change, replace nor remove one; docs/off-site.md has the same setting of sshd."""
         super().__init__(directory, data)
         for name in ("host", "client", "stranger"):
             if not (self.directory / name).exists():
@@ -218,7 +245,13 @@ class Sftp(Server):
         text = "ListenAddress 127.0.0.1\nPort %d\nHostKey %s\nAuthorizedKeysFile %s\n" % (self.port, self.directory / "host", keys)
         text += "PasswordAuthentication no\nUsePAM no\nStrictModes no\nPidFile none\nMaxStartups 100\n"
         text += "Subsystem sftp internal-sftp\n"
-        self.settings = write(self.directory / "sshd_config", text + ("" if shell else "ForceCommand internal-sftp\n"))
+        self.append_only = append_only
+        if append_only:
+            # those that sftp makes with that umask cannot be written into
+            self.stored("").mkdir()
+            os.chown(self.stored(""), 4242, 4242)
+        command = "internal-sftp" + (" -u 0222 -P " + APPEND_ONLY if append_only else "")
+        self.settings = write(self.directory / "sshd_config", text + ("" if shell and not append_only else "ForceCommand %s\n" % command))
 
     def command(self):
         script = 'mkdir -p -m 0755 /run/sshd && mount --bind "$1" /etc/passwd && exec "$2" -D -e -f "$3"'
@@ -232,6 +265,7 @@ class Sftp(Server):
     def config(self, path, wrong=False):
         key = self.directory / ("stranger" if wrong else "client")
         text = "[far]\ntype = sftp\nhost = 127.0.0.1\nport = %d\nuser = %s\nkey_file = %s\n" % (self.port, self.user, key)
+        text += "set_modtime = false\n" if self.append_only else ""
         return write(path, text + "known_hosts_file = %s\n" % (self.directory / "known_hosts"))
 
     def stored(self, name):
