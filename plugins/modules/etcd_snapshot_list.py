@@ -50,7 +50,7 @@ options:
   versions:
     description:
       - Whether to list all that S3 has at O(remote), what was deleted and the versions of what was replaced included. Of each name it lists the newest
-        version that can be relied on, without what was recorded later.
+        version that is whole, without what was recorded later.
       - With V(false) the module warns if a snapshot was replaced there, or one deleted that is newer than all others, and S3 has older versions of it.
     type: bool
     default: false

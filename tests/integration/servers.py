@@ -123,6 +123,12 @@ class S3(Server):
             end = datetime.datetime.fromisoformat(lock["RetainUntilDate"].replace("Z", "+00:00")) - datetime.timedelta(days)
             path.write_text(json.dumps(dict(lock, RetainUntilDate=end.strftime("%Y-%m-%dT%H:%M:%SZ"))))
 
+    def retain(self, path, days):
+        """Lock an object, as AWS does with a bucket's default retention."""
+        end = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days)
+        lock = {"Mode": "COMPLIANCE", "RetainUntilDate": end.strftime("%Y-%m-%dT%H:%M:%SZ")}
+        (self.metadata / path.strip("/") / "meta" / "object-retention").write_text(json.dumps(lock))
+
     def everything(self):
         """Names of all that is stored, of versions that are not the current ones and of delete markers as well."""
         options = ["--config", self.config(self.directory / "own.conf"), "--s3-versions", "--s3-version-deleted"]
@@ -153,15 +159,15 @@ class Proxy(http.server.ThreadingHTTPServer):
     """In front of an S3, which answers all that the rule does not.
 
     rule(action, path): None, or (status, error code, message) instead of the answer.  etag: another one for each object.  action is the permission that
-    AWS has for it; actions holds what was asked for.
+    AWS has for it; actions holds what was asked for.  retention: days that each new object is locked.
     """
 
     daemon_threads = True
 
-    def __init__(self, far, rule=None, etag=None):
+    def __init__(self, far, rule=None, etag=None, retention=None):
         super().__init__(("127.0.0.1", 0), ProxyHandler)
         self.far, self.rule, self.etag, self.actions = far, rule or (lambda action, path: None), etag, set()
-        self.where, self.stored, self.secret = far.where, far.stored, far.secret
+        self.where, self.stored, self.secret, self.retention = far.where, far.stored, far.secret, retention
 
     def __enter__(self):
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -203,6 +209,8 @@ class ProxyHandler(http.server.BaseHTTPRequestHandler):
             connection.endheaders(body)
             answer = connection.getresponse()
             headers = [(name, value) for name, value in answer.getheaders() if name.lower() not in ("connection", "transfer-encoding")]
+            if self.server.retention and self.command == "PUT" and of_object and answer.status == 200:
+                self.server.far.retain(path, self.server.retention)
             if self.server.etag and of_object:
                 headers = [(name, '"%s"' % self.server.etag if name.lower() == "etag" else value) for name, value in headers]
             return self.reply(answer.status, headers, answer.read())

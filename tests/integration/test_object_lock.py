@@ -17,6 +17,7 @@ import pytest
 import servers
 from test_hold import delete, hold, off_site
 from test_prune import prune
+from test_snapshot_role import VERSION, play, with_tools
 from test_upload import fetch, make, manifest_of, place, upload  # noqa: F401
 
 NOW = functools.partial(datetime.datetime.now, datetime.timezone.utc)
@@ -86,6 +87,36 @@ def test_what_is_not_locked_is_a_failure(place, rclone):  # noqa: F811
             assert not far.stored(path.name + ".json").exists() and "off_site" not in manifest_of(path)
         # what was not asked for is not missed
         assert upload(far, place, rclone, path=path)[0] == 0
+
+
+def test_an_older_rclone_needs_a_default_retention(far, place):  # noqa: F811
+    path = make(place / "local")
+    with servers.Proxy(far, retention=30) as bucket:
+        rc, result = upload(bucket, place, path=path, object_lock_days=60)
+        assert rc == 1 and "S3 Object Lock protects it only until 20" in result["msg"] and "at least 60 days" in result["msg"], result
+        # the run before did not get as far as its manifest
+        rc, result = upload(bucket, place, path=path, object_lock_days=30)
+        assert rc == 0 and result["uploaded"][0]["file"] == path.name, result
+    rc, result = prune(keep=1, **OWN, **off_site(far, place))
+    assert rc == 0 and result["kept"][0]["by"] == ["last"], result
+    rc, result = delete(path, force=True, **OWN, **off_site(far, place))
+    assert rc == 1 and "is protected by S3 Object Lock until 20" in result["msg"], result
+
+
+def test_snapshot_yml_locks_what_it_uploads_and_reports_what_is_locked(far, place, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("PATH", os.path.dirname(servers.program("rclone-new")) + os.pathsep + os.environ["PATH"])
+    away = {"remote": far.where, "keep": 1, "object_lock_days": 20, "rclone_config_source": far.config(place / "rclone.conf")}
+    with harness.Etcd(VERSION, tmp_path) as etcd:
+        harness.fill(etcd)
+        hosts = {"cp1": with_tools(etcd, tmp_path, etcd_snapshot_off_site=[away])}
+        for words in ("was verified there.", "was verified there; of those that are surplus there, 1 is locked until 20"):
+            rc, output, _recap = play("playbooks/snapshot.yml", tmp_path, hosts)
+            assert rc == 0 and words in " ".join(output.split()), output
+        rc, output, _recap = play("playbooks/prune.yml", tmp_path, hosts)
+        assert rc == 0 and "far:backups/prod: 1 stay, 0 removed (0.00 Bytes), 1 is locked until 20" in " ".join(output.split()), output
+        far.advance(21)
+        rc, output, _recap = play("playbooks/prune.yml", tmp_path, hosts)
+        assert rc == 0 and "far:backups/prod: 1 stay, 1 removed" in " ".join(output.split()) and len(far.everything()) == 2, output
 
 
 NIGHTS = int(os.environ.get("NIGHTS", "20"))
