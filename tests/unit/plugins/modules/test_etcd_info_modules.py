@@ -298,8 +298,9 @@ def test_a_named_tool_that_is_broken_suits_nothing(monkeypatch):
 def snapshot(monkeypatch, **found):
     asked = []
 
-    def examine(path, etcdctl, etcdutl, timeout, everything):
+    def examine(path, etcdctl, etcdutl, timeout, everything, manifest):
         asked.append((path, timeout, everything))
+        assert manifest is None, "it is used only when that is wanted"
         return dict({"path": path, "integrity": "ok", "problems": [], "undetermined": []}, **found)
 
     monkeypatch.setattr(etcd_snapshot_info, "find_tools", lambda *_args: (None, None))
