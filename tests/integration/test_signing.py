@@ -262,7 +262,7 @@ def test_the_signature_holds_from_the_snapshot_to_the_drill_of_what_was_fetched(
         # the copy is noted here, the level there
         code, result = drill(path.name, tmp_path / "work", level=level, identity_file=key.identity, **rclone, **signers)
         assert code == 0 and result["changed"] and result["snapshot"]["recorded"], result
-        assert read(path)["off_site"] and json.loads(far.stored(path.name + ".json").read_text())["level"] == reached
+        assert read(path)["off_site"] and json.loads(far.stored(path.name + ".1.note").read_text())["level"] == reached
         assert listed(**rclone, **signers)["latest"] == "%s/%s" % (far.where, path.name)
         code, result = harness.run_module("etcd_snapshot_fetch", directory=tmp_path / "got", **rclone, **signers)
         assert code == 0 and warned_of(result, [path.name]) == 0, result

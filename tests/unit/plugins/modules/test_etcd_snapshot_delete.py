@@ -17,8 +17,8 @@ NAME = "etcd-cp1-20260102T030405Z.db"
 SNAPSHOT = {"file": NAME, "path": "far:" + NAME, "size": 4, "created": "2026-01-02T03:04:05Z", "verified": False, "problem": "it is gone", "host": "cp1"}
 
 
-def place(kind="unknown", **more):
-    def remove(dummy):
+def place(kind="unknown", until=None, **more):
+    def remove(dummy, dummy_until):
         raise RcloneError("it went wrong", kind)
 
     return types.SimpleNamespace(
@@ -27,6 +27,7 @@ def place(kind="unknown", **more):
         locked=lambda dummy: contextlib.nullcontext(),
         tidy=lambda: None,
         snapshots=lambda: [dict(SNAPSHOT, **more)],
+        locked_until=lambda dummy: until,
         remove=remove,
     )
 
@@ -46,6 +47,22 @@ def test_a_deletion_that_fails(monkeypatch, kind, outcome):
     with pytest.raises(RcloneError) as caught:
         etcd_snapshot_delete.run(types.SimpleNamespace(params=params, check_mode=False), begun)
     assert etcd_snapshot_delete.with_outcome(params, str(caught.value), begun) == "it went wrong. " + outcome
+
+
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_what_is_locked_is_not_deleted(monkeypatch, check_mode):
+    params = {"name": NAME, "force": True, "required": True, "etcd_ca": "any", "manifests_dir": "/nonexistent", "remote": "far:"}
+    module = types.SimpleNamespace(params=params, check_mode=check_mode)
+    monkeypatch.setattr(etcd_snapshot_delete.storage, "of", lambda dummy: place(until="2999-01-02T03:04:05Z"))
+    with pytest.raises(Refused, match="is protected by S3 Object Lock until 2999-01-02T03:04:05Z, and cannot be deleted before"):
+        etcd_snapshot_delete.run(module, [])
+    # a lock that has ended
+    monkeypatch.setattr(etcd_snapshot_delete.storage, "of", lambda dummy: place(until="2026-01-02T03:04:05Z"))
+    if check_mode:
+        assert etcd_snapshot_delete.run(module, [])["changed"]
+    else:
+        with pytest.raises(RcloneError, match="it went wrong"):
+            etcd_snapshot_delete.run(module, [])
 
 
 @pytest.mark.parametrize("check_mode", [False, True])

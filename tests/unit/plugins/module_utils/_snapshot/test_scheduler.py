@@ -230,7 +230,7 @@ def test_the_timer_uses_the_arguments_of_the_playbook():
     # the timer waits longer for the lock; it knows what was taken, and what a place has of its own, in another way
     for step, file, module, different in (
         ("take", "take", "etcd_snapshot", {"lock_timeout"}),
-        ("upload", "send", "etcd_snapshot_upload", {"path", "rclone_config", "bwlimit", "keep"}),
+        ("upload", "send", "etcd_snapshot_upload", {"path", "rclone_config", "bwlimit", "keep", "object_lock_days"}),
         ("prune", "prune_off_site", "etcd_snapshot_prune", {"rclone_config", "keep"}),
         ("metrics", "metrics", "etcd_snapshot_metrics", {"success", "seconds", "off_site"}),
     ):
