@@ -56,6 +56,7 @@ def stage(transaction, snapshot, argv_tail, tool, timeout, check=None, trial=Non
                 # last what is to be served, which is in memory then
                 trial.finish()
                 trial.end()
+                deadline = time.monotonic() + timeout
         argv = [tool, "snapshot", "restore", snapshot, "--data-dir", partial] + argv_tail
         result = run_tool(argv, deadline - time.monotonic(), watch=WriteBack(database_path(partial), snapshot))
         if result.rc != 0:

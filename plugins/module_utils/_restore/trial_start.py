@@ -110,9 +110,6 @@ class TrialStart:
         # first of all, since the room that a killed run took is needed again
         self._work = self._stack.enter_context(WorkDir(self._place)).path
         self.is_large = size > _LARGE
-        if self.is_large:
-            # the rest of the time is for what it holds up
-            self._deadline = time.monotonic() + options["step_timeout"] / 3
         # The node's own restore is written there as well, or later.
         times = 1 if self.is_large else 2
         short = shortage(self._place, times * (int(size * 1.1) + _OWN_SPACE), "restoring the snapshot%s" % (" twice" if times == 2 else ""))
