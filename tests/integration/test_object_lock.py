@@ -124,7 +124,7 @@ KEEP, LOCKED = {"last": 3, "weekly": 2}, 5
 
 
 def test_every_night_is_green(far, place):  # noqa: F811
-    """Nights in a row, NIGHTS of them: 20, or 365 for a year, which takes a quarter of an hour.
+    """Nights in a row, NIGHTS of them: 20, or 365 for a year, which takes half an hour.
 
     The server refuses by its own clock, and the modules judge by theirs; both are right.  A night that passes moves what the server has stored: each lock ends
     a day earlier.  The snapshots are dated from the past up to now, since retention goes by their dates.
