@@ -17,7 +17,7 @@ from rebuild_sandbox import options, ready_nodes, secret, take_bundle, until
 LEFT = """
 find /etc/kubernetes /var/lib/etcd /var/lib/kubelet /var/lib/k8s-dr-rebuild /etc/systemd/system -not -type d 2>/dev/null | sort
 ls -A /run/netns 2>/dev/null; ip -br link | cut -d' ' -f1 | sort; systemctl is-enabled kubelet; systemctl is-active containerd
-ctr -n k8s.io containers list -q; pgrep -l 'etcd|kube'
+ctr -n k8s.io containers list -q; pgrep -l 'etcd|kube-'
 :
 """
 # Whether the copy's API server reaches that address, and is reached from its machine.
