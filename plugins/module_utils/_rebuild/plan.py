@@ -41,6 +41,8 @@ SIGNED = (
 _KUBECONFIGS = ("admin", "super-admin", "kubelet", "controller-manager", "scheduler")
 # Flags whose values are about the machine, and not about the cluster.
 _OF_THE_MACHINE = ("advertise-address", "etcd-servers")
+# Prefix of the flags of audit logs.
+_AUDIT = "audit-"
 # {component: where kubeadm's ClusterConfiguration has its settings}
 _SECTIONS = {"kube-apiserver": "apiServer", "kube-controller-manager": "controllerManager", "kube-scheduler": "scheduler"}
 _ENCRYPTION = "encryption-configuration.yaml"
@@ -58,6 +60,8 @@ class Plan:
         self.name = self.options["name"] or self.machine["hostname"]
         self.drill = bool(self.options.get("drill"))
         self.address = self._isolated() if self.drill else self.options["address"] or self.machine["address"]
+        if self.drill:
+            self._drop_audit()
         self.pki_dir = self.cluster.get("certificatesDir") or PKI_DIR
         self.data_dir = ((self.cluster.get("etcd") or {}).get("local") or {}).get("dataDir") or DATA_DIR
         self.port = self._port()
@@ -68,6 +72,15 @@ class Plan:
         self.files, self.missing = self._files()
         self.remove, self.stay = self._nodes()
         self._add_settings()
+
+    def _drop_audit(self):
+        """Audit logs of the copy would hold what is in Secrets, and stay on the machine."""
+        server = self.cluster.get("apiServer") or {}
+        given = server.get("extraArgs")
+        if isinstance(given, dict):
+            server["extraArgs"] = {flag: value for flag, value in given.items() if not flag.startswith(_AUDIT)}
+        elif given:
+            server["extraArgs"] = [one for one in given if not str(one.get("name")).startswith(_AUDIT)]
 
     def _refuse(self, problem, advice=""):
         self.refusals.append((problem, advice))
@@ -300,7 +313,10 @@ class Plan:
             flags = {
                 flag: values
                 for flag, values in sorted(old["flags"].items())
-                if flag not in _OF_THE_MACHINE and new["flags"].get(flag) != values and not (flag in new["flags"] and before != wanted)
+                if flag not in _OF_THE_MACHINE
+                and not (self.drill and flag.startswith(_AUDIT))
+                and new["flags"].get(flag) != values
+                and not (flag in new["flags"] and before != wanted)
             }
             mounted = {volume["mountPath"] for volume in new["volumes"]}
             volumes = [volume for volume in old["volumes"] if volume["mountPath"] not in mounted]

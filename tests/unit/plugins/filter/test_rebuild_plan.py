@@ -395,3 +395,18 @@ def test_a_drill_and_a_rebuild_do_not_take_each_other_up():
     assert "a drill of a rebuild was interrupted on this machine" in text(plan) and "rebuild_drill" in text(plan)
     assert "another rebuild of this machine is unfinished" in text(drilled(there=machine(hostname="drill1", state=rebuild)))
     assert "is or was part of a cluster" in text(drilled(there=machine(hostname="drill1", remains=["etcd runs"])))
+
+
+@pytest.mark.parametrize("version", ["v1beta4", "v1beta3"])
+def test_a_drill_writes_no_audit_logs(version):
+    """They would hold what is in Secrets."""
+    flags = {"audit-log-path": ["/var/log/audit/audit.log"], "audit-webhook-config-file": ["/etc/audit/hook"], "authorization-mode": ["Node,RBAC,Webhook"]}
+    given = "[{name: audit-log-path, value: /var/log/a}, {name: profiling, value: 'false'}]"
+    if version == "v1beta3":
+        given = "{audit-log-path: /var/log/a, profiling: 'false'}"
+    before = source(manifests={"kube-apiserver": manifest("kube-apiserver", flags)})
+    before["cluster_configuration"] = CLUSTER.replace('[{name: profiling, value: "false"}]', given).replace("v1beta4", version) % ""
+    for drill, names in ((True, set()), (False, {"audit-log-path", "audit-webhook-config-file"})):
+        there = previewed(hostname="drill1", address="192.0.2.50")
+        found = documents(rebuild_plan(before, there, options(drill=drill)))["ClusterConfiguration"]["apiServer"]["extraArgs"]
+        assert {one if isinstance(one, str) else one["name"] for one in found} == {"authorization-mode", "profiling"} | names
