@@ -13,6 +13,7 @@ description:
   - Gives kubelet and the container runtime a network namespace of their own, and so all containers that they start in the network of the host. A link leads
     from there to the machine itself, and nowhere else.
   - V(absent) removes what a drill has made; the containers, the keys, the data and that network. It does nothing on a machine without the record of a drill.
+  - V(absent) refuses a machine that became a node of another cluster since the drill.
   - Used by the role P(k8s_dr.etcd.cluster_rebuild#role).
 author:
   - The k8s_dr founders (@k8s-dr)
@@ -42,13 +43,17 @@ options:
     type: str
     default: ""
   state_dir:
-    description: Directory with the record of the drill.
+    description: Directory with the record of the drill, and with V(present) the configuration for kubeadm.
     type: path
     required: true
   run:
     description: With V(absent), the run of the playbook that ends. Nothing is removed if another one has taken over the machine.
     type: str
     default: ""
+  record:
+    description:
+      - With V(absent), the record of that run. It says what to remove where another run has removed O(state_dir), since this one may have gone on for a moment.
+    type: dict
   manifests_dir:
     description: Directory that kubelet reads static Pods from.
     type: path
@@ -93,17 +98,26 @@ def apply(params, check_mode):
     made = machine.record(params["state_dir"])
     found = isolation.Isolation(params["timeout"])
     if params["state"] == "absent":
+        begun = os.path.isdir(params["state_dir"])
+        if not begun and params["run"]:
+            made = params["record"] or {}
         # without a record nothing was begun
-        there = os.path.isdir(params["state_dir"]) and (not made or made.get("drill", False)) and not machine.taken_over(params["state_dir"], params["run"])
+        there = (not made or made.get("drill", False)) and not machine.taken_over(params["state_dir"], params["run"]) if begun else bool(made)
         if there and not check_mode:
             if made:
-                found.release(made, params["manifests_dir"])
-            shutil.rmtree(params["state_dir"])
+                found.release(made, params["state_dir"], params["manifests_dir"], begun and bool(params["run"]))
+            if begun:
+                shutil.rmtree(params["state_dir"])
         return there
     if not check_mode:
         if not made.get("drill"):
             raise Refused("%s has no record of a drill, by which the isolation would be removed; nothing was changed" % params["state_dir"])
-        found.begin(params["address"], params["cri_socket"])
+        runtime = found.runtime(params["cri_socket"])
+        with open(os.path.join(params["state_dir"], "kubeadm.yaml"), encoding="utf-8") as stream:
+            manifests = machine.preview(stream.read(), params["timeout"])["manifests"]
+        # before anything is changed: the removal goes by it
+        machine.write_record(params["state_dir"], dict(made, runtime=runtime, created=machine.to_be_made(manifests)))
+        found.begin(params["address"], runtime)
     return True
 
 
@@ -115,6 +129,7 @@ def main():
             "cri_socket": {"type": "str", "default": ""},
             "state_dir": {"type": "path", "required": True},
             "run": {"type": "str", "default": ""},
+            "record": {"type": "dict"},
             "manifests_dir": {"type": "path", "default": "/etc/kubernetes/manifests"},
             "timeout": {"type": "int", "default": 180},
         },

@@ -39,6 +39,14 @@ options:
   endpoint:
     description: A name or an address, with a port or without, that the machine should find.
     type: str
+  drill:
+    description: Whether the machine is for a drill. Then everything that C(kubeadm reset) would remove counts as what is left of a cluster.
+    type: bool
+    default: false
+  cri_socket:
+    description: With O(drill), C(criSocket) in the configuration for kubeadm, where it names one.
+    type: str
+    default: ""
   paths:
     description: Files to look for.
     type: list
@@ -139,6 +147,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import kubeadm
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._rebuild import machine
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._rebuild.isolation import Isolation
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._rebuild.plan import host_of
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused, os_error_words
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
@@ -157,6 +166,11 @@ def look(params):
         "existing": [path for path in params["paths"] if os.path.exists(path)],
         "endpoint_addresses": machine.addresses_of(host_of(params["endpoint"])) if params["endpoint"] else [],
     }
+    if params["drill"] and not found["state"]:
+        found["remains"] += machine.occupied(params["manifests_dir"])
+        containers = Isolation(params["timeout"]).containers(params["cri_socket"])
+        if containers:
+            found["remains"].append("the container runtime has containers of Kubernetes: %s" % ", ".join(containers[:3]))
     if params["address"]:
         found["has_address"] = machine.has_address(params["address"])
     if params["configuration"]:
@@ -173,6 +187,8 @@ def main():
             "ignore_preflight_errors": {"type": "list", "elements": "str", "default": []},
             "address": {"type": "str"},
             "endpoint": {"type": "str"},
+            "drill": {"type": "bool", "default": False},
+            "cri_socket": {"type": "str", "default": ""},
             "paths": {"type": "list", "elements": "str", "default": []},
             "manifests_dir": {"type": "path", "default": "/etc/kubernetes/manifests"},
             "pki_dir": {"type": "path", "default": "/etc/kubernetes/pki"},

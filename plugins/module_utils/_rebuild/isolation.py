@@ -15,8 +15,12 @@ import contextlib
 import ipaddress
 import os
 import shutil
+import signal
+import time
+from urllib.parse import urlsplit
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._rebuild import machine
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._rebuild.source import SERVER
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import write_durably
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import find_tool, run_tool
@@ -32,7 +36,9 @@ _DROP_IN = "90-k8s-dr-drill.conf"
 _RUNTIMES = ("containerd", "crio")
 _KUBERNETES_DIR = "/etc/kubernetes"
 # What of Kubernetes' is in the network of this machine if the isolation failed.
-_KUBERNETES = ("kubelet", "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+_KUBERNETES = ("kubelet", *machine.COMPONENTS)
+# Seconds that processes may take to end once they were killed.
+_KILL_SECONDS = 10
 
 
 def address_like(subnets):
@@ -71,14 +77,20 @@ class Isolation:
             )
         return found[0]
 
+    def containers(self, socket):
+        """Ids of the containers that the container runtime has for Kubernetes, whether they run or not."""
+        if self.runtime(socket) == "crio":
+            return self._run("crictl", "--runtime-endpoint", socket or "unix:///run/crio/crio.sock", "pods", "--quiet").stdout.split()
+        address = ["--address", socket.partition("://")[2] or socket] if socket else []
+        return self._run("ctr", *address, "--namespace", "k8s.io", "containers", "list", "--quiet").stdout.split()
+
     def _active(self, unit):
         return self._run("systemctl", "is-active", unit, allowed=(0, 3, 4)).stdout.strip() == "active"
 
     # ---- begin
 
-    def begin(self, address, socket):
-        """Refused when the runtime is not isolated by it; release() removes it then, too."""
-        runtime = self.runtime(socket)
+    def begin(self, address, runtime):
+        """Refused when the runtime is not isolated by it; release() removes it then, too.  runtime: its unit, which the record has by now."""
         self._run("systemctl", "stop", "kubelet", allowed=(0, 5))
         self._link(address)
         for unit in ("kubelet", runtime):
@@ -109,21 +121,26 @@ class Isolation:
 
     # ---- end
 
-    def release(self, made, manifests_dir):
-        """Remove all that a drill made.  made: what it wrote down when it began."""
+    def release(self, made, state_dir, manifests_dir, ours=False):
+        """Remove all that a drill made but its state_dir.  made: what it wrote down when it began.  ours: whether it is the drill of this very run."""
+        self._check_owner(made, state_dir, ours)
         self._run("systemctl", "stop", "kubelet", allowed=(0, 5))
         # kubeadm would ask the API server that these name
         for name in machine.KUBECONFIGS:
             _unlink(os.path.join(_KUBERNETES_DIR, name))
-        isolated = [name for name in _RUNTIMES if os.path.exists(os.path.join(_drop_ins(name), _DROP_IN))]
+        # by the record: an earlier removal may have ended between the drop-in and the restart
+        isolated = [made["runtime"]] if made.get("runtime") else []
         started = all(self._active(name) for name in isolated)
         if not started:
             # after a reboot there is no namespace, and no container
             self._lift(isolated)
-        socket = ["--cri-socket=" + made["cri_socket"]] if made.get("cri_socket") else []
-        self._run("kubeadm", "reset", "--force", *socket)
+        reset = ["kubeadm", "reset", "--force"] + (["--cri-socket=" + made["cri_socket"]] if made.get("cri_socket") else [])
+        self._run(*reset)
         if started:
             self._lift(isolated)
+        if self._end_processes():
+            # it only warns of containers that it cannot remove (1.37.2: cmd/kubeadm/app/cmd/phases/reset/cleanupnode.go)
+            self._run(*reset)
         self._run("ip", "link", "delete", NAMESPACE, allowed=(0, 1))
         self._run("ip", "netns", "delete", NAMESPACE, allowed=(0, 1))
         for directory in (made["pki_dir"], made["data_dir"]):
@@ -132,9 +149,49 @@ class Isolation:
             _unlink(path)
             with contextlib.suppress(OSError):
                 os.removedirs(os.path.dirname(path))
+        for path in made.get("created", ()):
+            if os.path.lexists(path):
+                _remove(path)
         left = machine.remains(os.path.dirname(manifests_dir), manifests_dir, made["pki_dir"], made["data_dir"])
         if left or os.path.lexists(NETWORK):
             raise Refused("not all of the drill could be removed: %s" % "; ".join(left or [NETWORK + " exists"]))
+
+    def _check_owner(self, made, state_dir, ours):
+        """Refuse to remove what belongs to a cluster of which this machine became a node since the drill."""
+        found, drop_ins = [], [os.path.join(_drop_ins(unit), _DROP_IN) for unit in ("kubelet", *_RUNTIMES)]
+        for name in machine.KUBECONFIGS:
+            path = os.path.join(_KUBERNETES_DIR, name)
+            with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8", errors="replace") as stream:
+                servers = [url for dummy, url in SERVER.findall(stream.read())]
+                found += ["%s names %s" % (path, url) for url in servers if urlsplit(url).hostname != made["address"]]
+        if not ours:
+            # a drill's own run in its network
+            found += ["%s runs (process %d)" % (process.name, process.pid) for process in machine.processes() if process.name in machine.COMPONENTS]
+        if found:
+            raise Refused(
+                "this machine is a node of another cluster than the drill's by now: %s. Nothing was removed. If that cluster is in use, take the machine out "
+                "of the group of machines for drills, remove %s, and run `systemctl daemon-reload`. If not, run `kubeadm reset --force`, and the drill again"
+                % ("; ".join(found), " and ".join([state_dir, *filter(os.path.exists, drop_ins)]))
+            )
+
+    def _end_processes(self):
+        """Kill what still runs in the network of the drill, as containers that could not be removed do; whether there was something."""
+        found, end = False, time.monotonic() + _KILL_SECONDS
+        while os.path.lexists(NETWORK):
+            left = [int(pid) for pid in self._run("ip", "netns", "pids", NAMESPACE).stdout.split()]
+            if not left:
+                break
+            if os.getpid() in left or time.monotonic() > end:
+                raise Refused(
+                    "not all of the drill could be removed: process %s in its network does not end; restart the machine, and run the drill again"
+                    % ", ".join(map(str, left))
+                )
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            found = True
+            time.sleep(0.2)
+        return found
 
     def _lift(self, runtimes):
         for unit in ("kubelet", *runtimes):
@@ -163,10 +220,12 @@ def _unlink(path):
 def _empty(directory):
     """Remove what is in a directory, which may be a mount point."""
     for name in os.listdir(directory) if os.path.isdir(directory) else []:
-        path = os.path.join(directory, name)
-        if name == "lost+found":
-            continue
-        if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path)
-        else:
-            os.unlink(path)
+        if name != "lost+found":
+            _remove(os.path.join(directory, name))
+
+
+def _remove(path):
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)

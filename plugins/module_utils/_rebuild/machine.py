@@ -17,6 +17,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import kubelet
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods import COMPONENTS
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._rebuild.data import MARK
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._rebuild.manifests import described
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import write_durably
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, find_tool, run_tool
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.procs import processes
@@ -30,6 +31,8 @@ KUBECONFIGS = ("admin.conf", "super-admin.conf", "kubelet.conf", "bootstrap-kube
 _FAR = ((socket.AF_INET, "198.51.100.1"), (socket.AF_INET6, "2001:db8::1"))
 # None of them is data of an etcd.
 _OWN_FILES = ("lost+found", MARK)
+# Types of host paths that need not be there.
+_MADE = ("", "DirectoryOrCreate", "FileOrCreate")
 
 
 def programs(timeout):
@@ -94,6 +97,19 @@ def remains(kubernetes_dir, manifests_dir, pki_dir, data_dir, kubelet_dir=kubele
     return found + ["%s exists" % path for path in paths if os.path.lexists(path)]
 
 
+def occupied(manifests_dir, kubelet_dir=kubelet.ROOT_DIR):
+    """What else `kubeadm reset` would remove, as sentences without a full stop; a drill needs a machine without it."""
+    found = [os.path.join(manifests_dir, name) for name in (sorted(os.listdir(manifests_dir)) if os.path.isdir(manifests_dir) else [])]
+    return ["%s exists" % path for path in found + _files_below(kubelet_dir)[:3]]
+
+
+def to_be_made(manifests):
+    """The host paths that kubelet or the runtime would make for these manifests (as preview() returns them), since they are not there."""
+    volumes = [volume for component in ("etcd", "kube-apiserver") for volume in manifests[component]["volumes"]]
+    # of no type: containerd and CRI-O make a directory
+    return sorted({one["hostPath"] for one in volumes if one["pathType"] in _MADE and not os.path.lexists(one["hostPath"])})
+
+
 def _files_below(directory):
     return sorted(os.path.join(parent, name) for parent, _directories, names in os.walk(directory) for name in names)
 
@@ -119,13 +135,17 @@ def record(state_dir):
     return found
 
 
+def write_record(state_dir, made):
+    write_durably(os.path.join(state_dir, RECORD), json.dumps(made, indent=4, sort_keys=True) + "\n")
+
+
 def taken_over(state_dir, run):
-    """Whether another run of the playbook than this one has the machine; not for a run "", which takes it over."""
+    """Whether another run of the playbook than this one has the machine, or may have it in a moment; not for a run "", which takes it over."""
     try:
         with open(os.path.join(state_dir, _RUN), encoding="utf-8") as stream:
             return bool(run) and stream.read().strip() != run
     except FileNotFoundError:
-        return False
+        return bool(run)
 
 
 def preview(configuration, timeout, ignored=None):

@@ -13,9 +13,12 @@ import sys
 
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._rebuild import isolation, machine
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolResult
 from ansible_collections.k8s_dr.etcd.plugins.modules import kube_rebuild_isolation
+
+KUBECONFIG = "clusters:\n- cluster:\n    server: https://%s:6443\n"
 
 
 class Machine:
@@ -35,15 +38,15 @@ class Machine:
         return ToolResult(argv, rc, stdout, "said")
 
     def record(self, **more):
-        made = {"drill": True, "pki_dir": str(self.root / "pki"), "data_dir": str(self.root / "etcd"), "cri_socket": ""}
-        made.update(files=[str(self.root / "kubernetes/encryption/config.yaml")], **more)
+        made = {"drill": True, "address": "203.0.113.2", "pki_dir": str(self.root / "pki"), "data_dir": str(self.root / "etcd"), "cri_socket": ""}
+        made.update(files=[str(self.root / "kubernetes/encryption/config.yaml")], runtime="containerd", **more)
         (self.root / "state/record.json").write_text(json.dumps(made))
         return made
 
     @property
     def params(self):
         where = {"state_dir": str(self.root / "state"), "manifests_dir": str(self.root / "kubernetes/manifests"), "timeout": 5}
-        return dict(where, state="absent", address=None, cri_socket="", run="")
+        return dict(where, state="absent", address=None, cri_socket="", run="", record=None)
 
 
 @pytest.fixture
@@ -63,7 +66,7 @@ def drop_ins(there):
 
 
 def test_the_runtime_is_isolated_before_anything_is_started(there):
-    isolation.Isolation(5).begin("203.0.113.2", "")
+    isolation.Isolation(5).begin("203.0.113.2", "containerd")
     assert drop_ins(there) == ["containerd.service.d", "kubelet.service.d"]
     text = (there.root / "units/kubelet.service.d" / isolation._DROP_IN).read_text()
     assert text == "[Service]\nNetworkNamespacePath=/proc/self/ns/net\n"
@@ -76,7 +79,7 @@ def test_the_runtime_is_isolated_before_anything_is_started(there):
 def test_a_systemd_that_does_not_isolate_is_found(there, monkeypatch):
     monkeypatch.setattr(isolation, "NETWORK", "/proc/self/ns/mnt")
     with pytest.raises(Refused, match="systemd did not start containerd in a network of its own"):
-        isolation.Isolation(5).begin("203.0.113.2", "")
+        isolation.Isolation(5).begin("203.0.113.2", "containerd")
 
 
 @pytest.mark.parametrize(("active", "socket", "found"), [("crio", "", "crio"), ("both", "unix:///run/crio/crio.sock", "crio"), ("both", "", ""), ("", "", "")])
@@ -92,10 +95,11 @@ def test_the_runtime(there, active, socket, found):
 
 @pytest.mark.parametrize("rebooted", [False, True])
 def test_all_that_a_drill_made_is_removed(there, monkeypatch, rebooted):
-    isolation.Isolation(5).begin("203.0.113.2", "")
-    there.record()
+    isolation.Isolation(5).begin("203.0.113.2", "containerd")
+    there.record(created=[str(there.root / "kubernetes/logs"), str(there.root / "never-made")])
     monkeypatch.setattr(isolation, "NETWORK", str(there.root / "no-network"))
-    for name in ("pki/ca.key", "kubernetes/admin.conf", "kubernetes/encryption/config.yaml", "state/snapshot.db"):
+    (there.root / "kubernetes/logs").mkdir()
+    for name in ("pki/ca.key", "kubernetes/admin.conf", "kubernetes/encryption/config.yaml", "kubernetes/logs/audit.log", "state/snapshot.db"):
         (there.root / name).write_text("secret")
     (there.root / "etcd/member").mkdir()
     if rebooted:
@@ -104,7 +108,7 @@ def test_all_that_a_drill_made_is_removed(there, monkeypatch, rebooted):
     assert kube_rebuild_isolation.apply(there.params, check_mode=True) and there.ran == []
     assert kube_rebuild_isolation.apply(there.params, check_mode=False)
     assert [str(path.relative_to(there.root)) for path in sorted(there.root.rglob("*")) if path.is_file()] == []
-    assert not (there.root / "state").exists() and not (there.root / "kubernetes/encryption").exists()
+    assert not any((there.root / name).exists() for name in ("state", "kubernetes/encryption", "kubernetes/logs"))
     # after a reboot the runtime starts only without the isolation, and kubeadm needs it
     order = [there.ran.index("kubeadm reset --force"), there.ran.index("systemctl restart containerd")]
     assert order == sorted(order, reverse=rebooted)
@@ -123,8 +127,140 @@ def test_nothing_else_is_removed(there):
 def test_a_run_leaves_the_drill_of_another_one(there):
     there.record()
     (there.root / "state/run").write_text("20260102T030405Z-7")
-    assert not kube_rebuild_isolation.apply(dict(there.params, run="20260102T030400Z-9"), check_mode=False) and there.ran == []
+    other = dict(there.params, run="20260102T030400Z-9")
+    assert not kube_rebuild_isolation.apply(other, check_mode=False) and there.ran == []
     assert kube_rebuild_isolation.apply(dict(there.params, run="20260102T030405Z-7"), check_mode=True)
+    # that one has just made the directory
+    (there.root / "state/run").unlink()
+    assert not kube_rebuild_isolation.apply(dict(other, record=there.record()), check_mode=False) and there.ran == []
+
+
+def test_what_a_run_wrote_after_another_one_removed_its_drill(there, monkeypatch):
+    """Which ends it at its next step, and knows nothing of a file that it has put in place since."""
+    monkeypatch.setattr(isolation, "NETWORK", str(there.root / "no-network"))
+    made = there.record()
+    (there.root / "state/record.json").unlink()
+    (there.root / "state").rmdir()
+    (there.root / "pki/ca.key").write_text("secret")
+    for given in ({"record": made}, {"run": "20260102T030405Z-7"}):
+        assert not kube_rebuild_isolation.apply(dict(there.params, **given), check_mode=False) and (there.root / "pki/ca.key").exists()
+    ended = dict(there.params, run="20260102T030405Z-7", record=made)
+    (there.root / "kubernetes/kubelet.conf").write_text(KUBECONFIG % "192.0.2.9")
+    with pytest.raises(Refused, match="a node of another cluster"):
+        kube_rebuild_isolation.apply(ended, check_mode=False)
+    (there.root / "kubernetes/kubelet.conf").unlink()
+    assert kube_rebuild_isolation.apply(ended, check_mode=False) and not (there.root / "pki/ca.key").exists()
+
+
+@pytest.mark.parametrize("name", ["kubelet.conf", "admin.conf", "bootstrap-kubelet.conf"])
+def test_a_machine_that_became_a_node_since_is_left_alone(there, name):
+    there.record()
+    (there.root / "kubernetes" / name).write_text(KUBECONFIG % "192.0.2.9")
+    (there.root / "etcd/member").mkdir()
+    with pytest.raises(Refused, match="a node of another cluster than the drill's by now: .*/%s names https://192.0.2.9:6443. Nothing was removed" % name):
+        kube_rebuild_isolation.apply(there.params, check_mode=False)
+    assert there.ran == [] and (there.root / "etcd/member").exists() and (there.root / "state/record.json").exists()
+
+
+def test_a_control_plane_outside_of_the_drill_is_left_alone(there, monkeypatch):
+    there.record()
+    monkeypatch.setattr(machine, "processes", lambda: [procs.Process(7, "kube-apiserver", "p"), procs.Process(8, "kubelet", None)])
+    with pytest.raises(Refused, match=r"by now: kube-apiserver runs \(process 7\)\. Nothing was removed"):
+        kube_rebuild_isolation.apply(there.params, check_mode=False)
+    assert there.ran == []
+
+
+def test_kubeconfigs_of_the_drill_are_no_obstacle(there, monkeypatch):
+    monkeypatch.setattr(isolation, "NETWORK", str(there.root / "no-network"))
+    for address in ("203.0.113.2", "[2001:db8:6b38::2]"):
+        (there.root / "state").mkdir(exist_ok=True)
+        (there.root / "state/record.json").write_text(json.dumps(dict(there.record(), address=address.strip("[]"))))
+        (there.root / "kubernetes/admin.conf").write_text(KUBECONFIG % address)
+        # one that a killed kubeadm has half written
+        (there.root / "kubernetes/kubelet.conf").write_text("apiVersion: v1\n")
+        assert kube_rebuild_isolation.apply(there.params, check_mode=False)
+
+
+def test_a_removal_that_failed_when_the_runtime_was_restarted_goes_on(there, monkeypatch):
+    isolation.Isolation(5).begin("203.0.113.2", "containerd")
+    there.record()
+    monkeypatch.setattr(isolation, "NETWORK", str(there.root / "no-network"))
+    there.answers["systemctl restart containerd"] = (1, "")
+    with pytest.raises(Refused, match="systemctl restart containerd"):
+        kube_rebuild_isolation.apply(there.params, check_mode=False)
+    assert drop_ins(there) == [] and (there.root / "state/record.json").exists()
+    del there.answers["systemctl restart containerd"]
+    there.ran.clear()
+    assert kube_rebuild_isolation.apply(there.params, check_mode=False)
+    assert "systemctl restart containerd" in there.ran, "it was still isolated"
+
+
+def test_what_still_runs_in_the_network_is_ended(there, monkeypatch):
+    """kubeadm only warns of containers that it cannot remove, and the network can be deleted below them."""
+    there.record()
+    network = there.root / "network"
+    network.write_text("")
+    monkeypatch.setattr(isolation, "NETWORK", str(network))
+    process = subprocess.Popen(["sleep", "60"])
+    run = there.run
+
+    def answer(argv, timeout):
+        if argv[1:3] == ["netns", "pids"]:
+            return ToolResult(argv, 0, "%d\n" % process.pid if process.poll() is None else "", "")
+        if argv[1:3] == ["netns", "delete"]:
+            network.unlink()
+        return run(argv, timeout)
+
+    monkeypatch.setattr(isolation, "run_tool", answer)
+    try:
+        assert kube_rebuild_isolation.apply(there.params, check_mode=False)
+        assert process.poll() is not None
+    finally:
+        process.kill()
+        process.wait()
+    assert there.ran.count("kubeadm reset --force") == 2, "the runtime forgets what was ended"
+
+
+def test_what_does_not_end_is_named(there, monkeypatch):
+    there.record()
+    (there.root / "pki/ca.key").write_text("secret")
+    # never this process itself
+    there.answers["ip netns pids"] = (0, "%d\n" % os.getpid())
+    with pytest.raises(Refused, match="process %d in its network does not end" % os.getpid()):
+        kube_rebuild_isolation.apply(there.params, check_mode=False)
+    assert not [words for words in there.ran if words.startswith("ip netns delete")] and (there.root / "state/record.json").exists()
+
+
+def test_what_the_removal_goes_by_is_written_down_first(there, monkeypatch):
+    (there.root / "state/record.json").write_text(json.dumps({"drill": True}))
+    (there.root / "state/kubeadm.yaml").write_text("kind: InitConfiguration\n")
+    volumes = [
+        {"hostPath": str(there.root / name), "pathType": kind}
+        for name, kind in (("logs", "DirectoryOrCreate"), ("any", ""), ("needed", "File"), ("pki", "DirectoryOrCreate"))
+    ]
+    manifests = {name: {"volumes": volumes if name == "kube-apiserver" else []} for name in machine.COMPONENTS}
+    monkeypatch.setattr(machine, "preview", lambda text, timeout: {"manifests": manifests})
+    there.answers["systemctl stop kubelet"] = (1, "")
+    with pytest.raises(Refused, match="systemctl stop kubelet"):
+        kube_rebuild_isolation.apply(dict(there.params, state="present", address="203.0.113.2"), check_mode=False)
+    made = json.loads((there.root / "state/record.json").read_text())
+    assert made["runtime"] == "containerd" and made["created"] == [str(there.root / "any"), str(there.root / "logs")]
+
+
+@pytest.mark.parametrize(
+    ("unit", "socket", "words"),
+    [
+        ("containerd", "", "ctr --namespace k8s.io containers list --quiet"),
+        ("containerd", "unix:///run/other.sock", "ctr --address /run/other.sock --namespace k8s.io containers list --quiet"),
+        ("crio", "", "crictl --runtime-endpoint unix:///run/crio/crio.sock pods --quiet"),
+    ],
+)
+def test_containers_of_kubernetes(there, unit, socket, words):
+    there.answers = {"systemctl is-active " + unit: (0, "active\n"), "systemctl is-active": (3, "inactive\n"), words: (0, "a1\nb2\n")}
+    assert isolation.Isolation(5).containers(socket) == ["a1", "b2"] and there.ran[-1] == words
+    there.answers[words] = (1, "")
+    with pytest.raises(Refused, match="said"):
+        isolation.Isolation(5).containers(socket)
 
 
 def test_what_could_not_be_removed_is_named_and_the_record_stays(there, monkeypatch):

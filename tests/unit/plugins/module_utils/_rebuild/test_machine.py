@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._rebuild import machine
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
+from ansible_collections.k8s_dr.etcd.plugins.modules import kube_rebuild_machine
 
 KUBEADM = """#!/bin/sh
 echo "$@" >> %(log)s
@@ -128,6 +129,34 @@ def test_what_is_left_of_a_cluster_is_named(tmp_path, monkeypatch, name):
     path.write_text("")
     found = machine.remains(str(tmp_path), str(tmp_path / "manifests"), str(tmp_path / "pki"), str(tmp_path / "etcd"), str(tmp_path / "kubelet"))
     assert len(found) == 1 and found[0].endswith(" exists") and str(tmp_path) in found[0]
+
+
+def test_what_a_reset_would_remove_is_named(tmp_path):
+    manifests, kubelet = tmp_path / "manifests", tmp_path / "kubelet"
+    assert machine.occupied(str(manifests), str(kubelet)) == []
+    manifests.mkdir()
+    (kubelet / "pods").mkdir(parents=True)
+    assert machine.occupied(str(manifests), str(kubelet)) == [], "directories that are empty"
+    (manifests / "kube-vip.yaml").write_text("")
+    (kubelet / "config.json").write_text("")
+    assert machine.occupied(str(manifests), str(kubelet)) == ["%s exists" % (manifests / "kube-vip.yaml"), "%s exists" % (kubelet / "config.json")]
+
+
+@pytest.mark.parametrize("drill", [True, False])
+def test_a_machine_for_drills_has_nothing_else(tmp_path, monkeypatch, drill):
+    monkeypatch.setattr(machine, "processes", list)
+    monkeypatch.setattr(machine, "programs", lambda timeout: ({}, {}))
+    monkeypatch.setattr(kube_rebuild_machine.kubeadm, "running", list)
+    monkeypatch.setattr(kube_rebuild_machine.Isolation, "containers", lambda self, socket: ["a1"])
+    (tmp_path / "manifests").mkdir()
+    (tmp_path / "manifests/kube-vip.yaml").write_text("")
+    places = {name: str(tmp_path / name.partition("_")[0]) for name in ("manifests_dir", "pki_dir", "data_dir", "state_dir")}
+    given = dict(places, drill=drill, cri_socket="", timeout=5, paths=[], endpoint="", address="", configuration="")
+    found = " ".join(kube_rebuild_machine.look(given)["remains"])
+    assert ("kube-vip.yaml exists" in found) == ("the container runtime has containers of Kubernetes: a1" in found) == drill
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/record.json").write_text('{"drill": true}')
+    assert "a1" not in " ".join(kube_rebuild_machine.look(given)["remains"]), "they may be those of an interrupted drill"
 
 
 def test_the_record_of_an_unfinished_rebuild(tmp_path):
