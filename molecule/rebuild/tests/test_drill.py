@@ -43,6 +43,12 @@ def test_a_drill_beside_the_living_cluster(edited, far, key, new_machine, tmp_pa
     bare = left(machine)
     output = machine.playbook("rebuild_drill.yml", *given, "--check").stdout
     assert "in a network of its own" in output and left(machine) == bare
+    # what kubeadm would remove with the copy
+    machine.run("cp1", "sh", "-c", "mkdir -p /var/lib/kubelet; touch /var/lib/kubelet/config.json")
+    process = machine.playbook("rebuild_drill.yml", *given, check=False)
+    assert process.returncode != 0 and "/var/lib/kubelet/config.json exists" in " ".join(process.stdout.split())
+    machine.run("cp1", "rm", "/var/lib/kubelet/config.json")
+    assert left(machine) == bare
 
     # killed at its most dangerous moment, and looked at while it runs alone
     process = machine.playbook("rebuild_drill.yml", *given, background=True)
