@@ -40,11 +40,14 @@ SIGNED = (
 )
 _KUBECONFIGS = ("admin", "super-admin", "kubelet", "controller-manager", "scheduler")
 # Flags whose values are about the machine, and not about the cluster.
-_OF_THE_MACHINE = ("advertise-address", "etcd-servers")
+_ADVERTISE = "advertise-address"
+_OF_THE_MACHINE = (_ADVERTISE, "etcd-servers")
 # Prefix of the flags of audit logs.
 _AUDIT = "audit-"
 # {component: where kubeadm's ClusterConfiguration has its settings}
 _SECTIONS = {"kube-apiserver": "apiServer", "kube-controller-manager": "controllerManager", "kube-scheduler": "scheduler"}
+# Of kubelet: it wins over the name in kubeadm's configuration.
+_OVERRIDE = "hostname-override"
 _ENCRYPTION = "encryption-configuration.yaml"
 _HOSTED = "files/"
 
@@ -67,6 +70,7 @@ class Plan:
         self.port = self._port()
         self.version = self.options["kubernetes_version"] or str(self.cluster.get("kubernetesVersion") or "")
         self.former = self._former()
+        self._drop_address()
         self._check_configuration()
         self.endpoint, self.server, self.changed = self._endpoint()
         self.files, self.missing = self._files()
@@ -92,6 +96,20 @@ class Plan:
     def _isolated(self):
         """The address in the network of a drill, of the family that the API server wants: that of the first range of Services."""
         return address_like(str((self.cluster.get("networking") or {}).get("serviceSubnet") or ""))
+
+    def _drop_address(self):
+        """In a drill, --advertise-address in extraArgs: it would win over the address of the copy, and lead to a machine of the living cluster."""
+        settings = self.cluster.get("apiServer") or {}
+        values = [str(value) for flag, value in _flags(settings) if flag == _ADVERTISE]
+        if not self.drill or not values:
+            return
+        given = settings["extraArgs"]
+        if isinstance(given, dict):
+            kept = {flag: value for flag, value in given.items() if flag != _ADVERTISE}
+        else:
+            kept = [one for one in given if one.get("name") != _ADVERTISE]
+        self.cluster["apiServer"] = dict(settings, extraArgs=kept)
+        self.warnings.append("extraArgs has --%s=%s, which a drill leaves out and a rebuild keeps" % (_ADVERTISE, ", ".join(values)))
 
     def _former(self):
         """The control plane nodes from before, each with all addresses that are known of it.
@@ -213,6 +231,20 @@ class Plan:
             self._refuse(
                 "%s is the name of a node in the snapshot, so kubelet would run the Pods that are bound to it" % self.name,
                 "Set cluster_rebuild_name to another one",
+            )
+        registration = self.options["init_configuration"].get("nodeRegistration") or {}
+        if any(flag == _OVERRIDE for flag, _value in _flags(registration, "kubeletExtraArgs")):
+            self._refuse(
+                "cluster_rebuild_init_configuration sets --%s of kubelet, which could be the name of a node in the snapshot" % _OVERRIDE,
+                "Remove it, and set cluster_rebuild_name",
+            )
+        # the modules ask the API server at that address
+        advertised = ((self.preview.get("kube-apiserver") or {}).get("flags") or {}).get(_ADVERTISE) or []
+        if advertised != [self.address]:
+            self._refuse(
+                "the API server of the drill would have --%s=%s instead of %s, where a machine of the living cluster may be"
+                % (_ADVERTISE, ", ".join(advertised), self.address),
+                "Remove what sets that flag from cluster_rebuild_init_configuration and cluster_rebuild_cluster_configuration",
             )
         there = [path for path in self.hosted if path in self.machine.get("existing", ())]
         if there:
@@ -339,8 +371,7 @@ class Plan:
         gone = {address for node in self.former for address in node["addresses"]} - {self.address}
         parts = [self.cluster.get(section) or {} for section in _SECTIONS.values()] + [(self.cluster.get("etcd") or {}).get("local") or {}]
         for part in parts:
-            given = part.get("extraArgs") or []
-            for flag, value in given.items() if isinstance(given, dict) else [(one.get("name"), one.get("value")) for one in given]:
+            for flag, value in _flags(part):
                 for address in sorted(gone):
                     if re.search(r"(?<![0-9.:])%s(?![0-9])" % re.escape(address), str(value)):
                         self.warnings.append("extraArgs has --%s=%s, and %s is the address of a machine from before" % (flag, value, address))
@@ -375,6 +406,9 @@ class Plan:
             cluster["controlPlaneEndpoint"] = self.endpoint
         init = merged(init, self.options["init_configuration"])
         if self.drill:
+            # whatever was merged: another address or name is one of the living cluster
+            init["localAPIEndpoint"] = {"advertiseAddress": self.address, "bindPort": self.port}
+            init["nodeRegistration"] = dict(init["nodeRegistration"] or {}, name=self.name)
             # without a default route kubelet finds none by itself (1.37.2: pkg/kubelet/nodestatus/setters.go, NodeAddress)
             _set_flags(init["nodeRegistration"], {"node-ip": [self.address]}, api, "kubeletExtraArgs")
         return init, cluster
@@ -426,6 +460,12 @@ def merged(base, more):
     for name, value in (more or {}).items():
         found[name] = merged(found[name], value) if isinstance(value, dict) and isinstance(found.get(name), dict) else value
     return found
+
+
+def _flags(settings, name="extraArgs"):
+    """[(flag, value)] of extraArgs."""
+    given = settings.get(name) or []
+    return list(given.items()) if isinstance(given, dict) else [(one.get("name"), one.get("value")) for one in given]
 
 
 def _set_flags(settings, flags, api_version, name="extraArgs"):

@@ -347,8 +347,13 @@ def test_what_is_known_is_not_changed():
     assert known == before
 
 
+def drill_machine(advertised="203.0.113.2", **more):
+    previews = {"etcd": manifest("etcd", version="3.7.3-0"), "kube-apiserver": manifest("kube-apiserver", {"advertise-address": [advertised]})}
+    return machine(**dict({"hostname": "drill1", "has_address": False, "manifests": previews}, **more))
+
+
 def drilled(before=None, there=None, **more):
-    return rebuild_plan(before or source("lb.example.com:6443"), there or machine(hostname="drill1", has_address=False), options(drill=True, **more))
+    return rebuild_plan(before or source("lb.example.com:6443"), there or drill_machine(), options(drill=True, **more))
 
 
 def test_a_drill_is_where_nothing_of_the_living_cluster_is():
@@ -362,12 +367,49 @@ def test_a_drill_is_where_nothing_of_the_living_cluster_is():
 
 
 @pytest.mark.parametrize(
+    ("version", "given", "kept"),
+    [
+        ("v1beta4", '[{name: profiling, value: "false"}, {name: advertise-address, value: 192.0.2.1}]', [{"name": "profiling", "value": "false"}]),
+        ("v1beta3", '{profiling: "false", advertise-address: 192.0.2.1}', {"profiling": "false"}),
+    ],
+)
+def test_a_drill_leaves_out_the_address_of_a_living_machine(version, given, kept):
+    """kubeadm lets extraArgs win over localAPIEndpoint, and the modules ask the address in the manifest."""
+    before = source("lb.example.com:6443")
+    before["cluster_configuration"] = before["cluster_configuration"].replace('[{name: profiling, value: "false"}]', given).replace("v1beta4", version)
+    plan = drilled(before, init_configuration={"localAPIEndpoint": {"advertiseAddress": "192.0.2.1", "bindPort": 7443}})
+    assert plan["refusal"] == "" and any("--advertise-address=192.0.2.1, which a drill leaves out" in line for line in plan["lines"])
+    assert documents(plan)["ClusterConfiguration"]["apiServer"]["extraArgs"] == kept
+    assert documents(plan)["InitConfiguration"]["localAPIEndpoint"] == {"advertiseAddress": "203.0.113.2", "bindPort": 6443}
+    again = rebuild_plan(before, machine(), options())
+    assert "192.0.2.1" in str(documents(again)["ClusterConfiguration"]["apiServer"]["extraArgs"]), "a rebuild keeps it"
+
+
+def test_a_drill_refuses_an_api_server_at_another_address():
+    for advertised in ("192.0.2.1", "203.0.113.1"):
+        words = "the API server of the drill would have --advertise-address=%s instead of 203.0.113.2" % advertised
+        assert words in text(drilled(there=drill_machine(advertised)))
+    assert "--advertise-address= instead of" in text(drilled(there=machine(hostname="drill1")))
+
+
+def test_kubelet_of_a_drill_has_the_name_that_was_checked():
+    for version, given in (("v1beta4", [{"name": "hostname-override", "value": "cp1"}]), ("v1beta3", {"hostname-override": "cp1"})):
+        before = source("lb.example.com:6443")
+        before["cluster_configuration"] = before["cluster_configuration"].replace("v1beta4", version)
+        plan = drilled(before, init_configuration={"nodeRegistration": {"name": "cp1", "kubeletExtraArgs": given}})
+        assert "cluster_rebuild_init_configuration sets --hostname-override of kubelet" in text(plan)
+    plan = drilled(init_configuration={"nodeRegistration": {"name": "cp1"}})
+    assert plan["refusal"] == "" and documents(plan)["InitConfiguration"]["nodeRegistration"]["name"] == "drill1" == plan["record"]["name"]
+    assert drilled(init_configuration={"nodeRegistration": None})["refusal"] == ""
+
+
+@pytest.mark.parametrize(
     ("subnets", "address"), [("10.96.0.0/12", "203.0.113.2"), ("fd00::/108,10.96.0.0/12", "2001:db8:6b38::2"), ("10.96.0.0/12,fd00::/108", "203.0.113.2")]
 )
 def test_the_network_of_a_drill_is_of_the_family_of_services(subnets, address):
     before = source(cluster_configuration=CLUSTER % ("networking: {serviceSubnet: '%s'}" % subnets))
-    plan = drilled(before)
-    assert plan["address"] == address and plan["server"] == "https://%s:6443" % ("[%s]" % address if ":" in address else address)
+    plan = drilled(before, drill_machine(address))
+    assert plan["refusal"] == "" and plan["address"] == address and plan["server"] == "https://%s:6443" % ("[%s]" % address if ":" in address else address)
 
 
 def test_arguments_of_kubelet_stay_in_a_drill():
@@ -379,8 +421,8 @@ def test_arguments_of_kubelet_stay_in_a_drill():
 
 def test_a_drill_neither_runs_pods_of_a_node_nor_replaces_files():
     before = source(files=["pki/" + name for name in PKI] + ["files/etc/audit/policy.yaml"])
-    assert "cp1 is the name of a node in the snapshot" in text(drilled(before, machine()))
-    there = machine(hostname="drill1", existing=["/etc/audit/policy.yaml"])
+    assert "cp1 is the name of a node in the snapshot" in text(drilled(before, drill_machine(hostname="cp1")))
+    there = drill_machine(existing=["/etc/audit/policy.yaml"])
     assert "/etc/audit/policy.yaml is on the machine, and a drill would replace" in text(drilled(before, there))
     plan = drilled(before)
     assert plan["paths"] == ["/etc/audit/policy.yaml"] == plan["record"]["files"] and plan["refusal"] == ""
@@ -393,8 +435,8 @@ def test_a_drill_and_a_rebuild_do_not_take_each_other_up():
     there = machine(hostname="drill1", state=drill, remains=["etcd runs"])
     plan = rebuild_plan(source(), there, options())
     assert "a drill of a rebuild was interrupted on this machine" in text(plan) and "rebuild_drill" in text(plan)
-    assert "another rebuild of this machine is unfinished" in text(drilled(there=machine(hostname="drill1", state=rebuild)))
-    assert "is or was part of a cluster" in text(drilled(there=machine(hostname="drill1", remains=["etcd runs"])))
+    assert "another rebuild of this machine is unfinished" in text(drilled(there=drill_machine(state=rebuild)))
+    assert "is or was part of a cluster" in text(drilled(there=drill_machine(remains=["etcd runs"])))
 
 
 @pytest.mark.parametrize("version", ["v1beta4", "v1beta3"])
