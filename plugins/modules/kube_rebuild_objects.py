@@ -44,6 +44,10 @@ options:
     description: Revision of the snapshot. Leases of controllers with a later one were renewed since.
     type: int
     default: 0
+  isolated:
+    description: Ask only from within the network that M(k8s_dr.etcd.kube_rebuild_isolation) made, and fail when there is none.
+    type: bool
+    default: false
   manifests_dir:
     description: Directory that kubelet reads static Pods from.
     type: path
@@ -101,11 +105,14 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeApi, KubeError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.session import session_of_node
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods import read_static_pods
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._rebuild import objects
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._rebuild import isolation, objects
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 
 
 def change(params, manifests, check_mode):
     start = time.monotonic()
+    if params["isolated"]:
+        isolation.enter()
     api = KubeApi(manifests["kube-apiserver"])
     objects.wait_until_ready(api, params["timeout"])
     ready = round(time.monotonic() - start, 1)
@@ -127,6 +134,7 @@ def main():
             "node": {"type": "str", "required": True},
             "remove_nodes": {"type": "list", "elements": "str", "default": []},
             "since_revision": {"type": "int", "default": 0},
+            "isolated": {"type": "bool", "default": False},
             "manifests_dir": {"type": "path", "default": "/etc/kubernetes/manifests"},
             "timeout": {"type": "int", "default": 300},
         },
@@ -137,7 +145,7 @@ def main():
         if "kube-apiserver" not in manifests:
             module.fail_json(msg="there is no manifest of kube-apiserver in %s" % module.params["manifests_dir"])
         found = change(module.params, manifests, module.check_mode)
-    except (KubeError, ValueError, OSError) as exc:
+    except (KubeError, Refused, ValueError, OSError) as exc:
         module.fail_json(msg=str(exc))
     module.exit_json(changed=any(found[name] for name in ("moved", "restarted", "removed", "pods", "released")), objects=found)
 

@@ -10,10 +10,11 @@ module: kube_rebuild_proof
 short_description: Proves that the copy of a cluster in a drill serves everything in its snapshot
 version_added: 0.1.0
 description:
+  - Asks everything from within the network of the drill, from which no other API server can be reached. Fails when there is no such network.
   - Waits until the API server of this control plane node is ready.
   - Lists every resource, for which the API server decrypts and decodes every object, and finds as many objects as the snapshot has. Only names leave it.
   - Has it accept a token of a service account. That is one that the snapshot has in a Secret, or else one that the API server signs with the key of the bundle.
-  - Fails when kubelet, etcd or the API server is in the network of the machine, and so not isolated.
+  - Fails as soon as kubelet, etcd or the API server is in the network of the machine, and so not isolated.
   - Used by the role P(k8s_dr.etcd.cluster_rebuild#role), in a drill and before the controllers of the cluster could change anything.
 author:
   - The k8s_dr founders (@k8s-dr)
@@ -134,18 +135,18 @@ def why_not(api):
 
 def prove(params, work):
     start = time.monotonic()
+    machines = isolation.enter()
     pod = read_static_pods(params["manifests_dir"]).get("kube-apiserver")
     if pod is None:
         raise Refused("there is no manifest of kube-apiserver in %s" % params["manifests_dir"])
     api = KubeApi(pod)
     try:
-        objects.wait_until_ready(api, params["start_timeout"])
+        objects.wait_until_ready(api, params["start_timeout"], lambda: isolation.check_outside(machines))
     except KubeError as exc:
+        isolation.check_outside(machines)
         raise Refused("%s%s" % (exc, why_not(api))) from exc
     ready = time.monotonic()
-    outside = isolation.outside()
-    if outside:
-        raise Refused("the drill is not isolated from the network of the machine: %s" % ", ".join(outside))
+    isolation.check_outside(machines)
     deadline = ready + params["timeout"]
     held = every_object.Stored(os.path.join(work, "names")).read(SnapshotFile(params["path"], work, deadline), snapshot_server.prefix_of(pod))
     reader = reader_of(api)

@@ -12,6 +12,7 @@ outside of it.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import ipaddress
 import os
 import shutil
@@ -27,6 +28,9 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import
 
 NAMESPACE = "k8s-dr-drill"
 NETWORK = "/run/netns/" + NAMESPACE
+_OWN_NETWORK = "/proc/self/ns/net"
+# Of setns(2); Python has it from 3.12 on.
+_CLONE_NEWNET = 0x40000000
 _INNER_LINK = "k8s-dr-inner"
 # (address of this machine, address of the copy) at the two ends of the link, of ranges for documentation (RFC 5737, RFC 3849), which no one uses.
 _IPV4, _IPV6 = ("203.0.113.1", "203.0.113.2"), ("2001:db8:6b38::1", "2001:db8:6b38::2")
@@ -203,9 +207,33 @@ class Isolation:
             self._run("systemctl", "restart", unit)
 
 
-def outside():
-    """What of Kubernetes' runs in the network of this machine, as sentences without a full stop."""
-    return ["%s (process %d)" % (process.name, process.pid) for process in machine.processes() if process.name in _KUBERNETES]
+def enter():
+    """Have this process ask nothing outside the network of the drill; returns the network that it left, for check_outside().
+
+    The copy and the living cluster have the same CA, so a certificate does not tell one from the other; out of here the living one cannot be reached.
+    """
+    left = os.readlink(_OWN_NETWORK)
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        descriptor = os.open(NETWORK, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if libc.setns(descriptor, _CLONE_NEWNET) != 0:
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        finally:
+            os.close(descriptor)
+    except OSError as exc:
+        words = "the network of the drill, %s, cannot be entered (%s), so no API server was asked; run the drill again" % (NETWORK, exc.strerror)
+        raise Refused(words) from exc
+    if os.readlink(_OWN_NETWORK) == left:
+        raise Refused("%s is the network of the machine, and no drill's, so no API server was asked; run the drill again" % NETWORK)
+    return left
+
+
+def check_outside(network):
+    """Refused when Kubernetes runs in the network of this machine.  network: as enter() returned it."""
+    found = ["%s (process %d)" % (process.name, process.pid) for process in machine.processes(network=network) if process.name in _KUBERNETES]
+    if found:
+        raise Refused("the drill is not isolated from the network of the machine: %s" % ", ".join(found))
 
 
 def _drop_ins(unit):

@@ -21,10 +21,13 @@ _KUBECONFIGS = {
 _CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
 
 
-def wait_until_ready(api, timeout):
-    """Raises KubeError when the API server is not ready after `timeout` seconds."""
+def wait_until_ready(api, timeout, check=lambda: None):
+    """Raises KubeError when the API server is not ready after `timeout` seconds.  check: called before each question, to raise what ends the wait."""
     end = time.monotonic() + timeout
-    while not api.ready():
+    while True:
+        check()
+        if api.ready():
+            return
         if time.monotonic() > end:
             raise KubeError(
                 "the API server at %s was not ready after %d s; `crictl ps -a` and /var/log/pods show which of etcd and kube-apiserver does not start"

@@ -44,13 +44,14 @@ def _data_dir(arguments):
     return ""
 
 
-def processes(proc="/proc"):
+def processes(proc="/proc", network=""):
     """Every live process that shares this host's network, as static Pods of a control plane do.
 
     On a machine that hosts kind nodes or other containers this leaves out the processes of theirs.
+    network: what /proc/self/ns/net led to, for a process that has left that network.
     """
     found = []
-    network = os.readlink(os.path.join(proc, "self/ns/net"))
+    network = network or os.readlink(os.path.join(proc, "self/ns/net"))
     for entry in os.listdir(proc):
         if not entry.isdigit():
             continue

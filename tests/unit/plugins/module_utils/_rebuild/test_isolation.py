@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
 
@@ -16,7 +19,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._rebuild import isolat
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolResult
-from ansible_collections.k8s_dr.etcd.plugins.modules import kube_rebuild_isolation
+from ansible_collections.k8s_dr.etcd.plugins.modules import kube_rebuild_isolation, kube_rebuild_objects, kube_rebuild_proof
 
 KUBECONFIG = "clusters:\n- cluster:\n    server: https://%s:6443\n"
 
@@ -271,10 +274,107 @@ def test_what_could_not_be_removed_is_named_and_the_record_stays(there, monkeypa
     assert (there.root / "state/record.json").exists()
 
 
-def test_what_runs_outside_is_named():
-    process = subprocess.Popen(["kube-apiserver", "-c", "input()"], executable=sys.executable, stdin=subprocess.PIPE)
+@contextlib.contextmanager
+def running(*argv, **options):
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options)
     try:
-        assert "kube-apiserver (process %d)" % process.pid in isolation.outside()
+        yield process
     finally:
         process.kill()
         process.communicate()
+
+
+def test_what_runs_outside_is_named():
+    with running("kube-apiserver", "-c", "input()", executable=sys.executable) as process, pytest.raises(Refused) as refused:
+        isolation.check_outside(os.readlink("/proc/self/ns/net"))
+    assert "not isolated" in str(refused.value) and "kube-apiserver (process %d)" % process.pid in str(refused.value)
+
+
+def in_a_child(do):
+    """What `do` returns, as text, of a process of its own: there is no way back out of a network that is not known any more."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            text = str(do())
+        except Exception as exc:
+            text = "%s: %s" % (type(exc).__name__, exc)
+        os.write(writer, text.encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as stream:
+        text = stream.read()
+    os.waitpid(child, 0)
+    return text
+
+
+def reached_and_outside(port, pid):
+    """Whether the machine can be reached from the network of the drill, and whether what runs on the machine is still seen."""
+    left = isolation.enter()
+    with socket.socket() as probe:
+        reached = probe.connect_ex(("127.0.0.1", port)) == 0
+    try:
+        isolation.check_outside(left)
+    except Refused as exc:
+        return "%s %s" % (reached, "(process %d)" % pid in str(exc))
+    return "%s not seen" % reached
+
+
+def test_nothing_outside_the_network_of_a_drill_can_be_asked(monkeypatch):
+    if os.geteuid() != 0 or subprocess.run(["unshare", "--net", "true"], check=False).returncode != 0:
+        pytest.skip("no network namespace can be made here, for which this needs root and unshare")
+    outside = running("kube-apiserver", "-c", "input()", executable=sys.executable)
+    inside = running("unshare", "--net", "sh", "-c", "echo ready; read _")
+    with socket.create_server(("127.0.0.1", 0)) as server, outside as process, inside as other:
+        assert other.stdout.readline() == b"ready\n"
+        monkeypatch.setattr(isolation, "NETWORK", "/proc/%d/ns/net" % other.pid)
+        assert in_a_child(lambda: reached_and_outside(server.getsockname()[1], process.pid)) == "False True"
+
+
+@pytest.mark.parametrize(("network", "words"), [("/nowhere/net", "cannot be entered"), ("/proc/self/ns/net", "the network of the machine|cannot be entered")])
+def test_without_the_network_of_a_drill_nothing_is_asked(monkeypatch, network, words):
+    monkeypatch.setattr(isolation, "NETWORK", network)
+    assert re.match("Refused: .*(%s).*no API server was asked" % words, in_a_child(isolation.enter))
+
+
+class Asked(Exception):
+    """The API server, or what comes instead of it."""
+
+
+@pytest.mark.parametrize("module", [kube_rebuild_objects, kube_rebuild_proof])
+def test_a_module_of_a_drill_is_in_its_network_before_it_asks(tmp_path, monkeypatch, module):
+    entered = []
+
+    def ask(_pod):
+        raise Asked(*entered)
+
+    monkeypatch.setattr(isolation, "enter", lambda: entered.append("inside") or "net:[1]")
+    monkeypatch.setattr(module, "KubeApi", ask)
+    monkeypatch.setattr(module, "read_static_pods", lambda _directory: {"kube-apiserver": "pod"})
+    with pytest.raises(Asked, match="inside"):
+        if module is kube_rebuild_proof:
+            module.prove({"manifests_dir": str(tmp_path)}, str(tmp_path))
+        else:
+            module.change({"isolated": True}, {"kube-apiserver": "pod"}, False)
+
+
+def test_what_runs_outside_ends_the_wait_for_the_api_server(monkeypatch):
+    """Where the isolation failed, the copy may not get ready, as the port is taken."""
+
+    class Api:
+        url = "https://203.0.113.2:6443"
+
+        @staticmethod
+        def ready():
+            raise AssertionError("it was asked although etcd is outside")
+
+    def check(network):
+        assert network == "net:[1]"
+        raise Refused("the drill is not isolated")
+
+    monkeypatch.setattr(isolation, "enter", lambda: "net:[1]")
+    monkeypatch.setattr(isolation, "check_outside", check)
+    monkeypatch.setattr(kube_rebuild_proof, "KubeApi", lambda _pod: Api)
+    monkeypatch.setattr(kube_rebuild_proof, "read_static_pods", lambda _directory: {"kube-apiserver": "pod"})
+    with pytest.raises(Refused, match="the drill is not isolated"):
+        kube_rebuild_proof.prove({"manifests_dir": "", "start_timeout": 60}, "")
