@@ -50,6 +50,8 @@ _SECTIONS = {"kube-apiserver": "apiServer", "kube-controller-manager": "controll
 _OVERRIDE = "hostname-override"
 _ENCRYPTION = "encryption-configuration.yaml"
 _HOSTED = "files/"
+# What no bundle holds, and any machine may have.
+_OF_THE_SYSTEM = ("/etc/localtime/", "/etc/ssl/certs/", "/run/", "/usr/share/", "/var/run/")
 
 
 class Plan:
@@ -377,8 +379,19 @@ class Plan:
                         self.warnings.append("extraArgs has --%s=%s, and %s is the address of a machine from before" % (flag, value, address))
 
     def _check_missing(self):
-        missing = [path for path in self.missing if path not in self.machine.get("existing", ())]
-        if missing:
+        there = [path for path in self.missing if path in self.machine.get("existing", ())]
+        if self.drill:
+            # another machine of a rebuild does not have what the one of the drill has
+            there = [path for path in there if (path + "/").startswith(_OF_THE_SYSTEM)]
+        missing = [path for path in self.missing if path not in there]
+        if missing and self.drill:
+            self._refuse(
+                "the files that came with the snapshot lack %s, which the control plane needs, so a rebuild would refuse or need %s from elsewhere"
+                % (", ".join(missing), "it" if len(missing) == 1 else "them"),
+                "Have the bundle hold %s (etcd_snapshot_bundle), or drill with a directory that does (cluster_rebuild_files)"
+                % ("it" if len(missing) == 1 else "them"),
+            )
+        elif missing:
             self._refuse(
                 "the control plane needs %s, which %s neither stored with the snapshot nor on the machine"
                 % (", ".join(missing), "is" if len(missing) == 1 else "are"),

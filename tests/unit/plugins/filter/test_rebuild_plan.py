@@ -7,11 +7,14 @@
 from __future__ import annotations
 
 import copy
+import pathlib
 
 import pytest
 import yaml
 from ansible_collections.k8s_dr.etcd.plugins.filter.rebuild_plan import rebuild_plan
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._rebuild.manifests import described
 
+KUBEADM = pathlib.Path(__file__).resolve().parents[2] / "fixtures" / "kubeadm-1.37.2"
 CLUSTER = """
 apiVersion: kubeadm.k8s.io/v1beta4
 kind: ClusterConfiguration
@@ -428,6 +431,20 @@ def test_a_drill_neither_runs_pods_of_a_node_nor_replaces_files():
     assert plan["paths"] == ["/etc/audit/policy.yaml"] == plan["record"]["files"] and plan["refusal"] == ""
 
 
+def test_a_drill_counts_no_file_that_only_its_machine_has():
+    previews = dict(previewed()["manifests"], **{"kube-apiserver": manifest("kube-apiserver", {"advertise-address": ["203.0.113.2"]})})
+    has = ["/etc/audit", "/etc/audit/policy.yaml", "/etc/localtime", "/usr/share/zoneinfo/UTC"]
+    plan = drilled(edited(), drill_machine(manifests=previews, existing=has))
+    assert "the files that came with the snapshot lack /etc/audit, /etc/audit/policy.yaml, which the control plane needs" in text(plan)
+    assert "there" not in text(plan), "it must not be put on the machine"
+    before = edited(files=["pki/" + name for name in PKI] + ["files/etc/audit/policy.yaml"])
+    for path in ("/etc/localtime", "/usr/share/zoneinfo/UTC"):
+        before["manifests"]["kube-apiserver"]["volumes"].append(dict(AUDIT, hostPath=path, mountPath=path))
+    # of the system, and in no bundle
+    assert drilled(before, drill_machine(manifests=previews, existing=has[2:]))["refusal"] == ""
+    assert "lack /etc/localtime" in text(drilled(before, drill_machine(manifests=previews)))
+
+
 def test_a_drill_and_a_rebuild_do_not_take_each_other_up():
     drill = drilled()["record"]
     rebuild = rebuild_plan(source(), machine(), options())["record"]
@@ -452,3 +469,12 @@ def test_a_drill_writes_no_audit_logs(version):
         there = previewed(hostname="drill1", address="192.0.2.50")
         found = documents(rebuild_plan(before, there, options(drill=drill)))["ClusterConfiguration"]["apiServer"]["extraArgs"]
         assert {one if isinstance(one, str) else one["name"] for one in found} == {"authorization-mode", "profiling"} | names
+
+
+def test_a_bundle_of_kubeadms_own_manifests_lacks_nothing():
+    """A drill refuses all that is lacking. The one file in them that is not kubeadm's own is named by a flag, and so in the bundle."""
+    names = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+    pods = {name: described((KUBEADM / (name + ".yaml.txt")).read_text()) for name in names}
+    files = source()["files"] + ["files/etc/kubernetes/authentication.yaml"]
+    assert drilled(source("lb.example.com:6443", manifests=pods, files=files))["refusal"] == ""
+    assert "lack /etc/kubernetes/authentication.yaml, which" in text(drilled(source("lb.example.com:6443", manifests=pods)))
