@@ -33,7 +33,10 @@ def accepted(session):
             return "%s, by a Secret from before" % user
         tried += bool(data)
     if tried:
-        raise Refused("the API server accepts none of %d tokens in Secrets of service accounts: the key of service accounts is another one" % tried)
+        raise Refused(
+            "the API server accepts none of %d tokens in Secrets of service accounts: the key of service accounts is another one, "
+            "or these tokens are from before a rotation" % tried
+        )
     account = next(session.items("/api/v1/serviceaccounts", page=1), None)
     if account is None:
         raise Refused("the cluster has no service account, so no token can be tried")
