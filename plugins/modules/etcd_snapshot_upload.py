@@ -399,11 +399,7 @@ def run(module, result):
         except (Refused, RcloneError) as exc:
             # The others would fare the same, unless it is this very file.
             kind = getattr(exc, "kind", "local")
-            if kind == "denied" and entry["file"] in sizes:
-                # an account that may only add files
-                refused.append("%s is not whole, and may not be replaced; remove it on the server. %s" % (remote.path(entry["file"]), exc))
-                continue
-            if kind not in ("corrupt", "local"):
+            if kind not in ("corrupt", "local") and not (kind == "denied" and entry["file"] in sizes):
                 raise
             refused.append(str(exc))
             if kind == "local":

@@ -16,6 +16,7 @@ Which of its files are snapshots is in snapshots.py.  Private to this collection
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -152,12 +153,19 @@ class Remote:
         found, digests = file_digests(path, ("sha256", "sha1", "md5"))
         if (found, digests.get("sha256")) != (size, sha256):
             raise RcloneError("%s is not the file that was taken (its size or its sha256 has changed), so it was not sent" % path, "local")
-        self._attempts(lambda deadline: self._send(path, name, size, deadline, progress), self.rclone.seconds(size))
-        problem, how = self.check(name, size, digests, verify, back)
-        if problem:
-            # what went wrong on the way may go well
-            self._attempts(lambda deadline: self._send(path, name, size, deadline, progress), self.rclone.seconds(size))
+        # what went wrong on the way may go well at the second try
+        for dummy in range(2):
+            try:
+                self._attempts(lambda deadline: self._send(path, name, size, deadline, progress), self.rclone.seconds(size))
+            except RcloneError as exc:
+                # an account that may only add files
+                if exc.kind == "denied" and self._is_damaged(name, size, digests, verify):
+                    words = "%s is not whole, and may not be replaced; remove it on the server. %s" % (self.path(name), exc)
+                    raise RcloneError(words, "corrupt") from exc
+                raise
             problem, how = self.check(name, size, digests, verify, back)
+            if not problem:
+                break
         if problem:
             raise RcloneError("%s was sent, but %s" % (os.path.basename(path), problem), "corrupt")
         self._check_lock(name, locked_from)
@@ -181,6 +189,12 @@ class Remote:
             return (None if told.lower() == digests[kind] else "%s is not what was sent: its %s is another one" % (where, kind)), kind
         sha256 = self.digest(name, size, progress)[1]
         return (None if sha256 == digests["sha256"] else "%s is not what was sent: it reads back differently" % where), "read"
+
+    def _is_damaged(self, name, size, digests, verify):
+        """Whether a file is there that is not whole; False where that cannot be read."""
+        with contextlib.suppress(RcloneError):
+            return self.size(name) is not None and self.check(name, size, digests, verify)[0] is not None
+        return False
 
     def locks(self, pattern):
         """Until when S3 Object Lock protects each of the files there whose names match; [] where nothing has a lock, or the storage has none."""
@@ -216,7 +230,7 @@ class Remote:
         argv = ["copyto", "--ignore-times", "--stats=2s", "--stats-log-level=NOTICE", "--", path, self.path(name)]
         result = self.rclone.run(*argv, seconds=max(1, deadline - time.monotonic()), progress=progress, environment=self._environment())
         if result.code != 0:
-            what = "%s could not be sent to %s" % (os.path.basename(path), self.where)
+            what = "%s could not be sent to %s" % (name, self.where)
             error = self.rclone.error(what, result, "write")
             if error.kind == "other" and self._lacks_room(size):
                 error = self.rclone.error(what, result, known="full")

@@ -10,9 +10,10 @@ import json
 import types
 from unittest import mock
 
+import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import retention
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.manifest import Manifest
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError, Refused
 from ansible_collections.k8s_dr.etcd.plugins.modules import etcd_snapshot_upload
 
 NAME = "etcd-cp1-20260102T030405Z.db"
@@ -88,6 +89,44 @@ def test_the_hold_of_a_copy_stays_as_it_is_there(tmp_path):
     assert etcd_snapshot_upload.manifest_to_send(str(path), Manifest(local)).values == local
     assert etcd_snapshot_upload.manifest_to_send(str(path), there).hold == {}
     assert etcd_snapshot_upload.manifest_to_send(str(path), there.with_hold({"by": "bob"})).hold == {"by": "bob"}
+
+
+def test_a_file_there_that_may_not_be_read_keeps_no_other_here(monkeypatch):
+    """As where a bucket encrypts with SSE-KMS, and the account may not decrypt."""
+    entries = [snapshot(day, size=4, sha256="0" * 64, level="status") for day in (1, 2)]
+    sizes = {entries[0]["file"]: 4}
+    remote = types.SimpleNamespace(
+        where="far:backups",
+        path="far:backups/{}".format,
+        names=lambda dummy=None, missing_ok=False: sizes,
+        rclone=types.SimpleNamespace(config_warning=lambda: None),
+        mount=lambda: None,
+    )
+
+    def upload(dummy, there, entry, step, *_more):
+        assert step == ("manifest" if entry["file"] in sizes else "all")
+        if entry["file"] in denied:
+            raise RcloneError("%s cannot be read: access was refused" % entry["file"], "denied")
+        return etcd_snapshot_upload.describe(there, entry)
+
+    def run():
+        params = dict.fromkeys(("rclone_config", "rclone", "timeout", "retries", "bwlimit", "object_lock_days"), None)
+        module = types.SimpleNamespace(params=dict(params, remote="far:backups", keep=0), check_mode=False)
+        result = {"uploaded": [], "present": []}
+        with pytest.raises((Refused, RcloneError)) as caught:
+            etcd_snapshot_upload.run(module, result)
+        return str(caught.value), [one["file"] for one in result["uploaded"]], result["waiting"]
+
+    monkeypatch.setattr(etcd_snapshot_upload, "stored_here", lambda dummy: (None, entries, None, None))
+    monkeypatch.setattr(etcd_snapshot_upload.remote_store, "Remote", lambda *_args, **_more: remote)
+    monkeypatch.setattr(etcd_snapshot_upload, "upload", upload)
+    first, second = (entry["file"] for entry in entries)
+    denied = [first]
+    assert run() == (first + " cannot be read: access was refused", [second], [entries[0]["path"]])
+    # what is not there yet would fail for all
+    denied = [second]
+    entries.reverse()
+    assert run() == (second + " cannot be read: access was refused", [], [entries[0]["path"], entries[1]["path"]])
 
 
 class Signers:

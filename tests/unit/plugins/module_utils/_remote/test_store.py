@@ -89,6 +89,26 @@ def test_an_outage_is_retried_and_refused_access_is_not(far, tmp_path):
     assert len(far.planned()) == 2
 
 
+def test_what_is_not_whole_and_may_not_be_replaced_has_to_be_removed(far, tmp_path):
+    local = tmp_path / NAME
+    local.write_bytes(b"snapshot")
+
+    def put(*steps):
+        far.plan(*steps, ["copyto", "error", ["permission denied"]])
+        with pytest.raises(RcloneError) as caught:
+            far.remote.put(str(local), 8, digest(b"snapshot"))
+        return caught.value.kind, "far:%s is not whole, and may not be replaced; remove it on the server" % NAME in str(caught.value)
+
+    assert put() == ("denied", False)
+    # what this very upload left
+    assert put(["copyto", "damage"]) == ("corrupt", True)
+    (far.store / NAME).write_bytes(b"snap")
+    assert put() == ("corrupt", True)
+    # nothing is wrong with it
+    (far.store / NAME).write_bytes(b"snapshot")
+    assert put() == ("denied", False)
+
+
 def test_an_interrupted_download_is_resumed(far, tmp_path):
     remote = far.remote
     data = os.urandom(100000)
