@@ -144,6 +144,7 @@ waiting:
   sample: []
 """
 
+import calendar
 import contextlib
 import json
 import os
@@ -155,7 +156,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote import snapsho
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import levels as verification_levels, manifest as snapshot_manifest, retention, signature
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot.directory import SnapshotDirectory, directory_of
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.clock import utc
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.clock import MOMENT, utc
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import file_digests
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import RcloneError, Refused, os_error_words
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.lock import Busy
@@ -304,20 +305,27 @@ def upload(module, remote, entry, step, there, sizes):
     start = time.monotonic()
     path, how = entry["path"], None
     known = noted(entry, remote.where)
+
+    def unlocked(name):
+        # a run that failed at the lock, or before, noted nothing; what it sent is locked from after the snapshot was taken
+        return not known and remote.lock_problem(name, calendar.timegm(time.strptime(entry["created"], MOMENT)))
+
+    relock = there is not None and unlocked(snapshot_manifest.manifest_path(entry["file"]))
     if step in ("manifest", "levels", "note") or (step == "nothing" and module.params["verify"] == "read"):
         size, digests = file_digests(path, ("sha256", "sha1", "md5"))
         if (size, digests["sha256"]) != (entry["size"], entry["sha256"]):
             raise Refused("%s is not the file that was taken (its size or its sha256 has changed), so it was not uploaded" % path)
         problem, how = remote.check(entry["file"], size, digests, module.params["verify"])
-        # an interrupted run did not get as far as to see that it is locked
-        unlocked = step == "manifest" and remote.object_lock_days and not remote.locks("/" + entry["file"])
-        step = "all" if problem or unlocked else step
+        if problem or unlocked(entry["file"]):
+            step = "all"
+        elif relock:
+            step = "manifest"
     if step == "all":
         tell = Teller(module.params["progress"], entry)
         how = remote.put(path, entry["size"], entry["sha256"], module.params["verify"], tell.sent, back=tell.read)["verified_by"]
     if step in ("all", "manifest", "levels"):
         try:
-            remote_snapshots.put_manifest(remote, entry["file"], manifest_to_send(path, there), sizes, there)
+            remote_snapshots.put_manifest(remote, entry["file"], manifest_to_send(path, there), sizes, None if relock else there)
         except RcloneError as exc:
             if exc.kind not in ("immutable", "full") or step != "levels":
                 raise

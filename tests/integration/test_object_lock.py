@@ -90,11 +90,13 @@ def test_what_is_not_locked_is_a_failure(place, rclone):  # noqa: F811
 
 
 def test_an_older_rclone_needs_a_default_retention(far, place):  # noqa: F811
-    path = make(place / "local")
+    path = make(place / "local", name=NOW().strftime("etcd-cp1-%Y%m%dT%H%M%SZ.db"), created=NOW().strftime("%Y-%m-%dT%H:%M:%SZ"))
     with servers.Proxy(far, retention=30) as bucket:
-        rc, result = upload(bucket, place, path=path, object_lock_days=60)
-        assert rc == 1 and "S3 Object Lock protects it only until 20" in result["msg"] and "at least 60 days" in result["msg"], result
-        # the run before did not get as far as its manifest
+        # whatever the runs before left there
+        for _run in range(3):
+            rc, result = upload(bucket, place, path=path, object_lock_days=60)
+            assert rc == 1 and "S3 Object Lock protects it only until 20" in result["msg"] and "at least 60 days" in result["msg"], result
+            assert "off_site" not in manifest_of(path)
         rc, result = upload(bucket, place, path=path, object_lock_days=30)
         assert rc == 0 and result["uploaded"][0]["file"] == path.name, result
     rc, result = prune(keep=1, **OWN, **off_site(far, place))

@@ -249,16 +249,22 @@ class Remote:
             wanted = {"object_lock_mode": "COMPLIANCE", "object_lock_retain_until_date": utc(time.time() + self.object_lock_days * _DAY)}
         return {"RCLONE_S3_" + option.upper(): value for option, value in self.rclone.unset(wanted).items()}
 
-    def _check_lock(self, name, since):
+    def lock_problem(self, name, since):
+        """How S3 Object Lock protects a file there for less than the days that are wanted, counted from `since` (seconds since the epoch); or None."""
         if not self.object_lock_days:
-            return
+            return None
         until = min(self.locks("/" + name), default=None)
         # the clocks of the two sides are not the same
-        if until is None or until < utc(since + self.object_lock_days * _DAY - _HOUR):
+        if until and until >= utc(since + self.object_lock_days * _DAY - _HOUR):
+            return None
+        return "S3 Object Lock " + ("protects it only until " + until if until else "does not protect it")
+
+    def _check_lock(self, name, since):
+        problem = self.lock_problem(name, since)
+        if problem:
             raise RcloneError(
-                "%s was sent, but S3 Object Lock %s. rclone 1.74 and later sets the lock; with an earlier one the bucket needs a default retention of at "
-                "least %d days. The credentials have to be allowed s3:PutObjectRetention and s3:GetObjectRetention"
-                % (name, "protects it only until " + until if until else "does not protect it", self.object_lock_days),
+                "%s was sent, but %s. rclone 1.74 and later sets the lock; with an earlier one the bucket needs a default retention of at "
+                "least %d days. The credentials have to be allowed s3:PutObjectRetention and s3:GetObjectRetention" % (name, problem, self.object_lock_days),
                 "config",
             )
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import types
 from unittest import mock
@@ -127,6 +128,46 @@ def test_a_file_there_that_may_not_be_read_keeps_no_other_here(monkeypatch):
     denied = [second]
     entries.reverse()
     assert run() == (second + " cannot be read: access was refused", [], [entries[0]["path"], entries[1]["path"]])
+
+
+def test_what_a_failed_run_left_is_sent_again_unless_it_is_locked(tmp_path, monkeypatch):
+    entry, sizes, locked = local(tmp_path, 2), {}, {}
+    entry.update(path=str(tmp_path / entry["file"]), sha256=hashlib.sha256(b"data").hexdigest())
+    (tmp_path / (entry["file"] + ".json")).write_text(json.dumps(entry))
+    there = Manifest(entry)
+    sent = []
+    remote = types.SimpleNamespace(
+        where="far:backups",
+        path="far:backups/{}".format,
+        check=lambda *_args: (None, "md5"),
+        put=lambda *_args, **_more: sent.append(entry["file"]) or {"verified_by": "md5"},
+        lock_problem=lambda name, since: None if locked.get(name) or since != 1767323045 else "does not protect it",
+    )
+
+    def put_manifest(dummy, name, dummy_manifest, dummy_names, manifest):
+        if manifest is None:
+            sent.append(name + ".json")
+
+    def run(step, *names, **noted):
+        del sent[:]
+        locked.clear()
+        locked.update(dict.fromkeys(names, True))
+        module = types.SimpleNamespace(params={"verify": "auto", "progress": None})
+        etcd_snapshot_upload.upload(module, remote, dict(entry, **noted), step, None if step == "manifest" else there, sizes)
+        return sent
+
+    monkeypatch.setattr(etcd_snapshot_upload.remote_snapshots, "put_manifest", put_manifest)
+    monkeypatch.setattr(etcd_snapshot_upload, "note", lambda *_args: None)
+    name, manifest = entry["file"], entry["file"] + ".json"
+    for step in ("levels", "note"):
+        assert run(step) == [name, manifest]
+        assert run(step, manifest) == [name]
+        assert run(step, name) == [manifest]
+        assert run(step, name, manifest) == []
+        # it was checked then
+        assert run(step, off_site=[{"remote": "far:backups", "file": name}]) == []
+    assert run("manifest") == [name, manifest]
+    assert run("manifest", name) == [manifest]
 
 
 class Signers:
