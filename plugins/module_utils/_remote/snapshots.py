@@ -74,7 +74,8 @@ def list_versions(remote, brief=False, signers=None):
         stored.setdefault(plain_name(one), []).append(one)
     with tempfile.TemporaryDirectory(prefix=_TEMPORARY) as directory:
         result = remote.get_small("etcd-*" + snapshot_manifest.SUFFIX, snapshot_manifest.MAX_MANIFEST, directory, versions=True)
-        if result.code != 0:
+        # damage of one must not hide the others
+        if result.code != 0 and not any(os.path.exists(os.path.join(directory, one)) for one in sizes):
             raise remote.rclone.error("the manifests in %s cannot be read" % remote.where, result, "read")
         for name in sorted(stored):
             if name.startswith("etcd-") and name.endswith(snapshot_manifest.SUFFIX):
@@ -89,7 +90,9 @@ def _version(remote, name, local, stored, sizes, brief, signers):
     try:
         with open(local, "rb") as stream:
             manifest = snapshot_manifest.Manifest.parse(stream.read(snapshot_manifest.MAX_MANIFEST), entry["path"], name)
-    except (OSError, snapshot_manifest.ManifestError) as exc:
+    except OSError:
+        return dict(entry, problem="%s cannot be relied on: its manifest cannot be read" % entry["path"])
+    except snapshot_manifest.ManifestError as exc:
         return dict(entry, problem=str(exc))
     versions = [one for one in stored if sizes[one] == manifest.size]
     problem = None if versions else "no version of %s has the %d bytes that it had when it was taken" % (entry["path"], manifest.size)

@@ -64,9 +64,12 @@ elif argv[0] == "copyto":
             stream.write(b"X")
     sys.stderr.write(json.dumps({"level": "notice", "msg": "", "stats": {"bytes": 3}}) + "\n")
 elif argv[0] == "copy":
+    lacking = step[2] if step and step[1] == "lack" else []
     for one in os.listdir(there(plain[0])):
-        if one.startswith("etcd-") and one.endswith((".json", ".note")):
+        if one.startswith("etcd-") and one.endswith((".json", ".note")) and one not in lacking:
             shutil.copyfile(os.path.join(there(plain[0]), one), os.path.join(plain[1], one))
+    if lacking:
+        die(1, *["Failed to copy: " + one for one in lacking])
 elif argv[0] == "cat":
     with open(there(plain[0]), "rb") as stream:
         stream.seek(offset)

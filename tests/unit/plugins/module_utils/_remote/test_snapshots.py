@@ -145,6 +145,19 @@ def test_a_manifest_that_says_the_same_is_not_sent_again(far):
     assert found.values["signature"] and found.levels == {} and json.loads((store / (NAME + ".json")).read_bytes())["signature"]
 
 
+def test_a_version_whose_manifest_cannot_be_read_hides_no_other(far):
+    far.configure(far={"type": "s3"})
+    other = NAME.replace("02T", "01T")
+    far.add()
+    far.add(name=other)
+    far.plan(["copy", "lack", [NAME + ".json"]])
+    found = remote_snapshots.list_versions(far.remote)
+    assert {one["file"]: one["problem"] for one in found} == {other: None, NAME: "far:%s cannot be relied on: its manifest cannot be read" % NAME}
+    far.plan(["copy", "lack", [NAME + ".json", other + ".json"]])
+    with pytest.raises(RcloneError, match="the manifests in far: cannot be read"):
+        remote_snapshots.list_versions(far.remote)
+
+
 def test_a_lock_is_that_of_the_file_that_is_locked_longest(far):
     far.add()
     remote_snapshots.note(far.remote, NAME, digest(b"snapshot"), LEVELS)
