@@ -162,7 +162,7 @@ def run(module, begun):
             module.warn("%s, and is left alone" % foreign)
             return {"changed": False, "snapshot": None, "etcd_ca": own}
         refuse(place, snapshots, snapshot, params)
-        until = place.locked_until(snapshot)
+        until = place.locked_until([snapshot]).get(snapshot["file"])
         if until and until > utc():
             raise Refused("%s is protected by S3 Object Lock until %s, and cannot be deleted before" % (snapshot["path"], until))
         if not module.check_mode:

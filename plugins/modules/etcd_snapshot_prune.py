@@ -190,16 +190,17 @@ def prune(module, place, keep, result):
     before = [snapshot["path"] for snapshot in snapshots]
     refused = None
     try:
+        locks = place.locked_until(surplus)
         for snapshot in surplus:
             # where deletes are forbidden the others would fare the same; a lock ends for each at a time of its own
             if refused and refused.kind == "undeletable":
                 result["undeletable"].append(snapshot["path"])
                 continue
+            until = locks.get(snapshot["file"])
+            if until and until > utc(now):
+                result["locked"].append({"path": snapshot["path"], "until": until})
+                continue
             try:
-                until = place.locked_until(snapshot)
-                if until and until > utc(now):
-                    result["locked"].append({"path": snapshot["path"], "until": until})
-                    continue
                 if not module.check_mode:
                     place.remove(snapshot, until)
             except RcloneError as exc:

@@ -252,9 +252,21 @@ def note(remote, name, sha256, levels=None, check_mode=False, hold=None):
         raise snapshot_manifest.ManifestError("%s is gone" % remote.path(name))
 
 
-def locked_until(remote, name):
-    """Until when the storage protects a snapshot there, or any file that belongs to it; None where it has no lock.  A time that is over is one as well."""
-    return max(remote.locks("/%s*" % name), default=None)
+def locked_until(remote, names):
+    """{name: until when the storage protects that snapshot, or any file that belongs to it}, of those with a lock.  A time that is over is one as well."""
+    patterns = ["/%s*" % name for name in names]
+    if not names or not remote.rclone.is_s3():
+        return {}
+    if remote.rclone.section().get("type") != "s3":
+        # such as crypt: what is locked has another name there
+        locks = {name: max(remote.locks(pattern).values(), default=None) for name, pattern in zip(names, patterns)}
+        return {name: until for name, until in locks.items() if until}
+    found = {}
+    for one, until in remote.locks(*patterns).items():
+        match = _NOTE.match(one)
+        name = match.group("name") if match else re.sub(re.escape(snapshot_manifest.SUFFIX) + "$", "", one)
+        found[name] = max(until, found.get(name, ""))
+    return {name: found[name] for name in names if name in found}
 
 
 def remove(remote, name, versions=False):

@@ -53,7 +53,8 @@ class Directory:
         return []
 
     def locked_until(self, dummy):
-        """None: nothing here has a lock."""
+        """Nothing here has a lock."""
+        return {}
 
     def remove(self, snapshot, dummy=None):
         self.directory.remove(snapshot["file"])
@@ -89,12 +90,12 @@ class OffSite:
         """Manifests whose snapshots are gone."""
         return [one for one in snapshots if one["size"] is None and one.get("created")]
 
-    def locked_until(self, snapshot):
-        """Until when S3 Object Lock protects it; None where it has no lock."""
-        return remote_snapshots.locked_until(self.remote, snapshot["file"])
+    def locked_until(self, snapshots):
+        """{name of a snapshot: until when S3 Object Lock protects it}, of those with a lock."""
+        return remote_snapshots.locked_until(self.remote, [one["file"] for one in snapshots])
 
     def remove(self, snapshot, locked_until=None):
-        """locked_until: what locked_until() has said.  Where there are locks there are versions, and what is only hidden would stay for ever."""
+        """locked_until: what locked_until() has said of it.  Where there are locks there are versions, and what is only hidden would stay for ever."""
         remote_snapshots.remove(self.remote, snapshot["file"], versions=locked_until is not None)
 
     def note_hold(self, snapshot, hold, check_mode):

@@ -23,6 +23,7 @@ import os
 import re
 import tempfile
 import time
+import urllib.parse
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._remote.rclone_process import PASSING, Rclone, size_of
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import procs
@@ -42,6 +43,8 @@ _MANY = 600
 _REMOTE = re.compile(r"^(?P<name>[\w.+@][\w.+@ -]*):(?P<path>[^\x00-\x1f]*)$")
 # What rclone puts before the extension of an older version (lib/version/version.go of 1.60 and 1.75).
 _VERSION = re.compile(r"-v\d{4}-\d\d-\d\d-\d{6}-\d{3}(?=\.[^.]*$)")
+# The request for a file, before what the server answers about it.
+_REQUEST = re.compile(r"^(?:HEAD|GET) (?P<path>[^ ?]*)\S* HTTP/", re.MULTILINE)
 _RETAIN_UNTIL = re.compile(r"^x-amz-object-lock-retain-until-date: *(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S*)", re.IGNORECASE | re.MULTILINE)
 
 
@@ -196,17 +199,27 @@ class Remote:
             return self.size(name) is not None and self.check(name, size, digests, verify)[0] is not None
         return False
 
-    def locks(self, pattern):
-        """Until when S3 Object Lock protects each of the files there whose names match; [] where nothing has a lock, or the storage has none."""
+    def locks(self, *patterns):
+        """{name: until when S3 Object Lock protects it} of the files there that match a pattern and have a lock; {} where the storage has none.
+
+        The names are those that S3 has, which crypt changes.
+        """
         if not self.rclone.is_s3():
-            return []
-        # rclone 1.73 and earlier do not know of locks, but all of them show what the server answers about each file
-        found = []
-        argv = ["lsjson", "--files-only", "--no-mimetype", "--include=" + pattern, "--log-level=DEBUG", "--dump=headers"]
-        result = self.rclone.run(*argv, "--", self.path(), said=lambda text: found.extend(_RETAIN_UNTIL.findall(text)))
+            return {}
+        found, asked = {}, [""]
+
+        def listen(text):
+            for request in _REQUEST.finditer(text):
+                asked[0] = urllib.parse.unquote(request.group("path").rpartition("/")[2])
+            for moment in _RETAIN_UNTIL.findall(text):
+                found[asked[0]] = moment[:19] + "Z"
+
+        # rclone 1.73 and earlier do not know of locks, but all of them show what the server answers about each file, one after the other
+        argv = ["lsjson", "--files-only", "--no-mimetype", "--log-level=DEBUG", "--dump=headers"] + ["--include=" + pattern for pattern in patterns]
+        result = self.rclone.run(*argv, "--", self.path(), said=listen, seconds=min(self.rclone.timeout or _MANY, _MANY))
         if result.code != 0:
             raise self.rclone.error("%s does not say what is locked there" % self.where, result, "list")
-        return [moment[:19] + "Z" for moment in found]
+        return found
 
     def _hash_to_ask(self, size, digests, verify):
         if verify == "read" or self.name is None:
@@ -253,7 +266,7 @@ class Remote:
         """How S3 Object Lock protects a file there for less than the days that are wanted, counted from `since` (seconds since the epoch); or None."""
         if not self.object_lock_days:
             return None
-        until = min(self.locks("/" + name), default=None)
+        until = min(self.locks("/" + name).values(), default=None)
         # the clocks of the two sides are not the same
         if until and until >= utc(since + self.object_lock_days * _DAY - _HOUR):
             return None

@@ -27,7 +27,7 @@ def place(kind="unknown", until=None, **more):
         locked=lambda dummy: contextlib.nullcontext(),
         tidy=lambda: None,
         snapshots=lambda: [dict(SNAPSHOT, **more)],
-        locked_until=lambda dummy: until,
+        locked_until=lambda dummy: {NAME: until},
         remove=remove,
     )
 

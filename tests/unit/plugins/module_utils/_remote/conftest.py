@@ -48,11 +48,12 @@ if argv[0] == "lsjson":
     elif not os.path.isdir(path):
         die(3, "error listing: directory not found")
     elif "--dump=headers" in options:
-        pattern = next(one for one in options if one.startswith("--include="))[10:]
+        patterns = [one[10:] for one in options if one.startswith("--include=")]
         for one in sorted(os.listdir(path)):
-            if fnmatch.fnmatch("/" + one, pattern) and os.path.exists(store + ".locks"):
+            if any(fnmatch.fnmatch("/" + one, pattern) for pattern in patterns) and os.path.exists(store + ".locks"):
                 until = json.load(open(store + ".locks")).get(one)
                 header = "X-Amz-Object-Lock-Retain-Until-Date: %%s\r\n" %% until if until else ""
+                sys.stderr.write(json.dumps({"level": "debug", "msg": "HEAD /backups/" + one + " HTTP/1.1\r\nHost: far\r\n\r\n"}) + "\n")
                 sys.stderr.write(json.dumps({"level": "debug", "msg": "HTTP/1.1 200 OK\r\n%%s\r\n" %% header}) + "\n")
         print("[]")
     else:

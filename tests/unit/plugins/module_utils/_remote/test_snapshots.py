@@ -145,6 +145,31 @@ def test_a_manifest_that_says_the_same_is_not_sent_again(far):
     assert found.values["signature"] and found.levels == {} and json.loads((store / (NAME + ".json")).read_bytes())["signature"]
 
 
+def test_one_run_asks_for_the_locks_of_all(far):
+    names = [NAME.replace("02T", "%02dT" % day) for day in range(1, 6)]
+    for name in names:
+        far.add(name=name)
+    # one begins as another one does, and one belongs to none that is asked for
+    longer = names[0] + ".zst"
+    far.add(name=longer)
+    locks = {name: "2026-02-0%dT00:00:00Z" % number for number, name in enumerate(names[:3], 1)}
+    far.lock(**{names[1] + ".json": "2026-02-09T00:00:00Z", longer: "2026-02-08T00:00:00Z"}, **locks)
+
+    def asked(**sections):
+        far.configure(**sections)
+        far.remote.names()
+        before = len(far.calls())
+        found = remote_snapshots.locked_until(far.remote, [*names[:2], names[4]])
+        return found, sum("--dump=headers" in call[0] for call in far.calls()[before:])
+
+    assert asked(far={"type": "s3"}) == ({names[0]: "2026-02-01T00:00:00Z", names[1]: "2026-02-09T00:00:00Z"}, 1)
+    # there S3 has other names
+    found, runs = asked(far={"type": "crypt", "remote": "below:"}, below={"type": "s3"})
+    assert found[names[1]] == "2026-02-09T00:00:00Z" and names[4] not in found and runs == 3
+    before = len(far.calls())
+    assert remote_snapshots.locked_until(far.remote, []) == {} and len(far.calls()) == before
+
+
 def test_a_version_whose_manifest_cannot_be_read_hides_no_other(far):
     far.configure(far={"type": "s3"})
     other = NAME.replace("02T", "01T")
@@ -165,11 +190,11 @@ def test_a_lock_is_that_of_the_file_that_is_locked_longest(far):
     locks["other"] = "2027-01-01T00:00:00Z"
     far.lock(**locks)
     # of anything but S3 nothing is asked
-    assert remote_snapshots.locked_until(far.remote, NAME) is None
+    assert remote_snapshots.locked_until(far.remote, [NAME]) == {}
     far.configure(far={"type": "s3"})
-    assert remote_snapshots.locked_until(far.remote, NAME) == "2026-02-03T00:00:00Z"
+    assert remote_snapshots.locked_until(far.remote, [NAME]) == {NAME: "2026-02-03T00:00:00Z"}
     far.lock()
-    assert remote_snapshots.locked_until(far.remote, NAME) is None
+    assert remote_snapshots.locked_until(far.remote, [NAME]) == {}
     (far.store / "etcd-cp1-20260102T030405Z-v2026-01-02-030405-000.db").write_bytes(b"an older version")
     remote_snapshots.remove(far.remote, NAME, versions=True)
     assert names(far) == []
