@@ -173,9 +173,11 @@ class Manifest:
         return {name: value for name, value in self.values.items() if name not in _RECORDED and name != "off_site"}
 
     def with_recorded(self, found):
-        """With what another manifest has `recorded`, in the place of its own."""
-        values = {name: value for name, value in self.values.items() if name not in _RECORDED}
-        return Manifest(dict(values, **{name: found[name] for name in _RECORDED if name in found}))
+        """With what another manifest has `recorded`, in the place of its own; ManifestError where that cannot be what one has."""
+        levels, hold = found.get("levels"), found.get("hold", {})
+        if not isinstance(hold, dict) or not isinstance({} if levels is None and not self.levels else levels, dict):
+            raise ManifestError("what is recorded of %s is damaged" % self.file)
+        return (self if levels is None else Manifest(dict(self.values, levels={})).with_levels(levels)).with_hold(hold)
 
     def changed(self, path, sha256, levels=None, off_site=None, hold=None):
         """With what is given; ManifestError when the file that it is about, by its SHA-256, is not the one that this describes."""

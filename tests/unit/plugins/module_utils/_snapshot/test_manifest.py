@@ -115,6 +115,17 @@ def test_a_hold_stays_until_it_is_released():
     assert "hold" not in released.values and released.levels == later.levels
 
 
+def test_what_is_recorded_elsewhere_is_judged_like_a_manifest():
+    passed, failed = result(True, 1), result(False, 1, "it is damaged")
+    found = manifest(levels={"checksum": passed}, level="checksum").with_recorded({"levels": {"checksum": passed, "status": failed}, "level": "objects"})
+    assert (found.levels, found.values["level"]) == ({"checksum": passed, "status": failed}, "checksum")
+    assert manifest(hold={"reason": "audit"}).with_recorded({}).values == VALUES
+    # a verification that failed is not forgotten
+    for damaged in ({}, {"levels": None}, {"levels": []}, {"levels": {}, "hold": "x"}):
+        with pytest.raises(ManifestError, match=r"recorded of a\.db is damaged"):
+            manifest(levels={"checksum": failed}).with_recorded(damaged)
+
+
 def test_a_change_is_about_one_file():
     with pytest.raises(ManifestError, match=r"^/b/a\.db was replaced meanwhile"):
         manifest().changed("/b/a.db", "1" * 64, levels={"checksum": result(True, 1)})
