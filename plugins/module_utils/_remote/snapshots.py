@@ -16,6 +16,7 @@ a manifest is what an interrupted upload left.
 
 What is recorded of it later, levels and a hold, goes beside and not over: the storage may forbid to replace anything.  NAME.1.note is the first of those
 files; each has all that is recorded, so the one with the highest number counts, and the others are removed where that is allowed.
+In a directory of this host it goes into the manifest, and notes that came there another way are taken into it.
 
 Private to this collection.
 """
@@ -38,8 +39,10 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import 
 _TEMPORARY = "k8s-dr-etcd-"
 # When a snapshot was taken, in its name.
 TAKEN = re.compile(r"-(\d{8}T\d{6}Z)\.(?:db|tar)(?:\.zst)?(?:\.age)?$")
-_NOTE = re.compile(r"^(?P<name>.+)\.(?P<number>[1-9]\d*)\.note$")
+_NOTE = re.compile(r"^(?P<name>.+)\.(?P<number>[1-9]\d*)\.note\Z")
 _MAX_NOTE = 1024 * 1024
+# So many notes of each snapshot are got at once: the newest counts, unless it did not arrive whole.
+_NEWEST = 2
 # So many notes stay of one snapshot where none can be removed; later results are not recorded there.
 _MAX_NOTES = 100
 
@@ -55,11 +58,12 @@ def list_snapshots(remote, missing_ok=True, sizes=None, brief=False, signers=Non
     manifests = [name for name in sizes if name.startswith("etcd-") and name.endswith(snapshot_manifest.SUFFIX)]
     files = {name[: -len(snapshot_manifest.SUFFIX)] for name in manifests}
     files.update(name for name in sizes if name.startswith("etcd-") and name not in manifests and not _NOTE.match(name))
-    entries, notes = [], _notes(sizes)
+    entries = []
     with tempfile.TemporaryDirectory(prefix=_TEMPORARY) as directory:
         unread = _get_manifests(remote, directory, manifests) if manifests else None
+        notes, read = _get_notes(remote, directory, sizes)
         for name in sorted(files):
-            entries.append(_describe(remote, name, sizes, os.path.join(directory, name), notes.get(name, []), unread, brief, signers))
+            entries.append(_describe(remote, name, sizes, os.path.join(directory, name), notes.get(name, []), read, unread, brief, signers))
     return newest_first(entries)
 
 
@@ -145,22 +149,38 @@ def read_manifest(remote, name, names=None):
             return None
         raise
     manifest = snapshot_manifest.Manifest.parse(text, remote.path(name), name)
-    return _with_notes(manifest, _notes(remote.names() if names is None else names).get(name, []), lambda one: remote.read(one, _MAX_NOTE))
+
+    def noted(names):
+        return _with_notes(manifest, _whole(_notes(names).get(name, []), names), lambda one: remote.read(one, _MAX_NOTE))
+
+    try:
+        return noted(remote.names() if names is None else names)
+    except RcloneError as exc:
+        if exc.kind != "absent":
+            raise
+    # a newer one has replaced it meanwhile
+    return noted(remote.names())
+
+
+def _whole(notes, sizes):
+    """Those of the notes that are no longer than any of ours."""
+    return [one for one in notes if sizes[one] <= _MAX_NOTE]
 
 
 def _with_notes(manifest, found, read):
-    """With what the newest of the notes says that is whole and about this very file."""
+    """With what the newest of the notes says that is whole and about this very file.  One that cannot be read is an error: it may be the one that counts."""
     for one in found:
-        with contextlib.suppress(ValueError, AttributeError, RecursionError, OSError):
-            note_ = json.loads(read(one).decode("utf-8"))
+        text = read(one)
+        with contextlib.suppress(ValueError, AttributeError, RecursionError, snapshot_manifest.ManifestError):
+            note_ = json.loads(text.decode("utf-8"))
             if note_.get("sha256") == manifest.sha256:
                 return manifest.with_recorded(note_)
     return manifest
 
 
 def _get_manifests(remote, directory, names):
-    """Copy all of them and all notes here; one sentence about those that cannot be read, or None.  Damage of one must not hide the others."""
-    result = remote.get_small("etcd-*{%s,.note}" % snapshot_manifest.SUFFIX, snapshot_manifest.MAX_MANIFEST, directory)
+    """Copy all of them here; one sentence about those that cannot be read, or None.  Damage of one must not hide the others."""
+    result = remote.get_small("etcd-*" + snapshot_manifest.SUFFIX, snapshot_manifest.MAX_MANIFEST, directory)
     if result.code == 0:
         return None
     if not any(os.path.exists(os.path.join(directory, name)) for name in names):
@@ -168,30 +188,55 @@ def _get_manifests(remote, directory, names):
     return remote.rclone.error("its manifest cannot be read", result, "read").message
 
 
-def _describe(remote, name, sizes, local, notes, unread, brief, signers):
+def _get_notes(remote, directory, sizes):
+    """({name of a snapshot: its notes, the newest first}, what reads one of them).  The newest are copied here together."""
+    found, missing, problem = {}, [], None
+    for again in (False, True):
+        # newer ones may have replaced them meanwhile
+        sizes = remote.names() if again else sizes
+        found = {name: _whole(notes, sizes) for name, notes in _notes(sizes).items() if name.startswith("etcd-")}
+        missing = [one for ones in found.values() for one in ones[:_NEWEST] if not os.path.exists(os.path.join(directory, one))]
+        if not missing:
+            break
+        result = remote.get_named(missing, _MAX_NOTE, directory)
+        missing = [one for one in missing if not os.path.exists(os.path.join(directory, one))]
+        if not missing:
+            break
+        what = "what is recorded of it cannot be read"
+        problem = remote.rclone.error(what, result, "read") if result.code != 0 else RcloneError(what + ": it is not there any more", "absent")
+
+    def read(one):
+        if one in missing:
+            raise problem
+        path = os.path.join(directory, one)
+        if not os.path.exists(path):
+            return remote.read(one, _MAX_NOTE)
+        with open(path, "rb") as stream:
+            return stream.read(_MAX_NOTE)
+
+    return found, read
+
+
+def _describe(remote, name, sizes, local, notes, read, unread, brief, signers):
     entry = {"remote": remote.where, "path": remote.path(name), "file": name, "size": sizes.get(name), "verified": False, "problem": None}
     where = entry["path"]
     if unread and snapshot_manifest.manifest_path(name) in sizes and not os.path.exists(snapshot_manifest.manifest_path(local)):
         entry["problem"] = "%s cannot be relied on: %s" % (where, unread)
         return entry
     try:
-        manifest = _with_notes(snapshot_manifest.Manifest.read(local), notes, _reader(os.path.dirname(local)))
+        manifest = _with_notes(snapshot_manifest.Manifest.read(local), notes, read)
     except snapshot_manifest.ManifestError as exc:
         entry["problem"] = str(exc).replace(local, where)
+        return entry
+    except RcloneError as exc:
+        # it may be held, or have failed
+        entry["problem"] = "%s cannot be relied on: %s" % (where, exc)
         return entry
     if name not in sizes:
         problem = "%s is gone, and its manifest is still there" % where
     else:
         problem = manifest.differs(where, sizes[name]) or manifest.distrust(where) or (signers and signers.problem(manifest, where))
     return dict(manifest.brief if brief else manifest.values, **dict(entry, verified=problem is None, problem=problem))
-
-
-def _reader(directory):
-    def read(name):
-        with open(os.path.join(directory, name), "rb") as stream:
-            return stream.read(_MAX_NOTE)
-
-    return read
 
 
 def _put(remote, name, text):
@@ -208,48 +253,85 @@ def put_manifest(remote, name, manifest, names, there=None):
     names: what names() has said.  there: what read_manifest() has.
     """
     found = _notes(names).get(name, [])
-    stays = there is not None and there.unchanging == manifest.unchanging
+    stays = remote.name is not None and there is not None and there.unchanging == manifest.unchanging
     if not stays:
         _put(remote, snapshot_manifest.manifest_path(name), manifest.text.encode("utf-8"))
     # an older note may say otherwise
-    if there.recorded != manifest.recorded if stays else found:
+    if remote.name is None:
+        _remove_notes(remote, found)
+    elif there.recorded != manifest.recorded if stays else found:
         _put_note(remote, name, manifest, found)
 
 
 def _put_note(remote, name, manifest, older):
     """Record what a manifest says now.  older: the notes that are there, the newest first."""
+
+    def remove_notes(notes):
+        _remove_notes(remote, notes, bool(notes) and bool(remote.locks("/" + snapshot_manifest.manifest_path(name))))
+
     if len(older) >= _MAX_NOTES:
-        raise RcloneError("%s has %d notes beside it, none of which can be removed" % (remote.path(name), len(older)), "full")
+        try:
+            remove_notes(older[1:])
+        except RcloneError as exc:
+            raise RcloneError("%s has %d notes beside it, and the oldest cannot be removed: %s" % (remote.path(name), len(older), exc), "full") from exc
+        older = older[:1]
     number = int(_NOTE.match(older[0]).group("number")) + 1 if older else 1
     text = json.dumps(dict(manifest.recorded, file=name, sha256=manifest.sha256), sort_keys=True, indent=1) + "\n"
     _put(remote, "%s.%d.note" % (name, number), text.encode("utf-8"))
     # what cannot be removed now goes with the snapshot
     with contextlib.suppress(RcloneError):
-        versions = bool(older) and bool(remote.locks("/" + snapshot_manifest.manifest_path(name)))
-        for one in reversed(older):
-            remote.delete(one, versions)
+        remove_notes(older)
+
+
+def _remove_notes(remote, notes, versions=False):
+    """Remove notes, given the newest first, the oldest first."""
+    for one in reversed(notes):
+        remote.delete(one, versions)
 
 
 def note(remote, name, sha256, levels=None, check_mode=False, hold=None):
     """Note levels or a hold, as Manifest.changed() takes them, of a snapshot there; ManifestError when its file is gone or another one."""
-    if remote.name is None:
-        if not check_mode:
-            directory, inner = directory_of(os.path.join(remote.where, name))
-            directory.note(inner, sha256, levels=levels, hold=hold)
-        return
     if check_mode:
         return
+    if remote.name is None:
+        _note_here(remote, name, sha256, levels, hold)
+        return
+    # there is no lock: who records something at the same time may replace this note by another one
+    for _attempt in range(2):
+        names = remote.names(missing_ok=True)
+        changed = _there(remote, name, names).changed(remote.path(name), sha256, levels, hold=hold)
+        _put_note(remote, name, changed, _notes(names).get(name, []))
+        names = remote.names(missing_ok=True)
+        if name not in names:
+            # it was removed meanwhile
+            _forget(remote, name, names)
+        found = _there(remote, name, names)
+        if found.changed(remote.path(name), sha256, levels, hold=hold).recorded == found.recorded:
+            return
+    raise RcloneError("something else was recorded of %s at the same time, and replaced what was found now; repeat this" % remote.path(name))
+
+
+def _note_here(remote, name, sha256, levels, hold):
+    """In a directory of this host: into the manifest, where it takes in what notes have that came there another way, such as through SFTP."""
     names = remote.names(missing_ok=True)
+    found = _notes(names).get(name, [])
+    there = read_manifest(remote, name, names) if found else None
+    if there is not None:
+        levels = dict(there.levels, **(levels or {})) or None
+        hold = there.hold if hold is None else hold
+    directory, inner = directory_of(os.path.join(remote.where, name))
+    directory.note(inner, sha256, levels=levels, hold=hold)
+    _remove_notes(remote, found)
+
+
+def _there(remote, name, names):
+    """The manifest of a snapshot whose file is there as well."""
+    if name not in names and snapshot_manifest.manifest_path(name) in names:
+        raise snapshot_manifest.ManifestError("%s is gone" % remote.path(name))
     manifest = read_manifest(remote, name, names)
     if manifest is None:
         raise snapshot_manifest.ManifestError("%s has no manifest any more" % remote.path(name))
-    if name not in names:
-        raise snapshot_manifest.ManifestError("%s is gone" % remote.path(name))
-    _put_note(remote, name, manifest.changed(remote.path(name), sha256, levels, hold=hold), _notes(names).get(name, []))
-    if remote.size(name) is None:
-        # it was removed meanwhile
-        remove(remote, name)
-        raise snapshot_manifest.ManifestError("%s is gone" % remote.path(name))
+    return manifest
 
 
 def locked_until(remote, names):
@@ -274,5 +356,12 @@ def remove(remote, name, versions=False):
 
     versions: of S3 the versions themselves, those before as well; otherwise a bucket with versions hides them only.
     """
-    for one in [name, *_notes(remote.names(missing_ok=True)).get(name, []), name + snapshot_manifest.SUFFIX]:
-        remote.delete(one, versions)
+    names = remote.names(missing_ok=True)
+    remote.delete(name, versions)
+    _forget(remote, name, names, versions)
+
+
+def _forget(remote, name, names, versions=False):
+    """Remove what is recorded of a snapshot there."""
+    _remove_notes(remote, _notes(names).get(name, []), versions)
+    remote.delete(snapshot_manifest.manifest_path(name), versions)

@@ -46,6 +46,8 @@ _VERSION = re.compile(r"-v\d{4}-\d\d-\d\d-\d{6}-\d{3}(?=\.[^.]*$)")
 # The request for a file, before what the server answers about it.
 _REQUEST = re.compile(r"^(?:HEAD|GET) (?P<path>[^ ?]*)\S* HTTP/", re.MULTILINE)
 _RETAIN_UNTIL = re.compile(r"^x-amz-object-lock-retain-until-date: *(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S*)", re.IGNORECASE | re.MULTILINE)
+# What stands for other characters in a filter of rclone.
+_PATTERN = re.compile(r"[*?\[\]{}\\]")
 
 
 def plain_name(name):
@@ -306,8 +308,18 @@ class Remote:
 
     def get_small(self, pattern, limit, directory, versions=False):
         """Get all files of such names that have at most `limit` bytes: an RcloneResult, since what came is good whatever happened to others."""
-        argv = ["copy", "--include=/" + pattern, "--max-depth=1", "--max-size=%dB" % limit, "--transfers=4", "--ignore-checksum"]
-        argv += ["--s3-versions"] if versions else []
+        return self._get_small(["--include=/" + pattern] + (["--s3-versions"] if versions else []), limit, directory)
+
+    def get_named(self, names, limit, directory):
+        """As get_small(), those of these very names."""
+        # there may be more of them than a command line takes
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix="k8s-dr-etcd-") as stream:
+            stream.writelines("/%s\n" % _PATTERN.sub(r"\\\g<0>", name) for name in names)
+            stream.flush()
+            return self._get_small(["--include-from=" + stream.name], limit, directory)
+
+    def _get_small(self, which, limit, directory):
+        argv = ["copy", *which, "--max-depth=1", "--max-size=%dB" % limit, "--transfers=4", "--ignore-checksum"]
         return self.rclone.run(*argv, "--", self.path(), directory, seconds=min(self.rclone.timeout or _MANY, _MANY))
 
     def get(self, name, target, size, sha256, progress=None):

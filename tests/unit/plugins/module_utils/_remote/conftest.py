@@ -65,12 +65,20 @@ elif argv[0] == "copyto":
             stream.write(b"X")
     sys.stderr.write(json.dumps({"level": "notice", "msg": "", "stats": {"bytes": 3}}) + "\n")
 elif argv[0] == "copy":
-    lacking = step[2] if step and step[1] == "lack" else []
+    chosen = [one.split("=", 1) for one in options if one.startswith("--include")]
+    chosen = [line for name, value in chosen for line in (open(value).read().splitlines() if name == "--include-from" else [value])]
+    limit = next(int(one[11:-1]) for one in options if one.startswith("--max-size="))
+    denied = step[2] if step and step[1] in ("deny", "lack") else []
+    if step and step[1] == "replace":
+        os.rename(os.path.join(store, step[2]), os.path.join(store, step[3]))
     for one in os.listdir(there(plain[0])):
-        if one.startswith("etcd-") and one.endswith((".json", ".note")) and one not in lacking:
-            shutil.copyfile(os.path.join(there(plain[0]), one), os.path.join(plain[1], one))
-    if lacking:
-        die(1, *["Failed to copy: " + one for one in lacking])
+        path = os.path.join(there(plain[0]), one)
+        if any(fnmatch.fnmatch("/" + one, line) for line in chosen) and os.path.getsize(path) <= limit and one not in denied:
+            shutil.copyfile(path, os.path.join(plain[1], one))
+    if denied and step[1] == "deny":
+        die(1, "AccessDenied: Access Denied, status code: 403")
+    if denied:
+        die(1, *["Failed to copy: " + one for one in denied])
 elif argv[0] == "cat":
     with open(there(plain[0]), "rb") as stream:
         stream.seek(offset)

@@ -119,13 +119,129 @@ def test_results_go_beside_what_is_there(far):
     assert names(far) == []
 
 
+def write_note(far, number, sha256=None, **recorded):
+    (far.store / ("%s.%d.note" % (NAME, number))).write_text(json.dumps(dict(recorded, sha256=sha256 or digest(b"snapshot"))))
+
+
 def test_there_are_not_endless_notes(far):
     far.add()
     for number in range(1, 101):
-        (far.store / ("%s.%d.note" % (NAME, number))).write_text("{}")
-    with pytest.raises(RcloneError, match="100 notes beside it, none of which can be removed"):
+        write_note(far, number)
+    far.plan(["deletefile", "error", ["AccessDenied: Access Denied, status code: 403"]])
+    with pytest.raises(RcloneError, match="has 100 notes beside it, and the oldest cannot be removed: deletes are forbidden"):
         remote_snapshots.note(far.remote, NAME, digest(b"snapshot"), LEVELS)
     assert len(names(far)) == 102
+    # what could not be removed when it was written may be by now
+    remote_snapshots.note(far.remote, NAME, digest(b"snapshot"), LEVELS)
+    assert names(far) == [NAME, NAME + ".101.note", NAME + ".json"]
+
+
+HOLD = {"reason": "mine", "by": "alice", "at": "2026-01-03T03:04:05Z"}
+FAILED = {"restore": {"at": "2026-01-03T03:04:05Z", "ok": False, "seconds": 0.1, "problem": "it is damaged"}}
+
+
+def test_a_snapshot_whose_note_cannot_be_read_is_not_relied_on(far):
+    far.add()
+    write_note(far, 1, hold=HOLD)
+    # the manifests come, and the note does not, when it is asked for again either
+    denied = ["copy", "deny", [NAME + ".1.note"]]
+    far.plan(["copy", "go"], denied, denied)
+    (entry,) = remote_snapshots.list_snapshots(far.remote)
+    assert not entry["verified"] and "created" not in entry and "what is recorded of it cannot be read: access was refused" in entry["problem"]
+    far.plan(["copy", "go"], denied)
+    (entry,) = remote_snapshots.list_snapshots(far.remote)
+    assert entry["verified"] and entry["hold"] == HOLD
+    far.plan(["cat", "go"], *[["cat", "error", ["AccessDenied: Access Denied, status code: 403"]]] * 3)
+    with pytest.raises(RcloneError, match="access was refused"):
+        remote_snapshots.read_manifest(far.remote, NAME)
+
+
+def test_a_note_that_is_replaced_while_it_is_read_is_not_missed(far):
+    far.add()
+    write_note(far, 1, hold=HOLD)
+    far.plan(["copy", "go"], ["copy", "replace", NAME + ".1.note", NAME + ".2.note"])
+    (entry,) = remote_snapshots.list_snapshots(far.remote)
+    assert entry["verified"] and entry["hold"] == HOLD and far.planned() == []
+    before = far.remote.names()
+    (far.store / (NAME + ".2.note")).rename(far.store / (NAME + ".3.note"))
+    assert remote_snapshots.read_manifest(far.remote, NAME, before).hold == HOLD
+
+
+def test_a_note_that_is_too_long_does_not_count(far):
+    far.add()
+    write_note(far, 1, hold=HOLD)
+    for number in (2, 3, 4):
+        (far.store / ("%s.%d.note" % (NAME, number))).write_bytes(b" " * (1024 * 1024 + 1))
+    assert remote_snapshots.list_snapshots(far.remote)[0]["hold"] == HOLD
+    assert remote_snapshots.read_manifest(far.remote, NAME).hold == HOLD
+    remote_snapshots.note(far.remote, NAME, digest(b"snapshot"), LEVELS)
+    assert names(far) == [NAME, NAME + ".5.note", NAME + ".json"]
+
+
+def test_of_many_notes_only_the_newest_are_got(far):
+    far.add()
+    for number in range(1, 10):
+        write_note(far, number, hold=dict(HOLD, reason=str(number)))
+    asked, get_named = [], far.remote.get_named
+    far.remote.get_named = lambda wanted, *args: asked.extend(wanted) or get_named(wanted, *args)
+    (entry,) = remote_snapshots.list_snapshots(far.remote)
+    assert entry["hold"]["reason"] == "9" and asked == [NAME + ".9.note", NAME + ".8.note"]
+    assert [argv[0] for argv, _environment in far.calls()].count("copy") == 2
+
+
+def test_what_is_recorded_at_the_same_time_replaces_nothing(far):
+    far.add()
+    remote, sha256, put = far.remote, digest(b"snapshot"), far.remote.put
+    others = [{"drill": {"ok": True, "seconds": 1}}, {"drill": {"ok": True, "seconds": 2}}, {"drill": {"ok": True, "seconds": 3}}]
+
+    def replaced(*args, **options):
+        put(*args, **options)
+        if others:
+            (far.store / options["name"]).write_text(json.dumps({"sha256": sha256, "levels": others.pop(0)}))
+
+    remote.put = replaced
+    with pytest.raises(RcloneError, match="at the same time"):
+        remote_snapshots.note(remote, NAME, sha256, hold=HOLD)
+    remote_snapshots.note(remote, NAME, sha256, hold=HOLD)
+    found = remote_snapshots.read_manifest(remote, NAME)
+    assert found.hold == HOLD and found.levels == {"drill": {"ok": True, "seconds": 3}}
+
+
+def test_a_snapshot_that_seems_gone_is_not_removed(far):
+    far.add()
+    remote, listed = far.remote, far.remote.names
+    answers = iter([None, NAME])
+
+    def seen(*args, **options):
+        sizes, hidden = listed(*args, **options), next(answers, None)
+        return {name: size for name, size in sizes.items() if name != hidden}
+
+    remote.names = seen
+    with pytest.raises(snapshot_manifest.ManifestError, match="is gone"):
+        remote_snapshots.note(remote, NAME, digest(b"snapshot"), LEVELS)
+    assert names(far) == [NAME]
+
+
+def test_in_a_directory_nothing_stays_beside_the_manifest(far):
+    far.add()
+    remote = remote_store.Remote(str(far.store), binary=far.remote.rclone.binary)
+    sha256, there = digest(b"snapshot"), remote_snapshots.read_manifest(remote, NAME)
+    remote_snapshots.put_manifest(remote, NAME, there.with_levels(LEVELS), names(far), there)
+    assert names(far) == [NAME, NAME + ".json"]
+    remote_snapshots.note(remote, NAME, sha256, FAILED)
+    remote_snapshots.note(remote, NAME, sha256, hold=HOLD)
+    (entry,) = remote_snapshots.list_snapshots(remote)
+    assert entry["hold"] == HOLD and entry["levels"] == dict(LEVELS, **FAILED) and not entry["verified"]
+    # one that came through SFTP counts until something is recorded here, which has it too
+    write_note(far, 3, hold=dict(HOLD, reason="other"), levels=LEVELS)
+    assert remote_snapshots.list_snapshots(remote)[0]["hold"]["reason"] == "other"
+    remote_snapshots.note(remote, NAME, sha256, {"drill": {"ok": True, "seconds": 1}})
+    assert names(far) == [".lock", NAME, NAME + ".json"]
+    found = remote_snapshots.read_manifest(remote, NAME)
+    assert found.hold["reason"] == "other" and set(found.levels) == {"checksum", "restore", "drill"}
+    write_note(far, 4, levels=FAILED)
+    remote_snapshots.put_manifest(remote, NAME, there, names(far), remote_snapshots.read_manifest(remote, NAME))
+    assert names(far) == [".lock", NAME, NAME + ".json"] and remote_snapshots.read_manifest(remote, NAME).levels == {}
 
 
 def test_a_manifest_that_says_the_same_is_not_sent_again(far):
