@@ -50,7 +50,7 @@ def test_a_drill_without_a_machine_fails(tmp_path, hosts, arguments, words):
     (tmp_path / "hosts").write_text(hosts)
     code, output, stats = run(tmp_path, harness.ROOT / "playbooks/rebuild_drill.yml", "--check", *arguments, inventory=tmp_path / "hosts")
     assert code != 0 and words in output, output
-    assert (stats is None) == (words == NO_MACHINE)
+    assert stats is None if words == NO_MACHINE else (stats["result"], stats["snapshot"]) == ("failed", "")
 
 
 def test_a_drill_that_fails_before_it_begins_has_a_result(tmp_path):
