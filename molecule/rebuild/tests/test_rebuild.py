@@ -52,7 +52,6 @@ def test_the_same_name_and_a_failure_on_the_way(edited, far, key, new_machine, l
     cluster.note("survivor", "bundle")
     take_bundle(cluster, far, recipient, config)
     token, name = handed_out(cluster), cluster.run("cp1", "hostname").strip()
-    cluster.kubectl("-n", cluster.namespace, "delete", "configmap", "latecomer", "--ignore-not-found")
     lost()
 
     machine = new_machine("same", name)
@@ -86,7 +85,6 @@ def test_more_control_planes_join_and_kubeadm_is_content(edited, far, key, new_m
     cluster.note("survivor", "bundle")
     take_bundle(cluster, far, recipient, config)
     token = handed_out(cluster)
-    cluster.kubectl("-n", cluster.namespace, "delete", "configmap", "latecomer", "--ignore-not-found")
     lost()
     first = new_machine("first")
     first.playbook("rebuild.yml", *options(far.where, config, identity, cluster_rebuild_confirm=True))
