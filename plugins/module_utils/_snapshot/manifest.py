@@ -165,7 +165,7 @@ class Manifest:
     @property
     def recorded(self):
         """What may be recorded of it later, wherever a copy lies: its levels and its hold."""
-        return {name: self.values[name] for name in _RECORDED if name in self.values}
+        return dict({name: self.values[name] for name in _RECORDED if name in self.values}, levels=self.levels)
 
     @property
     def unchanging(self):
