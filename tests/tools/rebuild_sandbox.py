@@ -78,7 +78,7 @@ def until(process, task):
 
 def write(cluster, path, text):
     """Beside its directory first, since kubelet reads all files in that of manifests."""
-    cluster.run("cp1", "sh", "-c", 'cat >/etc/kubernetes/new && mv /etc/kubernetes/new "$1"', "write", path, stdin=text)
+    cluster.run("cp1", "sh", "-c", 'mkdir -p "${1%/*}" && cat >/etc/kubernetes/new && mv /etc/kubernetes/new "$1"', "write", path, stdin=text)
 
 
 @pytest.fixture
