@@ -85,6 +85,7 @@ def test_a_failed_drill_says_only_what_it_has_found_out(tmp_path, phases, holder
     code, output, stats = run(tmp_path, tmp_path / "play.json", **given)
     assert code != 0 and 'The drill on drill1 failed at "Fail": why.' in output, output
     assert ("Unless the cause is this machine, a rebuild from s3:b/one.db would fail as well. Logs of" in output) == said
+    assert ("made is removed next." in output) == said and "Run the same command again when that is solved." in output
     assert stats == {"result": "failed", "error": '"Fail" failed: why.', "snapshot": "s3:b/one.db", "phases": phases}
 
 

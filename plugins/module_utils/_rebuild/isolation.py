@@ -23,8 +23,8 @@ from urllib.parse import urlsplit
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._rebuild import machine
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._rebuild.source import SERVER
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import write_durably
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import find_tool, run_tool
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused, os_error_words
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError, find_tool, run_tool
 
 NAMESPACE = "k8s-dr-drill"
 NETWORK = "/run/netns/" + NAMESPACE
@@ -128,6 +128,15 @@ class Isolation:
     def release(self, made, state_dir, manifests_dir, ours=False):
         """Remove all that a drill made but its state_dir.  made: what it wrote down when it began.  ours: whether it is the drill of this very run."""
         self._check_owner(made, state_dir, ours)
+        try:
+            self._remove(made, manifests_dir)
+        except (Refused, ToolError, OSError) as exc:
+            raise Refused(
+                "not all of the drill could be removed: %s. The disk of this machine may still hold keys and Secrets of the cluster. Run the drill again when "
+                "that is solved: it removes them first" % (os_error_words(exc) if isinstance(exc, OSError) else exc)
+            ) from exc
+
+    def _remove(self, made, manifests_dir):
         self._run("systemctl", "stop", "kubelet", allowed=(0, 5))
         # kubeadm would ask the API server that these name
         for name in machine.KUBECONFIGS:
@@ -158,7 +167,7 @@ class Isolation:
                 _remove(path)
         left = machine.remains(os.path.dirname(manifests_dir), manifests_dir, made["pki_dir"], made["data_dir"])
         if left or os.path.lexists(NETWORK):
-            raise Refused("not all of the drill could be removed: %s" % "; ".join(left or [NETWORK + " exists"]))
+            raise Refused("; ".join(left or [NETWORK + " exists"]))
 
     def _check_owner(self, made, state_dir, ours):
         """Refuse to remove what belongs to a cluster of which this machine became a node since the drill."""
@@ -186,10 +195,7 @@ class Isolation:
             if not left:
                 break
             if os.getpid() in left or time.monotonic() > end:
-                raise Refused(
-                    "not all of the drill could be removed: process %s in its network does not end; restart the machine, and run the drill again"
-                    % ", ".join(map(str, left))
-                )
+                raise Refused("process %s in its network does not end; restart the machine" % ", ".join(map(str, left)))
             for pid in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)

@@ -65,28 +65,18 @@ class Plan:
         self.name = self.options["name"] or self.machine["hostname"]
         self.drill = bool(self.options.get("drill"))
         self.address = self._isolated() if self.drill else self.options["address"] or self.machine["address"]
-        if self.drill:
-            self._drop_audit()
         self.pki_dir = self.cluster.get("certificatesDir") or PKI_DIR
         self.data_dir = ((self.cluster.get("etcd") or {}).get("local") or {}).get("dataDir") or DATA_DIR
         self.port = self._port()
         self.version = self.options["kubernetes_version"] or str(self.cluster.get("kubernetesVersion") or "")
         self.former = self._former()
-        self._drop_address()
+        if self.drill:
+            self._leave_out()
         self._check_configuration()
         self.endpoint, self.server, self.changed = self._endpoint()
         self.files, self.missing = self._files()
         self.remove, self.stay = self._nodes()
         self._add_settings()
-
-    def _drop_audit(self):
-        """Audit logs of the copy would hold what is in Secrets, and stay on the machine."""
-        server = self.cluster.get("apiServer") or {}
-        given = server.get("extraArgs")
-        if isinstance(given, dict):
-            server["extraArgs"] = {flag: value for flag, value in given.items() if not flag.startswith(_AUDIT)}
-        elif given:
-            server["extraArgs"] = [one for one in given if not str(one.get("name")).startswith(_AUDIT)]
 
     def _refuse(self, problem, advice=""):
         self.refusals.append((problem, advice))
@@ -99,19 +89,27 @@ class Plan:
         """The address in the network of a drill, of the family that the API server wants: that of the first range of Services."""
         return address_like(str((self.cluster.get("networking") or {}).get("serviceSubnet") or ""))
 
-    def _drop_address(self):
-        """In a drill, --advertise-address in extraArgs: it would win over the address of the copy, and lead to a machine of the living cluster."""
+    def _leave_out(self):
+        """Flags of the API server that a drill must not have."""
+        # they would hold what is in Secrets, and stay on the machine
+        self._without(lambda flag: flag.startswith(_AUDIT))
+        # it would win over the address of the copy, and lead to a machine of the living cluster
+        values = self._without(lambda flag: flag == _ADVERTISE)
+        if values:
+            self.warnings.append("extraArgs has --%s=%s, which a drill leaves out and a rebuild keeps" % (_ADVERTISE, ", ".join(values)))
+
+    def _without(self, unwanted):
+        """Leave those flags of the API server out of extraArgs; returns their values."""
         settings = self.cluster.get("apiServer") or {}
-        values = [str(value) for flag, value in _flags(settings) if flag == _ADVERTISE]
-        if not self.drill or not values:
-            return
-        given = settings["extraArgs"]
-        if isinstance(given, dict):
-            kept = {flag: value for flag, value in given.items() if flag != _ADVERTISE}
-        else:
-            kept = [one for one in given if one.get("name") != _ADVERTISE]
-        self.cluster["apiServer"] = dict(settings, extraArgs=kept)
-        self.warnings.append("extraArgs has --%s=%s, which a drill leaves out and a rebuild keeps" % (_ADVERTISE, ", ".join(values)))
+        values = [str(value) for flag, value in _flags(settings) if unwanted(str(flag))]
+        if values:
+            given = settings["extraArgs"]
+            if isinstance(given, dict):
+                kept = {flag: value for flag, value in given.items() if not unwanted(str(flag))}
+            else:
+                kept = [one for one in given if not unwanted(str(one.get("name")))]
+            self.cluster["apiServer"] = dict(settings, extraArgs=kept)
+        return values
 
     def _former(self):
         """The control plane nodes from before, each with all addresses that are known of it.
