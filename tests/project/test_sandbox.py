@@ -100,7 +100,7 @@ def test_a_build_is_resumed(machine, tmp_path):
     assert re.findall(r"kubernetes/cmd/(\S+)", called) == ["kube-scheduler", "kube-proxy", "kubectl"] and "mod tidy" not in called
     directory = pathlib.Path(goes_on.stdout.strip())
     assert {path.name for path in directory.iterdir() if not path.name.startswith(".")} == {
-        *("kubeadm", "kubelet", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubectl", "pause"),
+        *("kubeadm", "kubelet", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubectl"),
     }
     # the next time nothing is even looked for
     (tmp_path / "log").unlink()
@@ -129,7 +129,7 @@ def asked_for(tmp_path):
 def put_there(env, version):
     """All that nodes of this version are made from."""
     words = """
-      for p in "${kubernetes_programs[@]}" pause; do echo "$(kubernetes_dir VERSION)/$p"; done
+      for p in "${kubernetes_programs[@]}"; do echo "$(kubernetes_dir VERSION)/$p"; done
       for p in "${runtime_programs[@]}" kind; do runtime_path "$p"; done
       echo "$cache/etcd/$(etcd_for VERSION)/etcd"
     """.replace("VERSION", version)

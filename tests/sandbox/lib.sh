@@ -161,7 +161,7 @@ runtime_path() { # PROGRAM
 programs_are_here() { # VERSION
   local p dir
   dir=$(kubernetes_dir "$1")
-  for p in "${kubernetes_programs[@]}" pause; do [ -x "$dir/$p" ] || return; done
+  for p in "${kubernetes_programs[@]}"; do [ -x "$dir/$p" ] || return; done
   [[ $1 != 1.20.* ]] || return 0
   for p in "${runtime_programs[@]}"; do [ -x "$(runtime_path "$p")" ] || return; done
 }
