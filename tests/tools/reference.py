@@ -58,7 +58,8 @@ def playbooks():
     yield "Each runs as ``ansible-playbook k8s_dr.etcd.NAME``; all variables of a playbook are those of its role's entry point."
     for path in sorted((ROOT / "playbooks").glob("*.yml")):
         text = path.read_text(encoding="utf-8")
-        [play] = yaml.safe_load(text)
+        # the last one does the work, what stands before it checks that there is a machine for it
+        *_, play = yaml.safe_load(text)
         role, entry = role_of(play)
         yield from ["", path.stem, "-" * len(path.stem), "", play["name"] + ".", ""]
         for line in re.findall(r"^# (.+)$", text, re.MULTILINE):
