@@ -44,7 +44,7 @@ pids() {
 }
 unlocked() { [ ! -e "$1/snap/db" ] || flock -n -x "$1/snap/db" true; }
 exec 9>> "$T/lock"; flock -w 600 9 || stop 4 "another step still holds $T/lock; nothing was done."
-read -r was rest < "$T/state"
+line=$(tail -qn 1 "$T/log" "$T/state" | tr -d '\0' | grep . | tail -n 1); was=${line%% *} rest=${line#* } # a bad disk may have taken the state's text
 [ "$was:${1-}" = committing:--undo ] || [ "$was" != committing ] || [ ! -e "$T/decide" ] || was=$(sh "$T/decide" "${1:-abort}") ||
   stop 7 "the restored etcd has no quorum to ask whether all nodes keep its data; nothing was done (--undo does not ask)."
 case $was:${1-} in

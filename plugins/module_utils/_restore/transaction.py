@@ -146,9 +146,14 @@ class Transaction:
         return os.path.isfile(self.file("plan.json"))
 
     def state(self):
-        """(state, time it was reached); the time is empty before the first step."""
+        """(state, time it was reached); the time is empty before the first step.
+
+        A disk that failed may give the file back without its text: ext4 mounted with `discard`, as Debian's cloud images have it, trims what a rename
+        replaced although its journal ends before that rename (seen with Linux 6.18).  The log, to which is only added, has that text.
+        """
         with open(self.file("state"), encoding="utf-8") as stream:
-            word, dummy, since = stream.read().strip().partition(" ")
+            line = stream.read().strip("\0 \n")
+        word, dummy, since = (line or (self.log() or ["begun"])[-1]).partition(" ")
         return word, since
 
     def abandoned(self):
@@ -164,7 +169,7 @@ class Transaction:
     def log(self):
         """Every state it went through with the time, as lines."""
         with contextlib.suppress(FileNotFoundError), open(self.file("log"), encoding="utf-8") as stream:
-            return stream.read().splitlines()
+            return stream.read().replace("\0", "").splitlines()
         return []
 
     def reached(self, state):
@@ -178,6 +183,9 @@ class Transaction:
         write_durably(self.file("state"), line)
         with open(self.file("log"), "a", encoding="utf-8") as stream:
             stream.write(line)
+            stream.flush()
+            # see state()
+            os.fdatasync(stream.fileno())
 
     @contextlib.contextmanager
     def step(self, doing, done):

@@ -35,6 +35,36 @@ def test_rollback_from_every_point_and_again(node, point):
     node.is_old()
 
 
+def without_text(node, text):
+    """What ext4 with `discard` gives back of a state that a rename replaced shortly before the disk failed."""
+    state = node.path / "state"
+    before = node.transaction.state()
+    state.write_text("\0" * state.stat().st_size if text == "zeros" else "")
+    assert node.transaction.state() == before
+
+
+@pytest.mark.parametrize("text", ["zeros", "nothing"])
+@pytest.mark.parametrize("point", POINTS)
+def test_a_state_without_its_text_is_in_the_log(node, point, text):
+    bring_to(node, point)
+    without_text(node, text)
+    assert [one["state"] for one in node.listed()] == [node.transaction.state()[0]]
+    done = node.rollback("--timer")
+    assert done.returncode == 0, done.stdout + done.stderr
+    node.is_old()
+
+
+@pytest.mark.parametrize("text", ["zeros", "nothing"])
+def test_a_finished_restore_stays_when_its_state_has_no_text(node, text):
+    bring_to(node, "started")
+    steps.commit(node.transaction, keep=3)
+    without_text(node, text)
+    done = node.rollback()
+    assert done.returncode == 3 and "this restore was finished (20" in done.stdout
+    assert node.rollback("--timer").returncode == 0 and node.data() == "new"
+    assert node.rollback("--undo").returncode == 0 and node.data() == "old"
+
+
 @pytest.mark.parametrize("point", ["stopped", "swapped"])
 def test_a_manifest_that_is_a_relative_link_is_moved_back(node, point):
     link = node.manifests / FILES[1]
