@@ -11,7 +11,7 @@ import json
 
 import pytest
 from cluster import wait_for
-from remote_cluster import is_accepted
+from remote_cluster import handed_out, is_accepted
 
 # what kubeadm checks and a container never has; kind leaves out all of its checks
 KERNEL = ["FileContent--proc-sys-net-bridge-bridge-nf-call-iptables", "FileContent--proc-sys-net-ipv4-ip_forward"]
@@ -51,6 +51,15 @@ def take_bundle(cluster, far, recipient, config):
     cluster.kubectl("-n", cluster.namespace, "delete", "configmap", "latecomer", "--ignore-not-found")
     packing = {"etcd_snapshot_compression": "zstd", "etcd_snapshot_encryption_recipients": [recipient], "etcd_snapshot_bundle": True}
     cluster.playbook("snapshot.yml", "-e", json.dumps(dict(packing, etcd_snapshot_off_site=far.where, etcd_snapshot_rclone_config_source=config)))
+
+
+def bundled(cluster, far, key, tmp_path):
+    """(options of a rebuild from a new bundle off-site, a token from before)"""
+    identity, recipient = key
+    config = far.config(tmp_path / "rclone.conf")
+    cluster.note("survivor", "bundle")
+    take_bundle(cluster, far, recipient, config)
+    return options(far.where, config, identity, cluster_rebuild_confirm=True), handed_out(cluster)
 
 
 def secret(cluster):
