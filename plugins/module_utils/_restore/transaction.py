@@ -88,7 +88,7 @@ def list_transactions(layout):
                 "since": since,
                 "ended": ended,
                 "finished": finished,
-                "untouched": transaction.kind == "restore" and state in _UNTOUCHED and transaction.abandoned(),
+                "untouched": transaction.untouched(),
                 "hosts": about.get("hosts", []),
                 "retired": about.get("retired", []),
                 "about": {} if ended else about,
@@ -166,6 +166,10 @@ class Transaction:
             return True
         return False
 
+    def untouched(self):
+        """Whether it was left before it stopped anything."""
+        return self.kind == "restore" and self.state()[0] in _UNTOUCHED and self.abandoned()
+
     def log(self):
         """Every state it went through with the time, as lines."""
         with contextlib.suppress(FileNotFoundError), open(self.file("log"), encoding="utf-8") as stream:
@@ -210,10 +214,35 @@ class Transaction:
     def begin(self, plan):
         """Make the directory, the plan and the rollback script.  Nothing of the cluster is touched.
 
-        `plan["about"]` is kept for whoever finishes the restore later.  Raises OSError when one of them cannot be written.
+        `plan["about"]` is kept for whoever finishes the restore later.  Raises OSError when one of them cannot be written, and TransactionError while
+        another restore of this node is under way.
         """
         base = os.path.dirname(self.path)
         os.makedirs(base, mode=0o700, exist_ok=True)
+        with self._alone_in(base):
+            self._make(plan, base)
+        self._plan = plan
+
+    @contextlib.contextmanager
+    def _alone_in(self, base):
+        """While it is being made: of two that were started at once each would take the other's manifests and data for the node's own."""
+        directory = os.open(base, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            try:
+                fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as exc:
+                raise Busy("another restore begins on this host right now, so nothing was done here") from exc
+            for other in transactions_in(base):
+                state = other.state()[0]
+                if other.id != self.id and state not in ENDED and not other.untouched():
+                    raise TransactionError(
+                        "restore %s is %s on this host, so no other one was begun; wait until it has ended, then run this again" % (other.id, state)
+                    )
+            yield
+        finally:
+            os.close(directory)
+
+    def _make(self, plan, base):
         os.makedirs(self.path, mode=0o700, exist_ok=True)
         open(self.file("lock"), "a", encoding="utf-8").close()
         # On the worst day there is nothing left to replace; then this nothing is what becomes old/.
@@ -227,7 +256,6 @@ class Transaction:
         write_durably(self.file("state"), "begun\n")
         write_durably(self.file("plan.json"), json.dumps(plan, indent=2, sort_keys=True) + "\n")
         sync_directory(base)
-        self._plan = plan
 
     def roll_back(self, undo, timeout):
         """Run the script; `undo` also rolls back a finished restore.  Returns the lines it said.  Raises TransactionError with the last one when it fails."""
