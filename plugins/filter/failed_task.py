@@ -44,10 +44,18 @@ _value:
 """
 
 
+# as a shell says it, and Python
+KILLED = (137, -9)
+
+
 def failed_task(result, task="", harmless=""):
     """See RETURN."""
     here = bool(task) and task != harmless
-    text = str((result or {}).get("msg") or "") if here else ""
+    result = result or {}
+    text = str(result.get("msg") or "") if here else ""
+    # all that ansible-core finds to say is that there is no JSON
+    if here and "module_stdout" in result and result.get("rc") in KILLED:
+        text = "the module was killed on the node, as the kernel does when there is no memory left"
     # what looks like a template must not become one
     text = re.sub(r"[.\s]*$", "", re.sub(r"\{(?=[{%#])", "{ ", text))
     return {"here": here, "task": str(task) if here else "a task on another node", "msg": text or "see the task above"}

@@ -82,6 +82,9 @@ def test_a_host_that_became_unreachable():
 def test_failed_task():
     assert failed_task({"msg": "no {{ braces }} {% x %}. \n"}, "Start") == {"here": True, "task": "Start", "msg": "no { { braces }} { % x %}"}
     assert failed_task({}, "Start")["msg"] == "see the task above"
+    # what ansible-core 2.21 gives of a module that got SIGKILL; an earlier one says "MODULE FAILURE"
+    killed = {"msg": "Module result deserialization failed: No start of json char found", "module_stdout": "", "module_stderr": "Killed\n", "rc": 137}
+    assert failed_task(killed, "Start")["msg"] == "the module was killed on the node, as the kernel does when there is no memory left"
     assert failed_task({}) == failed_task(None) == ELSEWHERE
     # what was rescued before was no failure of the restore
     assert failed_task({"msg": "x"}, "Compare", "Compare") == ELSEWHERE
