@@ -11,7 +11,7 @@ reports := $(CURDIR)/reports
 collections := $(CURDIR)/playbooks/collections
 
 NODES ?= 1
-export NODES KUBERNETES ETCD ETCD_MOUNT ETCD_DISK_MB CGROUP_DRIVER FAULTS SANITY_CORES KEEP_GOING STAGES MATRIX RUNS SIZES FLEET FORKS
+export NODES KUBERNETES ETCD ETCD_MOUNT ETCD_DISK_MB CGROUP_DRIVER FAULTS SHARD SAMPLE SEED N SANITY_CORES KEEP_GOING STAGES MATRIX RUNS SIZES FLEET FORKS
 
 .DEFAULT_GOAL := help
 .PHONY: help
@@ -62,12 +62,20 @@ molecule: ## Tests of the roles on a real cluster, with failures (SCENARIO=defau
 	tests/tools/molecule $(SCENARIO)
 
 .PHONY: faults
-faults: ## A sample of the fault injection: every state once, every fault once
+faults: ## A sample of the fault injection: every state once, every fault once (SAMPLE=COMMIT)
 	tests/tools/molecule faults
 
 .PHONY: test-faults
-test-faults: ## Every state of a restore x every fault on a real node, a table at the end (2 hours; FAULTS="swapped-node ...")
-	FAULTS='$(or $(FAULTS),all)' tests/tools/molecule faults
+test-faults: ## Every state of a restore x every fault on a real node, docs/fault-injection.md at the end (3 hours; FAULTS="swapped-node ...", SHARD=2/6)
+	FAULTS='$(or $(FAULTS),all)' tests/tools/molecule faults; result=$$?; $(MAKE) --no-print-directory fault-table && exit $$result
+
+.PHONY: test-random
+test-random: ## Faults at random moments of restores on a real node (N=50, SEED=WORD for the same again)
+	FAULTS=none N='$(or $(N),50)' tests/tools/molecule faults
+
+.PHONY: fault-table
+fault-table: ## Write the results of cells of the fault injection to docs/fault-injection.md (RESULTS="FILE ..." of all shards)
+	$(in_venv) python tests/tools/fault_cells.py $(RESULTS)
 
 .PHONY: test-matrix
 test-matrix: ## Every version of ansible-core, Python and etcd that is supported, a table at the end (3 hours; MATRIX="core-2.20 python-3.8-units etcd")

@@ -94,6 +94,15 @@ mount_disk() { # NUMBER   makes it where there is none; true when it had to be m
     quietly mount mount -t tmpfs -o "size=${ETCD_DISK_MB}m,mode=700" tmpfs "$dir"
   fi
 }
+number_of() { local number=${1##*-control-plane}; echo "${number:-1}"; }
+repair_disk() { # NODE   that is off
+  local dir image
+  dir=$(disk_of "$(number_of "$1")") image=$state/disk-$(number_of "$1").ext4
+  [[ $(findmnt -no OPTIONS "$dir" 2>/dev/null) =~ (^|,)(abort|ro|emergency_ro)(,|$) ]] || return 0
+  umount "$dir"
+  e2fsck -p "$image" >"$cache/log/e2fsck.log" 2>&1 || [ $? = 1 ] || die "the data disk of $1 cannot be repaired; see $cache/log/e2fsck.log"
+  mount_disk "$(number_of "$1")"
+}
 unmount_disks() {
   local dir
   for dir in "$state"/etcd-*; do

@@ -11,6 +11,7 @@ os.rename and the command mv, which is how states become durable, wait there aft
                    hold     state at which it waits; the first to get there takes the file away
                    reached  is there from then on
                    go       lets it go on, or ends it with SIGKILL when that is what it says
+                   moves    a number: the script that calls mv for that many a time ends with SIGKILL when it has moved
 
 Of several nodes that vote, two moments that are no states have names too: `voted`, before a node asks what all have decided, and
 `decided`, when it knows.
@@ -31,7 +32,7 @@ import tempfile
 import threading
 import time
 
-from cluster import ROOT, SandboxError, administrator, wait_for
+from cluster import SandboxError, administrator, wait_for
 from restore_sandbox import DATA, Cluster, Transaction
 
 # `begun` counts from plan.json on: without it, the directory is not taken for a restore.
@@ -86,6 +87,10 @@ MV = r"""#!/bin/sh
 # stands before the real one, see tests/tools/faults.py
 p=/run/failpoint
 /usr/bin/mv "$@" || exit
+[ ! -e $p/moves ] || {
+  left=$(($(cat $p/moves) - 1)); echo $left >$p/moves
+  [ $left -gt 0 ] || { rm $p/moves; kill -9 $PPID; exit; }
+}
 for target; do :; done
 case $target in */state) read -r state rest <"$target";; *) exit 0;; esac
 [ "$(cat $p/hold 2>/dev/null)" = "$state" ] || exit 0
@@ -115,10 +120,12 @@ done
 sync
 [ $(stat -f -c %%a .) = 0 ]
 """ % DATA
+# A disk that failed may have lost the state's text, see Transaction.state() of the collection.
+STATE = r"tail -qn 1 $d/log $d/state 2>/dev/null | tr -d '\0' | grep . | tail -n 1"
 # as one would see it on the disk, whatever has become of the processes
 FACTS = r"""
 cd %s
-for d in .restore/*/; do [ ! -e $d/plan.json ] || echo "transaction ${d%%/} $(cat $d/state)"; done
+for d in .restore/*/; do [ ! -e $d/plan.json ] || echo "transaction ${d%%/} $(%s)"; done
 for d in .restore/*/; do ! grep -q '^swapped ' $d/log 2>/dev/null || [ -e $d/old ] || echo "undone $(ls -d $d/undone.1/snap/db)"; done
 find * .restore -inum $INODE -path '*/snap/db' 2>/dev/null | sed 's/^/inode /'
 ls -A /etc/kubernetes/manifests | sed 's/^/manifest /'
@@ -128,16 +135,16 @@ systemctl list-timers --all --no-legend 'etcd-restore-*' | sed 's/^/armed /'
 sha256sum $SNAPSHOT | sed 's/^/sha256 /'
 stat -f -c 'free %%a' .
 echo "kubelet $(systemctl is-active kubelet)"
-""" % DATA
+""" % (DATA, STATE)
 
 MEMBER_FACTS = r"""
-cd %s.restore 2>/dev/null && for d in *; do [ ! -e $d/plan.json ] || echo "transaction $d $(cat $d/state)"; done
+cd %s.restore 2>/dev/null && for d in *; do [ ! -e $d/plan.json ] || echo "transaction $d $(%s)"; done
 find %s %s.restore -inum $INODE -path '*/snap/db' 2>/dev/null | sed 's/^/inode /'
 ls -A /etc/kubernetes/manifests | sed 's/^/manifest /'
 ls -d /etc/kubernetes/manifests?*/* 2>/dev/null | sed 's/^/held /'
 ls -d /etc/systemd/system/etcd-restore-* /etc/systemd/system/*.wants/etcd-restore-* 2>/dev/null | sed 's/^/unit /'
 systemctl list-timers --all --no-legend 'etcd-restore-*' | sed 's/^/armed /'
-""" % (DATA, DATA, DATA)
+""" % (DATA, STATE, DATA, DATA)
 CUT_PEERS = r"""
 set -e
 iptables -w -N CUT-PEERS
@@ -154,6 +161,8 @@ class FaultyCluster(Cluster):
     """A cluster of one node with a data disk of its own, and faults, which hit `node`."""
 
     node = "cp1"
+    # minutes by which move_clock() has moved the clock
+    moved = 0
     # where its restores lie, below the data directory that is a mount point
     restores = DATA + "/.restore"
 
@@ -165,7 +174,7 @@ class FaultyCluster(Cluster):
 
     def transactions(self, host=None):
         """As Cluster's, of what was begun."""
-        script = "cd %s 2>/dev/null && for d in *; do [ ! -e $d/plan.json ] || echo $d $(cat $d/state); done || :" % self.restores
+        script = "cd %s 2>/dev/null && for d in *; do [ ! -e $d/plan.json ] || echo $d $(%s); done || :" % (self.restores, STATE)
         lines = self.run(host or self.node, "sh", "-c", script).splitlines()
         return [Transaction("%s/%s" % (self.restores, line.split()[0]), *line.split()[:2]) for line in lines]
 
@@ -220,6 +229,8 @@ class FaultyCluster(Cluster):
             time.sleep(5)
         self.run(self.node, "sh", "-c", "mkdir -p /run/failpoint; cd /run/failpoint; rm -f *; touch go")
         self.heal_ssh()
+        if self.moved:
+            self.move_clock(-self.moved)
         self.free_disk()
         self.run(self.node, "systemctl", "start", "containerd")
         # The back-off of what crashed, which the next restore would wait for before it begins.
@@ -248,6 +259,10 @@ class FaultyCluster(Cluster):
         """The next that comes to `state` waits there; before that, the module that comes to the state `die` dies of it."""
         script = "mkdir -p /run/failpoint; cd /run/failpoint; rm -f *; echo %s >hold" % state
         self.run(self.node, "sh", "-c", script + ("; echo %s >die" % die if die else ""))
+
+    def kill_after_moves(self, number):
+        """The script that calls mv dies after so many times."""
+        self.run(self.node, "sh", "-c", "mkdir -p /run/failpoint; cd /run/failpoint; rm -f *; echo %d >moves" % number)
 
     def wait_held(self, run, timeout):
         """Until a process waits there; fails when the playbook ends before."""
@@ -293,6 +308,63 @@ class FaultyCluster(Cluster):
     def heal_ssh(self):
         """Undo cut_ssh()."""
         self.run(self.node, "sh", "-c", "while iptables -w -D INPUT -p tcp --dport 22 -j DROP 2>/dev/null; do :; done")
+
+    def hang_runtime(self, seconds):
+        """containerd does nothing for so long; does not wait for it."""
+        script = "kill -STOP $1; sleep $2; kill -CONT $1"
+        pid = self.run(self.node, "systemctl", "show", "-P", "MainPID", "containerd").strip()
+        self.run(self.node, "systemd-run", "--quiet", "sh", "-c", script, "hang", pid, str(seconds))
+
+    def is_container(self):
+        """Or is the node a machine of its own, with a clock of its own?"""
+        return self.run(self.node, "systemd-detect-virt", "--container", check=False).strip() not in ("", "none")
+
+    def move_clock(self, minutes):
+        """Of a node that has its own; recover() sets it back."""
+        self.run(self.node, "sh", "-c", "timedatectl set-ntp false 2>/dev/null; date -s @$(($(date +%%s) + %d))" % (60 * minutes))
+        self.moved += minutes
+
+    def inject(self, fault, run):
+        """One of fault_cells.ONE while `run` runs, but for `module`, which let_go() does."""
+        if fault == "controller":
+            run.kill()
+        elif fault == "ssh":
+            self.cut_ssh(run)
+        elif fault == "node":
+            self.power_cycle()
+        elif fault == "disk":
+            self.fill_disk()
+        elif fault == "read-only":
+            self.power("read-only", self.node)
+        elif fault == "kubelet":
+            self.run(self.node, "systemctl", "stop", "kubelet")
+        elif fault == "kubelet-restart":
+            self.run(self.node, "systemctl", "restart", "kubelet")
+        elif fault == "containerd":
+            self.run(self.node, "systemctl", "restart", "containerd")
+        elif fault == "runtime-hang":
+            self.hang_runtime(30)
+        elif fault != "module":
+            self.move_clock(20 if fault == "clock-forward" else -20)
+
+    def prove_one_side(self, snapshot, inode):
+        """The cluster serves all of the old or all of the new, and nothing is lost.  Returns (old or new, facts, when it served)."""
+        self.wait_ready()
+        served = time.monotonic()
+        marks = self.marks()
+        facts = self.facts(inode, snapshot[0])
+        print(marks, facts)
+        side = {("after", "kept"): "old", ("gone", "kept"): "new"}.get(tuple(sorted(marks)))
+        assert side, "neither old nor new: %s" % marks
+        assert set(marks.values()) == {self.marks_each}
+        places = [path.split("/")[0] if side == "old" else path.split("/")[2] for path in facts.get("inode", [])]
+        assert places == ["member" if side == "old" else "old"], "the old database is in %s" % facts.get("inode")
+        # what had been restored, and perhaps written to, is kept, too
+        assert all(facts.get("undone", []))
+        assert facts["sha256"][0].split()[0] == snapshot[1]
+        assert sorted(facts["manifest"]) == ["etcd.yaml", "kube-apiserver.yaml", "kube-controller-manager.yaml", "kube-scheduler.yaml"]
+        assert "held" not in facts
+        return side, facts, served
 
     def power_cycle(self):
         """The node goes off, and on again."""
@@ -373,6 +445,11 @@ class FaultyMembers(FaultyCluster):
             # those that still hold the manifests of a retired node are none of ours
             keep = "h=/etc/kubernetes/manifests.restore-$d; rmdir $h 2>/dev/null; [ -e $h ] || rm -rf ./$d"
             node.run(node.node, "sh", "-c", "cd %s 2>/dev/null || exit 0; for d in *; do [ ! -d $d ] || { %s; }; done" % (self.restores, keep))
+
+
+def recorded(facts):
+    """The states of the restores that facts() has found, oldest first."""
+    return [line.split()[1] for line in facts.get("transaction", [])]
 
 
 class Writers:
@@ -493,19 +570,3 @@ class Run:
         self.kill()
         self._copy.wait(10)
         self._place.cleanup()
-
-
-def print_matrix(terminalreporter, cells, columns, legend, name):
-    """{(state, fault): the result} as a table, on the terminal and in reports/."""
-    if not cells:
-        return
-    rows = list(dict.fromkeys(state for state, dummy in cells))
-    columns = [column for column in columns if any(fault == column for dummy, fault in cells)]
-    text = [["state", *columns]] + [[row, *(cells.get((row, column), "") for column in columns)] for row in rows]
-    widths = [max(len(line[number]) for line in text) for number in range(len(columns) + 1)]
-    lines = legend + ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in text]
-    (ROOT / "reports").mkdir(exist_ok=True)
-    (ROOT / "reports" / name).write_text("\n".join(lines) + "\n")
-    terminalreporter.section("fault matrix")
-    for line in lines:
-        terminalreporter.write_line(line)

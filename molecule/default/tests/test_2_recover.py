@@ -446,9 +446,9 @@ kill -KILL $pid && echo killed
 
 def killed_run(cluster):
     """A run that gets SIGKILL at a random moment: (whether that hit its module, its exit code, its output)."""
-    lines = random.randint(0, 4)  # noqa: S311
+    lines = random.randint(0, 4)
     # before the first line it compares
-    killer = cluster.start("cp1", KILL % (lines, 0 if lines else random.uniform(0, 1)))  # noqa: S311
+    killer = cluster.start("cp1", KILL % (lines, 0 if lines else random.uniform(0, 1)))
     process = again(cluster, background=True)
     output = process.communicate()[0]
     # where nothing was left to do, there was no module to kill

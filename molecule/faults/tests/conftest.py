@@ -13,7 +13,8 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "tests" / "tools"))
 
-from faults import FaultyCluster, print_matrix
+from fault_cells import sample_seed, summary
+from faults import FaultyCluster, Run
 from remote_cluster import far, key  # noqa: F401
 
 TABLE = pytest.StashKey()
@@ -32,7 +33,7 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session")
 def table(request):
-    """{(state, fault): the result of the cell}."""
+    """{name of a cell: its result}"""
     return request.config.stash[TABLE]
 
 
@@ -47,6 +48,54 @@ def cluster():
     cluster.remove_failpoint()
 
 
+@pytest.fixture(scope="module")
+def snapshot(cluster):
+    """Of a cluster with these objects, which a restore re-creates."""
+    # what a run before this one left when it was ended
+    cluster.unmark("after")
+    cluster.mark("kept", "gone")
+    path = cluster.snapshot()
+    return path, cluster.run(cluster.node, "sha256sum", path).split()[0]
+
+
+@pytest.fixture
+def begin(cluster):
+    """What begins a Run of a restore, or of what ends one; none outlives its test."""
+    started = []
+
+    def begin(snapshot, playbook, *args, rollback_after=240, vain=False):
+        for variable in (
+            "confirm=true",
+            "snapshot=" + snapshot[0],
+            "rollback_after=%d" % rollback_after,
+            "compare=false",
+            "safety_snapshot=false",
+            "report_dir=",
+            "keep=1",
+            # what waits for a kubelet that is stopped, or for an etcd without a disk, waits for nothing
+            *("%s_timeout=%d" % (step, 20 if vain else 120) for step in ("stop", "start", "validate")),
+        ):
+            args = (*args, "-e", "etcd_restore_" + variable)
+        started.append(Run(cluster, playbook, "-l", cluster.node, "-e", "ansible_ssh_extra_args='-o ServerAliveCountMax=1 -o ConnectTimeout=5'", *args))
+        return started[-1]
+
+    yield begin
+    for run in started:
+        run.close()
+
+
+@pytest.fixture
+def old(cluster, snapshot):
+    """What the snapshot does not hold: objects that are gone since, and new ones.  Returns the inode of the live database."""
+    cluster.recover()
+    cluster.unmark("gone")
+    cluster.mark("after")
+    return cluster.run(cluster.node, "stat", "-c", "%i", cluster.data + "/member/snap/db").strip()
+
+
+def pytest_report_header():
+    return "SAMPLE=%s" % sample_seed()
+
+
 def pytest_terminal_summary(terminalreporter, config):
-    columns = ("controller", "ssh", "node", "disk", "kubelet", "containerd")
-    print_matrix(terminalreporter, config.stash[TABLE], columns, LEGEND, "fault-matrix.txt")
+    summary(terminalreporter, "fault matrix", LEGEND, config.stash[TABLE])

@@ -13,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "tests" / "tools"))
 
-from faults import print_matrix
+from fault_cells import sample_seed, summary
 from remote_cluster import far, key  # noqa: F401
 from restore_sandbox import Cluster
 
@@ -32,7 +32,7 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session")
 def table(request):
-    """{(state, fault): the result of the cell}."""
+    """{name of a cell: its result}"""
     return request.config.stash[TABLE]
 
 
@@ -42,5 +42,9 @@ def cluster():
     return Cluster().open()
 
 
+def pytest_report_header():
+    return "SAMPLE=%s" % sample_seed()
+
+
 def pytest_terminal_summary(terminalreporter, config):
-    print_matrix(terminalreporter, config.stash[TABLE], ("controller", "power", "ssh", "peers", "step"), LEGEND, "fault-matrix-ha.txt")
+    summary(terminalreporter, "fault matrix", LEGEND, config.stash[TABLE])

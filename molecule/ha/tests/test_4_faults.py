@@ -4,71 +4,21 @@
 
 """Every state of a restore of three members x every fault of one of them: in the end all have their previous data, or all the restored data.
 
-FAULTS=sample (every state once, every fault), all, none, or cells by name: FAULTS="swapped-power voted-controller".
+tests/tools/fault_cells.py says which cells there are, and which are run.
 """
 
 from __future__ import annotations
 
-import os
 import time
 
 import pytest
 from cluster import wait_for
+from fault_cells import BACK, THREE, cells, chosen, record, states
 from faults import FaultyMembers, Run, Writers
 
-FORWARD = (
-    "begun",
-    "staging",
-    "staged",
-    "stopping",
-    "stopped",
-    "swapping",
-    "swapped",
-    "starting-etcd",
-    "etcd-started",
-    "starting",
-    "started",
-    "committing",  # the victim is about to vote, the others vote
-    "voted",  # all have voted, none has asked what was decided
-    "decided",  # and the victim does not write it down, the others do
-    "committed",
-)
-BACK = ("rolling-back", "rolled-back")
-STATES = FORWARD + BACK
-FAULTS = ("controller", "power", "ssh", "peers", "step")
+STATES, FAULTS = states(THREE), list(THREE.faults)
 VOTES = ("committing", "voted", "decided")
 MANIFESTS = ["etcd.yaml", "kube-apiserver.yaml", "kube-controller-manager.yaml", "kube-scheduler.yaml"]
-
-SAMPLE = (
-    ("begun", "step"),
-    ("staging", "controller"),
-    ("staged", "power"),
-    ("stopping", "peers"),
-    ("stopped", "ssh"),
-    ("swapping", "step"),
-    ("swapped", "controller"),
-    ("starting-etcd", "power"),
-    ("etcd-started", "peers"),
-    ("starting", "ssh"),
-    ("started", "controller"),
-    ("committing", "controller"),
-    ("committing", "power"),
-    ("voted", "controller"),
-    ("voted", "peers"),
-    ("decided", "power"),
-    ("committed", "controller"),
-    ("rolling-back", "power"),
-    ("rolled-back", "ssh"),
-)
-
-
-def cells():
-    wanted = os.environ.get("FAULTS", "") or "sample"
-    if wanted == "sample":
-        return list(SAMPLE)
-    every = [(state, fault) for state in STATES for fault in FAULTS]
-    return [cell for cell in every if wanted == "all" or "%s-%s" % cell in wanted.split()]
-
 
 def expected(state):
     """Which side all must be on in the end: before all have voted none can decide to keep the data, and afterwards none can decide against it."""
@@ -150,25 +100,27 @@ def words(facts):
     return {host: found["transaction"][-1].split()[1] for host, found in facts.items()}
 
 
-@pytest.mark.parametrize(("state", "fault"), cells())
+@pytest.mark.parametrize(("state", "fault"), [cells(THREE)[name] for name in chosen(THREE)])
 def test_all_or_none(faulty, old, runs, table, state, fault):
-    table[(state, fault)] = "FAILED"
+    name = "%s-%s" % (state, fault)
+    table[name] = "FAILED"
+    record(THREE, name, faulty, serves="FAILED")
     hosts = list(faulty.nodes)
     victim = faulty.on(hosts[(STATES.index(state) + FAULTS.index(fault)) % len(hosts)])
     # armed before the state that is meant; after that state the test should not wait long for it
-    rollback_after = 150 if state in FORWARD[FORWARD.index("starting") :] else 75
+    rollback_after = 150 if state in THREE.forward[THREE.forward.index("starting") :] else 75
     start_of_cell = time.monotonic()
 
     def clock(what):
         print("%5.1f s  %s" % (time.monotonic() - start_of_cell, what), flush=True)
 
-    def start(name, *args):
+    def start(playbook, *args):
         for variable in ("confirm=true", "rollback_after=%d" % rollback_after, "compare=false", "safety_snapshot=false", "report_dir=", "keep=1"):
             args = (*args, "-e", "etcd_restore_" + variable)
         # what waits for a member that is cut off waits for nothing
         for step, seconds in (("stop", 60), ("start", 40 if fault == "peers" else 90), ("validate", 60)):
             args = (*args, "-e", "etcd_restore_%s_timeout=%d" % (step, seconds))
-        runs.append(Run(faulty, name, "-e", "ansible_ssh_extra_args='-o ServerAliveCountMax=1 -o ConnectTimeout=5'", *args))
+        runs.append(Run(faulty, playbook, "-e", "ansible_ssh_extra_args='-o ServerAliveCountMax=1 -o ConnectTimeout=5'", *args))
         return runs[-1]
 
     print("the victim is %s" % victim.node)
@@ -220,8 +172,7 @@ def test_all_or_none(faulty, old, runs, table, state, fault):
         by = "timer"
     if set(words(facts).values()) != {done}:
         # Served all the time, or serves again; it only was not written down.
-        name, *args = {"old": ("rollback.yml",), "new": ("restore.yml", "-e", "etcd_restore_unfinished=resume")}[side]
-        again = start(name, *args)
+        again = start(*{"old": ("rollback.yml",), "new": ("restore.yml", "-e", "etcd_restore_unfinished=resume")}[side])
         again_code = again.wait(400)
         print(again.output()[-6000:])
         assert again_code == 0
@@ -240,4 +191,5 @@ def test_all_or_none(faulty, old, runs, table, state, fault):
         assert side == "new"
     if side == "old" and fault != "controller":
         assert code != 0
-    table[(state, fault)] = "%s %s %d s" % (side, by, seconds)
+    table[name] = "%s %s %d s" % (side, by, seconds)
+    record(THREE, name, faulty, serves=side, by=by, seconds=round(seconds))

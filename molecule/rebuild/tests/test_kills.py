@@ -68,7 +68,7 @@ def test_killed_at_ten_random_moments(edited, far, key, new_machine, lost, tmp_p
     machine = new_machine("killed")
     seed = int(os.environ.get("SEED", "") or time.time())
     print("SEED=%d" % seed)
-    draw, hits = random.Random(seed), []  # noqa: S311
+    draw, hits = random.Random(seed), []
     for number in range(KILLS):
         begun = bool(machine.run("cp1", "sh", "-c", "cat /var/lib/k8s-dr-rebuild/record.json 2>/dev/null || true"))
         task, later = draw.choice([one for one in TASKS if not (begun and one in ONCE)]), draw.uniform(0, 1.5)

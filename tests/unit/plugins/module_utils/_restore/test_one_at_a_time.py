@@ -29,7 +29,7 @@ def test_no_other_begins_while_one_is_unfinished(node, point):
     with pytest.raises(TransactionError, match=r"restore %s is [a-z-]+ on this host, so no other one was begun; wait" % node.path.name):
         other.begin(plan)
     assert not os.path.exists(other.path)
-    # the first is none the worse for it, and can be begun again itself
+    # the first was not changed, and can be begun again itself
     node.begin()
     assert node.rollback().returncode == 0
     node.is_old()
