@@ -35,7 +35,9 @@ options:
     required: true
   state:
     description:
-      - V(begun) makes the directory with the plan and the C(rollback) script.
+      - >-
+        V(begun) makes the directory with the plan and the C(rollback) script. It fails while another restore of this node is unfinished, except for one that
+        has stopped nothing and was not continued for 15 minutes.
       - >-
         V(staged) restores O(snapshot) into C(staged/) while the cluster serves. Where there is no such directory yet, it takes V(begun) first. With
         O(trial_timeout) it first proves that an etcd starts on the snapshot.
