@@ -82,7 +82,9 @@ class ControlPlane:
         sync_directory(os.path.dirname(plan["held"]))
         # Files, not the directory: kubelet sees a moved file within 0.2 s, a moved directory at its 20 s poll (1.34.4 to 1.37.2: pkg/kubelet/config,
         # file_linux.go and fileCheckFrequency).
-        # The API server first: nothing may be left that writes to an etcd that is going.
+        # The API server first: nothing may be left that writes to an etcd that is going. One that ran on would decide by what it remembers of the old data:
+        # quotas of a higher revision win for good (apiserver 0.34.4 to 0.37.2: pkg/admission/plugin/resourcequota/resource_access.go, checkCache), node ports
+        # are not read again at a revision that it knows (kubernetes 1.37.2: pkg/registry/core/service/allocator/storage/storage.go, tryUpdate).
         for name in reversed(plan["files"]):
             source = os.path.join(plan["manifests_dir"], name)
             if os.path.exists(source):
@@ -107,7 +109,7 @@ class ControlPlane:
                     % (names, timeout, ", and the database is in use" if locked else "")
                 )
             for process in left if elapsed > _KILL_AFTER else ():
-                # The API server holds no state, and would use its whole 30 s of grace.
+                # The API server has nothing to save, and would use its whole 30 s of grace.
                 kill = process.name == "kube-apiserver" or elapsed > _END_AFTER + 10
                 kill = kill or (process.name == "etcd" and elapsed > _HANDOVER and not all(listening))
                 if kill or (elapsed > _END_AFTER and process.pid not in asked):
