@@ -39,6 +39,9 @@ def way_of(state, fault):
     rerun = RERUNS[STATES.index(state) % 4]
     if fault == "module" and state in BACK:
         return "console" if state == "rolling-back" else "rollback"
+    # the timer was disarmed, on another disk, but that it was rolled back may be lost with the data disk
+    if (state, fault) == ("rolled-back", "read-only"):
+        return "console"
     if fault not in RUN_IS_CUT_OFF or state == "committed":
         return None
     if fault in ("node", "read-only"):
