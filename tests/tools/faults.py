@@ -19,20 +19,16 @@ Of several nodes that vote, two moments that are no states have names too: `vote
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import copy
-import http.client
-import json
 import os
 import pathlib
 import signal
 import subprocess
 import tempfile
-import threading
 import time
 
-from cluster import SandboxError, administrator, wait_for
+from cluster import SandboxError, wait_for
 from restore_sandbox import DATA, Cluster, Transaction
 
 # `begun` counts from plan.json on: without it, the directory is not taken for a restore.
@@ -403,18 +399,6 @@ class FaultyMembers(FaultyCluster):
                 found[line.split()[-1]] = found.get(line.split()[-1], 0) + 1
         return found
 
-    def sign(self, side):
-        """Write into the data that Writers count in which side it is."""
-        self.apply(*(
-            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "counter-" + host, "namespace": self.namespace}, "data": {"side": side}}
-            for host in self.nodes
-        ))
-
-    def counters(self):
-        """{host: the number that was written last through its API server}, read through this node's."""
-        text = self.own_kubectl(self.node, "-n", self.namespace, "get", "-o", "json", *("configmap/counter-" + host for host in self.nodes))
-        return {item["metadata"]["name"][8:]: int(item["data"].get("count", 0)) for item in json.loads(text)["items"]}
-
     def cut_peers(self):
         """No packet goes between this node and the others on the ports of etcd and of the API server."""
         others = " ".join(self.address(host) for host in self.nodes if host != self.node)
@@ -450,71 +434,6 @@ class FaultyMembers(FaultyCluster):
 def recorded(facts):
     """The states of the restores that facts() has found, oldest first."""
     return [line.split()[1] for line in facts.get("transaction", [])]
-
-
-class Writers:
-    """A counter for each API server, which is written through it from outside, again and again.
-
-    What answers says in which data it wrote: sign() has put that into the same object, so it is as true as the write itself.
-    """
-
-    Write = collections.namedtuple("Write", "host begun ended side count")
-
-    def __init__(self, cluster, interval=0.2):
-        dummy, self.context = administrator(cluster.kubeconfig)
-        self.interval = interval
-        self.writes = []
-        self._path = "/api/v1/namespaces/%s/configmaps/counter-" % cluster.namespace
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._loop, args=(host, cluster.address(host)), daemon=True) for host in cluster.nodes]
-
-    def _loop(self, host, address):
-        connection, count = None, 0
-        while not self._stop.wait(self.interval):
-            count += 1
-            begun = time.monotonic()
-            try:
-                if connection is None:
-                    connection = http.client.HTTPSConnection(address, 6443, timeout=2, context=self.context)
-                connection.request("PATCH", self._path + host, json.dumps({"data": {"count": str(count)}}), {"Content-Type": "application/merge-patch+json"})
-                response = connection.getresponse()
-                text = response.read()
-                if response.status == 200:
-                    self.writes.append(self.Write(host, begun, time.monotonic(), json.loads(text)["data"]["side"], count))
-            except (OSError, ValueError, http.client.HTTPException):
-                connection.close()
-                connection = None
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *dummy):
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def report(self):
-        """[(side, writes, hosts)] in the order of time."""
-        told = []
-        for write in sorted(self.writes, key=lambda write: write.ended):
-            if not told or told[-1][0] != write.side:
-                told.append((write.side, 0, set()))
-            told[-1] = (write.side, told[-1][1] + 1, told[-1][2] | {write.host})
-        return [(side, number, sorted(hosts)) for side, number, hosts in told]
-
-    def split(self):
-        """Writes that the old data took for certain after one that the new had taken, and before another one: both served at once."""
-        new = [write for write in self.writes if write.side == "new"]
-        if not new:
-            return []
-        first, last = min(write.ended for write in new), max(write.begun for write in new)
-        return [write for write in self.writes if write.side == "old" and write.begun > first and write.ended < last]
-
-    def last(self, host, side):
-        """The highest number that this side took through the API server of a node."""
-        return max([write.count for write in self.writes if (write.host, write.side) == (host, side)], default=0)
 
 
 class Run:

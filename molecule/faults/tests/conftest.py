@@ -15,6 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "tests" / "
 
 from fault_cells import sample_seed, summary
 from faults import FaultyCluster, Run
+from history import clients, prepare  # noqa: F401
 from remote_cluster import far, key  # noqa: F401
 
 TABLE = pytest.StashKey()
@@ -54,16 +55,19 @@ def snapshot(cluster):
     # what a run before this one left when it was ended
     cluster.unmark("after")
     cluster.mark("kept", "gone")
+    prepare(cluster)
     path = cluster.snapshot()
     return path, cluster.run(cluster.node, "sha256sum", path).split()[0]
 
 
 @pytest.fixture
-def begin(cluster):
+def begin(cluster, clients):  # noqa: F811
     """What begins a Run of a restore, or of what ends one; none outlives its test."""
     started = []
 
     def begin(snapshot, playbook, *args, rollback_after=240, vain=False):
+        if playbook == "restore.yml" and "etcd_restore_unfinished=resume" not in args:
+            clients.restore_begins()
         for variable in (
             "confirm=true",
             "snapshot=" + snapshot[0],

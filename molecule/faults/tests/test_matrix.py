@@ -62,7 +62,7 @@ def parameters():
 
 
 @pytest.mark.parametrize(("state", "fault", "way"), parameters(), ids=lambda value: value or "self")
-def test_the_cluster_has_the_old_data_or_the_restored_data(cluster, snapshot, old, begin, table, state, fault, way):
+def test_the_cluster_has_the_old_data_or_the_restored_data(cluster, snapshot, old, clients, begin, table, state, fault, way):
     name = "%s-%s" % (state, fault)
     if fault in NOT_IN_CONTAINERS and cluster.is_container():
         table[name] = "not possible here: " + NOT_IN_CONTAINERS[fault]
@@ -158,11 +158,12 @@ def test_the_cluster_has_the_old_data_or_the_restored_data(cluster, snapshot, ol
         assert (code == 0) == (side == "new")
     cluster.start_pod()
     clock("a new Pod ran")
+    print(clients.check(side))
     table[name] = "%s %s %d s" % (side, by, served - begun)
     record(ONE, name, cluster, serves=side, by=by, seconds=round(served - begun))
 
 
-def test_a_rollback_that_is_killed_after_each_of_its_moves(cluster, snapshot, old, begin):
+def test_a_rollback_that_is_killed_after_each_of_its_moves(cluster, snapshot, old, clients, begin):
     cluster.hold_at("started")
     run = begin(snapshot, "restore.yml")
     cluster.wait_held(run, 300)
@@ -182,6 +183,7 @@ def test_a_rollback_that_is_killed_after_each_of_its_moves(cluster, snapshot, ol
     side, facts, _served = cluster.prove_one_side(snapshot, old)
     assert (side, recorded(facts)[-1]) == ("old", "rolled-back")
     assert "unit" not in facts and "armed" not in facts
+    print(clients.check(side))
 
 
 def test_two_operators_who_restore_at_once(cluster, snapshot, old, begin):
@@ -211,7 +213,7 @@ def test_two_operators_who_restore_at_once(cluster, snapshot, old, begin):
 
 
 @pytest.mark.skipif(os.environ.get("FAULTS", "") in ("", "sample"), reason="kubeadm waits minutes for what a restore stopped; make test-faults runs it")
-def test_a_kubeadm_upgrade_that_begins_in_the_middle(cluster, snapshot, old, begin):
+def test_a_kubeadm_upgrade_that_begins_in_the_middle(cluster, snapshot, old, clients, begin):
     cluster.hold_at("staged")
     run = begin(snapshot, "restore.yml")
     cluster.wait_held(run, 300)
@@ -234,3 +236,4 @@ def test_a_kubeadm_upgrade_that_begins_in_the_middle(cluster, snapshot, old, beg
     assert (code == 0) == (side == "new") and recorded(facts)[-1] == ("committed" if side == "new" else "rolled-back")
     assert "unit" not in facts and "armed" not in facts
     cluster.start_pod()
+    print(clients.check(side))

@@ -14,6 +14,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "tests" / "tools"))
 
 from fault_cells import sample_seed, summary
+from history import clients  # noqa: F401
 from remote_cluster import far, key  # noqa: F401
 from restore_sandbox import Cluster
 

@@ -14,7 +14,8 @@ import time
 import pytest
 from cluster import wait_for
 from fault_cells import BACK, THREE, cells, chosen, record, states
-from faults import FaultyMembers, Run, Writers
+from faults import FaultyMembers, Run
+from history import prepare
 
 STATES, FAULTS = states(THREE), list(THREE.faults)
 VOTES = ("committing", "voted", "decided")
@@ -44,7 +45,7 @@ def snapshot(faulty):
     # what a run before this one left when it was ended
     faulty.unmark("after")
     faulty.mark("kept", "gone")
-    faulty.sign("new")
+    prepare(faulty)
     faulty.playbook("snapshot.yml")
 
 
@@ -54,7 +55,6 @@ def old(faulty, snapshot):
     faulty.recover()
     faulty.unmark("gone")
     faulty.mark("after")
-    faulty.sign("old")
     return {host: faulty.on(host).inode() for host in faulty.nodes}
 
 
@@ -101,7 +101,7 @@ def words(facts):
 
 
 @pytest.mark.parametrize(("state", "fault"), [cells(THREE)[name] for name in chosen(THREE)])
-def test_all_or_none(faulty, old, runs, table, state, fault):
+def test_all_or_none(faulty, old, clients, runs, table, state, fault):
     name = "%s-%s" % (state, fault)
     table[name] = "FAILED"
     record(THREE, name, faulty, serves="FAILED")
@@ -124,43 +124,43 @@ def test_all_or_none(faulty, old, runs, table, state, fault):
         return runs[-1]
 
     print("the victim is %s" % victim.node)
-    with Writers(faulty) as writers:
-        held = [faulty.on(host) for host in hosts] if state == "voted" else [victim]
-        for node in held:
-            node.hold_at(state, die="swapped" if state in BACK else None)
-        run = start("restore.yml")
-        for node in held:
-            node.wait_held(run, 300)
-        clock("held")
-        begun = time.monotonic()
+    held = [faulty.on(host) for host in hosts] if state == "voted" else [victim]
+    for node in held:
+        node.hold_at(state, die="swapped" if state in BACK else None)
+    clients.restore_begins()
+    run = start("restore.yml")
+    for node in held:
+        node.wait_held(run, 300)
+    clock("held")
+    begun = time.monotonic()
 
-        # in the vote, what runs on the nodes dies with the controller: else they would all just finish
-        dies = [victim] if fault == "step" else held if fault == "controller" and state in VOTES else []
-        if fault == "controller":
-            run.kill()
-        elif fault == "power":
-            victim.power("off", victim.node)
-        elif fault == "ssh":
-            victim.cut_ssh(run)
-        elif fault == "peers":
-            victim.cut_peers()
-        for node in held:
-            if node.node != victim.node or fault != "power":
-                node.let_go(die=node in dies)
-        clock("let go")
-        code = run.wait(400)
-        clock("the run has ended with %s" % code)
-        print(run.output()[-9000:])
-        if fault == "power":
-            victim.power("on", victim.node)
-        elif fault == "peers":
-            victim.heal_peers()
+    # in the vote, what runs on the nodes dies with the controller: else they would all just finish
+    dies = [victim] if fault == "step" else held if fault == "controller" and state in VOTES else []
+    if fault == "controller":
+        run.kill()
+    elif fault == "power":
+        victim.power("off", victim.node)
+    elif fault == "ssh":
+        victim.cut_ssh(run)
+    elif fault == "peers":
+        victim.cut_peers()
+    for node in held:
+        if node.node != victim.node or fault != "power":
+            node.let_go(die=node in dies)
+    clock("let go")
+    code = run.wait(400)
+    clock("the run has ended with %s" % code)
+    print(run.output()[-9000:])
+    if fault == "power":
+        victim.power("on", victim.node)
+    elif fault == "peers":
+        victim.heal_peers()
 
-        wait_for(lambda: not any(faulty.on(host).is_armed() for host in hosts), rollback_after + 150, "every timer was disarmed or has gone off")
-        seconds = time.monotonic() - begun
-        clock("all have come to an end")
-        side, facts = assert_all_on_one_side(faulty, old)
-        clock("%s, verified on all: %s" % (side, words(facts)))
+    wait_for(lambda: not any(faulty.on(host).is_armed() for host in hosts), rollback_after + 150, "every timer was disarmed or has gone off")
+    seconds = time.monotonic() - begun
+    clock("all have come to an end")
+    side, facts = assert_all_on_one_side(faulty, old)
+    clock("%s, verified on all: %s" % (side, words(facts)))
     victim.heal_ssh()
 
     by = "self"
@@ -182,10 +182,7 @@ def test_all_or_none(faulty, old, runs, table, state, fault):
         clock("written down by " + by)
     assert set(words(facts).values()) == {done}
 
-    print(writers.report())
-    assert not writers.split(), "both sides took writes at once"
-    counters = faulty.counters()
-    assert all(counters[host] >= writers.last(host, side) for host in hosts), "a write is lost that was acknowledged: %s" % counters
+    print(clients.check(side))
     assert side == expected(state)
     if fault != "controller" and code == 0:
         assert side == "new"
