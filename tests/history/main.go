@@ -442,7 +442,7 @@ func (h history) explain() []string {
 	for _, r := range h.requests {
 		when := fmt.Sprintf("%8.3f to %7.3f s", float64(r.Call)/1e6, float64(r.Return)/1e6)
 		if r.Return == 0 {
-			when = fmt.Sprintf("%8.3f s, unknown ", float64(r.Call)/1e6)
+			when = fmt.Sprintf("%8.3f s, unknown  ", float64(r.Call)/1e6)
 		}
 		what := ""
 		switch r.Op {
