@@ -77,7 +77,7 @@ class Unanswered(Exception):
     """The request may have been executed, or may still be."""
 
 
-class Unsent(Exception):
+class NotExecuted(Exception):
     """The request was not executed."""
 
 
@@ -98,7 +98,7 @@ class Client:
                 connection.connect()
                 self._connection = connection
         except (OSError, http.client.HTTPException) as exc:
-            raise Unsent from exc
+            raise NotExecuted from exc
         try:
             self._connection.request(method, self.path + path, body and json.dumps(body), {"Content-Type": "application/merge-patch+json"} if body else {})
             response = self._connection.getresponse()
@@ -111,7 +111,7 @@ class Client:
             return answer
         if response.status == 404 and method == "GET" and answer.get("details", {}).get("kind") == "configmaps":
             return {}
-        raise Unsent if response.status in REFUSED else Unanswered
+        raise NotExecuted if response.status in REFUSED else Unanswered
 
     def _record(self, op, call, answered=True, **more):
         self.records.append({"client": self.name, "call": math.floor(call), "return": math.ceil(self.clock()) if answered else 0, "op": op, **more})
@@ -121,7 +121,7 @@ class Client:
         call = self.clock()
         try:
             answer = self._ask("GET", "/" + key if key else "?labelSelector=history")
-        except (Unsent, Unanswered):
+        except (NotExecuted, Unanswered):
             return None
         values = dict.fromkeys([key] if key else KEYS, "")
         if answer:
@@ -135,8 +135,8 @@ class Client:
             self._record(op, call, key=key, answer=value_of(self._ask("PATCH", "/" + key, body)), **more)
         except Unanswered:
             self._record(op, call, answered=False, key=key, **more)
-        except Unsent:
-            pass
+        except NotExecuted:
+            self._record(op, call, failed=True, key=key, **more)
 
     def _word(self):
         self._written += 1
@@ -167,11 +167,11 @@ class Client:
 
 
 class Clients:
-    """Several clients of each API server.  `interval` is the pause of each between two requests, in seconds."""
+    """A number of clients, which share the API servers.  `interval` is the pause of each between two requests, in seconds."""
 
     def __init__(self, cluster, name, number=6, interval=0.2):
         self.cluster, self.name, self.interval = cluster, name, interval
-        self.records, self.restores = [], []
+        self.records, self.restores, self._broken = [], [], []
         self._epoch = time.monotonic()
         self._stop = threading.Event()
         checker()
@@ -192,8 +192,11 @@ class Clients:
         return (time.monotonic() - self._epoch) * 1e6
 
     def _loop(self, client):
-        while not self._stop.wait(self.interval * random.uniform(0.5, 1.5)):
-            client.any()
+        try:
+            while not self._stop.wait(self.interval * random.uniform(0.5, 1.5)):
+                client.any()
+        except Exception as exc:
+            self._broken.append(exc)
         client.close()
 
     def __enter__(self):
@@ -222,6 +225,8 @@ class Clients:
     def check(self, side):
         """End, and raise HistoryError unless all answers fit a history that ends on this side; returns the checker's answer."""
         self.__exit__()
+        if self._broken:
+            raise self._broken[0]
         over = math.ceil(self._clock())
         self._read_at_the_end()
         ends = {"new": ["new"], "old": ["old", "old after a rollback"]}[side]
