@@ -227,16 +227,17 @@ class Clients:
         self.__exit__()
         if self._broken:
             raise self._broken[0]
-        over = math.ceil(self._clock())
-        self._read_at_the_end()
         ends = {"new": ["new"], "old": ["old", "old after a rollback"]}[side]
         if side == "new" and len(self.restores) > 1:
             ends.append("new after a rollback")
         sides = {"start": dict.fromkeys(KEYS, "old first"), "snapshot": dict.fromkeys(KEYS, "new first")}
-        facts = {**sides, "restores": self.restores, "over": over, "ends": ends}
+        facts = {**sides, "restores": self.restores, "over": math.ceil(self._clock()), "ends": ends}
         path = ROOT / "reports" / "history" / (self.name + ".jsonl")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in (facts, *self.records)))
+        try:
+            self._read_at_the_end()
+        finally:
+            path.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in (facts, *self.records)))
         return judge(path, ends)
 
 
