@@ -254,5 +254,5 @@ def judge(path, ends):
 @pytest.fixture
 def clients(cluster, old, request):
     """Clients from the moment at which the cluster has the data that a restore is to replace."""
-    with Clients(cluster, "%s-%s" % (cluster.name, request.node.callspec.id)) as clients:
+    with Clients(cluster, "%s-%s" % (cluster.name, request.node.name.partition("[")[2].rstrip("]") or request.node.name)) as clients:
         yield clients
