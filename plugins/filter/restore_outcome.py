@@ -61,11 +61,17 @@ def _now(known):
     state = (back.get("transaction") or {}).get("state", "")
     if not known.get("begun"):
         return "Nothing was changed" + (": %s is stopped, as an earlier restore left it." % host if known.get("before") else ".")
-    if known.get("kept"):
-        return (
-            "All nodes had voted, so %s keeps the restored data. Finish the restore on all of them with: ansible-playbook k8s_dr.etcd.restore -l %s "
-            "-e etcd_restore_unfinished=resume" % (host, every)
-        )
+    # a module that was killed has not said that it had committed, but the rollback says it
+    if known.get("kept") or state == "committed":
+        # where nothing is unfinished, `resume` begins a new restore
+        others = (
+            "" if len(known["hosts"]) == 1
+            else " If another node says that its restore is unfinished, finish it with: ansible-playbook k8s_dr.etcd.restore -l %s "
+            "-e etcd_restore_unfinished=resume" % every
+        )  # fmt: skip
+        return "All nodes had voted, so %s keeps the restored data, and nothing is left to finish there. Validate the cluster with: %s%s" % (
+            host, "ansible-playbook k8s_dr.etcd.validate -l " + every, "." + others if others else "",
+        )  # fmt: skip
     again = "Try again with: ansible-playbook k8s_dr.etcd.rollback -l " + every
     if state == "rolled-back":
         return "The restore was rolled back: %s has its previous data, and the cluster %s The attempt is kept in %s. Validate the cluster with: %s" % (

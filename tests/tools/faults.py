@@ -50,7 +50,7 @@ def at(state):
     if wanted("hold", state):
         os.unlink(P + "hold")
         open(P + "reached", "w").close()
-        end = time.time() + 120
+        end = time.time() + 300
         while not os.path.exists(P + "go") and time.time() < end:
             time.sleep(0.05)
         if wanted("go", "die"):
@@ -91,7 +91,7 @@ for target; do :; done
 case $target in */state) read -r state rest <"$target";; *) exit 0;; esac
 [ "$(cat $p/hold 2>/dev/null)" = "$state" ] || exit 0
 rm $p/hold; : >$p/reached
-n=0; until [ -e $p/go ] || [ $n -ge 1200 ]; do sleep 0.1; n=$((n + 1)); done
+n=0; until [ -e $p/go ] || [ $n -ge 3000 ]; do sleep 0.1; n=$((n + 1)); done
 [ "$(cat $p/go 2>/dev/null)" != die ] || kill -9 $PPID
 """
 INSTALL = r"""

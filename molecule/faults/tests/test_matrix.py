@@ -147,6 +147,11 @@ def test_the_cluster_has_the_old_data_or_the_restored_data(cluster, snapshot, ol
         side, facts, dummy = cluster.prove_one_side(snapshot, inode)
         by = "self+rollback"
 
+    if (state, fault) == ("committed", "module"):
+        # the module had not disarmed the timer, which finds that nothing is to be taken back
+        wait_for(lambda: "unit" not in cluster.facts(), 300, "the timer goes off")
+        side, facts, dummy = cluster.prove_one_side(snapshot, inode)
+        by = "self+timer"
     assert recorded(facts)[-1] == ("committed" if side == "new" else "rolled-back")
     assert "unit" not in facts and "armed" not in facts
     if way in ("timer", "boot", "rollback", "console"):
@@ -155,7 +160,7 @@ def test_the_cluster_has_the_old_data_or_the_restored_data(cluster, snapshot, ol
         assert side == "new"
     elif fault not in RUN_IS_CUT_OFF:
         # what the run said is what is
-        assert (code == 0) == (side == "new")
+        assert (code == 0) == (side == "new") or (state == "committed" and "keeps the restored data" in run.output())
     cluster.start_pod()
     clock("a new Pod ran")
     print(clients.check(side))

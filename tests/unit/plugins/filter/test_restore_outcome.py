@@ -30,8 +30,16 @@ def known(**more):
         ({"begun": False, "before": True}, "Nothing was changed: cp1 is stopped, as an earlier restore left it."),
         (
             {"kept": True},
-            ("All nodes had voted, so cp1 keeps the restored data. Finish the restore on all of them with: ansible-playbook k8s_dr.etcd.restore -l cp1,cp2 "
-            "-e etcd_restore_unfinished=resume"),
+            ("All nodes had voted, so cp1 keeps the restored data, and nothing is left to finish there. Validate the cluster with: ansible-playbook "
+            "k8s_dr.etcd.validate -l cp1,cp2. If another node says that its restore is unfinished, finish it with: ansible-playbook k8s_dr.etcd.restore "
+            "-l cp1,cp2 -e etcd_restore_unfinished=resume"),
+        ),
+        # the module that committed was killed, and the rollback refused; `resume` would begin a new restore
+        (
+            {"hosts": ["cp1"], "failures": [HERE], "present": [True], "restored": ["cp1"],
+             "back": {"msg": "it was committed", "transaction": {"state": "committed"}}},
+            ("All nodes had voted, so cp1 keeps the restored data, and nothing is left to finish there. Validate the cluster with: ansible-playbook "
+            "k8s_dr.etcd.validate -l cp1"),
         ),
         (
             {},
