@@ -118,6 +118,11 @@ sync
 """ % DATA
 # A disk that failed may have lost the state's text, see Transaction.state() of the collection.
 STATE = r"tail -qn 1 $d/log $d/state 2>/dev/null | tr -d '\0' | grep . | tail -n 1"
+FORGET = r"""
+rm -rf %s/.restore/*/
+systemctl stop 'etcd-restore-*.timer' 'etcd-restore-*.service'
+cd /etc/systemd/system; rm -f etcd-restore-* *.wants/etcd-restore-*; systemctl daemon-reload
+""" % DATA
 # as one would see it on the disk, whatever has become of the processes
 FACTS = r"""
 cd %s
@@ -235,7 +240,7 @@ class FaultyCluster(Cluster):
             if transaction.state not in ("committed", "rolled-back"):
                 self.run(self.node, transaction.path + "/rollback", timeout=700)
         self.wait_ready()
-        self.run(self.node, "sh", "-c", "rm -rf %s/.restore/*/" % DATA)
+        self.run(self.node, "sh", "-c", FORGET)
 
     def _is_on(self):
         return subprocess.run(self._argv(self.node, ["true"]), capture_output=True, check=False).returncode == 0
