@@ -121,7 +121,7 @@ STATE = r"tail -qn 1 $d/log $d/state 2>/dev/null | tr -d '\0' | grep . | tail -n
 FORGET = r"""
 rm -rf %s/.restore/*/
 systemctl stop 'etcd-restore-*.timer' 'etcd-restore-*.service'
-cd /etc/systemd/system; rm -f etcd-restore-* *.wants/etcd-restore-*; systemctl daemon-reload
+cd /etc/systemd/system; rm -f etcd-restore-* *.wants/etcd-restore-*; systemctl daemon-reload; systemctl reset-failed 'etcd-restore-*' 2>/dev/null || :
 """ % DATA
 # as one would see it on the disk, whatever has become of the processes
 FACTS = r"""

@@ -165,7 +165,8 @@ class Manifest:
     @property
     def recorded(self):
         """What may be recorded of it later, wherever a copy lies: its levels and its hold."""
-        return dict({name: self.values[name] for name in _RECORDED if name in self.values}, levels=self.levels)
+        found = {"levels": self.levels, "level": self.values.get("level")}
+        return dict(found, hold=self.hold) if self.hold else found
 
     @property
     def unchanging(self):
@@ -177,7 +178,11 @@ class Manifest:
         levels, hold = found.get("levels"), found.get("hold", {})
         if not isinstance(hold, dict) or not isinstance({} if levels is None and not self.levels else levels, dict):
             raise ManifestError("what is recorded of %s is damaged" % self.file)
-        return (self if levels is None else Manifest(dict(self.values, levels={})).with_levels(levels)).with_hold(hold)
+        if levels is None:
+            return self.with_hold(hold)
+        # where neither has levels, there is nothing to say against what the manifest names
+        level = verification_levels.highest(levels) if levels or self.levels else self.values.get("level")
+        return Manifest(dict(self.values, levels=levels, level=level)).with_hold(hold)
 
     def changed(self, path, sha256, levels=None, off_site=None, hold=None):
         """With what is given; ManifestError when the file that it is about, by its SHA-256, is not the one that this describes."""
