@@ -127,9 +127,10 @@ def record(matrix, name, cluster, **result):
     host = next(iter(cluster.nodes))
     kubernetes = cluster.run(host, "kubelet", "--version").split()[-1].lstrip("v")
     etcd = re.search(r"image: \S+/etcd:(\d+\.\d+\.\d+)", cluster.run(host, "sh", "-c", "cat /etc/kubernetes/manifests*/etcd.yaml")).group(1)
-    today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    now = datetime.datetime.now(datetime.timezone.utc)
     state, fault = cells(matrix)[name]
-    line = {"nodes": len(cluster.nodes), "state": state, "fault": fault, "date": today, "commit": commit(), "versions": "%s, etcd %s" % (kubernetes, etcd)}
+    line = {"nodes": len(cluster.nodes), "state": state, "fault": fault, "versions": "%s, etcd %s" % (kubernetes, etcd), "commit": commit()}
+    line.update(date=now.date().isoformat(), at=now.isoformat())
     with open(RESULTS / ("%s.jsonl" % cluster.name), "a", encoding="utf-8") as file:
         file.write(json.dumps({**line, **result}) + "\n")
 
@@ -168,7 +169,8 @@ def table(matrix, rows):
 
 
 def write_page(results):
-    """Put the results into the tables of the page, the newest of a cell last."""
+    """Put the results into the tables of the page, of each cell the newest."""
+    results = sorted(results, key=lambda one: one.get("at", ""))
     page = PAGE.read_text(encoding="utf-8")
     for matrix, nodes in ((ONE, 1), (THREE, 3)):
         rows = rows_of(page, matrix)
