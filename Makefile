@@ -11,6 +11,8 @@ reports := $(CURDIR)/reports
 collections := $(CURDIR)/playbooks/collections
 
 NODES ?= 1
+# The scenario with the fault matrix; of that with three control planes nothing else.
+matrix = $(if $(filter 3,$(NODES)),PYTEST_ADDOPTS='-k "test_all_or_none or test_random"' tests/tools/molecule ha,tests/tools/molecule faults)
 export NODES KUBERNETES ETCD ETCD_MOUNT ETCD_DISK_MB CGROUP_DRIVER FAULTS SHARD SAMPLE SEED N SANITY_CORES KEEP_GOING STAGES MATRIX RUNS SIZES FLEET FORKS
 
 .DEFAULT_GOAL := help
@@ -66,12 +68,12 @@ faults: ## A sample of the fault injection: every state once, every fault once (
 	tests/tools/molecule faults
 
 .PHONY: test-faults
-test-faults: ## Every state of a restore x every fault on a real node, docs/fault-injection.md at the end (3 hours; FAULTS="swapped-node ...", SHARD=2/6)
-	FAULTS='$(or $(FAULTS),all)' tests/tools/molecule faults; result=$$?; $(MAKE) --no-print-directory fault-table && exit $$result
+test-faults: ## Every state of a restore x every fault on real nodes, docs/fault-injection.md at the end (3 hours; NODES=3, FAULTS="swapped-node ...", SHARD=2/6)
+	FAULTS='$(or $(FAULTS),all)' $(matrix); result=$$?; $(MAKE) --no-print-directory fault-table && exit $$result
 
 .PHONY: test-random
-test-random: ## Faults at random moments of restores on a real node (N=50, SEED=WORD for the same again)
-	FAULTS=none N='$(or $(N),50)' tests/tools/molecule faults
+test-random: ## Faults at random moments of restores on real nodes (NODES=3, N=50, SEED=WORD for the same again)
+	FAULTS=none N='$(or $(N),50)' $(matrix)
 
 .PHONY: fault-table
 fault-table: ## Write the results of cells of the fault injection to docs/fault-injection.md (RESULTS="FILE ..." of all shards)

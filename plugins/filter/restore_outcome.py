@@ -64,13 +64,14 @@ def _now(known):
     # a module that was killed has not said that it had committed, but the rollback says it
     if known.get("kept") or state == "committed":
         # where nothing is unfinished, `resume` begins a new restore
+        alone = len(known["hosts"]) == 1
         others = (
-            "" if len(known["hosts"]) == 1
+            "" if alone
             else " If another node says that its restore is unfinished, finish it with: ansible-playbook k8s_dr.etcd.restore -l %s "
             "-e etcd_restore_unfinished=resume" % every
         )  # fmt: skip
-        return "All nodes had voted, so %s keeps the restored data, and nothing is left to finish there. Validate the cluster with: %s%s" % (
-            host, "ansible-playbook k8s_dr.etcd.validate -l " + every, "." + others if others else "",
+        return "%s, so %s keeps the restored data, and nothing is left to finish there. Validate the cluster with: %s%s" % (
+            "The restore had committed" if alone else "All nodes had voted", host, "ansible-playbook k8s_dr.etcd.validate -l " + every, "." + others if others else "",
         )  # fmt: skip
     again = "Try again with: ansible-playbook k8s_dr.etcd.rollback -l " + every
     if state == "rolled-back":

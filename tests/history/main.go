@@ -30,7 +30,9 @@ import (
 )
 
 // The number of restores and rollbacks, which take turns.
-var ends = map[string]int{"old": 0, "new": 1, "old after a rollback": 2, "new after a rollback": 3}
+var ends = map[string]int{
+	"old": 0, "new": 1, "old after a rollback": 2, "new after a rollback": 3, "old after two rollbacks": 4, "new after two rollbacks": 5,
+}
 
 const maxKeys = 8
 

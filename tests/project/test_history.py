@@ -98,6 +98,15 @@ GOOD = {
         ["new after a rollback"],
         *(read(12, r="new first"), write(14, "w2", "new"), read(20, r="old first"), read(40, r="new first"), read(70, r="new first")),
     ),
+    "two rollbacks": (
+        ["old after two rollbacks"],
+        *(read(12, r="new first"), write(14, "w2", "new"), read(20, r="old first"), write(25, "w3", "old")),
+        *(read(40, r="new first"), read(45, r="old w3"), read(70, r="old w3")),
+    ),
+    "two rollbacks, and a restore": (
+        ["new after two rollbacks"],
+        *(read(12, r="new first"), read(20, r="old first"), read(40, r="new first"), read(42, r="old first"), read(55, r="new first"), read(70, r="new first")),
+    ),
     "a write without an answer that had no effect": (OLD, write((1, 0), "w1"), read(3, r="old first"), read(70, r="old first")),
     "a write without an answer that had its effect late": (OLD, write((1, 0), "w1"), read(3, r="old first"), read(70, r="old w1")),
     "a write without an answer that had its effect after the restore": (
@@ -135,7 +144,7 @@ BAD = {
 @pytest.mark.parametrize("name", GOOD)
 def test_a_good_history(judged, name):
     fits, *requests = GOOD[name]
-    assert judged(fits, *requests) == fits
+    assert judged(fits, *requests, restores=(10, 30, 50)) == fits
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -31,6 +31,8 @@ import time
 from cluster import SandboxError, wait_for
 from restore_sandbox import DATA, Cluster, Transaction
 
+MANIFESTS = ["etcd.yaml", "kube-apiserver.yaml", "kube-controller-manager.yaml", "kube-scheduler.yaml"]
+
 # `begun` counts from plan.json on: without it, the directory is not taken for a restore.
 PYTHON = r"""
 import os, signal, subprocess, time
@@ -363,7 +365,7 @@ class FaultyCluster(Cluster):
         # what had been restored, and perhaps written to, is kept, too
         assert all(facts.get("undone", []))
         assert facts["sha256"][0].split()[0] == snapshot[1]
-        assert sorted(facts["manifest"]) == ["etcd.yaml", "kube-apiserver.yaml", "kube-controller-manager.yaml", "kube-scheduler.yaml"]
+        assert sorted(facts["manifest"]) == MANIFESTS
         assert "held" not in facts
         return side, facts, served
 
@@ -404,6 +406,37 @@ class FaultyMembers(FaultyCluster):
                 found[line.split()[-1]] = found.get(line.split()[-1], 0) + 1
         return found
 
+    def inject(self, fault, run):
+        """One of fault_cells.THREE while `run` runs, or of ONE that needs no disk of its own; `power` stays off."""
+        if fault == "power":
+            self.power("off", self.node)
+        elif fault == "peers":
+            self.cut_peers()
+        elif fault == "step":
+            self.run(self.node, "sh", "-c", "kill -9 $(pidof python3) 2>/dev/null || :")
+        else:
+            super().inject(fault, run)
+
+    def prove_one_side_of_all(self, before):
+        """One cluster of three members that serves all of the old or all of the new, and nothing is lost; before: {host: inode() of its old database}.
+
+        Returns (old or new, {host: facts}).
+        """
+        self.wait_ready(300)
+        facts = {host: self.on(host).member_facts(before[host]) for host in self.nodes}
+        sides = {host: side_of(found) for host, found in facts.items()}
+        print(sides, facts)
+        assert len(set(sides.values())) == 1, "split: %s" % sides
+        side = sides[self.node]
+        assert side in ("old", "new")
+        self.prove_one_cluster()
+        for host, found in facts.items():
+            marks = self.on(host).own_marks()
+            assert marks == dict.fromkeys(("kept", "after" if side == "old" else "gone"), self.marks_each), (host, marks)
+            assert sorted(found["manifest"]) == MANIFESTS, host
+            assert not set(found) & {"held", "unit", "armed"}, (host, found)
+        return side, facts
+
     def cut_peers(self):
         """No packet goes between this node and the others on the ports of etcd and of the API server."""
         others = " ".join(self.address(host) for host in self.nodes if host != self.node)
@@ -434,6 +467,16 @@ class FaultyMembers(FaultyCluster):
             # those that still hold the manifests of a retired node are none of ours
             keep = "h=/etc/kubernetes/manifests.restore-$d; rmdir $h 2>/dev/null; [ -e $h ] || rm -rf ./$d"
             node.run(node.node, "sh", "-c", "cd %s 2>/dev/null || exit 0; for d in *; do [ ! -d $d ] || { %s; }; done" % (self.restores, keep))
+
+
+def side_of(facts):
+    """Which data a node's disk has as the live data: old, new, or something that it never should be."""
+    places = facts.get("inode", [])
+    if places == [DATA + "/member/snap/db"]:
+        return "old"
+    if len(places) == 1 and places[0].startswith(DATA + ".restore/") and places[0].endswith("/old/member/snap/db"):
+        return "new"
+    return "the old database is in %s" % places
 
 
 def recorded(facts):

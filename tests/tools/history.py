@@ -39,6 +39,10 @@ KEYS = REGISTERS + LISTS
 REFUSED = (401, 403, 404, 409)
 
 
+# What an end is called, by how many restores before it were rolled back.
+ROLLBACKS = ("", " after a rollback", " after two rollbacks")
+
+
 class HistoryError(AssertionError):
     """What the clients saw fits no history that it should fit."""
 
@@ -227,9 +231,9 @@ class Clients:
         self.__exit__()
         if self._broken:
             raise self._broken[0]
-        ends = {"new": ["new"], "old": ["old", "old after a rollback"]}[side]
-        if side == "new" and len(self.restores) > 1:
-            ends.append("new after a rollback")
+        # a restore that ends on the snapshot is none of those that were rolled back
+        rollbacks = max(len(self.restores), 1) - (side == "new")
+        ends = [side + after for after in ROLLBACKS[: rollbacks + 1]]
         sides = {"start": dict.fromkeys(KEYS, "old first"), "snapshot": dict.fromkeys(KEYS, "new first")}
         facts = {**sides, "restores": self.restores, "over": math.ceil(self._clock()), "ends": ends}
         path = ROOT / "reports" / "history" / (self.name + ".jsonl")

@@ -14,85 +14,14 @@ import time
 import pytest
 from cluster import wait_for
 from fault_cells import BACK, THREE, cells, chosen, record, states
-from faults import FaultyMembers, Run
-from history import prepare
 
 STATES, FAULTS = states(THREE), list(THREE.faults)
 VOTES = ("committing", "voted", "decided")
-MANIFESTS = ["etcd.yaml", "kube-apiserver.yaml", "kube-controller-manager.yaml", "kube-scheduler.yaml"]
+
 
 def expected(state):
     """Which side all must be on in the end: before all have voted none can decide to keep the data, and afterwards none can decide against it."""
     return "new" if state in ("voted", "decided", "committed") else "old"
-
-
-@pytest.fixture(scope="module")
-def faulty(cluster):
-    """The cluster, with the failpoint in its nodes."""
-    faulty = FaultyMembers(cluster.name)
-    faulty.recover()
-    faulty.playbook("install.yml")
-    for host in faulty.nodes:
-        faulty.on(host).install_failpoint()
-    yield faulty
-    for host in faulty.nodes:
-        faulty.on(host).remove_failpoint()
-
-
-@pytest.fixture(scope="module")
-def snapshot(faulty):
-    """Of a cluster with these objects, which a restore re-creates."""
-    # what a run before this one left when it was ended
-    faulty.unmark("after")
-    faulty.mark("kept", "gone")
-    prepare(faulty)
-    faulty.playbook("snapshot.yml")
-
-
-@pytest.fixture
-def old(faulty, snapshot):
-    """What the snapshot does not hold: objects that are gone since, and new ones.  Returns the inodes of the live databases."""
-    faulty.recover()
-    faulty.unmark("gone")
-    faulty.mark("after")
-    return {host: faulty.on(host).inode() for host in faulty.nodes}
-
-
-@pytest.fixture
-def runs():
-    """Playbooks that are running; none outlives its test."""
-    started = []
-    yield started
-    for run in started:
-        run.close()
-
-
-def side_of(facts):
-    """Which data a node's disk has as the live data: old, new, or something that it never should be."""
-    places = facts.get("inode", [])
-    if places == ["/var/lib/etcd/member/snap/db"]:
-        return "old"
-    if len(places) == 1 and places[0].startswith("/var/lib/etcd.restore/") and places[0].endswith("/old/member/snap/db"):
-        return "new"
-    return "the old database is in %s" % places
-
-
-def assert_all_on_one_side(faulty, before):
-    """One cluster of three members, that serves all of the old or all of the new, and nothing is lost."""
-    faulty.wait_ready(300)
-    facts = {host: faulty.on(host).member_facts(before[host]) for host in faulty.nodes}
-    sides = {host: side_of(found) for host, found in facts.items()}
-    print(sides, facts)
-    assert len(set(sides.values())) == 1, "split: %s" % sides
-    side = sides[faulty.node]
-    assert side in ("old", "new")
-    faulty.prove_one_cluster()
-    for host, found in facts.items():
-        marks = faulty.on(host).own_marks()
-        assert marks == dict.fromkeys(("kept", "after" if side == "old" else "gone"), faulty.marks_each), (host, marks)
-        assert sorted(found["manifest"]) == MANIFESTS, host
-        assert not set(found) & {"held", "unit", "armed"}, (host, found)
-    return side, facts
 
 
 def words(facts):
@@ -101,7 +30,7 @@ def words(facts):
 
 
 @pytest.mark.parametrize(("state", "fault"), [cells(THREE)[name] for name in chosen(THREE)])
-def test_all_or_none(faulty, old, clients, runs, table, state, fault):
+def test_all_or_none(faulty, old, clients, begin, table, state, fault):
     name = "%s-%s" % (state, fault)
     table[name] = "FAILED"
     record(THREE, name, faulty, serves="FAILED")
@@ -114,21 +43,13 @@ def test_all_or_none(faulty, old, clients, runs, table, state, fault):
     def clock(what):
         print("%5.1f s  %s" % (time.monotonic() - start_of_cell, what), flush=True)
 
-    def start(playbook, *args):
-        for variable in ("confirm=true", "rollback_after=%d" % rollback_after, "compare=false", "safety_snapshot=false", "report_dir=", "keep=1"):
-            args = (*args, "-e", "etcd_restore_" + variable)
-        # what waits for a member that is cut off waits for nothing
-        for step, seconds in (("stop", 60), ("start", 40 if fault == "peers" else 90), ("validate", 60)):
-            args = (*args, "-e", "etcd_restore_%s_timeout=%d" % (step, seconds))
-        runs.append(Run(faulty, playbook, "-e", "ansible_ssh_extra_args='-o ServerAliveCountMax=1 -o ConnectTimeout=5'", *args))
-        return runs[-1]
-
     print("the victim is %s" % victim.node)
     held = [faulty.on(host) for host in hosts] if state == "voted" else [victim]
     for node in held:
         node.hold_at(state, die="swapped" if state in BACK else None)
-    clients.restore_begins()
-    run = start("restore.yml")
+    # what waits for a member that is cut off waits for nothing
+    timeouts = {"rollback_after": rollback_after, "start_timeout": 40 if fault == "peers" else 90}
+    run = begin("restore.yml", **timeouts)
     for node in held:
         node.wait_held(run, 300)
     clock("held")
@@ -159,7 +80,7 @@ def test_all_or_none(faulty, old, clients, runs, table, state, fault):
     wait_for(lambda: not any(faulty.on(host).is_armed() for host in hosts), rollback_after + 150, "every timer was disarmed or has gone off")
     seconds = time.monotonic() - begun
     clock("all have come to an end")
-    side, facts = assert_all_on_one_side(faulty, old)
+    side, facts = faulty.prove_one_side_of_all(old)
     clock("%s, verified on all: %s" % (side, words(facts)))
     victim.heal_ssh()
 
@@ -172,11 +93,11 @@ def test_all_or_none(faulty, old, clients, runs, table, state, fault):
         by = "timer"
     if set(words(facts).values()) != {done}:
         # Served all the time, or serves again; it only was not written down.
-        again = start(*{"old": ("rollback.yml",), "new": ("restore.yml", "-e", "etcd_restore_unfinished=resume")}[side])
+        again = begin(*{"old": ("rollback.yml",), "new": ("restore.yml", "-e", "etcd_restore_unfinished=resume")}[side], **timeouts)
         again_code = again.wait(400)
         print(again.output()[-6000:])
         assert again_code == 0
-        again_side, facts = assert_all_on_one_side(faulty, old)
+        again_side, facts = faulty.prove_one_side_of_all(old)
         assert again_side == side
         by += "+" + ("rollback" if side == "old" else "resume")
         clock("written down by " + by)

@@ -38,7 +38,7 @@ def known(**more):
         (
             {"hosts": ["cp1"], "failures": [HERE], "present": [True], "restored": ["cp1"],
              "back": {"msg": "it was committed", "transaction": {"state": "committed"}}},
-            ("All nodes had voted, so cp1 keeps the restored data, and nothing is left to finish there. Validate the cluster with: ansible-playbook "
+            ("The restore had committed, so cp1 keeps the restored data, and nothing is left to finish there. Validate the cluster with: ansible-playbook "
             "k8s_dr.etcd.validate -l cp1"),
         ),
         (
