@@ -63,7 +63,7 @@ def _now(known):
         return "Nothing was changed" + (": %s is stopped, as an earlier restore left it." % host if known.get("before") else ".")
     # a module that was killed has not said that it had committed, but the rollback says it
     if known.get("kept") or state == "committed":
-        # where nothing is unfinished, `resume` begins a new restore
+        # a restore that no other node can have left unfinished needs no `resume`
         alone = len(known["hosts"]) == 1
         others = (
             "" if alone

@@ -19,7 +19,8 @@ author:
 description:
   - A restore can be finished when every host still holds the same one, with its data staged, and none has begun to roll back. All hosts that get the
     snapshot must be in the run. A host that an earlier restore retired takes no part.
-  - What is finished is what was recorded when the restore began. Options of this run that name something else are refused.
+  - What is finished is what was recorded when the restore began. Options of this run that name something else are refused, and so is a run that is to
+    finish a restore where none is unfinished.
   - A restore that a host has committed counts as unfinished there while other hosts have not committed it.
   - Used by the role P(k8s_dr.etcd.etcd_restore#role).
 positional: _input, host, options
@@ -153,6 +154,17 @@ def _refused(host, left, lefts):
     return "On %s the restore %s is unfinished: %s. Nothing was done. %s" % (host, left["id"], _state(left), advice)
 
 
+def _nothing_to_finish(host, node, hosts):
+    """Whoever asks to finish a restore does not want another one, of the newest snapshot."""
+    last = ([{}] + (node.get("transactions") or []))[-1]
+    ended = " The last restore of %s, %s, has ended: %s." % (host, last["id"], _state(last)) if last else ""
+    return (
+        "No restore is unfinished on %s, so none can be finished.%s Nothing was done. Validate the cluster with: "
+        "ansible-playbook k8s_dr.etcd.validate -l %s. To begin a new restore, run this again without etcd_restore_unfinished"
+        % (", ".join(hosts), ended, ",".join(hosts))
+    )
+
+
 def _contradicted(about, conflicts, lefts):
     return (
         "The restore %s of %s was begun with other options than this run has: %s. Nothing was done. To finish it as it was begun, run this again without "
@@ -203,6 +215,8 @@ def unfinished_restore(hosts, host, options=None):
             answer["refusal"] = _refused(host, left, lefts)
         else:
             answer["refusal"] = _beside(host, left, nodes)
+    elif mode == "resume" and not any(lefts.values()):
+        answer["refusal"] = _nothing_to_finish(host, nodes[host], lefts)
     if answer["refusal"] or not left:
         return answer
     if answer["resumed"]:

@@ -231,7 +231,7 @@ class Clients:
         self.__exit__()
         if self._broken:
             raise self._broken[0]
-        # a restore that ends on the snapshot is none of those that were rolled back
+        # a restore that ends on the snapshot was not rolled back
         rollbacks = max(len(self.restores), 1) - (side == "new")
         ends = [side + after for after in ROLLBACKS[: rollbacks + 1]]
         sides = {"start": dict.fromkeys(KEYS, "old first"), "snapshot": dict.fromkeys(KEYS, "new first")}

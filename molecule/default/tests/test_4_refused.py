@@ -147,6 +147,12 @@ def test_while_an_earlier_restore_is_unfinished(refused, on_the_node):
     assert "k8s_dr.etcd.rollback" in text
 
 
+def test_to_finish_a_restore_where_none_is_unfinished(refused, snapshot):
+    """Else an operator who comes after the rollback timer would begin another one, with AWX without a question."""
+    text = refused("-e", "etcd_restore_unfinished=resume", *of(snapshot), nothing="Nothing was done")
+    assert "No restore is unfinished on cp1" in text and "without etcd_restore_unfinished" in text
+
+
 # -- the snapshot ----------------------------------------------------------------------------------------------------
 
 

@@ -121,7 +121,7 @@ def test_the_record_of_a_node_that_has_finished_is_that_of_the_others():
     assert found["resumed"] and found["about"] == about() and found["left"]["state"] == "committed" and found["refusal"].count(" and is ") == 1
 
 
-@pytest.mark.parametrize("mode", ["refuse", "resume", "rollback"])
+@pytest.mark.parametrize("mode", ["refuse", "rollback"])
 def test_nothing_is_unfinished(mode):
     expect = {"left": {}, "about": {}, "resumed": False, "take_back": False, "ends": False, "refusal": "", "message": "", "members": []}
     assert unfinished_restore(three("", "", ""), "cp2", {"unfinished": mode}) == expect
@@ -130,6 +130,25 @@ def test_nothing_is_unfinished(mode):
     # a node that could not be asked
     assert unfinished_restore([["cp1", {}], *three("", "")[1:]], "cp2", {"unfinished": mode}) == expect
     assert unfinished_restore(three("", "", ""), "cp2", {"unfinished": mode, "members": ["cp2"]})["members"] == ["cp2"]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "words"),
+    [
+        (three("", "", ""), "so none can be finished. Nothing was done. Validate"),
+        ([["cp1", {}], *three("", "")[1:]], "No restore is unfinished on cp1, cp2, so none"),
+        (
+            three("rolled-back", "rolled-back"),
+            "The last restore of cp1, 20260102T040000Z-0001, has ended: its state is \"rolled-back\" since 2026-01-02T04:00:01Z. Nothing",
+        ),
+        (three("committed", "committed", "committed"), "validate -l cp1,cp2,cp3. To begin a new restore, run this again without etcd_restore_unfinished"),
+    ],
+)
+def test_there_is_nothing_to_finish(hosts, words):
+    """A new restore, of the newest snapshot, is not what was asked for."""
+    found = unfinished_restore(hosts, "cp1", {"unfinished": "resume"})
+    assert words in found["refusal"]
+    assert not found["resumed"] and not found["take_back"] and not found["message"]
 
 
 @pytest.mark.parametrize(
