@@ -16,6 +16,7 @@ import copy
 import json
 import os
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -32,8 +33,19 @@ from remote_cluster import INVENTORY  # noqa: E402
 
 REPORT = ROOT / "reports" / "bench-rebuild.json"
 BUNDLES = "/var/backups/bench/rebuild"
-# The same Pods but for the two of the shop; the range is that of the CNI in the image.
-INIT = "kubeadm init --kubernetes-version=%s --pod-network-cidr=10.244.0.0/16 --ignore-preflight-errors=" + ",".join(CONTAINER)
+# The same Pods but for the two of the shop, on a kubelet with the same configuration; the range is that of the CNI in the image, and the etcd is the one that
+# the image has.
+INIT = """
+cat >/run/init.yaml <<'EOF'
+apiVersion: kubeadm.k8s.io/v1beta4
+kind: ClusterConfiguration
+kubernetesVersion: %s
+networking: {podSubnet: 10.244.0.0/16}
+etcd: {local: {imageTag: %s}}
+---
+%s
+EOF
+exec kubeadm init --config /run/init.yaml --ignore-preflight-errors=""" + ",".join(CONTAINER)
 MOMENTS = ("readyz", "command", "pods")
 # Of what kubeadm init takes.
 WANTED = 2.0
@@ -133,6 +145,8 @@ def main():
         with tempfile.TemporaryDirectory() as work:
             directory = pathlib.Path(work)
             version = bench.cluster.run("cp1", "kubeadm", "version", "-o", "short").strip()
+            etcd = re.search(r"image: \S+/etcd:(\S+)", bench.cluster.run("cp1", "cat", "/etc/kubernetes/manifests/etcd.yaml")).group(1)
+            kubelet = bench.cluster.kubectl("-n", "kube-system", "get", "configmap/kubelet-config", "-o", "jsonpath={.data.kubelet}")
             bundle, key = bench.bundle(directory)
             given = {"cluster_rebuild_snapshot": str(bundle), "cluster_rebuild_identity_file": str(key), "cluster_rebuild_confirm": True}
             given["cluster_rebuild_ignore_preflight_errors"] = CONTAINER
@@ -143,7 +157,7 @@ def main():
                 return subprocess.Popen(argv, cwd=ROOT / "playbooks", stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
             def init(machine, log):
-                return subprocess.Popen([machine.engine, "exec", machine.nodes["cp1"], "sh", "-c", INIT % version], stdout=log, stderr=log)
+                return subprocess.Popen([machine.engine, "exec", machine.nodes["cp1"], "sh", "-c", INIT % (version, etcd, kubelet)], stdout=log, stderr=log)
 
             for what, start in [("rebuild.yml", rebuild), ("kubeadm init", init)] * rounds:
                 found = bench.measure(directory, start)

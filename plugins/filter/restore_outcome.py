@@ -65,13 +65,14 @@ def _now(known):
     if known.get("kept") or state == "committed":
         # a restore that no other node can have left unfinished needs no `resume`
         alone = len(known["hosts"]) == 1
+        why = "The restore had committed" if alone else "All nodes had voted"
         others = (
             "" if alone
             else " If another node says that its restore is unfinished, finish it with: ansible-playbook k8s_dr.etcd.restore -l %s "
             "-e etcd_restore_unfinished=resume" % every
         )  # fmt: skip
         return "%s, so %s keeps the restored data, and nothing is left to finish there. Validate the cluster with: %s%s" % (
-            "The restore had committed" if alone else "All nodes had voted", host, "ansible-playbook k8s_dr.etcd.validate -l " + every, "." + others if others else "",
+            why, host, "ansible-playbook k8s_dr.etcd.validate -l " + every, "." + others if others else "",
         )  # fmt: skip
     again = "Try again with: ansible-playbook k8s_dr.etcd.rollback -l " + every
     if state == "rolled-back":

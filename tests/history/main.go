@@ -29,10 +29,8 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// The number of restores and rollbacks, which take turns.
-var ends = map[string]int{
-	"old": 0, "new": 1, "old after a rollback": 2, "new after a rollback": 3, "old after two rollbacks": 4, "new after two rollbacks": 5,
-}
+// Each after so many restores and rollbacks, which take turns, as its place says.
+var ends = []string{"old", "new", "old after a rollback", "new after a rollback", "old after two rollbacks", "new after two rollbacks"}
 
 const maxKeys = 8
 
@@ -91,7 +89,7 @@ func read(path string) (history, error) {
 		return h, fmt.Errorf("%s has %d keys, and at most %d can be checked", path, len(h.Start), maxKeys)
 	}
 	for _, end := range h.Ends {
-		if _, known := ends[end]; !known {
+		if !slices.Contains(ends, end) {
 			return h, fmt.Errorf("%s: there is no end %q", path, end)
 		}
 	}
@@ -187,7 +185,7 @@ type seenAt struct {
 }
 
 func (h history) check(end string, timeout time.Duration) porcupine.CheckResult {
-	keys, changes := h.keys(), ends[end]
+	keys, changes := h.keys(), slices.Index(ends, end)
 	if changes > 0 && (changes+1)/2 > len(h.Restores) {
 		return porcupine.Illegal
 	}
@@ -488,7 +486,7 @@ func main() {
 		Explanation []string `json:"explanation"`
 	}{Fits: []string{}, Unknown: []string{}, Requests: len(h.requests), Explanation: []string{}}
 	undecided := false
-	for _, end := range []string{"old", "new", "old after a rollback", "new after a rollback"} {
+	for _, end := range ends {
 		switch h.check(end, *timeout) {
 		case porcupine.Ok:
 			result.Fits = append(result.Fits, end)
