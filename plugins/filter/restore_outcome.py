@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.states import in_words
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.states import RESUMABLE, in_words
 
 DOCUMENTATION = r"""
 name: restore_outcome
@@ -83,6 +83,9 @@ def _now(known):
         return "%s stays stopped, because it is not confirmed that %s no longer serve the restored data. Its timer rolls it back later than theirs. %s" % (
             host, ", ".join(known["restored"]), again,
         )  # fmt: skip
+    if state in RESUMABLE:
+        # the rollback has refused to begin, as of data that all nodes keep, or of a node that had none before
+        again = "Finish it with: ansible-playbook k8s_dr.etcd.restore -l %s -e etcd_restore_unfinished=resume. Or t%s" % (every, again[1:])
     return "%s could NOT be rolled back: %s. Its state is %s. %s" % (host, _sentence(back.get("msg")), in_words(state) if state else "not known", again)
 
 

@@ -15,7 +15,8 @@ author:
 description:
   - That is the newest unfinished restore. When asked, it is the newest finished one, and only that, so that the same command run again does not undo
     another generation. A host that took no part in the newest finished one stays as it is.
-  - A finished restore is undone on all of its hosts together.
+  - A finished restore is undone on all of its hosts together. So is an unfinished one where an undo is asked for, since hosts that have voted to keep its
+    data do not wait for the others then.
   - Used by the role P(k8s_dr.etcd.etcd_restore#role).
 positional: _input, host, undo, lost
 options:
@@ -50,7 +51,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description: >-
-    V(target), the restore, empty when there is none; V(refusal), why it is not undone, empty when it can be; V(serving), why a retired host must not start
+    V(target), the restore, empty when there is none; V(undo), whether it is finished, or decided about by all its hosts, so that
+    it has to be undone; V(refusal), why it is not undone, empty when it can be; V(serving), why a retired host must not start
     as long as restored ones have not rolled back, empty when it may; V(message), what is found, in words.
   type: dict
 """
@@ -94,13 +96,15 @@ def rollback_target(hosts, host, undo=False, lost=()):
     target = candidates[host]
     if target and target["ended"] and target["id"] != newest:
         target = {}
-    answer = {"target": target, "refusal": "", "serving": "", "message": ""}
+    # One that is finished by the time that it is rolled back is not what was asked for.
+    undone = bool(undo and target and (target["ended"] or target["state"] in ("committing", "rejoining")))
+    answer = {"target": target, "undo": undone, "refusal": "", "serving": "", "message": ""}
     if not target:
         answer["message"] = _nothing(host, known[host][0], undo, newest)
         return answer
     together = list(target.get("hosts") or []) + list(target.get("retired") or [])
     absent = [name for name in together if name not in lost and not known.get(name, ({}, {}))[0]]
-    if target["ended"] and absent:
+    if undo and absent:
         answer["refusal"] = (
             "The restore %s was of %s together, and this run does not reach %s: some would have the previous data and some the restored data. "
             "Nothing was done. %s" % (target["id"], ", ".join(together), ", ".join(absent), gone)

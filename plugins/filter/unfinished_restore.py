@@ -8,7 +8,7 @@ import json
 import os
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.states import in_words
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.states import RESUMABLE, in_words
 
 DOCUMENTATION = r"""
 name: unfinished_restore
@@ -18,7 +18,8 @@ author:
   - The k8s_dr founders (@k8s-dr)
 description:
   - A restore can be finished when every host still holds the same one, with its data staged, and none has begun to roll back. All hosts that get the
-    snapshot must be in the run. A host that an earlier restore retired takes no part.
+    snapshot must be in the run. A host that an earlier restore retired takes no part. Where nothing was stopped yet, etcd must not have written so much
+    since that the staged revision would no longer be above it.
   - What is finished is what was recorded when the restore began. Options of this run that name something else are refused, and so is a run that is to
     finish a restore where none is unfinished.
   - A restore that a host has committed counts as unfinished there while other hosts have not committed it.
@@ -58,10 +59,22 @@ _value:
   type: dict
 """
 
-# From where a restore can be finished: its data is staged, and no node began to roll back.
-RESUMABLE = (
-    "staged", "stopping", "stopped", "swapping", "swapped", "starting-etcd", "etcd-started", "starting", "started", "committing", "committed",
-)  # fmt: skip
+# The database on the disk is behind its etcd by what one batch holds (3.5.35 to 3.7.3: backend.go, defaultBatchLimit, 10000), and etcd goes on until it is
+# stopped.
+_WRITTEN_MEANWHILE = 100000
+# Nothing of a node was stopped.
+_STILL_SERVING = ("begun", "staged")
+
+
+def _outrun(hosts):
+    """Whether etcd, which went on serving, has come near the revision that the staged data has."""
+    left = [left for dummy, left, dummy2 in hosts if left]
+    about = next((one["about"] for one in left if one.get("about")), {})
+    bump, snapshot = int(about.get("bump") or 0), int((about.get("snapshot") or {}).get("revision") or 0)
+    # where it was not raised, nothing is promised about it
+    if not bump or not snapshot or not all(one["state"] in _STILL_SERVING for one in left):
+        return False
+    return max(int(node.get("revision_on_disk") or 0) for dummy, dummy2, node in hosts) + _WRITTEN_MEANWHILE > snapshot + bump
 
 
 def _possible(hosts):
@@ -147,8 +160,9 @@ def _refused(host, left, lefts):
         advice = "Return the node with: ansible-playbook k8s_dr.etcd.rejoin -l " + host
     elif decided:
         advice = "All nodes keep its data, because %s committed it. R%s" % (", ".join(decided), finish)
-    elif left["state"] == "committing" and len(lefts) > 1:
-        advice = "The restored data was validated: r%s rollback.yml rolls it back only where not all nodes have voted to keep the data." % finish
+    elif left["state"] == "committing":
+        only = " only where not all nodes have voted to keep the data" if len(lefts) > 1 else ", with all that was written since"
+        advice = "The restored data was validated: r%s rollback.yml rolls it back%s." % (finish, only)
     else:
         advice = "Roll it back with: ansible-playbook k8s_dr.etcd.rollback -l %s. Or r%s" % (",".join(lefts), finish)
     return "On %s the restore %s is unfinished: %s. Nothing was done. %s" % (host, left["id"], _state(left), advice)
@@ -202,6 +216,8 @@ def unfinished_restore(hosts, host, options=None):
     known = [(name, lefts[name], node) for name, node in nodes.items()]
     left, mode, check = lefts[host], options.get("unfinished") or "refuse", options.get("check")
     possible = _possible(known)
+    outrun = possible and _outrun(known)
+    possible = possible and not outrun
     # the same on all nodes but for what it was live before
     about = next((other["about"] for other in lefts.values() if other.get("about")), {})
     answer = {"left": left, "about": about, "resumed": mode == "resume" and possible, "take_back": False, "ends": False, "refusal": "", "message": ""}
@@ -226,7 +242,8 @@ def unfinished_restore(hosts, host, options=None):
         return answer
     answer["take_back"] = True
     answer["ends"] = bool(check and not left.get("untouched"))
-    why = {"resume": ", and it cannot be finished on all nodes", "refuse": ", and no run has continued it for 15 minutes"}.get(mode, "")
+    cannot = ", and etcd has written too much since it was staged" if outrun else ", and it cannot be finished on all nodes"
+    why = {"resume": cannot, "refuse": ", and no run has continued it for 15 minutes"}.get(mode, "")
     after = "Check mode ends here: what a new restore would do is known after the rollback." if answer["ends"] else "Afterwards a new restore begins."
     answer["message"] = "ROLL BACK of restore %s on %s: %s%s. %s" % (left["id"], host, _state(left), why, after)
     return answer

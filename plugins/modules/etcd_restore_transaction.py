@@ -90,6 +90,13 @@ options:
     type: list
     elements: str
     default: []
+  peers:
+    description: >-
+      Peer URLs of all members of the restored cluster. They say which cluster a node serves also while that has no quorum. Used with O(state=begun) and
+      O(state=staged).
+    type: list
+    elements: str
+    default: []
   manifests_dir:
     description: Directory that kubelet reads static Pods from. Used with O(state=begun) and O(state=staged).
     type: path
@@ -288,7 +295,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.static_pods impo
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import steps, timer
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.control_plane import ControlPlane
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.layout import DataLayout, held_directory
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import Busy, Transaction, TransactionError
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import ENDED, Busy, Transaction, TransactionError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.trial_start import TrialStart
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system import signals
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.process import ToolError
@@ -318,6 +325,7 @@ ARGUMENTS = dict(
     voters={"type": "list", "elements": "str", "default": []},
     voter={"type": "str", "default": ""},
     endpoints={"type": "list", "elements": "str", "default": []},
+    peers={"type": "list", "elements": "str", "default": []},
     manifests_dir={"type": "path", "default": "/etc/kubernetes/manifests"},
     snapshot={"type": "path"},
     sha256={"type": "str", "default": ""},
@@ -392,8 +400,10 @@ def make_plan(transaction, params):
         "voter": params["voter"],
         # its own first
         "endpoints": sorted(params["endpoints"], key=lambda url: url not in flags.get("advertise-client-urls", "").split(",")),
+        "peers": [url for urls in params["peers"] for url in urls.split(",") if url],
         "tls": {name: params[name] for name in ("cacert", "cert", "key")},
         "etcdctl": etcdctl,
+        "cluster_id": params["cluster_id"],
         "about": params["about"],
     }
 
@@ -483,7 +493,15 @@ def take(module, transaction):
     elif state == "retired":
         retry_while_locked(transaction, state, lambda: steps.retire_again(transaction, params["stop_timeout"]), timeout)
     elif state == "rolled_back":
-        return {"output": transaction.roll_back(params["undo"], timeout)}
+        if params["undo"] and transaction.state()[0] in ENDED:
+            # nothing but this run would end it
+            with contextlib.suppress(OSError):
+                timer.continue_after_reboot(transaction)
+        output = transaction.roll_back(params["undo"], timeout)
+        if params["undo"]:
+            # the script of an earlier version removes it only beside a timer
+            timer.disarm(transaction.plan["unit"])
+        return {"output": output}
     else:
         if params["rollback_after"]:
             timer.arm(transaction, params["rollback_after"])

@@ -124,8 +124,8 @@ options:
       - Default is 1200, plus one for every 2.5 MB of the file, up to 14400.
     type: int
 notes:
-  - The level V(drill) needs root, for its isolated network. The level V(objects) also needs systemd, C(openssl), and memory of 1.5 times the size of the
-    snapshot and 350 MB. Nothing else may be served by M(k8s_dr.etcd.kube_snapshot_server) on this host meanwhile.
+  - The level V(drill) needs root, for its isolated network. The level V(objects) also needs systemd, C(openssl), and memory of the size of the
+    snapshot and 550 MB. Nothing else may be served by M(k8s_dr.etcd.kube_snapshot_server) on this host meanwhile.
 seealso:
   - module: k8s_dr.etcd.etcd_snapshot
   - module: k8s_dr.etcd.etcd_snapshot_info

@@ -7,9 +7,12 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import re
 import signal
+import socket
 import subprocess
+import time
 
 import harness
 import pytest
@@ -21,7 +24,8 @@ NODES = ("cp1", "cp2", "cp3")
 class Restore:
     """What the nodes of a restore have on their disks of the vote."""
 
-    def __init__(self, root, restored, *others):
+    def __init__(self, root, restored, *others, peers=(), before=""):
+        """restored: an etcd, others: those at the other client URLs.  peers: URLs.  before: cluster id before the restore."""
         self.root = root
         connection = restored.connection
         for node in NODES:
@@ -29,9 +33,9 @@ class Restore:
             values = {"id": "20261122T170501Z-4f1c", "path": str(root / node), "voter": node, "voters": NODES}
             values["endpoints"] = [*(etcd.endpoint for etcd in others), restored.endpoint, "https://127.0.0.1:%d" % harness.free_ports(1)[0]]
             values["tls"] = {name: connection[name] for name in ("cacert", "cert", "key")}
-            values["etcdctl"] = connection["etcdctl"]
+            values.update(etcdctl=connection["etcdctl"], peers=list(peers), cluster_id=before)
             (root / node / "decide").write_text(decide_script(values))
-            (root / node / "restored-cluster").write_text("%d\n" % int(cluster_id(restored), 16))
+            (root / node / "restored-cluster").write_text("%d\n%x\n" % ((int(cluster_id(restored), 16),) * 2))
 
     def ask(self, node, *how):
         """(code, answer)"""
@@ -131,3 +135,75 @@ def test_a_member_that_serves_other_data_counts_as_rolled_back(version, member, 
         assert restore.ask("cp1") == (0, "rolled-back")
         # and nothing was written to the other cluster
         assert old.etcdctl("get", "--prefix", "--keys-only", "k8s-dr.etcd/").stdout.strip() == ""
+
+
+@contextlib.contextmanager
+def without_a_quorum(version, root):
+    """A member of two, whose other one is not there."""
+    ports = harness.free_ports(3)
+    cluster = "alone=https://127.0.0.1:%d,other=https://127.0.0.1:%d" % (ports[1], ports[2])
+    etcd = harness.Etcd(version, root, name="alone", initial_cluster=cluster, client_port=ports[0], peer_port=ports[1], wait=False)
+    with etcd:
+        for dummy in range(100):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", ports[1]), 1):
+                break
+            time.sleep(0.1)
+        yield etcd
+
+
+def test_a_node_that_is_alone_in_its_old_cluster_is_known_by_its_peer_url(version, member, tmp_path):
+    """Up to etcd 3.5 it answers no client, and the node that has voted would wait for it while it waits for that node."""
+    (tmp_path / "nodes").mkdir()
+    with without_a_quorum(version, tmp_path / "etcd") as alone:
+        restore = Restore(tmp_path / "nodes", member, peers=[member.peer_url, alone.peer_url])
+        assert restore.ask("cp1", "vote") == (0, "voted")
+        # what the restored etcd says goes first
+        assert restore.ask("cp1") == (0, "undecided")
+        member.kill(signal.SIGKILL)
+        assert restore.ask("cp1", "vote") == (1, "")
+        assert restore.ask("cp1", "--timer") == (0, "rolled-back")
+    assert restore.ask("cp1", "--timer") == (1, "")
+
+
+def test_the_peer_urls_of_the_restored_cluster_itself_decide_nothing(version, tmp_path):
+    (tmp_path / "nodes").mkdir()
+    with harness.Etcd(version, tmp_path / "etcd") as other, without_a_quorum(version, tmp_path / "etcd") as alone:
+        restore = Restore(tmp_path / "nodes", other, peers=[alone.peer_url])
+        found = restored_id_at(alone)
+        for node in NODES:
+            (restore.root / node / "restored-cluster").write_text("%d\n%x\n" % (found, found))
+        other.kill(signal.SIGKILL)
+        assert restore.ask("cp1", "--timer") == (1, "")
+
+
+def restored_id_at(etcd):
+    """The cluster id that a member's peer URL says, as a number."""
+    tls = [word for name in ("cacert", "cert", "key") for word in ("--" + name, etcd.pki[name])]
+    argv = ["curl", "-s", "--http1.1", "-D", "-", *tls, etcd.peer_url + "/members"]
+    answer = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=True).stdout
+    return int(re.search("(?i)x-etcd-cluster-id: ([0-9a-f]+)", answer).group(1), 16)
+
+
+def test_a_retired_node_knows_whether_a_restored_one_serves(version, member, tmp_path):
+    now = cluster_id(member)
+    for number, (before, peers, answer) in enumerate(
+        [
+            # another cluster than before, and the same one
+            ("1234", [], (0, "serving")),
+            (now, [], (1, "")),
+            # it is not known which one it was before
+            ("", [], (0, "serving")),
+            # by its peer URL, too
+            (now, [member.peer_url], (1, "")),
+        ]
+    ):
+        (tmp_path / str(number)).mkdir()
+        assert Restore(tmp_path / str(number), member, peers=peers, before=before).ask("cp3", "serving") == answer
+    with without_a_quorum(version, tmp_path / "etcd") as alone:
+        (tmp_path / "nodes").mkdir()
+        restore = Restore(tmp_path / "nodes", member, peers=[alone.peer_url], before=now)
+        # it has no quorum yet, and may get one
+        assert restore.ask("cp3", "serving") == (0, "serving")
+    assert restore.ask("cp3", "serving") == (1, "")
+    member.kill(signal.SIGKILL)
+    assert restore.ask("cp3", "serving") == (1, "")

@@ -18,9 +18,9 @@ SCRIPT = r"""#!/bin/sh
 # Puts @HOST@ back to the data it had before restore @ID@. Needs no Ansible; safe to run again, from any point.
 #   ./rollback          an unfinished restore: back to the cluster as it was (of several nodes: run it on each)
 #   ./rollback --undo   a finished one: back to the old data; what was written since is kept here as undone.N
-#   ./rollback --timer  what the rollback timer runs: as the first, but a restore that was validated stays
+#   ./rollback --timer  what the rollback timer and a boot run: as the first, but a restore that was validated stays
 set -eu; PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
-T=@T@ LIVE=@LIVE@ DATA=@DATA@ SERVED=@SERVED@ MANIFESTS=@MANIFESTS@ HELD=@HELD@ FILES=@FILES@ HEALTH=@HEALTH@ UNIT=@UNIT@
+T=@T@ LIVE=@LIVE@ DATA=@DATA@ SERVED=@SERVED@ MANIFESTS=@MANIFESTS@ HELD=@HELD@ FILES=@FILES@ HEALTH=@HEALTH@ UNIT=@UNIT@ KIND=@KIND@
 say() { echo "rollback of @ID@ on @HOST@: $*"; }; flush() { sync -f "$1" || :; } # not of every file system, which a dead NFS server would block
 stop() { code=$1; shift; say "$* Now run: $T/rollback"; exit "$code"; }
 # only a note for people: with a full disk the rollback goes on without it
@@ -30,7 +30,7 @@ state() {
     say "cannot write $T/state (is the disk full?), going on"
 }
 disarm() {
-  [ -e "$UNIT.timer" ] || return 0; systemctl stop "${UNIT##*/}.timer" 2> /dev/null || :
+  [ -e "$UNIT.service" ] || return 0; systemctl stop "${UNIT##*/}.timer" 2> /dev/null || :
   rm -f "$UNIT.timer" "$UNIT.service" "${UNIT%/*}"/*.wants/"${UNIT##*/}".*; systemctl daemon-reload 2> /dev/null || :
 }
 # the control plane's processes: in a Pod, in this node's network namespace (comm holds 15 characters)
@@ -43,16 +43,38 @@ pids() {
   done 2>/dev/null
 }
 unlocked() { [ ! -e "$1/snap/db" ] || flock -n -x "$1/snap/db" true; }
+held() { for f in $FILES; do [ ! -e "$HELD/$f" ] || [ -e "$MANIFESTS/$f" ] || return 0; done; return 1; }
 exec 9>> "$T/lock"; flock -w 600 9 || stop 4 "another step still holds $T/lock; nothing was done."
 line=$(tail -qn 1 "$T/log" "$T/state" | tr -d '\0' | grep . | tail -n 1); was=${line%% *} rest=${line#* } # a bad disk may have taken the state's text
-[ "$was:${1-}" = committing:--undo ] || [ "$was" != committing ] || [ ! -e "$T/decide" ] || was=$(sh "$T/decide" "${1:-abort}") ||
-  stop 7 "the restored etcd has no quorum to ask whether all nodes keep its data; nothing was done (--undo does not ask)."
+[ -e "$T/state" ] || was=pruned # what is removed loses its state first
+if [ "$was" = committing ]; then # it was validated: several nodes decide together, a single one keeps it once its time is over
+  [ ! -e "$T/decide" ] || was=$(sh "$T/decide" "${1:-abort}") || [ "${1-}" = --undo ] ||
+    stop 7 "the restored etcd has no quorum to ask whether all nodes keep its data; nothing was done (--undo goes on without it)."
+  case $was:${1-} in
+    *:--undo) was=committing ;;
+    committed:* | committing:--timer) # on the disk, or a rollback days later would discard all that was written since
+      was=committed; rm -rf "$T/staged" "$T"/snapshot.db*; state committed
+      grep -q ^committed "$T/state" || { say "the restored data stays; free some space for $T/state"; exit 9; } ;;
+  esac
+fi
 case $was:${1-} in
   committed:--undo | rejoin*:--undo) grep -q ^committed "$T/log" || echo "$was $rest" >> "$T/log" || : ;; # a power cut may have taken the log's end
-  committ*:--timer) disarm; say "the restore was validated, so its data stays"; exit 0 ;;
+  committed:--timer) disarm; say "the restore was validated, so its data stays"; exit 0 ;;
   committed:* | rejoin*) say "this restore was finished (${rest:-}); to go back to the old data: $T/rollback --undo"; exit 3 ;;
-  rolled-back:*) [ -e "$T/old" ] || { disarm; say "already rolled back"; exit 0; } ;;
+  rolled-back:*) [ -e "$T/old" ] || held || { [ "${line%% *}" = "$was" ] || state "$was"; disarm; say "already rolled back"; exit 0; } ;;
   pruned:*) disarm; say "its old data was removed; nothing to go back to"; exit 3 ;;
+esac
+[ "$KIND" = restore ] || [ "${1-}" = --undo ] || [ ! -e "$T/decide" ] || [ "$(sh "$T/decide" serving)" != serving ] ||
+  stop 7 "a restored node serves its data, and this one would serve the old data beside it; nothing was done. Roll back the restored nodes first."
+[ -e "$T/old" ] && previous=$T/old || previous=$LIVE
+case $KIND:$was:${1-} in
+  retire:* | *:rolling-back:* | *:--undo) ;;
+  *) # what was made of nothing has no way back; several nodes must not disagree
+    if { [ -e "$T/old" ] || held; } && [ ! -e "$T/decide" ] && [ ! -e "$previous/snap/db" ] && [ ! -e "$previous/member/snap/db" ]; then
+      say "there is no old data, so nothing was done. Finish: restore.yml -e etcd_restore_unfinished=resume; or set its data aside: $T/rollback --undo"
+      [ "${1-}" != --timer ] || { disarm; exit 0; }
+      exit 6
+    fi ;;
 esac
 # a step that is still to come finds nothing to swap in, even where the full disk takes no state
 [ ! -e "$T/staged" ] || mv "$T/staged" "$T/staged.unused"
@@ -74,10 +96,10 @@ if [ -e "$T/old" ]; then
     sleep 1; waited=$((waited + 1))
   done
   n=1; while [ -e "$T/undone.$n" ]; do n=$((n + 1)); done; flush "$MANIFESTS"
-  [ ! -e "$LIVE" ] || rmdir "$LIVE" 2> /dev/null || mv "$LIVE" "$T/undone.$n"
-  flush "$T"; mv "$T/old" "$LIVE"; flush "$T"; back=yes; say "the old data is back in $LIVE"
+  [ ! -e "$LIVE" ] || rmdir "$LIVE" 2> /dev/null || mv -T "$LIVE" "$T/undone.$n" # never into what has come meanwhile
+  flush "$T"; mv -T "$T/old" "$LIVE"; flush "$T"; back=yes; say "the old data is back in $LIVE"
 fi
-[ -f "$DATA/member/snap/db" ] || stop 6 "$DATA/member/snap/db is missing: the manifests stay in $HELD, or kubelet would start an empty cluster."
+! held || [ -f "$DATA/member/snap/db" ] || stop 6 "$DATA/member/snap/db is missing: the manifests stay in $HELD, or kubelet would start an empty cluster."
 systemctl start kubelet 2> /dev/null || : # one that died would start nothing; one that runs does not notice
 for f in $FILES; do # etcd first; the API server would only crash and back off until etcd answers
   [ -e "$HELD/$f" ] || [ -L "$HELD/$f" ] || { [ -e "$MANIFESTS/$f" ] && continue; stop 8 "$f is missing, and not in $HELD: put it in $MANIFESTS by hand."; }
@@ -100,7 +122,7 @@ def rollback_script(values):
     """The script for one transaction.
 
     `values`: host, id, path, live, data_dir, served (what etcd's command line calls that), manifests_dir, held, files (etcd's first), health_url, unit
-    (path of the timer's units without their suffix).
+    (path of the timer's units without their suffix), kind.
     """
     text = SCRIPT
     for name, value in (
@@ -114,6 +136,7 @@ def rollback_script(values):
         ("HEALTH", values["health_url"]),
         ("ETCD", values["files"][0]),
         ("UNIT", values["unit"]),
+        ("KIND", values.get("kind", "restore")),
     ):
         text = text.replace("@%s@" % name, shlex.quote(value))
     # of its own node, whose answer is only waited for: a server is asked whoever it is, but not without what it may want to see

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What each state of a restore means for the cluster, in words for an operator."""
+"""What each state of a restore means for the cluster, in words for an operator, and for who comes next."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ MEANINGS = {
     "rolling-back": "its rollback was interrupted",
     "rejoining": "a restore of other members retired the node, and rejoin.yml is returning it",
 }
+
+# From where a restore can be finished: its data is staged, and no node began to roll back.
+RESUMABLE = (
+    "staged", "stopping", "stopped", "swapping", "swapped", "starting-etcd", "etcd-started", "starting", "started", "committing", "committed",
+)  # fmt: skip
 
 
 def in_words(state):

@@ -170,7 +170,8 @@ def vote(transaction, cluster_id, timeout):
     cluster_id: the restored cluster's, in hexadecimal.  Raises TransactionError when the restored etcd cannot be asked for `timeout` seconds.
     """
     with transaction.step("committing", None):
-        write_durably(transaction.file("restored-cluster"), "%d\n" % int(cluster_id, 16))
+        # as etcdctl prints it, and as etcd's header has it
+        write_durably(transaction.file("restored-cluster"), "%d\n%x\n" % ((int(cluster_id, 16),) * 2))
     _decide(transaction, "vote", timeout)
 
 
@@ -203,30 +204,45 @@ def commit(transaction, keep, timeout=60):
         for name in ("snapshot.db", "snapshot.db.partial"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(transaction.file(name))
-        disarm(transaction.plan["unit"])
+    # Not before that: a timer without a restore that is committed would be all that ends it.
+    disarm(transaction.plan["unit"])
     removed = []
     for path in generations_to_prune(transaction, keep):
         # What cannot be removed is no reason to call a finished restore failed.
         with contextlib.suppress(OSError):
-            # so that an interrupted removal is not taken for a generation
-            write_durably(os.path.join(path, "state"), "pruned\n")
-            shutil.rmtree(path)
+            _remove(path)
             removed.append(path)
     return removed
 
 
+def _remove(path):
+    """The directory of an ended restore.  One that is interrupted leaves it `pruned`, which the next commit removes."""
+    write_durably(os.path.join(path, "state"), "pruned\n")
+    # what makes it a restore goes last, or what is large would stay for good
+    for name in sorted(os.listdir(path), key=lambda name: name == "plan.json"):
+        if name != "state":
+            inner = os.path.join(path, name)
+            if os.path.isdir(inner) and not os.path.islink(inner):
+                shutil.rmtree(inner)
+            else:
+                os.unlink(inner)
+    shutil.rmtree(path)
+
+
 def generations_to_prune(transaction, keep):
-    """Directories of ended restores beyond the newest `keep` of their kind (0 keeps all), counting `transaction` as committed.
+    """Directories of ended restores beyond the newest `keep` of their kind (0 keeps all), counting `transaction` as the newest that is committed.
 
     A committed one holds the data from before it, a rolled-back one what had been restored and written since.  One that still keeps
-    the manifests of a retired node is none of them.
+    the manifests of a retired node is none of them.  What a removal that was interrupted left goes in any case.
     """
-    kinds = {"committed": [], "rolled-back": []}
+    kinds = {"committed": [], "rolled-back": [], "pruned": []}
     for other in transactions_in(os.path.dirname(transaction.path)):
-        if not (other.kind == "retire" and os.path.isdir(other.plan["held"])):
+        if other.id != transaction.id and not (other.kind == "retire" and os.path.isdir(other.plan["held"])):
             state = other.state()[0]
-            kinds.get("committed" if other.id == transaction.id or state == "rejoined" else state, []).append(other.path)
-    return [path for paths in kinds.values() for path in paths[:-keep]] if keep else []
+            kinds.get("committed" if state == "rejoined" else state, []).append(other.path)
+    # that one is the newest, whatever the clock said when it began
+    surplus = kinds["committed"][: 1 - keep or None] + kinds["rolled-back"][:-keep] if keep else []
+    return surplus + kinds["pruned"]
 
 
 def rejoin_etcd(transaction, initial_cluster, timeout):

@@ -38,6 +38,28 @@ AccuracySec=1s
 """
 
 
+def continue_after_reboot(transaction):
+    """Have a reboot go on with a rollback, as that of a finished restore, which has no timer any more.
+
+    The script removes the unit at its end.  Never raises but for a disk that takes no file: who runs the rollback sees whether it ends.
+    """
+    unit = transaction.plan["unit"]
+    _enable(unit, "multi-user", ".service", {".service": timer_units(transaction.plan, 0)[0]})
+    with contextlib.suppress(ToolError):
+        run_tool(["systemctl", "daemon-reload"], 60)
+
+
+def _enable(unit, target, wanted, texts):
+    """Write units, and have systemd start `wanted` of them with a target.  Raises OSError."""
+    wants = os.path.join(os.path.dirname(unit), target + ".target.wants")
+    os.makedirs(wants, mode=0o755, exist_ok=True)
+    for suffix, text in texts.items():
+        write_durably(unit + suffix, text, 0o644)
+    with contextlib.suppress(FileExistsError):
+        os.symlink(unit + wanted, os.path.join(wants, os.path.basename(unit) + wanted))
+    sync_directory(wants)
+
+
 def timer_units(values, seconds):
     """(text of the .service, text of the .timer)."""
     texts = []
@@ -66,13 +88,7 @@ def arm(transaction, seconds):
     # After a reboot a node that was to be restored goes back at once, one that was to be retired still waits for the others.
     target, wanted = ("timers", ".timer") if retire else ("multi-user", ".service")
     seconds += _RETIRED_LATER * retire
-    wants = os.path.join(os.path.dirname(unit), target + ".target.wants")
-    for suffix, text in zip((".service", ".timer"), timer_units(transaction.plan, seconds)):
-        write_durably(unit + suffix, text, 0o644)
-    os.makedirs(wants, mode=0o755, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        os.symlink(unit + wanted, os.path.join(wants, os.path.basename(unit) + wanted))
-    sync_directory(wants)
+    _enable(unit, target, wanted, dict(zip((".service", ".timer"), timer_units(transaction.plan, seconds))))
     for command in (["daemon-reload"], ["restart", os.path.basename(unit) + ".timer"]):
         result = run_tool(["systemctl"] + command, 60)
         if result.rc != 0:

@@ -151,8 +151,12 @@ class Transaction:
         A disk that failed may give the file back without its text: ext4 mounted with `discard`, as Debian's cloud images have it, trims what a rename
         replaced although its journal ends before that rename (seen with Linux 6.18).  The log, to which is only added, has that text.
         """
-        with open(self.file("state"), encoding="utf-8") as stream:
-            line = stream.read().strip("\0 \n")
+        try:
+            with open(self.file("state"), encoding="utf-8") as stream:
+                line = stream.read().strip("\0 \n")
+        except FileNotFoundError:
+            # It is there before the plan is, and is always replaced: only a removal takes it away, and half of the old data may be gone with it.
+            line = "pruned"
         word, dummy, since = (line or (self.log() or ["begun"])[-1]).partition(" ")
         return word, since
 

@@ -51,8 +51,10 @@ def known(**more):
         ({"again": None}, "cluster does not answer yet: no validation ran. The attempt"),
         (
             {"back": {"failed": False, "msg": "kubelet hangs.\n", "transaction": {"state": "swapped"}}},
-            'cp1 could NOT be rolled back: kubelet hangs. Its state is "swapped" (the control plane is stopped, with the restored data). ' + ROLLBACK,
+            ('cp1 could NOT be rolled back: kubelet hangs. Its state is "swapped" (the control plane is stopped, with the restored data). Finish it with: '
+            "ansible-playbook k8s_dr.etcd.restore -l cp1,cp2 -e etcd_restore_unfinished=resume. Or t" + ROLLBACK[1:]),
         ),
+        ({"back": {"msg": "etcd does not stop", "transaction": {"state": "rolling-back"}}}, "(its rollback was interrupted). " + ROLLBACK),
         ({"back": {"failed": False, "msg": "it crashed"}}, "cp1 could NOT be rolled back: it crashed. Its state is not known. " + ROLLBACK),
         ({"back": {}}, "cp1 could NOT be rolled back: no reason was given. Its state is not known. "),
         (

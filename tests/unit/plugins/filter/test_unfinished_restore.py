@@ -158,7 +158,7 @@ def test_there_is_nothing_to_finish(hosts, words):
         (three("swapped", "swapped"), "k8s_dr.etcd.rollback -l cp1,cp2. Or run this again with -e etcd_restore_unfinished=resume to finish it."),
         (three("committing", "started"), "was validated: run this again with -e etcd_restore_unfinished=resume to finish it. rollback.yml rolls it back only"),
         # alone it decides alone
-        (three("committing"), "Roll it back with: ansible-playbook k8s_dr.etcd.rollback -l cp1. Or run"),
+        (three("committing"), "etcd_restore_unfinished=resume to finish it. rollback.yml rolls it back, with all that was written since."),
         (three("committing", "committed"), "All nodes keep its data, because cp2 committed it. Run this again with -e etcd_restore_unfinished=resume"),
         (three("committed", "committing"), "All nodes keep its data, because cp1 committed it. Run this again with -e etcd_restore_unfinished=resume"),
         ([host("cp1", "rejoining", kind="retire"), host("cp2", "committed")], "Return the node with: ansible-playbook k8s_dr.etcd.rejoin -l cp1"),
@@ -183,6 +183,31 @@ def test_a_rejoin_is_never_rolled_back_here(mode):
     assert "k8s_dr.etcd.rejoin -l cp2" in unfinished_restore(hosts, "cp2", {"unfinished": mode})["refusal"]
     # and what the others have committed is finished
     assert unfinished_restore(hosts, "cp1", {"unfinished": mode})["left"] == {}
+
+
+@pytest.mark.parametrize(
+    ("reached", "states", "bump", "resumed"),
+    [
+        (1500000, ("staged", "staged"), 2000000, True),
+        (2000, ("staged", "staged"), 2000000, True),
+        # the data as it is staged would have an older revision than clients have seen, or nearly so
+        (2000900, ("staged", "staged"), 2000000, False),
+        (9000000, ("staged", "staged"), 2000000, False),
+        # what was stopped writes no more
+        (9000000, ("staged", "stopping"), 2000000, True),
+        # and where it was not raised nothing is promised
+        (9000000, ("staged", "staged"), 0, True),
+    ],
+)
+def test_staged_data_that_etcd_has_outrun_is_staged_anew(reached, states, bump, resumed):
+    record = about(hosts=["cp1", "cp2"], bump=bump, snapshot={"path": LABEL, "revision": 1000})
+    hosts = three(*states, record=record)
+    hosts[1][1]["revision_on_disk"] = reached
+    found = unfinished_restore(hosts, "cp1", {"unfinished": "resume"})
+    assert found["resumed"] is resumed and found["take_back"] is not resumed and not found["refusal"]
+    # of the same snapshot
+    assert found["about"]["label"] == LABEL
+    assert ("and etcd has written too much since it was staged. Afterwards a new restore begins." in found["message"]) is not resumed
 
 
 @pytest.mark.parametrize(

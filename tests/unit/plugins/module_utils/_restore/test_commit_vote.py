@@ -40,6 +40,9 @@ def test_a_node_that_has_voted_stays_when_all_stay(voter):
     done = voter.rollback()
     assert done.returncode == 3 and "--undo" in done.stdout
     assert units(voter) == ARMED
+    # what all decided is known without asking again
+    assert voter.transaction.state()[0] == "committed"
+    voter.decide("exit 1")
     assert voter.rollback("--timer").returncode == 0
     assert voter.data() == "new" and units(voter) == []
     assert voter.rollback("--undo").returncode == 0
@@ -55,6 +58,32 @@ def test_a_node_that_cannot_ask_waits(voter, argument):
     assert voter.data() == "new" and voter.transaction.state()[0] == "committing" and units(voter) == ARMED
     assert voter.rollback("--undo").returncode == 0
     voter.is_old()
+
+
+@pytest.mark.parametrize("answer", ["committed", "rolled-back"])
+def test_an_undo_tells_the_others_and_does_not_obey_them(voter, answer):
+    voter.decide("echo " + answer)
+    assert voter.rollback("--undo").returncode == 0
+    voter.is_old()
+    assert voter.asked() == ["--undo"]
+
+
+def test_a_decision_to_roll_back_is_carried_out_by_a_later_run(voter):
+    """The disk is full, so that no state says how far it is, and the script dies between the data and the manifests."""
+    voter.decide("echo rolled-back")
+    (voter.path / "state.new").mkdir()
+    script = voter.path / "rollback"
+    whole = script.read_text()
+    script.write_text(whole.replace("back=yes;", "kill -9 $$;"))
+    assert voter.rollback("--timer").returncode == -9
+    assert voter.manifest_names() == ["kube-vip.yaml"] and voter.transaction.state()[0] == "committing"
+    script.write_text(whole)
+    assert voter.rollback("--timer").returncode == 0 and voter.data() == "old" and len(voter.manifest_names()) == 5
+    # with some space again that is written down, also when nothing is left to do
+    (voter.path / "state.new").rmdir()
+    assert "already rolled back" in voter.rollback("--timer").stdout
+    voter.is_old()
+    assert units(voter) == []
 
 
 def test_a_node_that_has_not_voted_does_not_ask(node):
@@ -84,7 +113,7 @@ def test_a_vote_is_on_the_disk_before_it_is_cast(systemd):
     systemd.start()
     (systemd.path / "decide").write_text('[ "$1" = vote ] && grep -q ^committing %s/state && cat %s/restored-cluster\n' % ((systemd.path,) * 2))
     steps.vote(systemd.transaction, "ff", 1)
-    assert (systemd.path / "restored-cluster").read_text() == "255\n"
+    assert (systemd.path / "restored-cluster").read_text() == "255\nff\n"
     assert systemd.transaction.state()[0] == "committing"
     # a node that rolled back does not vote
     assert systemd.rollback("--undo").returncode == 0

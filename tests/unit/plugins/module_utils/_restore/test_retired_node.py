@@ -57,6 +57,37 @@ def test_a_retired_node_rolls_back_from_every_point(retiree, point):
     assert not (retiree.path / "undone.1").exists()
 
 
+@pytest.mark.parametrize("argument", [[], ["--timer"]])
+@pytest.mark.parametrize("point", ["begun", "stopped", "swapped"])
+def test_a_retired_node_waits_while_a_restored_one_serves(retiree, point, argument):
+    """They would be two clusters.  systemd runs what fails again."""
+    timer.arm(retiree.transaction, 900)
+    if point != "begun":
+        retire(retiree, point)
+    decide = retiree.path / "decide"
+    decide.write_text('[ "$1" != serving ] || echo serving\n')
+    before = retiree.transaction.state(), retiree.manifest_names()
+    done = retiree.rollback(*argument)
+    assert done.returncode == 7 and "a restored node serves its data" in done.stdout
+    assert (retiree.transaction.state(), retiree.manifest_names()) == before and units(retiree) != []
+    # one that never serves again is no reason to wait for ever
+    decide.write_text("exit 1\n")
+    assert retiree.rollback(*argument).returncode == 0
+    retiree.is_old()
+
+
+def test_a_retired_node_waits_also_after_the_decision(retiree):
+    """All have decided to roll back, and the restored one cannot."""
+    retire(retiree, "swapped")
+    with retiree.transaction.step("committing", None):
+        pass
+    decide = retiree.path / "decide"
+    decide.write_text('[ "$1" = serving ] && echo serving || echo rolled-back\n')
+    assert retiree.rollback("--timer").returncode == 7 and retiree.transaction.state()[0] == "committing"
+    assert retiree.rollback("--undo").returncode == 0
+    retiree.is_old()
+
+
 def test_the_timer_of_a_retired_node_comes_later_and_never_at_once(retiree):
     timer.arm(retiree.transaction, 900)
     assert units(retiree) == [*ARMED[:2], "timers.target.wants/etcd-restore-x.timer"]

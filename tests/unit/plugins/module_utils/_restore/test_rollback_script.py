@@ -11,15 +11,16 @@ import fcntl
 import http.server
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import threading
 import time
 
 import pytest
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import rollback_script, steps
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import rollback_script, steps, timer
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import ORDER, Transaction, TransactionError
-from ansible_collections.k8s_dr.etcd.tests.unit.plugins.module_utils._restore.node_directories import FILES, POINTS, Node, bring_to
+from ansible_collections.k8s_dr.etcd.tests.unit.plugins.module_utils._restore.node_directories import FILES, POINTS, Node, bring_to, units
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -102,8 +103,8 @@ def test_an_interrupted_rollback_is_finished_by_the_next(node, point):
     bring_to(node, point)
     saved = node.path.parents[3 if node.live.name != "member" else 4]
     script = (node.path / "rollback").read_text()
-    moves = [number for number, line in enumerate(script.splitlines()) if line.strip().startswith('mv "') or '|| mv "' in line]
-    assert len(moves) >= 4
+    moves = [number for number, line in enumerate(script.splitlines()) if re.search(r'(^ *|\|\| |; )mv (-T )?"', line)]
+    assert len(moves) >= 5
     for number in moves:
         copy = saved.with_name(saved.name + "-%d" % number)
         shutil.copytree(saved, copy)
@@ -136,8 +137,29 @@ def test_manifests_stay_away_when_the_data_is_gone(node):
     bring_to(node, "swapping-1")
     shutil.rmtree(node.path / "old")
     done = node.rollback()
+    assert done.returncode == 6 and "there is no old data, so nothing was done" in done.stdout
+    assert node.manifest_names() == ["kube-vip.yaml"]
+    # of several nodes each goes back
+    (node.path / "decide").write_text("exit 1\n")
+    done = node.rollback()
     assert done.returncode == 6 and "empty cluster" in done.stdout
     assert node.manifest_names() == ["kube-vip.yaml"]
+
+
+def test_what_came_meanwhile_is_no_place_to_nest_data_in(node):
+    """A data directory that is made anew between the two renames."""
+    bring_to(node, "started")
+    script = node.path / "rollback"
+    whole = script.read_text()
+    again = 'mkdir -p "$LIVE/member/snap"; flush "$T"; mv -T'
+    script.write_text(whole.replace('flush "$T"; mv -T', again))
+    done = node.rollback()
+    assert done.returncode == 1 and "not empty" in done.stderr.lower()
+    assert (node.path / "old").is_dir() and node.manifest_names() == ["kube-vip.yaml"]
+    script.write_text(whole)
+    assert node.rollback().returncode == 0
+    node.is_old()
+    assert (node.path / "undone.2").is_dir()
 
 
 def test_rollback_goes_on_when_the_state_cannot_be_written(node):
@@ -195,16 +217,39 @@ def test_rollback_waits_for_a_database_in_use(node):
     node.is_old()
 
 
-def test_a_restore_onto_nothing(node):
-    """The data was deleted: a restore re-creates it, and a rollback does not let kubelet start an empty cluster."""
+@pytest.mark.parametrize("point", POINTS)
+def test_a_restore_onto_nothing(systemd, point):
+    """The data was deleted: there is nothing to go back to, and the restore can be finished all the same."""
+    node = systemd
     shutil.rmtree(node.live)
     node.begin()
-    bring_to(node, "started")
-    assert node.data() == "new"
-    assert os.listdir(node.path / "old") == []
-    done = node.rollback()
-    assert done.returncode == 6 and "empty cluster" in done.stdout
-    assert node.manifest_names() == ["kube-vip.yaml"]
+    bring_to(node, point)
+    if point not in ("begun", "staged"):
+        before = tree(node)
+        for argument in ([], ["--timer"]):
+            done = node.rollback(*argument)
+            assert done.returncode == (0 if argument else 6) and "there is no old data, so nothing was done. Finish: restore.yml" in done.stdout
+            assert tree(node) == before
+        # only that sets aside what was restored, and no cluster is started without data
+        done = node.rollback("--undo")
+        assert done.returncode == 6 and "empty cluster" in done.stdout
+        assert not (node.data_dir / "member/snap").exists() and [name for name in FILES[:3] if name in node.manifest_names()] in ([], FILES[:3])
+        return
+    assert node.rollback().returncode == 0
+    assert node.transaction.state()[0] == "rolled-back" and len(node.manifest_names()) == 5
+
+
+def test_a_restore_onto_nothing_has_no_timer_left(systemd):
+    shutil.rmtree(systemd.live)
+    systemd.begin()
+    systemd.stage()
+    timer.arm(systemd.transaction, 900)
+    steps.stop(systemd.transaction, 5)
+    steps.swap(systemd.transaction)
+    assert systemd.rollback("--timer").returncode == 0 and units(systemd) == []
+    systemd.start()
+    steps.commit(systemd.transaction, keep=3)
+    assert systemd.data() == "new"
 
 
 @pytest.mark.parametrize(
@@ -264,9 +309,9 @@ def test_two_rollbacks_at_once(node):
     node.is_old()
 
 
-def test_the_script_has_fewer_than_80_lines(node):
+def test_the_script_has_fewer_than_110_lines(node):
     lines = (node.path / "rollback").read_text().splitlines()
-    assert len(lines) < 80
+    assert len(lines) < 110
     assert lines[0] == "#!/bin/sh"
     assert "@" not in "".join(lines).replace("$@", "")
 
@@ -382,7 +427,9 @@ def test_one_rollback_and_several_have_the_same_result(tmp_path, monkeypatch, st
     monkeypatch.setattr(os, "fsync", lambda _handle: None)
     ends = []
     # how many at once, one round after the other
-    for rounds in ([[argument], [argument]], [[argument, argument]], *([[[argument, ["--timer"]]]] if argument != ["--timer"] else [])):
+    # of two that disagree about a validated restore the first one wins: see the next test
+    timer_too = argument != ["--timer"] and state != "committing"
+    for rounds in ([[argument], [argument]], [[argument, argument]], *([[[argument, ["--timer"]]]] if timer_too else [])):
         node = Node(tmp_path / str(len(ends)), mount_point)
         # when it writes out what is another test's
         node.quick("sync")
@@ -393,10 +440,29 @@ def test_one_rollback_and_several_have_the_same_result(tmp_path, monkeypatch, st
             for process in started:
                 process.wait(60)
             ends.append((rounds, tree(node)))
-            if (state == "committed" and argument != ["--undo"]) or (state == "committing" and argument == ["--timer"]):
+            if state == "committing" and argument == ["--timer"]:
+                assert node.data() == "new" and node.transaction.state()[0] == "committed"
+            elif state == "committed" and argument != ["--undo"]:
                 assert node.data() == "new"
                 assert ends[-1][1] == before
             else:
                 node.is_old()
     for rounds, end in ends:
         assert end == ends[0][1], rounds
+
+
+@pytest.mark.parametrize("argument", [[], ["--undo"]], ids=["plain", "undo"])
+def test_a_timer_and_a_rollback_at_once_of_a_validated_restore(tmp_path, monkeypatch, argument):
+    monkeypatch.setattr(os, "fsync", lambda _handle: None)
+    for number in range(6):
+        node = Node(tmp_path / str(number), False)
+        node.quick("sync")
+        cut_at(node, "committing", monkeypatch)
+        argv, how = ["sh", str(node.path / "rollback")], {"stdout": subprocess.DEVNULL, "env": node.environment}
+        both = [subprocess.Popen([*argv, *words], **how) for words in (["--timer"], argument)]
+        timer_code, code = [process.wait(60) for process in both]
+        assert timer_code == 0 and code in (0, 3)
+        if code == 3:
+            assert node.data() == "new" and node.transaction.state()[0] == "committed" and not argument
+        else:
+            node.is_old()

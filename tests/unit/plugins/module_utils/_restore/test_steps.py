@@ -6,6 +6,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
+import shutil
 import types
 
 import pytest
@@ -58,6 +62,60 @@ def test_generations_beyond_the_kept_ones_go_and_nothing_else(tmp_path):
     assert prune(made[6], 2) == [made[0].path, made[1].path]
     assert prune(made[6], 1) == [made[0].path, made[2].path, made[1].path, made[3].path]
     assert prune(made[6], 0) == []
+    # one that began with a clock that was behind is the newest all the same
+    (tmp_path / "20261122T000000Z-0000" / "state").write_text("committing 2026\n")
+    (tmp_path / "20261126T000000Z-0000" / "state").write_text("committed 2026\n")
+    assert prune(made[2], 1) == [made[0].path, made[6].path, made[1].path, made[3].path]
+    assert prune(made[2], 2) == [made[0].path, made[1].path]
+    # what an interrupted removal left goes, however many are kept
+    (tmp_path / "20261125T000000Z-0000" / "state").unlink()
+    assert prune(made[2], 0) == prune(made[2], 9) == [made[5].path]
+
+
+def test_a_removal_that_is_cut_anywhere_is_finished_by_the_next_commit(node, monkeypatch):
+    bring_to(node, "started")
+    older = node.path.with_name("20261121T170501Z-4f1c")
+    calls = []
+
+    def cut_after(real, number):
+        def call(*args, **more):
+            calls.append(args)
+            if len(calls) > number:
+                raise KeyboardInterrupt
+            return real(*args, **more)
+
+        return call
+
+    for cut in itertools.count():
+        shutil.rmtree(older, ignore_errors=True)
+        shutil.copytree(node.path, older)
+        (older / "state").write_text("committed 2026\n")
+        calls.clear()
+        with monkeypatch.context() as patch:
+            for name in ("unlink", "rmdir"):
+                patch.setattr(os, name, cut_after(getattr(os, name), cut))
+            with contextlib.suppress(KeyboardInterrupt):
+                steps._remove(str(older))
+        if len(calls) <= cut:
+            break
+        states = [one["state"] for one in node.listed() if one["id"] == older.name]
+        if cut:
+            # it is no generation any more, and what is left of it is found
+            assert states == (["pruned"] if (older / "plan.json").exists() else [])
+            assert (older / "plan.json").exists() or not (older / "old").exists()
+            assert steps.generations_to_prune(node.transaction, 3) == [str(older)] * len(states)
+    assert cut >= 8 and not older.exists() and node.data() == "new"
+
+
+def test_half_of_the_old_data_is_nothing_to_go_back_to(node):
+    """What a removal left that took the state first."""
+    bring_to(node, "started")
+    steps.commit(node.transaction, keep=3)
+    (node.path / "state").unlink()
+    assert [one["state"] for one in node.listed()] == ["pruned"]
+    for argument in ([], ["--undo"], ["--timer"]):
+        assert node.rollback(*argument).returncode == 3
+    assert node.data() == "new" and len(node.manifest_names()) == 5
 
 
 @pytest.mark.parametrize("point", POINTS[1:])

@@ -56,11 +56,89 @@ def test_a_validated_restore_stays_when_the_timer_fires(systemd):
     systemd.start()
     with contextlib.suppress(KeyboardInterrupt), systemd.transaction.step("committing", "committed"):
         raise KeyboardInterrupt
+    (systemd.path / "snapshot.db").write_text("every Secret")
     assert systemd.rollback("--timer").returncode == 0
-    assert systemd.data() == "new" and units(systemd) == []
-    assert systemd.transaction.state()[0] == "committing"
-    # without --timer the script still rolls back
-    assert systemd.rollback().returncode == 0
+    assert systemd.data() == "new" and units(systemd) == [] and not (systemd.path / "snapshot.db").exists()
+    # days later nothing is left that could be taken for an unfinished restore
+    assert systemd.transaction.state()[0] == "committed" and systemd.listed()[0]["finished"]
+    late = systemd.rollback()
+    assert late.returncode == 3 and "--undo" in late.stdout and systemd.data() == "new"
+    assert systemd.rollback("--undo").returncode == 0
+    systemd.is_old()
+
+
+def test_a_validated_restore_is_still_rolled_back_before_its_timer_fires(systemd):
+    """As the handlers do when the commit fails."""
+    systemd.stage()
+    timer.arm(systemd.transaction, 900)
+    steps.stop(systemd.transaction, 5)
+    steps.swap(systemd.transaction)
+    systemd.start()
+    with contextlib.suppress(KeyboardInterrupt), systemd.transaction.step("committing", "committed"):
+        raise KeyboardInterrupt
+    assert systemd.rollback().returncode == 0 and units(systemd) == []
+    systemd.is_old()
+
+
+def test_the_timer_of_a_validated_restore_stays_armed_while_the_disk_is_full(systemd):
+    systemd.stage()
+    timer.arm(systemd.transaction, 900)
+    steps.stop(systemd.transaction, 5)
+    steps.swap(systemd.transaction)
+    systemd.start()
+    with contextlib.suppress(KeyboardInterrupt), systemd.transaction.step("committing", "committed"):
+        raise KeyboardInterrupt
+    (systemd.path / "state.new").mkdir()
+    full = systemd.rollback("--timer")
+    assert full.returncode == 9 and "the restored data stays; free some space" in full.stdout and units(systemd) == ARMED
+    (systemd.path / "state.new").rmdir()
+    assert systemd.rollback("--timer").returncode == 0
+    assert systemd.transaction.state()[0] == "committed" and systemd.data() == "new" and units(systemd) == []
+
+
+def test_the_timer_goes_only_once_the_commit_is_on_the_disk(systemd, monkeypatch):
+    systemd.stage()
+    timer.arm(systemd.transaction, 900)
+    steps.stop(systemd.transaction, 5)
+    steps.swap(systemd.transaction)
+    systemd.start()
+    enter = systemd.transaction._enter
+
+    def enter_or_die(state):
+        if state == "committed":
+            raise KeyboardInterrupt
+        enter(state)
+
+    monkeypatch.setattr(systemd.transaction, "_enter", enter_or_die)
+    with pytest.raises(KeyboardInterrupt):
+        steps.commit(systemd.transaction, keep=3)
+    assert systemd.transaction.state()[0] == "committing" and units(systemd) == ARMED
+    assert systemd.rollback("--timer").returncode == 0 and systemd.transaction.state()[0] == "committed"
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_reboot_goes_on_with_the_undo_of_a_finished_restore(systemd, cut):
+    systemd.stage()
+    steps.stop(systemd.transaction, 5)
+    steps.swap(systemd.transaction)
+    systemd.start()
+    steps.commit(systemd.transaction, keep=3)
+    timer.continue_after_reboot(systemd.transaction)
+    assert units(systemd) == [ARMED[0], ARMED[2]]
+    script = systemd.path / "rollback"
+    whole = script.read_text()
+    if cut:
+        # the power fails before anything was moved, then after the data was
+        script.write_text(whole.replace("\nstate rolling-back\n", "\nkill -9 $$\n"))
+        assert systemd.rollback("--undo").returncode == -9
+        script.write_text(whole)
+        assert systemd.rollback("--timer").returncode == 0
+        assert systemd.data() == "new" and systemd.transaction.state()[0] == "committed" and units(systemd) == []
+        timer.continue_after_reboot(systemd.transaction)
+    script.write_text(whole.replace("back=yes;", "kill -9 $$;"))
+    assert systemd.rollback("--undo").returncode == -9 and systemd.manifest_names() == ["kube-vip.yaml"]
+    script.write_text(whole)
+    assert systemd.rollback("--timer").returncode == 0 and units(systemd) == []
     systemd.is_old()
 
 
