@@ -68,8 +68,8 @@ SWITCHES = {
     "trial_start": "etcd_restore_trial_start",
 }
 OPTIONS = {
-    "members": "etcd_restore_members",
-    "lost_members": "etcd_restore_lost_members",
+    # as it was recorded, where a restore that cannot be finished is begun anew
+    "lost_members": "__etcd_restore_lost_members",
     "max_age_days": "etcd_restore_max_age_days",
     "snapshot_dir": "etcd_restore_snapshot_dir",
     "keep": "etcd_restore_keep",
@@ -91,6 +91,7 @@ def restore_known(context, hosts, hostvars):
 
     hosts = list(hosts)
     options = {what: value(name) for what, name in OPTIONS.items()}
+    options["members"] = (value("__etcd_restore_earlier") or {}).get("members") or value("etcd_restore_members")
     options.update((what, boolean(value(name), strict=False)) for what, name in SWITCHES.items())
     source, wanted = value("__etcd_restore_source"), value("__etcd_restore_wanted", "")
     known = {what: {host: fact(hostvars, host, name, {}) for host in hosts} for what, name in FACTS.items()}

@@ -24,8 +24,8 @@ options:
     description: >-
       V(host), and V(hosts), all of the run; for each of these in V(failures) what P(k8s_dr.etcd.failed_task#filter) says, and in V(present) whether it can
       still be reached; V(restored), the hosts that get the snapshot, and V(retired), those that are stopped; V(begun), whether the host has anything to
-      roll back; V(kept), whether it has committed; V(before), whether an earlier restore stopped it; V(back), what its rollback said; V(again), the
-      validation after that; V(rollback_after), seconds of the rollback timer; V(path), where the attempt is kept.
+      roll back; V(kept), whether it has committed; V(before), whether an earlier restore stopped it; V(back), what its rollback said, and
+      V(backs), what each said; V(again), the validation after that; V(rollback_after), seconds of the rollback timer; V(path), where the attempt is kept.
     type: dict
     required: true
 """
@@ -83,9 +83,11 @@ def _now(known):
         return "%s stays stopped, because it is not confirmed that %s no longer serve the restored data. Its timer rolls it back later than theirs. %s" % (
             host, ", ".join(known["restored"]), again,
         )  # fmt: skip
-    if state in RESUMABLE:
-        # the rollback has refused to begin, as of data that all nodes keep, or of a node that had none before
-        again = "Finish it with: ansible-playbook k8s_dr.etcd.restore -l %s -e etcd_restore_unfinished=resume. Or t%s" % (every, again[1:])
+    states = [((one or {}).get("transaction") or {}).get("state", "") for one in known.get("backs") or [back]]
+    # The rollback has refused to begin. Where another one has, `resume` would be a new restore.
+    if all(one in RESUMABLE for one in states):
+        finish = "Finish it with: ansible-playbook k8s_dr.etcd.restore -l %s -e etcd_restore_unfinished=resume" % every
+        again = finish if "there is no old data" in str(back.get("msg")) else "%s. Or t%s" % (finish, again[1:])
     return "%s could NOT be rolled back: %s. Its state is %s. %s" % (host, _sentence(back.get("msg")), in_words(state) if state else "not known", again)
 
 

@@ -51,8 +51,7 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description: >-
-    V(target), the restore, empty when there is none; V(undo), whether it is finished, or decided about by all its hosts, so that
-    it has to be undone; V(refusal), why it is not undone, empty when it can be; V(serving), why a retired host must not start
+    V(target), the restore, empty when there is none; V(refusal), why it is not undone, empty when it can be; V(serving), why a retired host must not start
     as long as restored ones have not rolled back, empty when it may; V(message), what is found, in words.
   type: dict
 """
@@ -96,9 +95,7 @@ def rollback_target(hosts, host, undo=False, lost=()):
     target = candidates[host]
     if target and target["ended"] and target["id"] != newest:
         target = {}
-    # One that is finished by the time that it is rolled back is not what was asked for.
-    undone = bool(undo and target and (target["ended"] or target["state"] in ("committing", "rejoining")))
-    answer = {"target": target, "undo": undone, "refusal": "", "serving": "", "message": ""}
+    answer = {"target": target, "refusal": "", "serving": "", "message": ""}
     if not target:
         answer["message"] = _nothing(host, known[host][0], undo, newest)
         return answer

@@ -55,7 +55,7 @@ _value:
     V(left), the unfinished restore of the host, empty where there is none; V(resumed), whether it is finished now, the same for every host;
     V(about), the record of the restore, empty without one; V(refusal), a sentence, empty where the run goes on; V(take_back), whether the host rolls
     back first; V(ends), whether check mode cannot go on from there; V(message), what is done about it, empty where nothing is; V(members), the hosts that
-    the record names when the restore is finished now, else those of the options.
+    the record names when the restore is finished now, or begun anew because it cannot be, else those of the options.
   type: dict
 """
 
@@ -161,7 +161,8 @@ def _refused(host, left, lefts):
     elif decided:
         advice = "All nodes keep its data, because %s committed it. R%s" % (", ".join(decided), finish)
     elif left["state"] == "committing":
-        only = " only where not all nodes have voted to keep the data" if len(lefts) > 1 else ", with all that was written since"
+        several = len(lefts) > 1 or len((left.get("hosts") or []) + (left.get("retired") or [])) > 1
+        only = " only where not all nodes have voted to keep the data" if several else ", with all that was written since"
         advice = "The restored data was validated: r%s rollback.yml rolls it back%s." % (finish, only)
     else:
         advice = "Roll it back with: ansible-playbook k8s_dr.etcd.rollback -l %s. Or r%s" % (",".join(lefts), finish)
@@ -221,7 +222,10 @@ def unfinished_restore(hosts, host, options=None):
     # the same on all nodes but for what it was live before
     about = next((other["about"] for other in lefts.values() if other.get("about")), {})
     answer = {"left": left, "about": about, "resumed": mode == "resume" and possible, "take_back": False, "ends": False, "refusal": "", "message": ""}
-    answer["members"] = about["hosts"] if answer["resumed"] and "hosts" in about else options.get("members") or []
+    given = options.get("members") or []
+    # whoever is to finish it wants its members, also where it has to begin anew
+    as_recorded = "hosts" in about and (answer["resumed"] or (mode == "resume" and not given))
+    answer["members"] = about["hosts"] if as_recorded else given
     conflicts = _conflicts(known, about, options) if answer["resumed"] and about else []
     if conflicts:
         answer["refusal"] = _contradicted(about, conflicts, lefts)

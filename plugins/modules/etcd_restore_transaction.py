@@ -97,6 +97,13 @@ options:
     type: list
     elements: str
     default: []
+  cluster_ids:
+    description: >-
+      The ids that the nodes' clusters had before the restore, in hexadecimal. A node of O(kind=retire) does not roll back while a member of the restored
+      cluster answers with another one. Used with O(state=begun) and O(state=staged).
+    type: list
+    elements: str
+    default: []
   manifests_dir:
     description: Directory that kubelet reads static Pods from. Used with O(state=begun) and O(state=staged).
     type: path
@@ -326,6 +333,7 @@ ARGUMENTS = dict(
     voter={"type": "str", "default": ""},
     endpoints={"type": "list", "elements": "str", "default": []},
     peers={"type": "list", "elements": "str", "default": []},
+    cluster_ids={"type": "list", "elements": "str", "default": []},
     manifests_dir={"type": "path", "default": "/etc/kubernetes/manifests"},
     snapshot={"type": "path"},
     sha256={"type": "str", "default": ""},
@@ -403,7 +411,7 @@ def make_plan(transaction, params):
         "peers": [url for urls in params["peers"] for url in urls.split(",") if url],
         "tls": {name: params[name] for name in ("cacert", "cert", "key")},
         "etcdctl": etcdctl,
-        "cluster_id": params["cluster_id"],
+        "cluster_ids": params["cluster_ids"],
         "about": params["about"],
     }
 
@@ -481,11 +489,12 @@ def take(module, transaction):
     if state == "voted":
         if not params["cluster_id"]:
             raise TransactionError("cluster_id is empty, without which the restored etcd cannot be told from others")
+        # from here on the rollback script may be what writes down that the restore is committed
+        transaction.layout.remember_cluster_id(params["cluster_id"])
         steps.vote(transaction, params["cluster_id"], timeout)
     elif state == "committed":
-        removed = steps.commit(transaction, params["keep"], timeout)
         transaction.layout.remember_cluster_id(params["cluster_id"])
-        return {"removed": removed}
+        return {"removed": steps.commit(transaction, params["keep"], timeout)}
     elif state == "rejoining":
         retry_while_locked(transaction, state, lambda: steps.rejoin_etcd(transaction, params["initial_cluster"], timeout), timeout)
     elif state == "rejoined":
@@ -497,7 +506,11 @@ def take(module, transaction):
             # nothing but this run would end it
             with contextlib.suppress(OSError):
                 timer.continue_after_reboot(transaction)
-        output = transaction.roll_back(params["undo"], timeout)
+        try:
+            output = transaction.roll_back(params["undo"], timeout)
+        except TransactionError as exc:
+            unit = transaction.plan["unit"] + ".service"
+            raise TransactionError("%s%s" % (exc, " (a reboot goes on with it, unless you remove %s)" % unit if os.path.exists(unit) else "")) from exc
         if params["undo"]:
             # the script of an earlier version removes it only beside a timer
             timer.disarm(transaction.plan["unit"])

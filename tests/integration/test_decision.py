@@ -24,8 +24,8 @@ NODES = ("cp1", "cp2", "cp3")
 class Restore:
     """What the nodes of a restore have on their disks of the vote."""
 
-    def __init__(self, root, restored, *others, peers=(), before=""):
-        """restored: an etcd, others: those at the other client URLs.  peers: URLs.  before: cluster id before the restore."""
+    def __init__(self, root, restored, *others, peers=(), before=()):
+        """restored: an etcd, others: those at the other client URLs.  peers: URLs.  before: cluster ids before the restore."""
         self.root = root
         connection = restored.connection
         for node in NODES:
@@ -33,7 +33,7 @@ class Restore:
             values = {"id": "20261122T170501Z-4f1c", "path": str(root / node), "voter": node, "voters": NODES}
             values["endpoints"] = [*(etcd.endpoint for etcd in others), restored.endpoint, "https://127.0.0.1:%d" % harness.free_ports(1)[0]]
             values["tls"] = {name: connection[name] for name in ("cacert", "cert", "key")}
-            values.update(etcdctl=connection["etcdctl"], peers=list(peers), cluster_id=before)
+            values.update(etcdctl=connection["etcdctl"], peers=list(peers), cluster_ids=list(before))
             (root / node / "decide").write_text(decide_script(values))
             (root / node / "restored-cluster").write_text("%d\n%x\n" % ((int(cluster_id(restored), 16),) * 2))
 
@@ -189,19 +189,22 @@ def test_a_retired_node_knows_whether_a_restored_one_serves(version, member, tmp
     for number, (before, peers, answer) in enumerate(
         [
             # another cluster than before, and the same one
-            ("1234", [], (0, "serving")),
-            (now, [], (1, "")),
+            (["1234"], [], (0, "serving")),
+            ([now], [], (1, "")),
+            # one of two clusters that there were
+            (["1234", now], [], (1, "")),
             # it is not known which one it was before
-            ("", [], (0, "serving")),
+            ([], [], (0, "serving")),
             # by its peer URL, too
-            (now, [member.peer_url], (1, "")),
+            ([now], [member.peer_url], (1, "")),
+            (["1234", now], [member.peer_url], (1, "")),
         ]
     ):
         (tmp_path / str(number)).mkdir()
         assert Restore(tmp_path / str(number), member, peers=peers, before=before).ask("cp3", "serving") == answer
     with without_a_quorum(version, tmp_path / "etcd") as alone:
         (tmp_path / "nodes").mkdir()
-        restore = Restore(tmp_path / "nodes", member, peers=[alone.peer_url], before=now)
+        restore = Restore(tmp_path / "nodes", member, peers=[alone.peer_url], before=[now])
         # it has no quorum yet, and may get one
         assert restore.ask("cp3", "serving") == (0, "serving")
     assert restore.ask("cp3", "serving") == (1, "")

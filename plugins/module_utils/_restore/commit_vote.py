@@ -31,7 +31,7 @@ SCRIPT = r"""#!/bin/sh
 #   ./decide serving  prints `serving` if a restored node answers, as the cluster of the restore
 set -uf # an address in brackets is no pattern
 T=@T@ KEY=@KEY@ ENDPOINTS=@ENDPOINTS@ PEERS=@PEERS@ VOTERS=@VOTERS@ TOOL=@TOOL@
-BEFORE=@BEFORE@ # id of the cluster before, as a number that etcdctl prints; 0 if that is not known
+BEFORE=@BEFORE@ BEFORE_HEX=@BEFORE_HEX@ # ids of the cluster before, as etcdctl prints them and as etcd's header has them; empty if not known
 export ETCDCTL_API=3; unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
 unset ETCDCTL_ENDPOINTS ETCDCTL_CACERT ETCDCTL_CERT ETCDCTL_KEY ETCDCTL_USER ETCDCTL_DISCOVERY_SRV
 ask() { at=$1; shift; "$TOOL" --endpoints="$at" @TLS@ --dial-timeout=2s --command-timeout=5s "$@" 2> /dev/null; }
@@ -45,10 +45,13 @@ decide_for() { # unless there is a decision; with the compares on standard input
   { cat; printf 'version("%s/decision") = "0"\n\nput %s/decision %s\n\n\n' "$KEY" "$KEY" "$2"; } | ask "$1" txn > /dev/null
 }
 if [ "${1-}" = serving ]; then
-  for e in $ENDPOINTS; do is=$(cluster "$e"); [ "${is:-$BEFORE}" = "$BEFORE" ] || { echo serving; exit 0; }; done
-  # without the id before, the answer of a peer says nothing: it needs no quorum
-  [ "$BEFORE" != 0 ] || exit 1
-  for e in $PEERS; do is=$(peer "$e"); [ "${is:-@BEFORE_HEX@}" = @BEFORE_HEX@ ] || { echo serving; exit 0; }; done
+  for e in $ENDPOINTS; do
+    is=$(cluster "$e"); [ -z "$is" ] || case " $BEFORE " in *" $is "*) ;; *) echo serving; exit 0 ;; esac
+  done
+  # without an id before, the answer of a peer says nothing: it needs no quorum
+  [ -z "$BEFORE" ] || for e in $PEERS; do
+    is=$(peer "$e"); [ -z "$is" ] || case " $BEFORE_HEX " in *" $is "*) ;; *) echo serving; exit 0 ;; esac
+  done
   exit 1
 fi
 # it ended before it voted
@@ -90,11 +93,11 @@ def decide_script(values):
     """The script for one node.
 
     `values`: id, path, voter (this node's name), voters (all nodes' names), endpoints and peers (client and peer URLs of the restored members), tls (cacert,
-    cert, key), etcdctl, cluster_id (before the restore, in hexadecimal, or "").
+    cert, key), etcdctl, cluster_ids (all that the nodes had before the restore, in hexadecimal).
     """
     text = SCRIPT
     given = [(name, shlex.quote(values["tls"][name])) for name in ("cacert", "cert", "key") if values["tls"].get(name)]
-    before = int(values.get("cluster_id") or "0", 16)
+    before = [int(one, 16) for one in values.get("cluster_ids", [])]
     for name, value in (
         ("T", shlex.quote(values["path"])),
         ("KEY", shlex.quote(PREFIX + values["id"])),
@@ -105,8 +108,8 @@ def decide_script(values):
         ("TOOL", shlex.quote(values["etcdctl"])),
         ("TLS", " ".join("--%s=%s" % one for one in given)),
         ("CURL", " ".join("--%s %s" % one for one in given)),
-        ("BEFORE", "%d" % before),
-        ("BEFORE_HEX", "%x" % before),
+        ("BEFORE", shlex.quote(" ".join("%d" % one for one in before))),
+        ("BEFORE_HEX", shlex.quote(" ".join("%x" % one for one in before))),
     ):
         text = text.replace("@%s@" % name, value)
     return text.replace("@ID@", values["id"])

@@ -43,39 +43,46 @@ pids() {
   done 2>/dev/null
 }
 unlocked() { [ ! -e "$1/snap/db" ] || flock -n -x "$1/snap/db" true; }
+# so that the same playbook again does not undo the restore before this one
+note() { [ "$1" != --undo ] || grep -q -e ^committed -e ^undo "$T/log" 2> /dev/null || echo "undo $(date -u +%Y-%m-%dT%H:%M:%SZ)" >> "$T/log" || :; }
 held() { for f in $FILES; do [ ! -e "$HELD/$f" ] || [ -e "$MANIFESTS/$f" ] || return 0; done; return 1; }
 exec 9>> "$T/lock"; flock -w 600 9 || stop 4 "another step still holds $T/lock; nothing was done."
 line=$(tail -qn 1 "$T/log" "$T/state" | tr -d '\0' | grep . | tail -n 1); was=${line%% *} rest=${line#* } # a bad disk may have taken the state's text
-[ -e "$T/state" ] || was=pruned # what is removed loses its state first
+[ -e "$T/state" ] || case $was in committed | rejoined | rolled-back | '') was=pruned ;; esac # its removal was cut
 if [ "$was" = committing ]; then # it was validated: several nodes decide together, a single one keeps it once its time is over
   [ ! -e "$T/decide" ] || was=$(sh "$T/decide" "${1:-abort}") || [ "${1-}" = --undo ] ||
     stop 7 "the restored etcd has no quorum to ask whether all nodes keep its data; nothing was done (--undo goes on without it)."
   case $was:${1-} in
     *:--undo) was=committing ;;
     committed:* | committing:--timer) # on the disk, or a rollback days later would discard all that was written since
-      was=committed; rm -rf "$T/staged" "$T"/snapshot.db*; state committed
-      grep -q ^committed "$T/state" || { say "the restored data stays; free some space for $T/state"; exit 9; } ;;
+      [ -e "$T/old" ] && was=committed || was=rolling-back # where a full disk took no state, it may have gone back already
+      [ "$was" = rolling-back ] || { rm -rf "$T/staged" "$T"/snapshot.db*; rmdir "$HELD" 2> /dev/null || :; state committed; }
+      [ "$was" = rolling-back ] || grep -q ^committed "$T/state" || { say "the restored data stays; free some space for $T/state"; exit 9; } ;;
   esac
 fi
 case $was:${1-} in
   committed:--undo | rejoin*:--undo) grep -q ^committed "$T/log" || echo "$was $rest" >> "$T/log" || : ;; # a power cut may have taken the log's end
-  committed:--timer) disarm; say "the restore was validated, so its data stays"; exit 0 ;;
+  committed:--timer | rejoined:--timer) disarm; say "the restore was validated, so its data stays"; exit 0 ;;
   committed:* | rejoin*) say "this restore was finished (${rest:-}); to go back to the old data: $T/rollback --undo"; exit 3 ;;
-  rolled-back:*) [ -e "$T/old" ] || held || { [ "${line%% *}" = "$was" ] || state "$was"; disarm; say "already rolled back"; exit 0; } ;;
+  rolled-back:*) [ -e "$T/old" ] || held || {
+    note "${1-}"; [ "${line%% *}" = "$was" ] || state "$was"; disarm; say "already rolled back"; exit 0
+  } ;;
   pruned:*) disarm; say "its old data was removed; nothing to go back to"; exit 3 ;;
 esac
 [ "$KIND" = restore ] || [ "${1-}" = --undo ] || [ ! -e "$T/decide" ] || [ "$(sh "$T/decide" serving)" != serving ] ||
-  stop 7 "a restored node serves its data, and this one would serve the old data beside it; nothing was done. Roll back the restored nodes first."
+  { say "a restored node serves, and this one would serve the old data beside it, so nothing was done. Roll back the restored ones first." \
+      "If they have their old data, or other hosts are restored without this one again: $T/rollback --undo"; exit 7; }
 [ -e "$T/old" ] && previous=$T/old || previous=$LIVE
-case $KIND:$was:${1-} in
-  retire:* | *:rolling-back:* | *:--undo) ;;
-  *) # what was made of nothing has no way back; several nodes must not disagree
+case $KIND:$was in
+  retire:* | *:rolling-back) ;;
+  *) # what was made of nothing has no way back; but several nodes must not disagree
     if { [ -e "$T/old" ] || held; } && [ ! -e "$T/decide" ] && [ ! -e "$previous/snap/db" ] && [ ! -e "$previous/member/snap/db" ]; then
-      say "there is no old data, so nothing was done. Finish: restore.yml -e etcd_restore_unfinished=resume; or set its data aside: $T/rollback --undo"
+      say "there is no old data, so nothing was done. To finish an unfinished restore: restore.yml -e etcd_restore_unfinished=resume"
       [ "${1-}" != --timer ] || { disarm; exit 0; }
       exit 6
     fi ;;
 esac
+note "${1-}"
 # a step that is still to come finds nothing to swap in, even where the full disk takes no state
 [ ! -e "$T/staged" ] || mv "$T/staged" "$T/staged.unused"
 state rolling-back
@@ -99,7 +106,8 @@ if [ -e "$T/old" ]; then
   [ ! -e "$LIVE" ] || rmdir "$LIVE" 2> /dev/null || mv -T "$LIVE" "$T/undone.$n" # never into what has come meanwhile
   flush "$T"; mv -T "$T/old" "$LIVE"; flush "$T"; back=yes; say "the old data is back in $LIVE"
 fi
-! held || [ -f "$DATA/member/snap/db" ] || stop 6 "$DATA/member/snap/db is missing: the manifests stay in $HELD, or kubelet would start an empty cluster."
+! held || [ -f "$DATA/member/snap/db" ] ||
+  stop 6 "$DATA/member/snap/db is missing: the manifests stay in $HELD, or kubelet would start an empty cluster. Put data there: mv -T $T/undone.N $LIVE."
 systemctl start kubelet 2> /dev/null || : # one that died would start nothing; one that runs does not notice
 for f in $FILES; do # etcd first; the API server would only crash and back off until etcd answers
   [ -e "$HELD/$f" ] || [ -L "$HELD/$f" ] || { [ -e "$MANIFESTS/$f" ] && continue; stop 8 "$f is missing, and not in $HELD: put it in $MANIFESTS by hand."; }

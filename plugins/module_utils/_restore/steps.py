@@ -197,13 +197,15 @@ def commit(transaction, keep, timeout=60):
     """
     if os.path.exists(transaction.file("decide")) and _decide(transaction, "--timer", timeout) != "committed":
         raise TransactionError("not all nodes of restore %s keep its data, so none does: somebody took it back" % transaction.id)
-    with transaction.step("committing", "committed"):
-        shutil.rmtree(transaction.file("staged"), ignore_errors=True)
-        ControlPlane(transaction).remove_held()
-        # it was brought here for this restore only, and holds every Secret, whole or not
-        for name in ("snapshot.db", "snapshot.db.partial"):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(transaction.file(name))
+    # a timer that has just gone off has written it down
+    if transaction.state()[0] != "committed":
+        with transaction.step("committing", "committed"):
+            shutil.rmtree(transaction.file("staged"), ignore_errors=True)
+            ControlPlane(transaction).remove_held()
+            # it was brought here for this restore only, and holds every Secret, whole or not
+            for name in ("snapshot.db", "snapshot.db.partial"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(transaction.file(name))
     # Not before that: a timer without a restore that is committed would be all that ends it.
     disarm(transaction.plan["unit"])
     removed = []

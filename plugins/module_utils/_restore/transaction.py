@@ -75,8 +75,8 @@ def list_transactions(layout):
     found = []
     for transaction in transactions_in(layout.transactions_dir):
         state, since = transaction.state()
-        # a power cut may have taken the end of the log, never the state
-        finished = "committed" in [state] + [line.split(" ")[0] for line in transaction.log()]
+        # a power cut may have taken the end of the log, never the state; one of which an undo was asked for counts as finished, see the script
+        finished = not {"committed", "undo"}.isdisjoint([state] + [line.split(" ")[0] for line in transaction.log()])
         ended = state in ENDED
         about = old_manifest.current_record(transaction.plan.get("about", {}))
         found.append(
@@ -156,7 +156,8 @@ class Transaction:
                 line = stream.read().strip("\0 \n")
         except FileNotFoundError:
             # It is there before the plan is, and is always replaced: only a removal takes it away, and half of the old data may be gone with it.
-            line = "pruned"
+            log = self.log()
+            line = "pruned" if not log or log[-1].split(" ")[0] in ENDED else ""
         word, dummy, since = (line or (self.log() or ["begun"])[-1]).partition(" ")
         return word, since
 

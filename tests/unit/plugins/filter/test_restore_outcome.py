@@ -55,6 +55,13 @@ def known(**more):
             "ansible-playbook k8s_dr.etcd.restore -l cp1,cp2 -e etcd_restore_unfinished=resume. Or t" + ROLLBACK[1:]),
         ),
         ({"back": {"msg": "etcd does not stop", "transaction": {"state": "rolling-back"}}}, "(its rollback was interrupted). " + ROLLBACK),
+        # where another node has gone back, to finish it would be a new restore
+        ({"back": {"msg": "it is busy", "transaction": {"state": "swapped"}}, "backs": [{"transaction": {"state": "swapped"}}, BACK]}, "data). " + ROLLBACK),
+        ({"back": {"msg": "it is busy", "transaction": {"state": "swapped"}}, "backs": [{"transaction": {"state": "swapped"}}, {}]}, "data). " + ROLLBACK),
+        (
+            {"back": {"msg": "there is no old data, so nothing was done", "transaction": {"state": "started"}}},
+            "Finish it with: ansible-playbook k8s_dr.etcd.restore -l cp1,cp2 -e etcd_restore_unfinished=resume",
+        ),
         ({"back": {"failed": False, "msg": "it crashed"}}, "cp1 could NOT be rolled back: it crashed. Its state is not known. " + ROLLBACK),
         ({"back": {}}, "cp1 could NOT be rolled back: no reason was given. Its state is not known. "),
         (

@@ -71,19 +71,6 @@ def test_a_finished_one_is_undone_on_all_of_its_hosts_together():
     assert absent in rollback_target([host("cp1", unfinished)], "cp1", True)["refusal"]
 
 
-@pytest.mark.parametrize(
-    ("state", "undo", "undone"),
-    [
-        ("committed", True, True), ("rejoined", True, True), ("rejoining", True, True), ("committing", True, True), ("committing", False, False),
-        # finished by the time that it is rolled back, it is not what was asked for
-        ("started", True, False), ("rolling-back", True, False),
-    ],
-)  # fmt: skip
-def test_only_what_is_finished_is_undone(state, undo, undone):
-    found = rollback_target([host("cp1", one("1", state))], "cp1", undo)
-    assert found["target"]["id"] == "1" and found["undo"] is undone
-
-
 def test_a_retired_host_waits_for_the_restored_ones():
     kept = one("1", "stopped", "retire", ["cp1", "cp2"], ["cp3"])
     back = {"transaction": {"state": "rolled-back"}}

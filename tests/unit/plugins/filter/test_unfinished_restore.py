@@ -157,8 +157,10 @@ def test_there_is_nothing_to_finish(hosts, words):
         (three("begun"), 'its state is "begun" (the cluster was not touched) since 2026-01-02T04:00:01Z. Nothing was done. Roll it back with: '),
         (three("swapped", "swapped"), "k8s_dr.etcd.rollback -l cp1,cp2. Or run this again with -e etcd_restore_unfinished=resume to finish it."),
         (three("committing", "started"), "was validated: run this again with -e etcd_restore_unfinished=resume to finish it. rollback.yml rolls it back only"),
+        # also where this run does not have the others
+        (three("committing"), "rollback.yml rolls it back only where not all nodes have voted to keep the data."),
         # alone it decides alone
-        (three("committing"), "etcd_restore_unfinished=resume to finish it. rollback.yml rolls it back, with all that was written since."),
+        (three("committing", record=about(hosts=["cp1"])), "etcd_restore_unfinished=resume to finish it. rollback.yml rolls it back, with all that was written since."),
         (three("committing", "committed"), "All nodes keep its data, because cp2 committed it. Run this again with -e etcd_restore_unfinished=resume"),
         (three("committed", "committing"), "All nodes keep its data, because cp1 committed it. Run this again with -e etcd_restore_unfinished=resume"),
         ([host("cp1", "rejoining", kind="retire"), host("cp2", "committed")], "Return the node with: ansible-playbook k8s_dr.etcd.rejoin -l cp1"),
@@ -205,8 +207,10 @@ def test_staged_data_that_etcd_has_outrun_is_staged_anew(reached, states, bump, 
     hosts[1][1]["revision_on_disk"] = reached
     found = unfinished_restore(hosts, "cp1", {"unfinished": "resume"})
     assert found["resumed"] is resumed and found["take_back"] is not resumed and not found["refusal"]
-    # of the same snapshot
-    assert found["about"]["label"] == LABEL
+    # of the same snapshot and members
+    assert found["about"]["label"] == LABEL and found["members"] == ["cp1", "cp2"]
+    if not resumed:
+        assert unfinished_restore(hosts, "cp1", {"unfinished": "resume", "members": ["cp2"]})["members"] == ["cp2"]
     assert ("and etcd has written too much since it was staged. Afterwards a new restore begins." in found["message"]) is not resumed
 
 

@@ -93,6 +93,13 @@ def test_a_node_that_has_not_voted_does_not_ask(node):
     node.is_old()
 
 
+def test_a_commit_that_a_timer_was_faster_with_is_one(voter):
+    """The timer goes off between the answer of `decide` and the step."""
+    voter.decide('[ "$1" != --timer ] || printf "committed 2026\\n" > %s/state; echo committed' % voter.path)
+    assert steps.commit(voter.transaction, 3, 1) == []
+    assert voter.transaction.state() == ("committed", "2026") and units(voter) == []
+
+
 def test_nothing_is_committed_that_not_all_keep(voter):
     voter.decide("echo rolled-back")
     with pytest.raises(TransactionError, match="none does"):

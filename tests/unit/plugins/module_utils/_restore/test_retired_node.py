@@ -68,7 +68,7 @@ def test_a_retired_node_waits_while_a_restored_one_serves(retiree, point, argume
     decide.write_text('[ "$1" != serving ] || echo serving\n')
     before = retiree.transaction.state(), retiree.manifest_names()
     done = retiree.rollback(*argument)
-    assert done.returncode == 7 and "a restored node serves its data" in done.stdout
+    assert done.returncode == 7 and "a restored node serves, and this one would" in done.stdout and "rollback --undo" in done.stdout
     assert (retiree.transaction.state(), retiree.manifest_names()) == before and units(retiree) != []
     # one that never serves again is no reason to wait for ever
     decide.write_text("exit 1\n")

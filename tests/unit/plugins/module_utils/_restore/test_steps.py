@@ -69,6 +69,10 @@ def test_generations_beyond_the_kept_ones_go_and_nothing_else(tmp_path):
     assert prune(made[2], 2) == [made[0].path, made[1].path]
     # what an interrupted removal left goes, however many are kept
     (tmp_path / "20261125T000000Z-0000" / "state").unlink()
+    # but not what lost only its state
+    (tmp_path / "20261125T000000Z-0000" / "log").write_text("stopping 2026\nstopped 2026\n")
+    assert prune(made[2], 0) == [] and made[5].state() == ("stopped", "2026")
+    (tmp_path / "20261125T000000Z-0000" / "log").write_text("committed 2026\n")
     assert prune(made[2], 0) == prune(made[2], 9) == [made[5].path]
 
 

@@ -116,6 +116,42 @@ def test_the_timer_goes_only_once_the_commit_is_on_the_disk(systemd, monkeypatch
     assert systemd.rollback("--timer").returncode == 0 and systemd.transaction.state()[0] == "committed"
 
 
+def test_a_validated_restore_that_went_back_on_a_full_disk_is_not_called_committed(systemd):
+    """The power fails between its data and its manifests, and no state was written."""
+    systemd.stage()
+    timer.arm(systemd.transaction, 900)
+    steps.stop(systemd.transaction, 5)
+    steps.swap(systemd.transaction)
+    systemd.start()
+    with contextlib.suppress(KeyboardInterrupt), systemd.transaction.step("committing", "committed"):
+        raise KeyboardInterrupt
+    (systemd.path / "state.new").mkdir()
+    script = systemd.path / "rollback"
+    whole = script.read_text()
+    script.write_text(whole.replace("back=yes;", "kill -9 $$;"))
+    assert systemd.rollback().returncode == -9 and systemd.transaction.state()[0] == "committing"
+    script.write_text(whole)
+    (systemd.path / "state.new").rmdir()
+    assert systemd.rollback("--timer").returncode == 0 and units(systemd) == []
+    systemd.is_old()
+
+
+@pytest.mark.parametrize("point", ["swapped", "committing"])
+def test_an_undo_of_what_was_not_finished_counts_as_one(systemd, point):
+    """The same command again must not undo the restore before."""
+    systemd.stage()
+    steps.stop(systemd.transaction, 5)
+    steps.swap(systemd.transaction)
+    if point == "committing":
+        systemd.start()
+        with contextlib.suppress(KeyboardInterrupt), systemd.transaction.step("committing", "committed"):
+            raise KeyboardInterrupt
+    assert not systemd.listed()[0]["finished"]
+    assert systemd.rollback("--undo").returncode == 0
+    systemd.is_old()
+    assert systemd.listed()[0]["finished"] and "undo" in [line.split()[0] for line in systemd.transaction.log()]
+
+
 @pytest.mark.parametrize("cut", [False, True])
 def test_a_reboot_goes_on_with_the_undo_of_a_finished_restore(systemd, cut):
     systemd.stage()
