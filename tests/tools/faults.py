@@ -148,6 +148,7 @@ ls -d /etc/kubernetes/manifests?*/* 2>/dev/null | sed 's/^/held /'
 ls -d /etc/systemd/system/etcd-restore-* /etc/systemd/system/*.wants/etcd-restore-* 2>/dev/null | sed 's/^/unit /'
 systemctl list-timers --all --no-legend 'etcd-restore-*' | sed 's/^/armed /'
 """ % (DATA, STATE, DATA, DATA)
+SSH_RULES = (("INPUT", "-p", "tcp", "--dport", "22", "-j", "DROP"), ("OUTPUT", "-p", "tcp", "--sport", "22", "-j", "DROP"))
 CUT_PEERS = r"""
 set -e
 iptables -w -N CUT-PEERS
@@ -298,11 +299,12 @@ class FaultyCluster(Cluster):
         self.run(self.node, "sh", "-c", "[ ! -e %s/filler ] || { rm %s/filler; %s; }" % (DATA, DATA, again))
 
     def cut_ssh(self, run):
-        """No packet of it comes in any more, not even for what is connected."""
+        """No packet of it comes in or goes out any more, not even for what is connected: the result of what runs does not get out either."""
         if not self.has_ssh():
             run.cut(self.nodes[self.node])
             return
-        self.run(self.node, "iptables", "-w", "-I", "INPUT", "-p", "tcp", "--dport", "22", "-j", "DROP")
+        for rule in SSH_RULES:
+            self.run(self.node, "iptables", "-w", "-I", *rule)
 
     def has_ssh(self):
         """Or does something stand in for it?"""
@@ -310,7 +312,8 @@ class FaultyCluster(Cluster):
 
     def heal_ssh(self):
         """Undo cut_ssh()."""
-        self.run(self.node, "sh", "-c", "while iptables -w -D INPUT -p tcp --dport 22 -j DROP 2>/dev/null; do :; done")
+        for rule in SSH_RULES:
+            self.run(self.node, "sh", "-c", "while iptables -w -D %s 2>/dev/null; do :; done" % " ".join(rule))
 
     def hang_runtime(self, seconds):
         """containerd does nothing for so long; does not wait for it."""

@@ -160,7 +160,7 @@ def test_there_is_nothing_to_finish(hosts, words):
         # also where this run does not have the others
         (three("committing"), "rollback.yml rolls it back only where not all nodes have voted to keep the data."),
         # alone it decides alone
-        (three("committing", record=about(hosts=["cp1"])), "etcd_restore_unfinished=resume to finish it. rollback.yml rolls it back, with all that was written since."),
+        (three("committing", record=about(hosts=["cp1"])), "to finish it. rollback.yml rolls it back, with all that was written since."),
         (three("committing", "committed"), "All nodes keep its data, because cp2 committed it. Run this again with -e etcd_restore_unfinished=resume"),
         (three("committed", "committing"), "All nodes keep its data, because cp1 committed it. Run this again with -e etcd_restore_unfinished=resume"),
         ([host("cp1", "rejoining", kind="retire"), host("cp2", "committed")], "Return the node with: ansible-playbook k8s_dr.etcd.rejoin -l cp1"),
