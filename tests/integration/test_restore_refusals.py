@@ -83,6 +83,8 @@ def facts(host, **changes):
         "__etcd_restore_about": {},
         "__etcd_restore_resumed": False,
         "__etcd_restore_is_whole": True,
+        # prepare.yml says so of the task of members.yml
+        "__etcd_restore_declared_lost": "{{ __etcd_restore_lost_members }}",
         "__etcd_restore_before": {"validation": dict(SEEN, reachable=True)},
         "__etcd_restore_source": "cp1",
         "__etcd_restore_file": "/b/a.db",
