@@ -91,13 +91,16 @@ def rollback_target(hosts, host, undo=False, lost=()):
         raise AnsibleFilterError("rollback_target needs a list of hosts with what is known of each, not %r" % (hosts,)) from exc
     lost, gone = set(lost or []), "Run it on all of them (drop the -l), or name those that are gone for good in etcd_restore_lost_members."
     candidates = {name: _candidate(node, undo) for name, (node, dummy) in known.items()}
-    newest = max([one["id"] for one in candidates.values() if one] or [""])
+    # also one that only some of the hosts have finished, and rolled back since
+    finished = [one["id"] for node, dummy in known.values() for one in node.get("transactions") or [] if one["finished"]]
+    newest = max([one["id"] for one in candidates.values() if one] + finished, default="")
     target = candidates[host]
     if target and target["ended"] and target["id"] != newest:
         target = {}
     answer = {"target": target, "refusal": "", "serving": "", "message": ""}
     if not target:
-        answer["message"] = _nothing(host, known[host][0], undo, newest)
+        own = [one["id"] for one in known[host][0].get("transactions") or []]
+        answer["message"] = _nothing(host, known[host][0], undo, "" if newest in own else newest)
         return answer
     together = list(target.get("hosts") or []) + list(target.get("retired") or [])
     absent = [name for name in together if name not in lost and not known.get(name, ({}, {}))[0]]

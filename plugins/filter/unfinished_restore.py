@@ -162,7 +162,7 @@ def _refused(host, left, lefts):
         advice = "All nodes keep its data, because %s committed it. R%s" % (", ".join(decided), finish)
     elif left["state"] == "committing":
         several = len(lefts) > 1 or len((left.get("hosts") or []) + (left.get("retired") or [])) > 1
-        only = " only where not all nodes have voted to keep the data" if several else ", with all that was written since"
+        only = " only while the nodes have not decided to keep the data" if several else ", with all that was written since"
         advice = "The restored data was validated: r%s rollback.yml rolls it back%s." % (finish, only)
     else:
         advice = "Roll it back with: ansible-playbook k8s_dr.etcd.rollback -l %s. Or r%s" % (",".join(lefts), finish)
@@ -224,7 +224,7 @@ def unfinished_restore(hosts, host, options=None):
     answer = {"left": left, "about": about, "resumed": mode == "resume" and possible, "take_back": False, "ends": False, "refusal": "", "message": ""}
     given = options.get("members") or []
     # whoever is to finish it wants its members, also where it has to begin anew
-    as_recorded = "hosts" in about and (answer["resumed"] or (mode == "resume" and not given))
+    as_recorded = "hosts" in about and (answer["resumed"] or (mode == "resume" and not given and set(about["hosts"]) <= set(nodes)))
     answer["members"] = about["hosts"] if as_recorded else given
     conflicts = _conflicts(known, about, options) if answer["resumed"] and about else []
     if conflicts:

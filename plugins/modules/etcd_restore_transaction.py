@@ -502,19 +502,7 @@ def take(module, transaction):
     elif state == "retired":
         retry_while_locked(transaction, state, lambda: steps.retire_again(transaction, params["stop_timeout"]), timeout)
     elif state == "rolled_back":
-        if params["undo"] and transaction.state()[0] in ENDED:
-            # nothing but this run would end it
-            with contextlib.suppress(OSError):
-                timer.continue_after_reboot(transaction)
-        try:
-            output = transaction.roll_back(params["undo"], timeout)
-        except TransactionError as exc:
-            unit = transaction.plan["unit"] + ".service"
-            raise TransactionError("%s%s" % (exc, " (a reboot goes on with it, unless you remove %s)" % unit if os.path.exists(unit) else "")) from exc
-        if params["undo"]:
-            # the script of an earlier version removes it only beside a timer
-            timer.disarm(transaction.plan["unit"])
-        return {"output": output}
+        return {"output": undo(transaction, timeout) if params["undo"] and transaction.state()[0] in ENDED else transaction.roll_back(params["undo"], timeout)}
     else:
         if params["rollback_after"]:
             timer.arm(transaction, params["rollback_after"])
@@ -522,6 +510,24 @@ def take(module, transaction):
         if state == "started":
             return {"masterleases": remove_stale_masterleases(module, transaction.plan["etcd_prefix"]), "etcd": ask_etcd(params)}
     return {}
+
+
+def undo(transaction, timeout):
+    """Roll back a restore that has ended; what the script said.  Nothing but this run, or a reboot, would go on with it."""
+    unit = transaction.plan["unit"]
+    with contextlib.suppress(OSError):
+        timer.continue_after_reboot(transaction)
+    try:
+        output = transaction.roll_back(True, timeout)
+    except TransactionError as exc:
+        if transaction.state()[0] in ENDED and os.path.exists(transaction.file("old")) and not os.path.exists(transaction.plan["held"]):
+            # it has not begun
+            timer.disarm(unit)
+            raise
+        raise TransactionError("%s (a reboot goes on with it, unless you remove %s.service)" % (exc, unit)) from exc
+    # the script of an earlier version removes it only beside a timer
+    timer.disarm(unit)
+    return output
 
 
 def forward(transaction, state, params):

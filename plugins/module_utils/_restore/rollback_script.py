@@ -64,24 +64,23 @@ case $was:${1-} in
   committed:--undo | rejoin*:--undo) grep -q ^committed "$T/log" || echo "$was $rest" >> "$T/log" || : ;; # a power cut may have taken the log's end
   committed:--timer | rejoined:--timer) disarm; say "the restore was validated, so its data stays"; exit 0 ;;
   committed:* | rejoin*) say "this restore was finished (${rest:-}); to go back to the old data: $T/rollback --undo"; exit 3 ;;
-  rolled-back:*) [ -e "$T/old" ] || held || {
-    note "${1-}"; [ "${line%% *}" = "$was" ] || state "$was"; disarm; say "already rolled back"; exit 0
-  } ;;
+  rolled-back:*) [ -e "$T/old" ] || held || { note "${1-}"; [ "${line%% *}" = "$was" ] || state "$was"; disarm; say "already rolled back"; exit 0; } ;;
   pruned:*) disarm; say "its old data was removed; nothing to go back to"; exit 3 ;;
 esac
 [ "$KIND" = restore ] || [ "${1-}" = --undo ] || [ ! -e "$T/decide" ] || [ "$(sh "$T/decide" serving)" != serving ] ||
   { say "a restored node serves, and this one would serve the old data beside it, so nothing was done. Roll back the restored ones first." \
       "If they have their old data, or other hosts are restored without this one again: $T/rollback --undo"; exit 7; }
 [ -e "$T/old" ] && previous=$T/old || previous=$LIVE
-case $KIND:$was in
-  retire:* | *:rolling-back) ;;
-  *) # what was made of nothing has no way back; but several nodes must not disagree
-    if { [ -e "$T/old" ] || held; } && [ ! -e "$T/decide" ] && [ ! -e "$previous/snap/db" ] && [ ! -e "$previous/member/snap/db" ]; then
-      say "there is no old data, so nothing was done. To finish an unfinished restore: restore.yml -e etcd_restore_unfinished=resume"
-      [ "${1-}" != --timer ] || { disarm; exit 0; }
-      exit 6
-    fi ;;
+case $KIND:$was:${1-} in
+  *:committed:--undo) to="" ;;
+  retire:* | *:rolling-back:* | *:--undo) to=any ;;
+  *) to=" Finish the restore: restore.yml -e etcd_restore_unfinished=resume. Or set its data aside: $T/rollback --undo" ;;
 esac
+# what was made of nothing has no way back; but several nodes must not disagree
+if [ "$to" != any ] && { [ -e "$T/old" ] || held; } && [ ! -e "$T/decide" ] && [ ! -e "$previous/snap/db" ] && [ ! -e "$previous/member/snap/db" ]; then
+  say "there is no old data, so nothing was done.$to"
+  [ "${1-}" != --timer ] || { disarm; exit 0; }; exit 6
+fi
 note "${1-}"
 # a step that is still to come finds nothing to swap in, even where the full disk takes no state
 [ ! -e "$T/staged" ] || mv "$T/staged" "$T/staged.unused"
@@ -106,8 +105,9 @@ if [ -e "$T/old" ]; then
   [ ! -e "$LIVE" ] || rmdir "$LIVE" 2> /dev/null || mv -T "$LIVE" "$T/undone.$n" # never into what has come meanwhile
   flush "$T"; mv -T "$T/old" "$LIVE"; flush "$T"; back=yes; say "the old data is back in $LIVE"
 fi
-! held || [ -f "$DATA/member/snap/db" ] ||
-  stop 6 "$DATA/member/snap/db is missing: the manifests stay in $HELD, or kubelet would start an empty cluster. Put data there: mv -T $T/undone.N $LIVE."
+aside=""; for d in "$T/staged.unused${LIVE#"$DATA"}" "$T"/undone.*; do [ ! -d "$d" ] || aside=$d; done
+! held || [ -f "$DATA/member/snap/db" ] || stop 6 "$DATA/member/snap/db is missing: the manifests stay in $HELD," \
+  "or kubelet would start an empty cluster.${aside:+ Put the restored data there: mv -T $aside $LIVE.}"
 systemctl start kubelet 2> /dev/null || : # one that died would start nothing; one that runs does not notice
 for f in $FILES; do # etcd first; the API server would only crash and back off until etcd answers
   [ -e "$HELD/$f" ] || [ -L "$HELD/$f" ] || { [ -e "$MANIFESTS/$f" ] && continue; stop 8 "$f is missing, and not in $HELD: put it in $MANIFESTS by hand."; }

@@ -19,7 +19,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.boltdb import da
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._etcd.health import etcd_health
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.control_plane import ControlPlane
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.timer import disarm
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import TransactionError, transactions_in
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import Transaction, TransactionError, transactions_in
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.digest import file_digests
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.durable import (
     WriteBack,
@@ -220,6 +220,8 @@ def commit(transaction, keep, timeout=60):
 def _remove(path):
     """The directory of an ended restore.  One that is interrupted leaves it `pruned`, which the next commit removes."""
     write_durably(os.path.join(path, "state"), "pruned\n")
+    # a unit that is left would look for its script for ever
+    disarm(Transaction(path).plan.get("unit") or path)
     # what makes it a restore goes last, or what is large would stay for good
     for name in sorted(os.listdir(path), key=lambda name: name == "plan.json"):
         if name != "state":

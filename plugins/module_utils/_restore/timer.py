@@ -25,7 +25,7 @@ RequiresMountsFor=@T@ @MANIFESTS@
 StartLimitIntervalSec=0
 
 [Service]
-ExecStart=/bin/sh @T@/rollback --timer
+ExecStart=/bin/sh @T@/rollback @HOW@
 Restart=on-failure
 RestartSec=30
 """
@@ -44,7 +44,7 @@ def continue_after_reboot(transaction):
     The script removes the unit at its end.  Never raises but for a disk that takes no file: who runs the rollback sees whether it ends.
     """
     unit = transaction.plan["unit"]
-    _enable(unit, "multi-user", ".service", {".service": timer_units(transaction.plan, 0)[0]})
+    _enable(unit, "multi-user", ".service", {".service": timer_units(transaction.plan, 0, "--undo")[0]})
     with contextlib.suppress(ToolError):
         run_tool(["systemctl", "daemon-reload"], 60)
 
@@ -60,11 +60,11 @@ def _enable(unit, target, wanted, texts):
     sync_directory(wants)
 
 
-def timer_units(values, seconds):
-    """(text of the .service, text of the .timer)."""
+def timer_units(values, seconds, how="--timer"):
+    """(text of the .service, text of the .timer); how: the script's argument."""
     texts = []
     for text in (SERVICE, TIMER):
-        for name, value in (("T", _unit_quote(values["path"])), ("MANIFESTS", _unit_quote(values["manifests_dir"]))):
+        for name, value in (("T", _unit_quote(values["path"])), ("MANIFESTS", _unit_quote(values["manifests_dir"])), ("HOW", how)):
             text = text.replace("@%s@" % name, value)
         texts.append(text.replace("@ID@", values["id"]).replace("@SECONDS@", "%d" % seconds))
     return tuple(texts)

@@ -55,6 +55,16 @@ def test_a_host_that_took_no_part_in_the_newest_stays_as_it_is():
     assert not found["target"] and "took no part in the newest one (2): nothing was done" in found["message"]
 
 
+def test_an_undo_again_takes_no_older_one_back_on_some_of_the_hosts():
+    """On cp1 the undo of an unfinished one counts as an undo; on cp2 its timer had been faster."""
+    hosts = [
+        host("cp1", one("1", "committed", hosts=["cp1", "cp2"]), one("2", "rolled-back", finished=True)),
+        host("cp2", one("1", "committed", hosts=["cp1", "cp2"]), one("2", "rolled-back", finished=False)),
+    ]
+    for name in ("cp1", "cp2"):
+        assert not rollback_target(hosts, name, True)["target"]
+
+
 def test_a_finished_one_is_undone_on_all_of_its_hosts_together():
     own = one("1", "committed", hosts=["cp1", "cp2"], retired=["cp3"])
     absent = "The restore 1 was of cp1, cp2, cp3 together, and this run does not reach cp2, cp3: some would have"

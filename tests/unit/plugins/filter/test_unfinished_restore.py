@@ -158,7 +158,7 @@ def test_there_is_nothing_to_finish(hosts, words):
         (three("swapped", "swapped"), "k8s_dr.etcd.rollback -l cp1,cp2. Or run this again with -e etcd_restore_unfinished=resume to finish it."),
         (three("committing", "started"), "was validated: run this again with -e etcd_restore_unfinished=resume to finish it. rollback.yml rolls it back only"),
         # also where this run does not have the others
-        (three("committing"), "rollback.yml rolls it back only where not all nodes have voted to keep the data."),
+        (three("committing"), "rollback.yml rolls it back only while the nodes have not decided to keep the data."),
         # alone it decides alone
         (three("committing", record=about(hosts=["cp1"])), "to finish it. rollback.yml rolls it back, with all that was written since."),
         (three("committing", "committed"), "All nodes keep its data, because cp2 committed it. Run this again with -e etcd_restore_unfinished=resume"),
@@ -211,6 +211,8 @@ def test_staged_data_that_etcd_has_outrun_is_staged_anew(reached, states, bump, 
     assert found["about"]["label"] == LABEL and found["members"] == ["cp1", "cp2"]
     if not resumed:
         assert unfinished_restore(hosts, "cp1", {"unfinished": "resume", "members": ["cp2"]})["members"] == ["cp2"]
+        # one that this run does not have is no member that it could restore
+        assert unfinished_restore(hosts[:1], "cp1", {"unfinished": "resume"})["members"] == []
     assert ("and etcd has written too much since it was staged. Afterwards a new restore begins." in found["message"]) is not resumed
 
 

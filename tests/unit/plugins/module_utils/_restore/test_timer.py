@@ -161,6 +161,8 @@ def test_a_reboot_goes_on_with_the_undo_of_a_finished_restore(systemd, cut):
     steps.commit(systemd.transaction, keep=3)
     timer.continue_after_reboot(systemd.transaction)
     assert units(systemd) == [ARMED[0], ARMED[2]]
+    service = (pathlib.Path(systemd.plan["unit"]).parent / ARMED[0]).read_text()
+    assert "ExecStart=/bin/sh %s/rollback --undo\n" % systemd.path in service
     script = systemd.path / "rollback"
     whole = script.read_text()
     if cut:
@@ -168,13 +170,15 @@ def test_a_reboot_goes_on_with_the_undo_of_a_finished_restore(systemd, cut):
         script.write_text(whole.replace("\nstate rolling-back\n", "\nkill -9 $$\n"))
         assert systemd.rollback("--undo").returncode == -9
         script.write_text(whole)
-        assert systemd.rollback("--timer").returncode == 0
-        assert systemd.data() == "new" and systemd.transaction.state()[0] == "committed" and units(systemd) == []
-        timer.continue_after_reboot(systemd.transaction)
+        assert systemd.data() == "new" and systemd.transaction.state()[0] == "committed"
+        # and no state can be written any more
+        (systemd.path / "state.new").mkdir()
     script.write_text(whole.replace("back=yes;", "kill -9 $$;"))
     assert systemd.rollback("--undo").returncode == -9 and systemd.manifest_names() == ["kube-vip.yaml"]
     script.write_text(whole)
-    assert systemd.rollback("--timer").returncode == 0 and units(systemd) == []
+    if cut:
+        (systemd.path / "state.new").rmdir()
+    assert systemd.rollback("--undo").returncode == 0 and units(systemd) == []
     systemd.is_old()
 
 
