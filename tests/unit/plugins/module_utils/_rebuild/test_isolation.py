@@ -285,7 +285,9 @@ def running(*argv, **options):
 
 
 def test_what_runs_outside_is_named():
-    with running("kube-apiserver", "-c", "input()", executable=sys.executable) as process, pytest.raises(Refused) as refused:
+    with running("kube-apiserver", "-c", "print('ready', flush=True); input()", executable=sys.executable) as process, pytest.raises(Refused) as refused:
+        # its command line can be read a moment after the exec that Popen waits for
+        assert process.stdout.readline() == b"ready\n"
         isolation.check_outside(os.readlink("/proc/self/ns/net"))
     assert "not isolated" in str(refused.value) and "kube-apiserver (process %d)" % process.pid in str(refused.value)
 
@@ -323,10 +325,10 @@ def reached_and_outside(port, pid):
 def test_nothing_outside_the_network_of_a_drill_can_be_asked(monkeypatch):
     if os.geteuid() != 0 or subprocess.run(["unshare", "--net", "true"], check=False).returncode != 0:
         pytest.skip("no network namespace can be made here, for which this needs root and unshare")
-    outside = running("kube-apiserver", "-c", "input()", executable=sys.executable)
+    outside = running("kube-apiserver", "-c", "print('ready', flush=True); input()", executable=sys.executable)
     inside = running("unshare", "--net", "sh", "-c", "echo ready; read _")
     with socket.create_server(("127.0.0.1", 0)) as server, outside as process, inside as other:
-        assert other.stdout.readline() == b"ready\n"
+        assert process.stdout.readline() == other.stdout.readline() == b"ready\n"
         monkeypatch.setattr(isolation, "NETWORK", "/proc/%d/ns/net" % other.pid)
         assert in_a_child(lambda: reached_and_outside(server.getsockname()[1], process.pid)) == "False True"
 
