@@ -29,13 +29,25 @@ def test_the_timer_runs_the_rollback_later_and_after_a_reboot_at_once(systemd):
     assert systemd.transaction.state()[0] == "staged"
 
 
+def restore(node):
+    """With the timer armed, as far as a control plane that serves."""
+    node.stage()
+    timer.arm(node.transaction, 900)
+    steps.stop(node.transaction, 5)
+    steps.swap(node.transaction)
+    node.start()
+
+
+def validate(node):
+    """And further, until the commit is interrupted."""
+    restore(node)
+    with contextlib.suppress(KeyboardInterrupt), node.transaction.step("committing", "committed"):
+        raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("end", ["commit", "rollback", "timer"])
 def test_the_timer_ends_with_the_restore(systemd, end):
-    systemd.stage()
-    timer.arm(systemd.transaction, 900)
-    steps.stop(systemd.transaction, 5)
-    steps.swap(systemd.transaction)
-    systemd.start()
+    restore(systemd)
     if end == "commit":
         steps.commit(systemd.transaction, keep=3)
         assert systemd.data() == "new"
@@ -49,13 +61,7 @@ def test_the_timer_ends_with_the_restore(systemd, end):
 
 def test_a_validated_restore_stays_when_the_timer_fires(systemd):
     """The controller died between its decision and the end."""
-    systemd.stage()
-    timer.arm(systemd.transaction, 900)
-    steps.stop(systemd.transaction, 5)
-    steps.swap(systemd.transaction)
-    systemd.start()
-    with contextlib.suppress(KeyboardInterrupt), systemd.transaction.step("committing", "committed"):
-        raise KeyboardInterrupt
+    validate(systemd)
     (systemd.path / "snapshot.db").write_text("every Secret")
     assert systemd.rollback("--timer").returncode == 0
     assert systemd.data() == "new" and units(systemd) == [] and not (systemd.path / "snapshot.db").exists()
@@ -69,25 +75,13 @@ def test_a_validated_restore_stays_when_the_timer_fires(systemd):
 
 def test_a_validated_restore_is_still_rolled_back_before_its_timer_fires(systemd):
     """As the handlers do when the commit fails."""
-    systemd.stage()
-    timer.arm(systemd.transaction, 900)
-    steps.stop(systemd.transaction, 5)
-    steps.swap(systemd.transaction)
-    systemd.start()
-    with contextlib.suppress(KeyboardInterrupt), systemd.transaction.step("committing", "committed"):
-        raise KeyboardInterrupt
+    validate(systemd)
     assert systemd.rollback().returncode == 0 and units(systemd) == []
     systemd.is_old()
 
 
 def test_the_timer_of_a_validated_restore_stays_armed_while_the_disk_is_full(systemd):
-    systemd.stage()
-    timer.arm(systemd.transaction, 900)
-    steps.stop(systemd.transaction, 5)
-    steps.swap(systemd.transaction)
-    systemd.start()
-    with contextlib.suppress(KeyboardInterrupt), systemd.transaction.step("committing", "committed"):
-        raise KeyboardInterrupt
+    validate(systemd)
     (systemd.path / "state.new").mkdir()
     full = systemd.rollback("--timer")
     assert full.returncode == 9 and "the restored data stays; free some space" in full.stdout and units(systemd) == ARMED
@@ -97,11 +91,7 @@ def test_the_timer_of_a_validated_restore_stays_armed_while_the_disk_is_full(sys
 
 
 def test_the_timer_goes_only_once_the_commit_is_on_the_disk(systemd, monkeypatch):
-    systemd.stage()
-    timer.arm(systemd.transaction, 900)
-    steps.stop(systemd.transaction, 5)
-    steps.swap(systemd.transaction)
-    systemd.start()
+    restore(systemd)
     enter = systemd.transaction._enter
 
     def enter_or_die(state):
@@ -118,13 +108,7 @@ def test_the_timer_goes_only_once_the_commit_is_on_the_disk(systemd, monkeypatch
 
 def test_a_validated_restore_that_went_back_on_a_full_disk_is_not_called_committed(systemd):
     """The power fails between its data and its manifests, and no state was written."""
-    systemd.stage()
-    timer.arm(systemd.transaction, 900)
-    steps.stop(systemd.transaction, 5)
-    steps.swap(systemd.transaction)
-    systemd.start()
-    with contextlib.suppress(KeyboardInterrupt), systemd.transaction.step("committing", "committed"):
-        raise KeyboardInterrupt
+    validate(systemd)
     (systemd.path / "state.new").mkdir()
     script = systemd.path / "rollback"
     whole = script.read_text()
