@@ -40,7 +40,6 @@ _value:
   sample: 20261122T170501Z-4f1c
 """
 
-_FORM = "%Y%m%dT%H%M%SZ"
 _SECOND = datetime.timedelta(seconds=1)
 
 
@@ -59,7 +58,7 @@ def restore_id(nodes):
     except (TypeError, AttributeError, KeyError) as exc:
         raise AnsibleFilterError("restore_id needs a list of what etcd_restore_info said of each node, not %r" % (nodes,)) from exc
     times = [datetime.datetime.now(datetime.timezone.utc), *filter(None, map(_next, existing))]
-    return "%s-%s" % (max(times).strftime(_FORM), secrets.token_hex(2))
+    return "%s-%s" % (max(times).strftime("%Y%m%dT%H%M%SZ"), secrets.token_hex(2))
 
 
 class FilterModule:

@@ -206,7 +206,7 @@ def commit(transaction, keep, timeout=60):
             for name in ("snapshot.db", "snapshot.db.partial"):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(transaction.file(name))
-    # Not before that: a timer without a restore that is committed would be all that ends it.
+    # Not before: should this die, the timer is what writes down that a single node keeps its data.
     disarm(transaction.plan["unit"])
     removed = []
     for path in generations_to_prune(transaction, keep):
@@ -221,7 +221,7 @@ def _remove(path):
     """The directory of an ended restore.  One that is interrupted leaves it `pruned`, which the next commit removes."""
     write_durably(os.path.join(path, "state"), "pruned\n")
     # a unit that is left would look for its script for ever
-    disarm(Transaction(path).plan.get("unit") or path)
+    disarm(Transaction(path).plan["unit"])
     # what makes it a restore goes last, or what is large would stay for good
     for name in sorted(os.listdir(path), key=lambda name: name == "plan.json"):
         if name != "state":

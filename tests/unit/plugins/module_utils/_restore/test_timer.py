@@ -12,6 +12,7 @@ import pathlib
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore import steps, timer
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._restore.transaction import TransactionError
+from ansible_collections.k8s_dr.etcd.plugins.modules import etcd_restore_transaction as module
 from ansible_collections.k8s_dr.etcd.tests.unit.plugins.module_utils._restore.node_directories import ARMED, units
 
 
@@ -134,6 +135,27 @@ def test_an_undo_of_what_was_not_finished_counts_as_one(systemd, point):
     assert systemd.rollback("--undo").returncode == 0
     systemd.is_old()
     assert systemd.listed()[0]["finished"] and "undo" in [line.split()[0] for line in systemd.transaction.log()]
+
+
+def test_an_undo_leaves_its_unit_only_where_a_boot_has_something_to_do(systemd):
+    validate(systemd)
+    steps.commit(systemd.transaction, keep=3)
+    script = systemd.path / "rollback"
+    whole = script.read_text()
+    # refused before anything moved
+    script.write_text("#!/bin/sh\necho refused; exit 4\n")
+    with pytest.raises(TransactionError, match=r"refused$"):
+        module.undo(systemd.transaction, 60)
+    assert units(systemd) == [] and systemd.data() == "new"
+    # interrupted between the data and the manifests
+    script.write_text(whole.replace("back=yes;", "echo halfway; exit 5;"))
+    with pytest.raises(TransactionError, match=r"halfway \(a reboot goes on with it, unless you remove .*/etcd-restore-x.service\)"):
+        module.undo(systemd.transaction, 60)
+    assert units(systemd) == [ARMED[0], ARMED[2]]
+    script.write_text(whole)
+    assert module.undo(systemd.transaction, 60)[-1].endswith("kubelet starts it now")
+    assert units(systemd) == []
+    systemd.is_old()
 
 
 @pytest.mark.parametrize("cut", [False, True])
