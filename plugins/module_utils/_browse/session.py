@@ -62,6 +62,8 @@ _LEFT_FREE = 500 * 1000 * 1000
 _STUCK, _SLOW = 3.0, 15.0
 _COMPLETES = set(read_only_etcd.COMPLETED.values())
 _UNREADABLE = {"informer-sync"}
+# kms-provider-0, or kms-providers where the file is read again when it changes (1.34.4 to 1.37.2: pkg/server/options/encryptionconfig/config.go)
+_KMS = "kms-provider"
 # What every API server reads by itself (1.34.4 to 1.37.2: pkg/kubeapiserver/options/authentication.go, pkg/registry/core/rest/storage_core.go).
 _WATCHED = ("secrets", "serviceaccounts", "services", "pods", "nodes", "namespaces")
 # Such writes: files of 1.34.4 to 1.37.2.
@@ -234,6 +236,7 @@ class Session:
         self._apiserver = self._find_apiserver()
         self._openssl = credentials.find_openssl()
         self._encryption = snapshot_server.encryption_configuration(self._pod, options["encryption_config"])
+        snapshot_server.check_kms(self._encryption)
         short = shortage(options["work_dir"], int(self.size * 1.1) + _OWN_SPACE + _LEFT_FREE, "serving the snapshot")
         if short:
             raise Refused(short)
@@ -427,6 +430,8 @@ class Session:
             if not completed and (stuck or "permission denied" in log.fatal()):
                 completed = True
                 self._start_apiserver(work, "completing")
+            if any(name.startswith(_KMS) for name in waits or ()) and now - since > _SLOW:
+                raise Refused("a KMS plugin of the EncryptionConfiguration answers, but cannot encrypt or decrypt; its own log says why")
             if now > self._deadline:
                 raise Refused("the API server did not serve it in time%s" % (", it waits for %s" % ", ".join(sorted(waits)) if waits else ""))
             if not is_active():

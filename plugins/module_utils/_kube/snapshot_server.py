@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
 
@@ -63,6 +64,39 @@ def encryption_configuration(pod, explicit=None):
         return path, None
     here = _SOCKET.sub(lambda found: found.group(1) + (pod.host_path(found.group(2)) or found.group(2)), text)
     return path, here if here != text else None
+
+
+def check_kms(encryption):
+    """Refused where a plugin of the EncryptionConfiguration cannot be reached: the API server would wait for it.  encryption: by encryption_configuration()."""
+    path, text = encryption
+    if path and text is None:
+        with open(path, encoding="utf-8") as stream:
+            text = stream.read()
+    for line in (text or "").splitlines():
+        found = _SOCKET.search(line.partition("#")[0])
+        if not found:
+            continue
+        address = re.sub("^/+", "/", found.group(2))
+        if address.startswith("/@"):
+            # k8s.io/kms 0.34.4 to 0.37.2: pkg/util/util.go
+            problem = "cannot be reached, because an abstract socket belongs to the network of the host, and the snapshot is served in another one"
+        else:
+            problem = _silence(address)
+        if problem:
+            raise Refused(
+                "the KMS plugin at %s %s; start it, or give an EncryptionConfiguration without it: then what it has encrypted is not shown" % (address, problem)
+            )
+
+
+def _silence(address):
+    """Why nothing can be asked there, "" when something listens."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as plugin:
+        plugin.settimeout(5)
+        try:
+            plugin.connect(address)
+        except OSError as exc:
+            return "does not answer (%s)" % (exc.strerror or exc)
+    return ""
 
 
 def admission_plugins(text):

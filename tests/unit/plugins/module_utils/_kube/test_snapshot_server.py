@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
+import socket
 
 import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube import snapshot_server
@@ -142,6 +144,40 @@ def test_the_socket_of_a_kms_plugin_is_that_of_the_host(mounted, tmp_path):
         str(path),
         "- kms:\n    endpoint: unix:///run/plugin/one.sock\n- kms: {endpoint: 'unix:///elsewhere/two.sock'}\n",
     )
+
+
+def configuration(*endpoints):
+    return "/x", "".join("- kms:\n    endpoint: %s\n" % endpoint for endpoint in endpoints)
+
+
+def test_a_kms_plugin_that_does_not_answer_is_named(tmp_path):
+    address = "%s/one.sock" % tmp_path
+    with pytest.raises(Refused, match=r"^the KMS plugin at %s does not answer \(No such file or directory\); start it, or give an Enc" % re.escape(address)):
+        snapshot_server.check_kms(configuration("unix://" + address))
+    with socket.socket(socket.AF_UNIX) as plugin:
+        plugin.bind(address)
+        with pytest.raises(Refused, match=r"does not answer \(Connection refused\)"):
+            snapshot_server.check_kms(configuration("unix://" + address))
+        plugin.listen()
+        # what is commented out counts for nothing
+        snapshot_server.check_kms(configuration("'unix://%s'" % address, "unix:/%s # unix:///other" % address, "x\n#   endpoint: unix:///nowhere"))
+        with pytest.raises(Refused, match="the KMS plugin at /nowhere does not"):
+            snapshot_server.check_kms(configuration("unix://" + address, "unix:///nowhere"))
+
+
+def test_an_abstract_socket_is_of_another_network():
+    with pytest.raises(Refused, match="the KMS plugin at /@kms cannot be reached, because an abstract socket belongs to the network of the host"):
+        snapshot_server.check_kms(configuration("unix:///@kms"))
+
+
+def test_without_a_kms_nothing_is_asked(tmp_path):
+    snapshot_server.check_kms((None, None))
+    path = tmp_path / "enc.yaml"
+    path.write_text("resources: []\n")
+    snapshot_server.check_kms((str(path), None))
+    path.write_text("- kms: {endpoint: 'unix:///nowhere'}\n")
+    with pytest.raises(Refused, match="the KMS plugin at /nowhere does not answer"):
+        snapshot_server.check_kms((str(path), None))
 
 
 def test_an_encryption_configuration_that_is_not_there_is_refused(mounted):
