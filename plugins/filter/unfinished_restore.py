@@ -152,10 +152,11 @@ def _state(left):
     return "its state is %s since %s" % (in_words(left["state"]), left.get("since") or "its beginning")
 
 
-def _refused(host, left, lefts):
-    """The sentences that refuse to begin anything beside an unfinished restore."""
+def _refused(host, left, lefts, cannot):
+    """The sentences that refuse to begin anything beside an unfinished restore.  cannot: why it cannot be finished, "" where it can."""
     decided = [name for name, other in lefts.items() if other.get("state") == "committed"]
-    finish = "un this again with -e etcd_restore_unfinished=resume to finish it."
+    resume = "un this again with -e etcd_restore_unfinished=resume to "
+    finish = resume + "finish it."
     if left["state"] == "rejoining":
         advice = "Return the node with: ansible-playbook k8s_dr.etcd.rejoin -l " + host
     elif decided:
@@ -165,6 +166,11 @@ def _refused(host, left, lefts):
         only = " only while the nodes have not decided to keep the data" if several else ", with all that was written since"
         advice = "The restored data was validated: r%s rollback.yml rolls it back%s." % (finish, only)
     else:
+        absent = sorted(set(left.get("hosts") or []) - set(lefts))
+        if absent:
+            finish = "un this again on %s as well, with -e etcd_restore_unfinished=resume to finish it." % " and ".join(absent)
+        elif cannot:
+            finish = resume + "roll it back and begin it anew, because %s." % cannot
         advice = "Roll it back with: ansible-playbook k8s_dr.etcd.rollback -l %s. Or r%s" % (",".join(lefts), finish)
     return "On %s the restore %s is unfinished: %s. Nothing was done. %s" % (host, left["id"], _state(left), advice)
 
@@ -219,6 +225,7 @@ def unfinished_restore(hosts, host, options=None):
     possible = _possible(known)
     outrun = possible and _outrun(known)
     possible = possible and not outrun
+    cannot = "" if possible else "etcd has written too much since it was staged" if outrun else "it cannot be finished on all nodes"
     # the same on all nodes but for what it was live before
     about = next((other["about"] for other in lefts.values() if other.get("about")), {})
     answer = {"left": left, "about": about, "resumed": mode == "resume" and possible, "take_back": False, "ends": False, "refusal": "", "message": ""}
@@ -232,7 +239,7 @@ def unfinished_restore(hosts, host, options=None):
     elif left and not answer["resumed"]:
         # the control plane that a rejoin has stopped belongs to no restore of this run
         if left["state"] == "rejoining" or (mode == "refuse" and not left.get("untouched")):
-            answer["refusal"] = _refused(host, left, lefts)
+            answer["refusal"] = _refused(host, left, lefts, cannot)
         else:
             answer["refusal"] = _beside(host, left, nodes)
     elif mode == "resume" and not any(lefts.values()):
@@ -246,8 +253,7 @@ def unfinished_restore(hosts, host, options=None):
         return answer
     answer["take_back"] = True
     answer["ends"] = bool(check and not left.get("untouched"))
-    cannot = ", and etcd has written too much since it was staged" if outrun else ", and it cannot be finished on all nodes"
-    why = {"resume": cannot, "refuse": ", and no run has continued it for 15 minutes"}.get(mode, "")
+    why = {"resume": ", and " + cannot, "refuse": ", and no run has continued it for 15 minutes"}.get(mode, "")
     after = "Check mode ends here: what a new restore would do is known after the rollback." if answer["ends"] else "Afterwards a new restore begins."
     answer["message"] = "ROLL BACK of restore %s on %s: %s%s. %s" % (left["id"], host, _state(left), why, after)
     return answer

@@ -155,7 +155,8 @@ def test_there_is_nothing_to_finish(hosts, words):
     ("hosts", "words"),
     [
         (three("begun"), 'its state is "begun" (the cluster was not touched) since 2026-01-02T04:00:01Z. Nothing was done. Roll it back with: '),
-        (three("swapped", "swapped"), "k8s_dr.etcd.rollback -l cp1,cp2. Or run this again with -e etcd_restore_unfinished=resume to finish it."),
+        (three("swapped", "swapped", "swapped"), "rollback -l cp1,cp2,cp3. Or run this again with -e etcd_restore_unfinished=resume to finish it."),
+        (three("swapped", "swapped"), "rollback -l cp1,cp2. Or run this again on cp3 as well, with -e etcd_restore_unfinished=resume to finish it."),
         (three("committing", "started"), "was validated: run this again with -e etcd_restore_unfinished=resume to finish it. rollback.yml rolls it back only"),
         # also where this run does not have the others
         (three("committing"), "rollback.yml rolls it back only while the nodes have not decided to keep the data."),
@@ -214,6 +215,15 @@ def test_staged_data_that_etcd_has_outrun_is_staged_anew(reached, states, bump, 
         # one that this run does not have is no member that it could restore
         assert unfinished_restore(hosts[:1], "cp1", {"unfinished": "resume"})["members"] == []
     assert ("and etcd has written too much since it was staged. Afterwards a new restore begins." in found["message"]) is not resumed
+    # and whoever has to choose is told so
+    refusal = unfinished_restore(hosts, "cp1")["refusal"]
+    assert ("to roll it back and begin it anew, because etcd has written too much since it was staged." in refusal) is not resumed
+    assert refusal.endswith("to finish it.") is resumed
+
+
+def test_no_finish_is_offered_where_there_is_none():
+    refusal = unfinished_restore(three("staged", "rolling-back", "staged"), "cp1")["refusal"]
+    assert refusal.endswith("resume to roll it back and begin it anew, because it cannot be finished on all nodes.")
 
 
 @pytest.mark.parametrize(
