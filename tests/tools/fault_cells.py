@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The cells of the fault matrices, which of them a run takes, their results, and the page with the results.
+"""The cells of the fault matrices, which of them a run takes, their results and those of faults at random moments, and the page with the results.
 
     python tests/tools/fault_cells.py [RESULTS.jsonl ...]   write docs/fault-injection.md from them, by default from reports/faults/
 
-A cell that these files do not have keeps the result that the page has.
+A cell or a seed that these files do not have keeps the result that the page has.
 
     FAULTS   sample (default): each state once, and each fault; all; none; or names of cells: FAULTS="swapped-node staged-controller"
     SAMPLE   which sample; by default the commit decides, so that over time all cells are run
@@ -30,6 +30,7 @@ PAGE = ROOT / "docs" / "fault-injection.md"
 RESULTS = ROOT / "reports" / "faults"
 COLUMNS = ("state", "fault", "serves", "by", "seconds", "date", "commit", "versions")
 NOT_RUN = "not run"
+RANDOM, RANDOM_COLUMNS = "Random moments", ("nodes", "SEED", "restores", "old", "new", "failed", "last", "commit", "versions")
 
 STARTS = ("begun", "staging", "staged", "stopping", "stopped", "swapping", "swapped", "starting-etcd", "etcd-started", "starting", "started", "committing")
 BACK = ("rolling-back", "rolled-back")
@@ -123,13 +124,22 @@ def chosen(matrix):
 
 def record(matrix, name, cluster, **result):
     """Keep the result of a cell."""
+    state, fault = cells(matrix)[name]
+    _keep(cluster, {"state": state, "fault": fault, **result})
+
+
+def record_random(cluster, seed, number, **result):
+    """Keep the result of a restore that was hit at random moments."""
+    _keep(cluster, {"seed": seed, "number": number, **result})
+
+
+def _keep(cluster, result):
     RESULTS.mkdir(parents=True, exist_ok=True)
     host = next(iter(cluster.nodes))
     kubernetes = cluster.run(host, "kubelet", "--version").split()[-1].lstrip("v")
     etcd = re.search(r"image: \S+/etcd:(\d+\.\d+\.\d+)", cluster.run(host, "sh", "-c", "cat /etc/kubernetes/manifests*/etcd.yaml")).group(1)
     now = datetime.datetime.now(datetime.timezone.utc)
-    state, fault = cells(matrix)[name]
-    line = {"nodes": len(cluster.nodes), "state": state, "fault": fault, "versions": "%s, etcd %s" % (kubernetes, etcd), "commit": commit()}
+    line = {"nodes": len(cluster.nodes), "versions": "%s, etcd %s" % (kubernetes, etcd), "commit": commit()}
     line.update(date=now.date().isoformat(), at=now.isoformat())
     with open(RESULTS / ("%s.jsonl" % cluster.name), "a", encoding="utf-8") as file:
         file.write(json.dumps({**line, **result}) + "\n")
@@ -168,10 +178,34 @@ def table(matrix, rows):
     return "\n".join(lines) + "\n"
 
 
+def random_rows(page):
+    """{(nodes, seed): {column: text}} of what a page says."""
+    section = page.partition("\n## %s\n" % RANDOM)[2]
+    lines = [[value.strip() for value in line.strip("|").split("|")] for line in section.splitlines() if re.match(r"\| \d", line)]
+    return {tuple(values[:2]): dict(zip(RANDOM_COLUMNS, values)) for values in lines}
+
+
+def _random_table(rows, results):
+    """Of each seed of the results a row, of each number the newest result; and the other rows."""
+    newest = {(str(one["nodes"]), one["seed"], one["number"]): one for one in results}
+    for nodes, seed in {name[:2] for name in newest}:
+        found = [one for name, one in newest.items() if name[:2] == (nodes, seed)]
+        serves = collections.Counter(one["serves"] for one in found)
+        last = max(found, key=lambda one: one["at"])
+        counts = (len(found), serves["old"], serves["new"], len(found) - serves["old"] - serves["new"])
+        rows[nodes, seed] = dict(zip(RANDOM_COLUMNS, (nodes, seed, *map(str, counts), last["date"], last["commit"], last["versions"])))
+    lines = ["| " + " | ".join(RANDOM_COLUMNS) + " |", "|" + "---|" * len(RANDOM_COLUMNS)]
+    return "\n".join(lines + ["| " + " | ".join(rows[name].values()) + " |" for name in sorted(rows)]) + "\n"
+
+
 def write_page(results):
     """Put the results into the tables of the page, of each cell the newest."""
     results = sorted(results, key=lambda one: one.get("at", ""))
+    drawn, results = [one for one in results if "seed" in one], [one for one in results if "seed" not in one]
     page = PAGE.read_text(encoding="utf-8")
+    before, heading, rest = page.partition("\n## %s\n" % RANDOM)
+    random_table = _random_table(random_rows(page), drawn)
+    page = before + heading + re.sub(r"^\|.*?\n(?!\|)", lambda _match: random_table, rest, count=1, flags=re.MULTILINE | re.DOTALL)
     for matrix, nodes in ((ONE, 1), (THREE, 3)):
         rows = rows_of(page, matrix)
         rows.update({"%s-%s" % (one["state"], one["fault"]): one for one in results if one["nodes"] == nodes})

@@ -16,7 +16,7 @@ import time
 
 import pytest
 from cluster import SandboxError, wait_for
-from fault_cells import BACK, NOT_IN_CONTAINERS, ONE, sample_seed
+from fault_cells import BACK, NOT_IN_CONTAINERS, ONE, record_random, sample_seed
 from faults import recorded
 
 SEED = os.environ.get("SEED", "") or sample_seed()
@@ -69,6 +69,7 @@ def test_random(cluster, snapshot, old, clients, begin, table, number):
     failed_before, faults, end = story(number)
     title = "SEED=%s, number %d" % (SEED, number)
     table[title] = "FAILED"
+    record_random(cluster, SEED, number, serves="FAILED")
     if failed_before:
         cluster.hold_at("committed", die="swapped")
         assert begin(snapshot, "restore.yml").wait(300) != 0
@@ -110,4 +111,6 @@ def test_random(cluster, snapshot, old, clients, begin, table, number):
     cluster.start_pod()
     print(clients.check(side))
     told = ", ".join("%s at %.1f s" % (fault, when) for when, fault in hit) or "nothing in time"
-    table[title] = "%s %s %d s: %s%s" % (side, by, served - begun, told, " after a failed restore" if failed_before else "")
+    told += " after a failed restore" if failed_before else ""
+    table[title] = "%s %s %d s: %s" % (side, by, served - begun, told)
+    record_random(cluster, SEED, number, serves=side, by=by, hit=told)

@@ -16,7 +16,7 @@ import time
 
 import pytest
 from cluster import SandboxError, wait_for
-from fault_cells import THREE, sample_seed
+from fault_cells import THREE, record_random, sample_seed
 
 SEED = os.environ.get("SEED", "") or sample_seed()
 ENDED = ("committed", "rolled-back")
@@ -29,10 +29,10 @@ ENDS = {"rollback": ("rollback.yml",), "again": ("restore.yml", "-e", "etcd_rest
 
 
 def story(number, hosts):
-    """(is there a failed restore before, [(seconds from the command on, fault, host)], what a person does)"""
+    """(is there a failed restore before, [(seconds from the command on, fault, host)], what a person does, whose etcd hangs before it begins)"""
     draw = random.Random("%s-%d" % (SEED, number))
     faults = sorted((round(draw.uniform(0, LAST), 1), draw.choice(FAULTS), draw.choice(hosts)) for _fault in range(draw.choice((1, 1, 2))))
-    return draw.random() < 0.25, faults, draw.choice([*ENDS])
+    return draw.random() < 0.25, faults, draw.choice([*ENDS]), draw.choice([*hosts, *[None] * 9])
 
 
 def inject(faulty, run, fault, host, first):
@@ -43,6 +43,11 @@ def inject(faulty, run, fault, host, first):
         if first:
             raise
         print("not injected: %s" % exc)
+
+
+def hang(faulty, host):
+    """etcd there does nothing any more, until kubelet kills it after its probes, or a restore does."""
+    faulty.run(host, "pkill", "-STOP", "-x", "etcd")
 
 
 def heal(faulty, hit):
@@ -65,9 +70,10 @@ def wait_for_timers(faulty):
 
 @pytest.mark.parametrize("number", range(int(os.environ.get("N", "") or 2)))
 def test_random(faulty, old, clients, begin, table, number):
-    failed_before, faults, end = story(number, list(faulty.nodes))
+    failed_before, faults, end, hangs = story(number, list(faulty.nodes))
     title = "SEED=%s, number %d" % (SEED, number)
     table[title] = "FAILED"
+    record_random(faulty, SEED, number, serves="FAILED")
     if failed_before:
         broken = faulty.on(faults[0][2])
         broken.hold_at("committed", die="swapped")
@@ -77,6 +83,8 @@ def test_random(faulty, old, clients, begin, table, number):
         broken.let_go()
     known = {host: [transaction.id for transaction in faulty.transactions(host)] for host in faulty.nodes}
 
+    if hangs:
+        hang(faulty, hangs)
     begun = time.monotonic()
     run, hit = begin("restore.yml"), []
     for when, fault, host in faults:
@@ -115,4 +123,7 @@ def test_random(faulty, old, clients, begin, table, number):
     if code == 0:
         assert side == "new"
     told = ", ".join("%s of %s at %.1f s" % (fault, host, when) for when, fault, host in hit) or "nothing in time"
-    table[title] = "%s %s %d s: %s%s" % (side, by, served - begun, told, " after a failed restore" if failed_before else "")
+    told += " after a failed restore" if failed_before else ""
+    told += " while etcd of %s hung" % hangs if hangs else ""
+    table[title] = "%s %s %d s: %s" % (side, by, served - begun, told)
+    record_random(faulty, SEED, number, serves=side, by=by, hit=told)

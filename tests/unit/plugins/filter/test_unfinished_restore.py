@@ -215,13 +215,13 @@ def test_staged_data_that_etcd_has_outrun_is_staged_anew(reached, states, bump, 
         # one that this run does not have is no member that it could restore
         assert unfinished_restore(hosts[:1], "cp1", {"unfinished": "resume"})["members"] == []
     assert ("and etcd has written too much since it was staged. Afterwards a new restore begins." in found["message"]) is not resumed
-    # and whoever has to choose is told so
+    # and a run that is refused says so
     refusal = unfinished_restore(hosts, "cp1")["refusal"]
     assert ("to roll it back and begin it anew, because etcd has written too much since it was staged." in refusal) is not resumed
     assert refusal.endswith("to finish it.") is resumed
 
 
-def test_no_finish_is_offered_where_there_is_none():
+def test_a_restore_that_goes_back_is_not_to_be_finished():
     refusal = unfinished_restore(three("staged", "rolling-back", "staged"), "cp1")["refusal"]
     assert refusal.endswith("resume to roll it back and begin it anew, because it cannot be finished on all nodes.")
 
