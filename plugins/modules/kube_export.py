@@ -111,6 +111,13 @@ left_out:
   returned: success
   type: list
   elements: dict
+unreadable:
+  description: >-
+    Kinds of which not all objects can be read in the snapshot, each with V(object) and V(reason): their key is not there, or they need a conversion webhook.
+    All others are exported.
+  returned: success
+  type: list
+  elements: dict
 secrets_left_out:
   description: How many Secrets were not exported, since O(secrets) is not set.
   returned: success
@@ -132,10 +139,12 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._browse.served import 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.session import session_of_kubeconfig
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.export import Export
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.report import problems
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.selection import SPEC, parse
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._snapshot import encryption
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused, os_error_words
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.signals import Ended, raise_when_ended
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.work_dir import tidy
 
 
 def add(tar, name, content):
@@ -162,6 +171,8 @@ def encrypted(content, archive, recipients):
 def run(params):
     entries = parse(params["select"])
     encryption.check("none", params["recipients"])
+    # Secrets of an export whose controller died
+    tidy(os.path.dirname(os.path.dirname(params["archive"])))
     names = []
     opened = in_use(params["kubeconfig"], params["snapshot"])
     with opened, session_of_kubeconfig(params["kubeconfig"]) as snapshot, tarfile.open(params["archive"], "x", format=tarfile.PAX_FORMAT) as tar:
@@ -175,8 +186,9 @@ def run(params):
     return {
         "files": sorted(names),
         "left_out": export.left_out,
+        "unreadable": export.unreadable,
         "secrets_left_out": export.secrets_left_out,
-        "lines": export.warnings + export.lines(),
+        "lines": export.warnings + export.lines() + list(problems(export.unreadable)),
     }
 
 

@@ -269,7 +269,10 @@ def recover(module, live):
         resumed = records.unfinished(params["record_dir"], about)
         plan.warnings += records.interrupted(params["record_dir"], resumed and resumed.id)
         if params["overwrite"] and any(item.there.id == records.SECRETS for item in plan.of(DIFFERENT)):
-            plan.warnings.append("Undo cannot bring earlier values of overwritten Secrets back: the record has none. Take a snapshot first to keep them")
+            plan.warnings.append(
+                "Undo cannot bring earlier values of overwritten Secrets back: the record has none. Take a snapshot first to keep them, and "
+                "then name this one: -e etcd_browse_snapshot=PATH"
+            )
         if module.check_mode:
             rehearsal = Recovery(plan, None, params["overwrite"], params["wait_timeout"])
             rehearsal.rehearse()

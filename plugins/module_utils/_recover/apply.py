@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import time
 
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import left_out, volumes
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.change import ChangeRefused, Writer, is_ours
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.clean import digest, is_own_finalizer
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.clean import digest, is_own_finalizer, keep_finalizers
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.differences import patch
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.order import CRDS, EARLY
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import BLOCKED, DIFFERENT, MISSING, Item
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.record import SECRETS
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import common, pairs
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import common, is_away, pairs
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.volumes import CLAIMS, VOLUMES
 
 _ATTEMPTS = 5
@@ -73,7 +74,7 @@ class Recovery:
         """Mark an item that was refused, and what is not recovered without it; all of these.  A live one that was not overwritten is there all the same."""
         was_missing = item.action == MISSING
         item.action, item.reason = BLOCKED, str(refusal)
-        return [item, *(self.plan.block_users(item) if was_missing else [])]
+        return [item, *(self.plan.block_users(item) + self.plan.block_owned(item) if was_missing else [])]
 
     def _settle(self):
         """Changes of which it is not known whether they were made."""
@@ -88,6 +89,10 @@ class Recovery:
                 self._note_made(change, resource, live)
             else:
                 self.record.end(change["n"], failed=True)
+
+    def _end(self, number, resource, found):
+        metadata = found["metadata"]
+        self.record.end(number, done=digest(self.plan.cleaned(found, resource)), uid=metadata["uid"], live=metadata["resourceVersion"])
 
     def _note_made(self, change, resource, live):
         """An object is ours, although no answer said so: `done` is only what was sent, since something else may have changed the object meanwhile."""
@@ -115,7 +120,12 @@ class Recovery:
         """Fill the UIDs of live owners in, and leave references to others out."""
         owners = []
         for owner in wanted["metadata"].pop("ownerReferences", None) or []:
-            uid = self.plan.owner_uid(owner, namespace, remember=False)
+            try:
+                uid = self.plan.owner_uid(owner, namespace, remember=False)
+            except KubeError as exc:
+                if is_away(exc, self.plan.snapshot):
+                    raise
+                raise ChangeRefused("cannot be recovered now: its owner %s %s cannot be read: %s" % (owner.get("kind"), owner.get("name"), exc)) from exc
             owners += [dict(owner, uid=uid)] if uid else []
         if owners:
             wanted["metadata"]["ownerReferences"] = owners
@@ -141,14 +151,15 @@ class Recovery:
         has = (live or {"metadata": {}})["metadata"].get("ownerReferences") or []
         if live is None or live["metadata"]["uid"] != change.get("uid") or len(has) >= len(owners) or any(one not in owners for one in has):
             return
-        is_unchanged = digest(self.plan.cleaned(live, here)) == change.get("done")
+        is_secret = here.id == SECRETS
+        is_unchanged = live["metadata"]["resourceVersion"] == change.get("live") if is_secret else digest(self.plan.cleaned(live, here)) == change.get("done")
         if is_unchanged:
             # undo knows the object with its owners and without
             after = dict(live, metadata=dict(live["metadata"], ownerReferences=owners))
-            self.record.write({"n": change["n"], "wanted": digest(self.plan.cleaned(after, here))})
+            self.record.write(dict({"live": None} if is_secret else {"wanted": digest(self.plan.cleaned(after, here))}, n=change["n"]))
         live = self.writer.merge(here, change["namespace"], change["name"], {"metadata": {"ownerReferences": owners}}, live["metadata"]["resourceVersion"])
         if is_unchanged:
-            self.record.end(change["n"], done=digest(self.plan.cleaned(live, here)))
+            self._end(change["n"], here, live)
 
     def _create(self, item, dry_run=False):
         resource, wanted = self._wanted(item)
@@ -168,7 +179,7 @@ class Recovery:
         number = self.record.begin(CREATE, item, wanted=sent)
         try:
             found = self._send(item, resource, wanted)
-            self.record.end(number, done=digest(self.plan.cleaned(found, resource)), uid=found["metadata"]["uid"])
+            self._end(number, resource, found)
         except ChangeRefused as exc:
             exists = exc.answer.get("reason") == "AlreadyExists"
             live = self.plan.live.get(resource.path(item.namespace, item.name)) if exists else None
@@ -195,7 +206,7 @@ class Recovery:
             try:
                 return self.writer.create(resource, item.namespace, wanted, dry_run)
             except ChangeRefused as exc:
-                taken = _without_taken(wanted, exc.fields()) if resource.id == "services" and "allocated" in str(exc) else []
+                taken = _without_taken(wanted, exc.fields(), str(exc)) if resource.id == "services" and "allocated" in str(exc) else []
                 if not taken:
                     raise
                 self.warnings.append("%s gets another %s: its own is taken" % (item, " and ".join(taken)))
@@ -218,6 +229,7 @@ class Recovery:
         before = with_uids(self.plan.cleaned(live, resource), live)
         if resource.id == VOLUMES:
             volumes.keep_binding(wanted, before)
+        keep_finalizers(wanted, before)
         change = with_own_finalizers(patch(before, wanted), live)
         if not change:
             return
@@ -225,11 +237,14 @@ class Recovery:
         try:
             found = self.writer.merge(resource, item.namespace, item.name, change, live["metadata"]["resourceVersion"], dry_run)
         except ChangeRefused as exc:
-            if not dry_run and exc.is_certain:
-                self.record.end(number, failed=True)
-            raise
+            found = self.plan.live.get(resource.path(item.namespace, item.name)) if exc.answer.get("code") == 409 and not dry_run else None
+            # the session may send twice: the first answer was lost, and the second one names a version that is not there any more
+            if not found or not is_ours(found) or digest(self.plan.cleaned(found, resource)) != digest(self.plan.cleaned(wanted, resource)):
+                if not dry_run and exc.is_certain:
+                    self.record.end(number, failed=True)
+                raise
         if not dry_run:
-            self.record.end(number, done=digest(self.plan.cleaned(found, resource)), uid=found["metadata"]["uid"])
+            self._end(number, resource, found)
             self.overwritten.append(str(item))
 
     def _rebind(self, item):
@@ -268,13 +283,14 @@ def with_own_finalizers(change, live):
     return change
 
 
-def _without_taken(service, fields):
-    """Remove the addresses and ports that these fields name; what they were."""
+def _without_taken(service, fields, sentence):
+    """Remove the addresses and ports that these fields, or the sentence of the API server, name; what they were."""
     spec, taken = service["spec"], []
     if any(field.startswith("spec.clusterIP") for field in fields) and "clusterIP" in spec:
         taken.append("ClusterIP (%s)" % spec.pop("clusterIP"))
         spec.pop("clusterIPs", None)
-    if "spec.healthCheckNodePort" in fields and "healthCheckNodePort" in spec:
+    # of this one there is no field (1.34.4 to 1.37.2: pkg/registry/core/service/storage/alloc.go, allocHealthCheckNodePort)
+    if "healthCheckNodePort" in spec and ("spec.healthCheckNodePort" in fields or "HealthCheck NodePort" in sentence):
         taken.append("healthCheckNodePort (%s)" % spec.pop("healthCheckNodePort"))
     for number, port in enumerate(spec.get("ports") or []):
         if "spec.ports[%d].nodePort" % number in fields and "nodePort" in port:

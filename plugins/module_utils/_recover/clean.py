@@ -37,6 +37,8 @@ _ANNOTATIONS = (
     "pv.kubernetes.io/bound-by-controller",
     "volume.kubernetes.io/selected-node",
     "endpoints.kubernetes.io/last-change-trigger-time",
+    # its number of the template, which no update can set (1.34.4 to 1.37.2: pkg/registry/apps/daemonset/strategy.go)
+    "deprecated.daemonset.template.generation",
 )
 _JOB_LABELS = ("controller-uid", "job-name", "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name")
 _SERVER = ("uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "managedFields", "selfLink")
@@ -128,7 +130,7 @@ def _job(found):
 
 def _pod(found):
     spec = found.get("spec", {})
-    _drop(spec, "nodeName", "priority")
+    _drop(spec, "nodeName", "priority", "ephemeralContainers")
     gone = {one.get("name") for one in spec.get("volumes") or [] if one.get("name", "").startswith("kube-api-access-") or _is_token(one)}
     spec["volumes"] = [one for one in spec.get("volumes") or [] if one.get("name") not in gone]
     _prune(spec, "volumes")
@@ -180,8 +182,8 @@ RULES = (
     ),
     Rule(
         ("pods",),
-        "`spec.nodeName`, `spec.priority`, and the volume with the token of the service account",
-        "the scheduler and the API server set them",
+        "`spec.nodeName`, `spec.priority`, the volume with the token of the service account, and `spec.ephemeralContainers`",
+        "the scheduler and the API server set them; no Pod is created with containers of `kubectl debug`",
         _pod,
     ),
 )
@@ -198,6 +200,13 @@ def clean(found, identifier, has_status):
         if not rule.of or identifier in rule.of:
             rule.remove(found)
     return found
+
+
+def keep_finalizers(wanted, live):
+    """Let an object that is to be overwritten keep the finalizers that it has: each guards something that its controller has made since.  Both are cleaned."""
+    has = live["metadata"].get("finalizers") or []
+    if has:
+        wanted["metadata"]["finalizers"] = has + [name for name in wanted["metadata"].get("finalizers") or [] if name not in has]
 
 
 def digest(cleaned):

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import left_out
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.block_text import dump
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.clean import clean
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import unreadable
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.report import problems
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import Resources
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.selection import check_kinds, check_namespaces
@@ -32,6 +34,8 @@ class Export:
         check_namespaces(entries, snapshot)
         self._left_out = left_out.LeftOut(snapshot, self.there)
         self.left_out, self.secrets_left_out, self.warnings = [], 0, []
+        # kinds of which not all objects could be read
+        self.unreadable = []
 
     def files(self):
         """(name, text, whether it is a Secret) of each."""
@@ -45,14 +49,30 @@ class Export:
                     if entry.kind:
                         raise Refused("objects of kind %s are not exported: %s" % (resource.kind, left_out.NEVER[resource.id]))
                     continue
-                path, query = entry.query(resource)
-                for one in self.snapshot.items(path, **query):
-                    found, name = True, file_name(resource, one)
+                for version, one in self._objects(entry, resource):
+                    found, name = True, file_name(version, one)
                     if name not in seen:
                         seen.add(name)
-                        yield from self._file(resource, one, name)
-            if not found:
+                        yield from self._file(version, one, name)
+            if not found and not self.unreadable:
                 self.warnings.append("The snapshot has nothing that the selection (%s) means" % entry)
+
+    def _objects(self, entry, resource):
+        """(Resource, object) of what the entry means, in the first version that can be read: no conversion webhook is within reach of the snapshot."""
+        problem = None
+        for version in self.there.versions(resource.id):
+            path, query = entry.query(version)
+            try:
+                for one in self.snapshot.items(path, **query):
+                    yield version, one
+                return
+            except KubeError as exc:
+                if exc.status == 0:
+                    raise
+                problem = problem or exc
+        # how many Secrets there are is only said
+        if self.secrets or resource.id != "secrets":
+            self.unreadable.append({"object": "%s of the selection (%s)" % (resource.kind, entry), "reason": unreadable(problem, self.snapshot)})
 
     def lines(self):
         """What was not exported, as text."""

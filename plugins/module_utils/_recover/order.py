@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 # What an object needs comes before it: definitions, namespaces and rights, then what Pods mount, then what makes Pods.  NetworkPolicies and LimitRanges
-# come before the Pods that they are for; a ResourceQuota after them, since a new one refuses all until it has counted.
+# come before the Pods that they are for, and Services, whose addresses a container gets in its environment when it starts (1.34.4 to 1.37.2:
+# pkg/kubelet/kubelet_pods.go, getServiceEnvVarMap); a ResourceQuota after them, since a new one refuses all until it has counted.
 _ORDER = (
     ("customresourcedefinitions.apiextensions.k8s.io",),
     ("namespaces",),
@@ -21,8 +22,8 @@ _ORDER = (
     ("networkpolicies.networking.k8s.io", "limitranges"),
     ("persistentvolumes",),
     ("persistentvolumeclaims",),
-    ("daemonsets.apps", "deployments.apps", "statefulsets.apps", "replicasets.apps", "replicationcontrollers", "jobs.batch", "cronjobs.batch", "pods"),
     ("services",),
+    ("daemonsets.apps", "deployments.apps", "statefulsets.apps", "replicasets.apps", "replicationcontrollers", "jobs.batch", "cronjobs.batch", "pods"),
 )
 _REST = len(_ORDER)
 _CUSTOM = _REST + 1
@@ -31,8 +32,9 @@ _LAST = _CUSTOM + 1
 _WATCHMEN = ("admissionregistration.k8s.io", "apiregistration.k8s.io")
 _RANKS = {name: rank for rank, names in enumerate(_ORDER) for name in names}
 CRDS = _ORDER[0][0]
-# Others cannot do without these, or make new, empty ones: they keep their place, and get an owner that comes later afterwards.
-EARLY = (CRDS, "namespaces", "persistentvolumes", "persistentvolumeclaims")
+# Others cannot do without these, or make new ones, which are empty or have another password: they keep their place, and get an owner that comes later
+# afterwards.
+EARLY = (CRDS, "namespaces", "secrets", "configmaps", "persistentvolumes", "persistentvolumeclaims")
 
 
 def rank(identifier, custom=False):

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import left_out, volumes, workloads
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.clean import clean, digest
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.clean import clean, digest, keep_finalizers
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.differences import fields, sentences
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.order import CRDS, EARLY, ordered, rank
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.record import SECRETS
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import Resources, common, is_away, pairs
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.selection import check_kinds, check_namespaces
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.volumes import CLAIMS, VOLUMES
@@ -42,7 +43,7 @@ class Item:
         self.rank = 0
         self.needs = []
         self.action, self.reason, self.differences = MISSING, "", []
-        # digest of the live object that differs
+        # digest of the live object that differs; of a Secret its resourceVersion
         self.live_digest = ""
         # what to know before, to follow its name
         self.caution = ""
@@ -97,6 +98,7 @@ class Plan:
             self._check_missing(item)
         for item in self.of(BLOCKED):
             self.block_users(item)
+            self.block_owned(item)
         return self
 
     @property
@@ -115,6 +117,22 @@ class Plan:
                 reason = _lacks(item, one) if item.action == MISSING else ""
                 if reason:
                     item.action, item.reason = BLOCKED, reason
+                    found.append(item)
+                    todo.append(item)
+        return found
+
+    def block_owned(self, blocked):
+        """Block what only this item owns, which is blocked: it would get no owner any more, and in the way of what that makes; [what was blocked for that]."""
+        found, todo = [], [blocked]
+        while todo:
+            one = todo.pop()
+            for item in self.items.values():
+                if item.action != MISSING or item.there.id in EARLY or not one.uid or one.uid not in item.owners:
+                    continue
+                others = [reference for reference in item.references if reference.get("uid") != one.uid]
+                missing = [self.items.get(self._key_of_owner(reference, item.namespace)) for reference in others]
+                if not any(other and other.action == MISSING for other in missing) and not any(self._may_be_live(other, item.namespace) for other in others):
+                    item.action, item.reason = BLOCKED, "cannot be recovered: it belongs to %s, which cannot%s" % (one, _ALONE)
                     found.append(item)
                     todo.append(item)
         return found
@@ -205,8 +223,8 @@ class Plan:
         item.rank = rank(there.id, self._left_out.is_custom(there))
         item.reason = self._left_out.reason(there, found)
         if item.reason:
-            # without its namespace nothing that is selected can be recovered
-            item.action = BLOCKED if there.id == "namespaces" and mark is None else LEFT_OUT
+            # without its namespace nothing that is selected can be recovered, and without its claim a workload would start with a new, empty one
+            item.action = BLOCKED if there.id in ("namespaces", CLAIMS) and mark is None else LEFT_OUT
         elif mark is None:
             item.caution = left_out.caution(there.id, found, self._left_out.loses_status(there))
             item.needs = list(_needs(found, item, self._left_out.is_custom(there) and here is None))
@@ -245,9 +263,14 @@ class Plan:
         live = self.cleaned(live, item.here) if live else {}
         if live and item.there.id == VOLUMES and volumes.keep_binding(wanted, live):
             item.caution = "keeps its claimRef and its reclaim policy, which differ from the snapshot: with others its data could be deleted"
+        if live:
+            keep_finalizers(wanted, live)
         found = fields(live, self.with_live_owners(wanted, item.namespace))
         item.differences = list(sentences(found, item.there.id))
         item.action, item.live_digest = DIFFERENT if found else SAME, live_digest
+        if live and item.there.id == SECRETS:
+            # it goes into the module's result, and a checksum would let short values be guessed
+            item.live_digest = self.live_object(item.here, item.namespace, item.name)["metadata"]["resourceVersion"]
 
     def with_live_owners(self, wanted, namespace):
         """Without ownerReferences to what is not there: they are not recovered."""
@@ -289,7 +312,7 @@ class Plan:
         """What would be done with an owner: an Item, also of one that is not selected; None where the snapshot does not have it."""
         there = self.there.of_owner(reference)
         namespace = namespace if there and there.namespaced else ""
-        key = (there.id, namespace, reference.get("name", "")) if there else None
+        key = self._key_of_owner(reference, namespace)
         if key in self.items or there is None:
             return self.items.get(key)
         if key not in self._owners:
@@ -300,6 +323,10 @@ class Plan:
             elif owner:
                 self._check_owners(owner)
         return self._owners[key]
+
+    def _key_of_owner(self, reference, namespace):
+        there = self.there.of_owner(reference)
+        return (there.id, namespace if there.namespaced else "", reference.get("name", "")) if there else None
 
     def _check_missing(self, item):
         """Whether something that is live stands in its way."""

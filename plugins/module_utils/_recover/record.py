@@ -8,7 +8,8 @@
 
 The first line says what the run is about.  A change has a line with `action` before it is made, and one with `done` or `failed` after it; `uid` without
 `done` says that it was made, and that the object may have been changed since; `undone` says that it was undone.  A line that a power cut left unfinished
-is not read.  Nothing of the values of Secrets is written, and no checksum of them, by which short values could be guessed.
+is not read.  Nothing of the values of Secrets is written, and no checksum of them, by which short values could be guessed: they have `live`, the
+resourceVersion.
 """
 
 from __future__ import annotations
@@ -87,6 +88,8 @@ class Record:
 
     def end(self, number, **what):
         """Write down how a change ended.  The next one puts it on the disk: whether it was made can be seen in the cluster."""
+        if "live" in what and self._changes[number]["resource"] != SECRETS:
+            del what["live"]
         if "done" in what and self._changes[number]["resource"] == SECRETS:
             what["done"] = ""
         self.write(dict(what, n=number), durable=False)

@@ -116,9 +116,9 @@ class Resources:
         return next((one for one in self if one.kind == reference.get("kind") and one.group == group), None)
 
 
-def is_away(exc, snapshot):
-    """Whether a KubeError says nothing of the kind that was asked for, but that an API server is away.  snapshot: the Session of that."""
-    return exc.status == 0 or (snapshot.name not in str(exc) and exc.status in _AWAY)
+def is_away(exc, snapshot=None):
+    """Whether a KubeError says nothing of the kind that was asked for, but that an API server is away.  snapshot: the Session of that, if there is one."""
+    return exc.status == 0 or ((snapshot is None or snapshot.name not in str(exc)) and exc.status in _AWAY)
 
 
 def pairs(there, here):

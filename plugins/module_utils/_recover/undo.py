@@ -18,7 +18,7 @@ from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.differences i
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.order import CRDS, rank
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import CLAIMS, VOLUMES
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.record import SECRETS
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import Resources
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.resources import Resources, is_away
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.workloads import Claims
 
 # Others wait for these to be gone: claims for Pods, volumes for claims, a run after this one for namespaces and definitions.
@@ -61,7 +61,7 @@ class Undo:
             if not _counts(change):
                 continue
             try:
-                done = {CREATE: self._delete, OVERWRITE: self._put_back, REBIND: self._give_back}[change["action"]](change)
+                done = _readable({CREATE: self._delete, OVERWRITE: self._put_back, REBIND: self._give_back}[change["action"]], change)
             except ChangeRefused as exc:
                 self._note_staying(change)
                 self.left.append({"object": _name(change), "reason": str(exc)})
@@ -78,13 +78,13 @@ class Undo:
         for change in self._made.values():
             if _may_need_others(change["resource"]):
                 try:
-                    self._check_delete(change)
+                    _readable(self._check_delete, change)
                 except ChangeRefused:
                     self._note_staying(change)
 
     def _note_staying(self, change):
         with contextlib.suppress(ChangeRefused):
-            live = self._found(change)[1]
+            live = _readable(self._found, change)[1]
             for owner in live["metadata"].get("ownerReferences") or [] if live else []:
                 self._kept.setdefault(owner["uid"], _name(change))
         if change["action"] == CREATE and _may_need_others(change["resource"]):
@@ -109,8 +109,10 @@ class Undo:
         if change.get("uid", live["metadata"]["uid"]) != live["metadata"]["uid"]:
             raise ChangeRefused("stays: it was deleted and made again since")
         if change["resource"] == SECRETS:
-            # the record has nothing of its values
+            # the record has nothing of its values; where it has no version either, or the version is that of before its finalizers went, another run counts
+            # as this one
             same = {one.get("manager") for one in live["metadata"].get("managedFields") or []} == {MANAGER}
+            same = same and ("stripped" in change or change.get("live") in (None, live["metadata"]["resourceVersion"]))
         else:
             stripped = change.get("stripped")
             if stripped and not cleaned["metadata"].get("finalizers"):
@@ -383,6 +385,16 @@ class Undo:
         return True
 
 
+def _readable(do, change):
+    """What do() returns of the change; what cannot be read, as without a conversion webhook, keeps this object, and no other one."""
+    try:
+        return do(change)
+    except KubeError as exc:
+        if is_away(exc):
+            raise
+        raise ChangeRefused("stays: what depends on it is not known, since %s; run the undo again when it can be read" % exc) from exc
+
+
 def _counts(change):
     return "undone" not in change and "failed" not in change
 
@@ -397,7 +409,7 @@ def _name(change):
 
 def _may_need_others(identifier):
     """Whether it is a workload, or comes after workloads and may refer to what comes before them."""
-    return rank(identifier) >= rank("pods") and identifier != "services"
+    return rank(identifier) >= rank("pods")
 
 
 def _is_autoscaled(live):

@@ -62,18 +62,29 @@ class WorkDir:
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
 
-    @contextlib.contextmanager
     def _exclusively(self):
-        """A directory without its lock is never seen by another one that tidies."""
-        descriptor = os.open(self.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
+        return _exclusively(self.parent)
+
+
+@contextlib.contextmanager
+def _exclusively(parent):
+    """A directory without its lock is never seen by another one that tidies."""
+    descriptor = os.open(parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def tidy(parent):
+    """Remove what killed processes, or an action plugin that lost the host a day ago, have left below this directory."""
+    with _exclusively(parent):
+        _tidy(parent)
 
 
 def _tidy(parent):
+    """Remove what killed processes have left."""
     for name in os.listdir(parent):
         path = os.path.join(parent, name)
         if not name.startswith(WORK_PREFIX) or os.path.islink(path) or not os.path.isdir(path):

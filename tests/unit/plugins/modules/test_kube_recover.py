@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 import types
 
@@ -256,6 +257,33 @@ def test_objects_become_files(node):
     assert yaml.safe_load(files["shop/ConfigMap_prices.yaml"])["metadata"] == {"name": "prices", "namespace": "shop"}
     assert "ownerReferences" not in files["shop/ConfigMap_system:a%20b.yaml"]
     assert yaml.safe_load(files["shop/Service_web.yaml"])["spec"] == {"ports": []}
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_exported(node):
+    """A conversion webhook is never within reach of a snapshot, and a key of Secrets may be lost."""
+    node.snapshot.add(CRD)
+    node.snapshot.add(made("Widget", "parent", "shop", "example.com/v1"))
+    node.snapshot.unreadable = {("widgets.example.com", "v1")}
+    found, dummy = node.export()
+    assert "shop/Widget.example.com_parent.yaml" in found["files"] and found["unreadable"] == []
+    node.snapshot.unreadable |= {("widgets.example.com", "v1beta1"), ("secrets", "v1")}
+    found, dummy = node.export()
+    assert found["files"] == ["_cluster/Namespace_shop.yaml", "shop/ConfigMap_prices.yaml", "shop/Service_web.yaml"]
+    assert [one["object"] for one in found["unreadable"]] == ["Widget of the selection (namespace shop)"]
+    assert "cannot be read in the snapshot: " in found["lines"][-1]
+    # Secrets count where they are asked for
+    found, dummy = node.export(secrets=True)
+    assert [one["object"] for one in found["unreadable"]] == [kind + " of the selection (namespace shop)" for kind in ("Secret", "Widget")]
+
+
+def test_what_an_export_has_left_whose_controller_died_is_removed(node):
+    old, young = (node.directory.parent / (".k8s-dr-export-" + name) for name in ("old", "young"))
+    for path in (old, young):
+        path.mkdir()
+        (path / "objects.tar").write_text("all Secrets")
+    os.utime(old, (0, 0))
+    node.export()
+    assert not old.exists() and young.exists()
 
 
 def test_what_is_not_recovered_is_not_exported(node):

@@ -263,6 +263,17 @@ def test_a_stateful_set_makes_new_claims_for_those_that_cannot_be_recovered(star
     assert found["StatefulSet shop/db"] == (BLOCKED if is_blocked else MISSING)
 
 
+def test_a_claim_that_was_being_deleted_in_the_snapshot():
+    """Its StatefulSet would make a new, empty one."""
+    snapshot = FakeApi(SHOP, mounting("Deployment", "web", "data"))
+    snapshot.add(CLAIM, deletionTimestamp="then")
+    dummy, whole = plan(snapshot, [SHOP])
+    words = "was being deleted when the snapshot was taken"
+    assert reasons(whole) == {"PersistentVolumeClaim shop/data": words, "Deployment shop/web": NO_DATA}
+    # where there is one now, the workload finds it
+    assert plan(snapshot, [SHOP, CLAIM])[0]["Deployment shop/web"] == MISSING
+
+
 def test_the_claims_of_any_number_of_replicas():
     spec = {"template": {"spec": {}}, "volumeClaimTemplates": [{"metadata": {"name": "data"}}], "replicas": 2000000000}
     claims = Claims("statefulsets.apps", made("StatefulSet", "db", "shop", "apps/v1", spec=spec))

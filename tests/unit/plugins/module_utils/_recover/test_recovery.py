@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._kube.api import KubeError
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover import change, record as records
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.apply import Recovery
-from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import Plan
+from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.plan import DIFFERENT, Plan
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.selection import parse
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._recover.undo import Undo
 from ansible_collections.k8s_dr.etcd.plugins.module_utils._system.errors import Refused
@@ -94,8 +94,8 @@ def test_everything_comes_back_once(tmp_path):
     first = run.recover()
     assert (first.created, first.failed) == (
         [
-            *("CustomResourceDefinition widgets.example.com", "Namespace shop", "Secret shop/key", "ConfigMap shop/prices"),
-            *("Widget shop/parent", "ConfigMap shop/config", "Widget shop/child"),
+            *("CustomResourceDefinition widgets.example.com", "Namespace shop", "Secret shop/key", "ConfigMap shop/config", "ConfigMap shop/prices"),
+            *("Widget shop/parent", "Widget shop/child"),
         ],
         [],
     )
@@ -121,6 +121,18 @@ def test_different_objects_stay_unless_they_are_overwritten(tmp_path):
     assert run.recover(overwrite=True).overwritten == []
 
 
+def test_overwriting_keeps_the_finalizers_that_controllers_have_put_on_since(tmp_path):
+    wanted = dict(PRICES, metadata=dict(PRICES["metadata"], finalizers=["example.com/guard"]))
+    run = Run(tmp_path, [SHOP, wanted], [SHOP])
+    run.live.add(PRICES, finalizers=["example.com/attached", "foregroundDeletion"])
+    assert run.recover(overwrite=True).overwritten == ["ConfigMap shop/prices"]
+    finalizers = ["foregroundDeletion", "example.com/attached", "example.com/guard"]
+    assert run.live.find("ConfigMap", "prices", "shop")["metadata"]["finalizers"] == finalizers
+    # and where it is only that, nothing differs
+    assert run.recover(overwrite=True).overwritten == []
+    assert Plan(run.snapshot, run.live, parse(run.entries)).make().of(DIFFERENT) == []
+
+
 def test_the_content_of_one_version_is_sent_as_that_version(tmp_path):
     run = Run(tmp_path, [SHOP, CRD, PARENT], [])
     run.snapshot.unreadable = {("widgets.example.com", "v1")}
@@ -144,6 +156,24 @@ def test_a_claim_comes_before_its_owner_and_gets_it_afterwards(tmp_path):
     identifier = run.id
     assert run.recover(overwrite=True).overwritten == []
     run.id = identifier
+    assert run.undo().left == [] and run.content() == before
+
+
+def test_a_secret_comes_before_its_owner_which_would_make_another_one(tmp_path):
+    """An operator that lives elsewhere makes a new password at once where it finds no Secret."""
+    secret = made("Secret", "password", "shop", data={"a": "old"}, metadata={"ownerReferences": [owned("Widget", "parent", "example.com/v1", True)]})
+    run = Run(tmp_path, [SHOP, CRD, PARENT, secret], [SHOP, CRD])
+    before = run.content()
+
+    def operator(_method, key, _dry):
+        if key[0] == "widgets.example.com" and not run.live.find("Secret", "password", "shop"):
+            run.live.add(dict(secret, data={"a": "new"}))
+
+    run.live.before_change = operator
+    assert run.recover().failed == []
+    found = run.live.find("Secret", "password", "shop")
+    assert found["data"] == {"a": "old"}
+    assert [one["uid"] for one in found["metadata"]["ownerReferences"]] == [run.live.find("Widget", "parent", "shop")["metadata"]["uid"]]
     assert run.undo().left == [] and run.content() == before
 
 
@@ -249,6 +279,19 @@ def test_addresses_of_a_service_that_are_taken(tmp_path):
     assert run.live.find("Service", "web", "shop")["spec"] == {"ports": [{"port": 80}]}
 
 
+def test_the_port_of_the_health_check_is_taken(tmp_path):
+    """The API server names no field then (1.34.4 to 1.37.2: pkg/registry/core/service/storage/alloc.go)."""
+    spec = {"type": "LoadBalancer", "healthCheckNodePort": 31000, "ports": [{"port": 80}]}
+    run = Run(tmp_path, [SHOP, made("Service", "web", "shop", spec=spec)], [SHOP])
+    key = ("services", "shop", "web")
+    run.live.refuse(*key, 500, "Internal error occurred: failed to allocate requested HealthCheck NodePort 31000: provided port is already allocated")
+    run.live.before_change = lambda *_args: run.live.refusals.pop(key, None) if attempts.pop(0) else None
+    attempts = [False, True]
+    found = run.recover()
+    assert (found.created, found.failed) == (["Service shop/web"], [])
+    assert found.warnings == ["Service shop/web gets another healthCheckNodePort (31000): its own is taken"]
+
+
 SENTENCES = [
     (403, 'secrets "key" is forbidden: exceeded quota: few, requested: 1, used: 3, limited: 3', "is refused by a quota; raise it, or make room"),
     (403, "unable to create new content in namespace shop because it is being terminated", "its namespace is being deleted"),
@@ -310,6 +353,38 @@ def test_what_mounts_a_claim_that_is_refused_waits_for_it(tmp_path):
     assert [one["object"] for one in run.recover().failed] == ["PersistentVolume disk", "PersistentVolumeClaim shop/data", "Deployment shop/web"]
 
 
+def test_what_a_refused_owner_owns_waits_for_it(tmp_path):
+    """Without its owner it would never get one, and stand in the way of what that makes."""
+    of_parent = {"ownerReferences": [owned("Widget", "parent", "example.com/v1", True)]}
+    web = made("Deployment", "web", "shop", "apps/v1", spec={"template": {"spec": {}}}, metadata=of_parent)
+    of_both = {"ownerReferences": [*of_parent["ownerReferences"], owned("Widget", "other", "example.com/v1")]}
+    shared, other = made("Service", "both", "shop", spec={}, metadata=of_both), made("Widget", "other", "shop", "example.com/v1")
+    run = Run(tmp_path, [SHOP, CRD, PARENT, web, shared, other, OWNED_CLAIM], [SHOP, CRD])
+    run.live.refuse("widgets.example.com", "shop", "parent", 500, 'failed calling webhook "check.example.com": no endpoints')
+    plan, dummy = run.rehearse()
+    assert [str(item) for item in plan.of("blocked")] == ["Widget shop/parent", "Deployment shop/web"]
+    found = run.recover()
+    assert [one["object"] for one in found.failed] == ["Widget shop/parent", "Deployment shop/web"]
+    assert found.failed[1]["reason"].startswith("cannot be recovered: it belongs to Widget shop/parent, which cannot; run this again when that is solved")
+    assert found.created == ["PersistentVolumeClaim shop/scratch", "Widget shop/other", "Service shop/both"]
+    run.live.refusals.clear()
+    assert run.recover().created == ["Widget shop/parent", "Deployment shop/web"]
+    owner = run.live.find("Deployment", "web", "shop")["metadata"]["ownerReferences"][0]
+    assert owner["uid"] == run.live.find("Widget", "parent", "shop")["metadata"]["uid"]
+
+
+def test_an_owner_that_cannot_be_read_holds_up_only_what_it_owns(tmp_path):
+    run = Run(tmp_path, [SHOP, CRD, PARENT, CONFIG, PRICES], [SHOP, CRD, PARENT])
+    config = dict(CONFIG, metadata=dict(CONFIG["metadata"], ownerReferences=[owned("Widget", "parent", "example.com/v1")]))
+    run.snapshot.add(config)
+    run.live.unreadable = {("widgets.example.com", "v1"), ("widgets.example.com", "v1beta1")}
+    plan, dummy = run.rehearse()
+    assert [str(item) for item in plan.of("blocked")] == ["ConfigMap shop/config"]
+    found = run.recover()
+    assert found.created == ["ConfigMap shop/prices"]
+    assert found.failed[0]["reason"].startswith("cannot be recovered now: its owner Widget parent cannot be read: ")
+
+
 def test_what_is_refused_for_a_moment_is_tried_again(tmp_path):
     run = Run(tmp_path, [SHOP, KEY], [])
     run.live.refuse("secrets", "shop", "key", 403, "status unknown for quota: few")
@@ -352,6 +427,25 @@ def test_a_creation_of_which_the_answer_was_lost_is_our_own(tmp_path):
     assert (found.created, found.failed) == (["Secret shop/key"], [])
     run.live._change = original
     assert run.undo().undone == ["Secret shop/key"]
+
+
+@pytest.mark.parametrize("before", [PRICES, KEY], ids=["ConfigMap", "Secret"])
+def test_an_overwrite_of_which_the_answer_was_lost_is_our_own(tmp_path, before):
+    run = Run(tmp_path, [SHOP, before], [SHOP, dict(before, data={"other": "Yg=="})])
+    name = "%s shop/%s" % (before["kind"], before["metadata"]["name"])
+
+    def lost(_method, _key, _dry):
+        # it was made, and is sent once more
+        live = run.live.find(before["kind"], before["metadata"]["name"], "shop")
+        if live["data"] != before["data"]:
+            run.live.add(dict(live, data=before["data"]), managedFields=[{"manager": "k8s-dr-recover"}])
+
+    run.live.before_change = lost
+    found = run.recover(overwrite=True)
+    assert (found.overwritten, found.failed) == ([name], [])
+    run.live.before_change = lambda *_args: None
+    if before is PRICES:
+        assert run.undo().undone == [name] and run.live.find("ConfigMap", "prices", "shop")["data"] == {"other": "Yg=="}
 
 
 def test_text_of_any_characters_is_sent_as_json(tmp_path):
@@ -551,6 +645,17 @@ def test_what_was_made_again_since_stays(tmp_path):
     run.recover()
     run.live.add(PRICES, uid="another")
     assert run.undo().left == [{"object": "ConfigMap shop/prices", "reason": "stays: it was deleted and made again since"}]
+
+
+def test_a_secret_that_a_later_run_has_overwritten_stays(tmp_path):
+    run = Run(tmp_path, [SHOP, KEY], [SHOP])
+    run.recover()
+    first = run.id
+    run.snapshot.add(dict(KEY, data={"password": "other"}))
+    run.entries = [{"namespace": "shop", "kind": "Secret"}]
+    assert run.recover(overwrite=True).overwritten == ["Secret shop/key"]
+    run.id = first
+    assert run.undo().left == [{"object": "Secret shop/key", "reason": "stays: it was changed since"}]
 
 
 def test_a_status_that_changes_is_no_change(tmp_path):

@@ -49,6 +49,7 @@ def test_annotations_of_controllers_go():
     notes = {"deployment.kubernetes.io/revision": "3", "mine": "x"}
     assert of("deployments.apps", metadata={"annotations": notes})["metadata"]["annotations"] == {"mine": "x"}
     assert "annotations" not in of("deployments.apps", metadata={"annotations": {"pv.kubernetes.io/bind-completed": "yes"}})["metadata"]
+    assert "annotations" not in of("daemonsets.apps", metadata={"annotations": {"deprecated.daemonset.template.generation": "3"}})["metadata"]
 
 
 def test_a_template_has_no_time():
@@ -89,6 +90,7 @@ def test_a_template_has_no_time():
                     "volumes": [{"name": "kube-api-access-x"}, {"name": "t", "secret": {"secretName": "default-token-x7k2p"}}, {"name": "data"}],
                     "containers": [{"volumeMounts": [{"name": "kube-api-access-x"}, {"name": "data"}]}],
                     "initContainers": [{"volumeMounts": [{"name": "t"}]}],
+                    "ephemeralContainers": [{"name": "debugger-x"}],
                 }
             },
             {"spec": {"volumes": [{"name": "data"}], "containers": [{"volumeMounts": [{"name": "data"}]}], "initContainers": [{}]}},
@@ -191,7 +193,7 @@ def item(identifier, name="x", owners=(), custom=False):
 ORDER = (
     *("customresourcedefinitions.apiextensions.k8s.io", "namespaces", "roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io"),
     *("serviceaccounts", "secrets", "configmaps", "storageclasses.storage.k8s.io", "networkpolicies.networking.k8s.io", "persistentvolumes"),
-    *("persistentvolumeclaims", "deployments.apps", "services", "ingresses.networking.k8s.io"),
+    *("persistentvolumeclaims", "services", "deployments.apps", "ingresses.networking.k8s.io"),
     "mutatingwebhookconfigurations.admissionregistration.k8s.io",
 )
 
@@ -210,16 +212,17 @@ def test_custom_resources_come_late_and_webhooks_last():
 def test_owners_come_first():
     parent = item("widgets.example.com", "z", custom=True)
     child = item("widgets.example.com", "a", [parent.uid], custom=True)
-    config = item("configmaps", "c", [child.uid])
-    other = item("configmaps", "d", ["not there"])
-    assert ordered([config, child, parent, other]) == [other, parent, child, config]
+    web = item("deployments.apps", "c", [child.uid])
+    other = item("deployments.apps", "d", ["not there"])
+    assert ordered([web, child, parent, other]) == [other, parent, child, web]
 
 
-def test_namespaces_volumes_and_claims_do_not_wait_for_their_owners():
+def test_what_an_owner_would_make_anew_does_not_wait_for_it():
     parent = item("widgets.example.com", "z", custom=True)
-    early = [item(name, owners=[parent.uid]) for name in ("namespaces", "persistentvolumes", "persistentvolumeclaims")]
-    secret = item("secrets")
-    assert ordered([parent, *early, secret]) == [early[0], secret, *early[1:], parent]
+    names = ("namespaces", "secrets", "configmaps", "persistentvolumes", "persistentvolumeclaims")
+    early = [item(name, owners=[parent.uid]) for name in names]
+    account = item("serviceaccounts")
+    assert ordered([parent, *early, account]) == [early[0], account, *early[1:], parent]
 
 
 def test_owners_of_each_other_end():

@@ -348,6 +348,22 @@ def test_what_cannot_be_looked_at_is_not_undone(tmp_path, monkeypatch):
     assert run.undo().left == []
 
 
+def test_an_owner_that_cannot_be_read_keeps_what_may_be_deleted_with_it_and_nothing_else(tmp_path):
+    """Its conversion webhook is down; the claim, and its data, might be deleted with the Widget."""
+    other = made("ConfigMap", "other", "else")
+    run = Run(tmp_path, [SHOP, PRICES, made("Namespace", "else"), other], [SHOP, CRD, PARENT, made("Namespace", "else")])
+    run.entries = [{"namespace": "shop"}, {"namespace": "else"}]
+    run.recover()
+    run.live.add(made("PersistentVolumeClaim", "new", "shop", metadata={"ownerReferences": [owner_of(run.live.find("Widget", "parent", "shop"))]}))
+    run.live.unreadable = {("widgets.example.com", "v1"), ("widgets.example.com", "v1beta1")}
+    found = both(run)
+    assert found.undone == ["ConfigMap else/other"] and list(reasons(found)) == ["ConfigMap shop/prices"]
+    assert reasons(found)["ConfigMap shop/prices"].startswith("stays: what depends on it is not known, since the API server at ")
+    assert reasons(found)["ConfigMap shop/prices"].endswith("; run the undo again when it can be read")
+    run.live.unreadable = set()
+    assert both(run).left == []
+
+
 def test_a_chain_of_owners_through_what_does_not_answer_is_not_taken_for_none(tmp_path):
     """The garbage collector would delete the claim, and its data, with the Widget."""
     run = Run(tmp_path, [SHOP, CRD, dict(PARENT, metadata={"name": "parent", "namespace": "shop"})], [SHOP, CRD])
