@@ -11,9 +11,10 @@ version_added: 0.1.0
 author:
   - The k8s_dr founders (@k8s-dr)
 description:
-  - No etcd is started before every node has swapped its data. After that, only a node that has rolled back is known not to serve the restored data.
+  - No etcd is started before every node has swapped its data. After that, only a node that has rolled back is known not to serve the restored data. A run
+    that takes an earlier one up may find it started.
   - Used by the role P(k8s_dr.etcd.etcd_restore#role).
-positional: _input, rollbacks
+positional: _input, rollbacks, states
 options:
   _input:
     description: Result of the swap on each node that takes part, empty before that.
@@ -25,6 +26,11 @@ options:
     type: list
     elements: dict
     required: true
+  states:
+    description: Where the restore stood on each of these nodes when this run took it up, empty where it did not.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -40,9 +46,12 @@ _value:
 """
 
 
-def restored_may_serve(swaps, rollbacks):
+_STARTED = ("starting-etcd", "etcd-started", "starting", "started", "committing", "committed")
+
+
+def restored_may_serve(swaps, rollbacks, states=()):
     """See RETURN."""
-    swapped = all(one and one.get("transaction") and not one.get("failed") for one in swaps)
+    swapped = all(one and one.get("transaction") and not one.get("failed") for one in swaps) or any(state in _STARTED for state in states)
     return swapped and any(((one or {}).get("transaction") or {}).get("state") != "rolled-back" for one in rollbacks)
 
 

@@ -17,6 +17,8 @@ description:
     another generation. A host that took no part in the newest finished one stays as it is.
   - A finished restore is undone on all of its hosts together. So is an unfinished one where an undo is asked for, since hosts that have voted to keep its
     data do not wait for the others then.
+  - An undo is refused where the hosts would undo different restores, and where the cluster has members that the restore was not of. These joined after it,
+    so they would go on without the host, and it without them.
   - Used by the role P(k8s_dr.etcd.etcd_restore#role).
 positional: _input, host, undo, lost
 options:
@@ -68,7 +70,8 @@ def _candidate(node, undo):
 
 def _nothing(host, node, undo, other):
     finished = [one for one in node.get("transactions") or [] if one["finished"]]
-    committed = [one for one in node.get("transactions") or [] if one["state"] == "committed"]
+    # only the newest one that was finished can be undone
+    committed = [one for one in finished[-1:] if one["state"] == "committed"]
     text = host + " has no unfinished restore"
     if undo and other:
         text += ", and took no part in the newest one (%s)" % other
@@ -79,8 +82,41 @@ def _nothing(host, node, undo, other):
 
 
 def _rolled_back(identity, node, result):
+    done = (result or {}).get("transaction") or {}
     states = [one["state"] for one in (node or {}).get("transactions") or [] if one["id"] == identity]
-    return ((result or {}).get("transaction") or {}).get("state") == "rolled-back" or "rolled-back" in states
+    return "rolled-back" in states or (done.get("state") == "rolled-back" and done.get("id") == identity)
+
+
+def _joined(node, together, known):
+    """Names of the members of the cluster as etcd's data on this host has them, without those of the hosts of a restore."""
+    own = [known.get(name, ({}, {}))[0].get("etcd") or {} for name in together] + [node.get("etcd") or {}]
+    names, urls = {one.get("name") for one in own} | set(together), {url for one in own for url in one.get("peer_urls") or []}
+    others = [one for one in node.get("members_on_disk") or [] if one.get("name") not in names and not urls & set(one.get("peer_urls") or [])]
+    return sorted(one.get("name") or one["id"] for one in others)
+
+
+def _left_behind(host, target, node, together, known, lost):
+    """Why an undo would make two clusters of one; "" where it would not."""
+    joined = [name for name in _joined(node, together, known) if name not in lost]
+    if not joined:
+        return ""
+    return (
+        "%s became members after the restore %s. With its previous data %s would leave them, and both would take writes, or lose the quorum. Nothing was done. "
+        "To go back all the same, stop the control planes of these members first and name them in etcd_restore_lost_members. To have an earlier state of "
+        "the whole cluster, restore a snapshot" % (", ".join(joined), target["id"], host)
+    )
+
+
+def _several(targets):
+    """Why hosts must not undo different restores in one run; "" where they do not."""
+    chosen = {name: one["id"] for name, one in targets.items() if one}
+    if len(set(chosen.values())) < 2:
+        return ""
+    each = ", ".join("%s of %s" % (identity, name) for name, identity in sorted(chosen.items()))
+    return (
+        "The hosts would undo different restores (%s), and then serve data that does not belong together. Nothing was done. Undo the newest one first, "
+        "with -l on the hosts that took part in it" % each
+    )
 
 
 def rollback_target(hosts, host, undo=False, lost=()):
@@ -94,9 +130,8 @@ def rollback_target(hosts, host, undo=False, lost=()):
     # also one that only some of the hosts have finished, and rolled back since
     finished = [one["id"] for node, dummy in known.values() for one in node.get("transactions") or [] if one["finished"]]
     newest = max([one["id"] for one in candidates.values() if one] + finished, default="")
-    target = candidates[host]
-    if target and target["ended"] and target["id"] != newest:
-        target = {}
+    targets = {name: {} if one and one["ended"] and one["id"] != newest else one for name, one in candidates.items()}
+    target = targets[host]
     answer = {"target": target, "refusal": "", "serving": "", "message": ""}
     if not target:
         own = [one["id"] for one in known[host][0].get("transactions") or []]
@@ -109,6 +144,7 @@ def rollback_target(hosts, host, undo=False, lost=()):
             "The restore %s was of %s together, and this run does not reach %s: some would have the previous data and some the restored data. "
             "Nothing was done. %s" % (target["id"], ", ".join(together), ", ".join(absent), gone)
         )
+    answer["refusal"] = answer["refusal"] or (undo and (_several(targets) or _left_behind(host, target, known[host][0], together, known, lost))) or ""
     serving = [name for name in target.get("hosts") or [] if name not in lost and not _rolled_back(target["id"], *known.get(name, ({}, {})))]
     # a single restored member would serve its data beside what this one would serve
     if target["kind"] == "retire" and serving:

@@ -18,8 +18,10 @@ author:
   - The k8s_dr founders (@k8s-dr)
 description:
   - A restore can be finished when every host still holds the same one, with its data staged, and none has begun to roll back. All hosts that get the
-    snapshot must be in the run. A host that an earlier restore retired takes no part. Where nothing was stopped yet, etcd must not have written so much
-    since that the staged revision would no longer be above it.
+    snapshot, and those that are retired, must be in the run. A host that an earlier restore retired takes no part. Where a quorum was not stopped yet, etcd
+    must not have written so much since that the staged revision would no longer be above it.
+  - A run that is to finish a restore rolls it back where it cannot be finished, so that it begins anew. It is refused where a host of the restore is not in
+    the run, and where the restored data was validated.
   - What is finished is what was recorded when the restore began. Options of this run that name something else are refused, and so is a run that is to
     finish a restore where none is unfinished.
   - A restore that a host has committed counts as unfinished there while other hosts have not committed it.
@@ -64,6 +66,7 @@ _value:
 _WRITTEN_MEANWHILE = 100000
 # Nothing of a node was stopped.
 _STILL_SERVING = ("begun", "staged")
+_VALIDATED = ("committing", "committed")
 
 
 def _outrun(hosts):
@@ -71,8 +74,9 @@ def _outrun(hosts):
     left = [left for dummy, left, dummy2 in hosts if left]
     about = next((one["about"] for one in left if one.get("about")), {})
     bump, snapshot = int(about.get("bump") or 0), int((about.get("snapshot") or {}).get("revision") or 0)
-    # where it was not raised, nothing is promised about it
-    if not bump or not snapshot or not all(one["state"] in _STILL_SERVING for one in left):
+    # where it was not raised, nothing is promised about it, and without a quorum nothing is written
+    serving = [one for one in left if one["state"] in _STILL_SERVING]
+    if not bump or not snapshot or 2 * len(serving) <= len(left):
         return False
     return max(int(node.get("revision_on_disk") or 0) for dummy, dummy2, node in hosts) + _WRITTEN_MEANWHILE > snapshot + bump
 
@@ -85,11 +89,12 @@ def _possible(hosts):
         return False
     # what salvage.yml or rejoin.yml left is of no host that gets a snapshot
     restored = found[0].get("hosts") or []
+    together = {*restored, *(found[0].get("retired") or [])}
     # a node that is to be retired has nothing to stage
     states = {"staged" if left.get("kind") == "retire" and left["state"] == "begun" else left["state"] for left in found}
     return (
         bool(restored)
-        and set(restored) <= {host for host, dummy, dummy2 in hosts}
+        and together <= {host for host, dummy, dummy2 in hosts}
         and len({left["id"] for left in found}) == 1
         and states <= set(RESUMABLE)
     )
@@ -142,9 +147,9 @@ def _conflicts(hosts, about, options):
 
 
 def _left(node, unfinished):
-    """The restore that this node has not finished, or has committed while other nodes have not."""
+    """The restore that this node has not finished, or has committed, as its newest one, while other nodes have not."""
     own = node.get("unfinished") or []
-    ahead = [one for one in node.get("transactions") or [] if one["id"] in unfinished and one["state"] == "committed"]
+    ahead = [one for one in (node.get("transactions") or [])[-1:] if one["id"] in unfinished and one["state"] == "committed"]
     return (own or ahead or [{}])[-1]
 
 
@@ -157,6 +162,9 @@ def _refused(host, left, lefts, cannot):
     decided = [name for name, other in lefts.items() if other.get("state") == "committed"]
     resume = "un this again with -e etcd_restore_unfinished=resume to "
     finish = resume + "finish it."
+    absent = _absent(left, lefts)
+    if absent:
+        finish = "un this again on %s as well, with -e etcd_restore_unfinished=resume to finish it." % " and ".join(absent)
     if left["state"] == "rejoining":
         advice = "Return the node with: ansible-playbook k8s_dr.etcd.rejoin -l " + host
     elif decided:
@@ -166,13 +174,29 @@ def _refused(host, left, lefts, cannot):
         only = " only while the nodes have not decided to keep the data" if several else ", with all that was written since"
         advice = "The restored data was validated: r%s rollback.yml rolls it back%s." % (finish, only)
     else:
-        absent = sorted(set(left.get("hosts") or []) - set(lefts))
-        if absent:
-            finish = "un this again on %s as well, with -e etcd_restore_unfinished=resume to finish it." % " and ".join(absent)
-        elif cannot:
+        if cannot and not absent:
             finish = resume + "roll it back and begin it anew, because %s." % cannot
         advice = "Roll it back with: ansible-playbook k8s_dr.etcd.rollback -l %s. Or r%s" % (",".join(lefts), finish)
     return "On %s the restore %s is unfinished: %s. Nothing was done. %s" % (host, left["id"], _state(left), advice)
+
+
+def _absent(left, hosts):
+    """The hosts of a restore that a run does not have."""
+    return sorted({*(left.get("hosts") or []), *(left.get("retired") or [])} - set(hosts))
+
+
+def _not_finished(host, left, lefts):
+    """Why a run that is to finish a restore must not roll it back instead; "" where it may."""
+    absent = _absent(left, lefts)
+    if absent:
+        why = "it is of %s as well, which this run does not have. Nothing was done. Run this again on all of them (drop the -l)" % " and ".join(absent)
+        hint = ". If a host has another name in the inventory now, give it that one again for this run"
+    elif any(other.get("state") in _VALIDATED for other in lefts.values()):
+        why = "a node of it has begun to roll back, although its data was validated. Nothing was done. Each node asks what all have decided, and does it, with"
+        hint = ": ansible-playbook k8s_dr.etcd.rollback -l %s" % ",".join(lefts)
+    else:
+        return ""
+    return "On %s the restore %s cannot be finished: %s%s" % (host, left["id"], why, hint)
 
 
 def _nothing_to_finish(host, node, hosts):
@@ -241,7 +265,7 @@ def unfinished_restore(hosts, host, options=None):
         if left["state"] == "rejoining" or (mode == "refuse" and not left.get("untouched")):
             answer["refusal"] = _refused(host, left, lefts, cannot)
         else:
-            answer["refusal"] = _beside(host, left, nodes)
+            answer["refusal"] = (mode == "resume" and _not_finished(host, left, lefts)) or _beside(host, left, nodes)
     elif mode == "resume" and not any(lefts.values()):
         answer["refusal"] = _nothing_to_finish(host, nodes[host], lefts)
     if answer["refusal"] or not left:

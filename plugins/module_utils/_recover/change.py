@@ -107,7 +107,8 @@ def sentence(status, answer):
     if status == 409:
         return "was changed by something else meanwhile; run this again: %s" % _short(text)
     causes = (answer.get("details") or {}).get("causes") or []
-    fixed = [cause for cause in causes if re.search(r"immutable|may not (be )?change|updates to", str(cause.get("message")))]
+    # the last one is of a roleRef, up to 1.36 at least (1.34.4, 1.36.3: pkg/apis/rbac/validation/validation.go)
+    fixed = [cause for cause in causes if re.search(r"immutable|may not (be )?change|updates to|cannot change", str(cause.get("message")))]
     if status in (403, 422) and (fixed or "immutable" in text):
         fields = ", ".join(sorted({str(cause.get("field")) for cause in fixed})) or "a field"
         return "cannot be overwritten, since %s cannot be changed; delete the live object and run this again" % fields

@@ -69,7 +69,7 @@ case $was:${1-} in
 esac
 [ "$KIND" = restore ] || [ "${1-}" = --undo ] || [ ! -e "$T/decide" ] || [ "$(sh "$T/decide" serving)" != serving ] ||
   { say "a restored node serves, and this one would serve the old data beside it, so nothing was done. Roll back the restored ones first." \
-      "If they have their old data, or other hosts are restored without this one again: $T/rollback --undo"; exit 7; }
+      "If they have their old data: $T/rollback --undo. If they were restored again: kubeadm reset, kubeadm join"; exit 7; }
 [ -e "$T/old" ] && previous=$T/old || previous=$LIVE
 case $KIND:$was:${1-} in
   *:committed:--undo) to="" ;;

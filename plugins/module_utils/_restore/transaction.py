@@ -243,6 +243,11 @@ class Transaction:
                     raise TransactionError(
                         "restore %s is %s on this host, so no other one was begun; wait until it has ended, then run this again" % (other.id, state)
                     )
+                # its revision was raised above what the cluster had before the other one, and an undo would choose that one
+                if other.id > self.id and state in ENDED:
+                    raise TransactionError(
+                        "the restore %s was made on this host after this one was planned, so this one was not begun; run it again" % other.id
+                    )
             yield
         finally:
             os.close(directory)

@@ -31,3 +31,12 @@ BACK, NOT_BACK = {"transaction": {"state": "rolled-back"}}, {"transaction": {"st
 def test_whether_one_may(swaps, rollbacks, may):
     assert restored_may_serve(swaps, rollbacks) is may
     assert FilterModule().filters()["restored_may_serve"] is restored_may_serve
+
+
+@pytest.mark.parametrize(
+    ("states", "rollbacks", "may"),
+    [(["started"], [{}], True), (["starting-etcd"], [NOT_BACK], True), (["started"], [BACK], False), (["swapped", ""], [{}], False)],
+)
+def test_a_run_may_take_up_one_that_had_started_etcd(states, rollbacks, may):
+    """It was killed before its own swap, or lost the restored node."""
+    assert restored_may_serve([{}, {}], rollbacks, states) is may

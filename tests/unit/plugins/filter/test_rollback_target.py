@@ -35,6 +35,7 @@ def host(name, *transactions, result=None):
         ([one("1", "swapped"), one("2", "stopped")], False, "2", "restore 2"),
         # only the newest finished one is undone, however often this runs
         ([one("1", "committed"), one("2", "rolled-back", finished=True)], True, "", ", and its newest finished one was rolled back already: nothing"),
+        ([one("1", "committed"), one("2", "rolled-back", finished=True)], False, "", "cp1 has no unfinished restore: nothing was done."),
         # one that was rolled back before it was finished does not count
         ([one("1", "committed"), one("2", "rolled-back")], True, "1", "restore 1"),
         ([one("1", "rejoined", "retire", [])], True, "1", "restore 1"),
@@ -81,9 +82,51 @@ def test_a_finished_one_is_undone_on_all_of_its_hosts_together():
     assert absent in rollback_target([host("cp1", unfinished)], "cp1", True)["refusal"]
 
 
+MEMBERS = [{"id": name, "name": name, "peer_urls": ["https://%s:2380" % name]} for name in ("cp1", "cp2", "cp3")]
+
+
+def member(name, *transactions, members=MEMBERS, own=None):
+    found = host(name, *transactions)
+    found[1].update(etcd={"name": own or name, "peer_urls": ["https://%s:2380" % name]}, members_on_disk=members)
+    return found
+
+
+def test_who_has_joined_since_is_not_left_behind():
+    """The host would serve its previous data as one cluster, and the others go on as another."""
+    alone = one("1", "committed", hosts=["cp1"])
+    found = rollback_target([member("cp1", alone)], "cp1", True)["refusal"]
+    assert found.startswith("cp2, cp3 became members after the restore 1. With its previous data cp1 would leave them")
+    assert rollback_target([member("cp1", alone), member("cp2"), member("cp3")], "cp1", True)["refusal"] == found
+    # they are stopped and named; or there is no other member
+    assert not rollback_target([member("cp1", alone)], "cp1", True, ["cp2", "cp3"])["refusal"]
+    assert not rollback_target([member("cp1", alone, members=MEMBERS[:1])], "cp1", True)["refusal"]
+    # an unfinished one was of all of them, and its timer would do the same
+    assert not rollback_target([member("cp1", one("1", "swapped"))], "cp1")["refusal"]
+    # a host that came back is a member, which was not removed
+    rejoined = one("2", "rejoined", "retire", [])
+    assert rollback_target([member("cp2", rejoined)], "cp2", True)["refusal"].startswith("cp1, cp3 became members after the restore 2")
+
+
+def test_those_of_the_restore_itself_have_not_joined_since():
+    own = one("1", "committed", hosts=["cp1", "cp2"], retired=["cp3"])
+    hosts = [member(name, own, own=name + ".example.com") for name in ("cp1", "cp2", "cp3")]
+    assert not rollback_target(hosts, "cp1", True)["refusal"]
+
+
+def test_hosts_undo_one_restore_together():
+    """cp1 was restored again alone; the others are left in the first one."""
+    first = one("1", "committing", "retire", ["cp1"], ["cp2"])
+    hosts = [host("cp1", one("1", "committed", hosts=["cp1"], retired=["cp2"]), one("2", "committed")), host("cp2", first)]
+    for name in ("cp1", "cp2"):
+        found = rollback_target(hosts, name, True)["refusal"]
+        assert found.startswith("The hosts would undo different restores (2 of cp1, 1 of cp2), and then serve data that does not belong together.")
+    assert not rollback_target(hosts[:1], "cp1", True)["refusal"]
+    assert not rollback_target(hosts, "cp1")["refusal"]
+
+
 def test_a_retired_host_waits_for_the_restored_ones():
     kept = one("1", "stopped", "retire", ["cp1", "cp2"], ["cp3"])
-    back = {"transaction": {"state": "rolled-back"}}
+    back = {"transaction": {"id": "1", "state": "rolled-back"}}
     own = one("1", "swapped", hosts=["cp1", "cp2"])
 
     def serving(*others, lost=()):
@@ -97,6 +140,9 @@ def test_a_retired_host_waits_for_the_restored_ones():
     assert not serving(host("cp1", own, result=back), host("cp2", one("1", "rolled-back")))
     assert "cp2" in serving(host("cp1", own, result=back), host("cp2", one("0", "rolled-back")))
     assert not serving(host("cp1", own, result=back), lost=["cp2"])
+    # of another restore that says nothing
+    other = {"transaction": {"id": "2", "state": "rolled-back"}}
+    assert "cp2, restored" in serving(host("cp1", own, result=back), host("cp2", own, result=other))
     # of those that are restored this is not asked
     assert not rollback_target([host("cp1", own), host("cp2", own)], "cp1")["serving"]
 

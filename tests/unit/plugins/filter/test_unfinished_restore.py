@@ -21,6 +21,7 @@ def about(**more):
 def host(name, state="swapped", record=None, kind="restore", identity="20260102T040000Z-0001", retired=None, own=None):
     record = about() if record is None else record
     left = {"id": identity, "state": state, "kind": kind, "hosts": record.get("hosts", ["cp1", "cp2", "cp3"]), "about": record} if state else {}
+    left.update({"retired": record.get("retired", [])} if state else {})
     left.update({"since": "2026-01-02T04:00:01Z", "untouched": False, "path": "/t"} if state else {})
     ended = state in ("committed", "rolled-back")
     transactions = [left] if state else []
@@ -157,13 +158,16 @@ def test_there_is_nothing_to_finish(hosts, words):
         (three("begun"), 'its state is "begun" (the cluster was not touched) since 2026-01-02T04:00:01Z. Nothing was done. Roll it back with: '),
         (three("swapped", "swapped", "swapped"), "rollback -l cp1,cp2,cp3. Or run this again with -e etcd_restore_unfinished=resume to finish it."),
         (three("swapped", "swapped"), "rollback -l cp1,cp2. Or run this again on cp3 as well, with -e etcd_restore_unfinished=resume to finish it."),
-        (three("committing", "started"), "was validated: run this again with -e etcd_restore_unfinished=resume to finish it. rollback.yml rolls it back only"),
+        (three("committing", "started", "started"), "validated: run this again with -e etcd_restore_unfinished=resume to finish it. rollback.yml rolls it"),
         # also where this run does not have the others
+        (three("committing"), "validated: run this again on cp2 and cp3 as well, with -e etcd_restore_unfinished=resume to finish it. rollback.yml rolls it"),
         (three("committing"), "rollback.yml rolls it back only while the nodes have not decided to keep the data."),
+        (three("swapped", record=about(hosts=["cp1"], retired=["cp2", "cp3"])), "Or run this again on cp2 and cp3 as well, with -e "),
         # alone it decides alone
         (three("committing", record=about(hosts=["cp1"])), "to finish it. rollback.yml rolls it back, with all that was written since."),
-        (three("committing", "committed"), "All nodes keep its data, because cp2 committed it. Run this again with -e etcd_restore_unfinished=resume"),
-        (three("committed", "committing"), "All nodes keep its data, because cp1 committed it. Run this again with -e etcd_restore_unfinished=resume"),
+        (three("committing", "committed"), "All nodes keep its data, because cp2 committed it. Run this again on cp3 as well, with -e "),
+        (three("committing", "committed", "committed"), "because cp2, cp3 committed it. Run this again with -e etcd_restore_unfinished=resume"),
+        (three("committed", "committed", "committing"), "because cp1, cp2 committed it. Run this again with -e etcd_restore_unfinished=resume"),
         ([host("cp1", "rejoining", kind="retire"), host("cp2", "committed")], "Return the node with: ansible-playbook k8s_dr.etcd.rejoin -l cp1"),
     ],
 )
@@ -196,8 +200,10 @@ def test_a_rejoin_is_never_rolled_back_here(mode):
         # the data as it is staged would have an older revision than clients have seen, or nearly so
         (2000900, ("staged", "staged"), 2000000, False),
         (9000000, ("staged", "staged"), 2000000, False),
-        # what was stopped writes no more
+        # without a quorum nothing is written
         (9000000, ("staged", "stopping"), 2000000, True),
+        (9000000, ("staged", "stopped", "stopped"), 2000000, True),
+        (9000000, ("staged", "stopped", "staged"), 2000000, False),
         # and where it was not raised nothing is promised
         (9000000, ("staged", "staged"), 0, True),
     ],
@@ -219,6 +225,40 @@ def test_staged_data_that_etcd_has_outrun_is_staged_anew(reached, states, bump, 
     refusal = unfinished_restore(hosts, "cp1")["refusal"]
     assert ("to roll it back and begin it anew, because etcd has written too much since it was staged." in refusal) is not resumed
     assert refusal.endswith("to finish it.") is resumed
+
+
+@pytest.mark.parametrize(
+    ("hosts", "words"),
+    [
+        # what the refusal above advises, with the -l that was refused: no rollback is meant by that
+        (three("committing"), "it is of cp2 and cp3 as well, which this run does not have. Nothing was done. Run this again on all of them (drop the -l)."),
+        (three("swapped", "swapped"), "it is of cp3 as well"),
+        # a retired one that serves would be a second cluster beside what is finished
+        (three("staged", record=about(hosts=["cp1"], retired=["cp2", "cp3"])), "it is of cp2 and cp3 as well"),
+        (three("committing", "rolling-back", "committing"), "although its data was validated. Nothing was done. Each node asks what all have decided"),
+        (three("committed", "rolling-back", "committing"), "although its data was validated"),
+    ],
+)
+def test_a_run_that_is_to_finish_a_restore_takes_nothing_back_that_may_be_kept(hosts, words):
+    found = unfinished_restore(hosts, "cp1", {"unfinished": "resume"})
+    assert words in found["refusal"] and not found["take_back"] and not found["resumed"] and not found["message"]
+
+
+def test_a_retired_host_is_one_of_those_that_finish_it():
+    record = about(hosts=["cp1"], retired=["cp2"])
+    hosts = [host("cp1", "staged", record), host("cp2", "begun", record, kind="retire")]
+    assert unfinished_restore(hosts, "cp1", {"unfinished": "resume"})["resumed"]
+    assert unfinished_restore(hosts, "cp2", {"unfinished": "resume"})["resumed"]
+
+
+def test_an_older_committed_generation_decides_nothing():
+    """cp1 was restored again, while cp2 could not be reached."""
+    old, new = about(hosts=["cp1"], retired=["cp2"]), about(hosts=["cp1"])
+    first = host("cp1", "committed", old)
+    second = host("cp1", "committed", new, identity="20260103T040000Z-0001")[1]["transactions"]
+    first[1]["transactions"] += second
+    found = unfinished_restore([first, host("cp2", "committing", old, kind="retire")], "cp1", {"unfinished": "refuse"})
+    assert found["left"] == {} and not found["refusal"]
 
 
 def test_a_restore_that_goes_back_is_not_to_be_finished():

@@ -316,10 +316,12 @@ def test_a_refusal_is_a_sentence_and_the_others_come_back(tmp_path, status, mess
     assert run.recover().created == ["Secret shop/key"]
 
 
-def test_an_immutable_field_is_named(tmp_path):
+# of a roleRef: Kubernetes 1.34 to 1.36, and 1.37
+@pytest.mark.parametrize("message", ["Invalid value: {}: cannot change roleRef", "Invalid value: {}: field is immutable"])
+def test_an_immutable_field_is_named(tmp_path, message):
     binding = made("RoleBinding", "b", "shop", "rbac.authorization.k8s.io/v1", roleRef={"kind": "ClusterRole", "name": "a"})
     run = Run(tmp_path, [SHOP, binding], [SHOP, dict(binding, roleRef={"kind": "ClusterRole", "name": "b"})])
-    causes = [{"field": "roleRef", "message": "Invalid value: cannot change roleRef: field is immutable"}]
+    causes = [{"field": "roleRef", "message": message}]
     run.live.refuse("rolebindings.rbac.authorization.k8s.io", "shop", "b", 422, "invalid", causes)
     plan, dummy = run.rehearse(overwrite=True)
     assert [item.reason for item in plan.of("blocked")] == ["cannot be overwritten, since roleRef cannot be changed; delete the live object and run this again"]

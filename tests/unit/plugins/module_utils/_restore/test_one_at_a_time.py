@@ -45,6 +45,19 @@ def test_another_begins_after_one_that_has_ended(node):
     assert other.state()[0] == "begun"
 
 
+def test_one_that_was_planned_before_another_was_made_does_not_begin(node):
+    """Its question stayed open meanwhile: the other has used the revisions up that it would have, and an undo would choose the other."""
+    assert node.rollback().returncode == 0
+    other, plan = second(node)
+    other.begin(plan)
+    for state in ("committed", "rolled-back"):
+        (node.path.with_name(other.id) / "state").write_text(state + " x\n")
+        early = node.path.with_name("20261122T170500Z-0000")
+        with pytest.raises(TransactionError, match="was made on this host after this one was planned, so this one was not begun; run it again"):
+            Transaction(str(early)).begin(dict(node.plan, id=early.name, path=str(early)))
+        assert not early.exists()
+
+
 @pytest.mark.parametrize("point", ["begun", "staged"])
 def test_another_begins_after_one_that_was_left_before_it_stopped_anything(node, point):
     bring_to(node, point)
