@@ -172,8 +172,8 @@ class Transaction:
         return False
 
     def untouched(self):
-        """Whether it was left before it stopped anything."""
-        return self.kind == "restore" and self.state()[0] in _UNTOUCHED and self.abandoned()
+        """Whether it was left before it stopped anything; a node that is retired has nothing staged."""
+        return self.state()[0] in _UNTOUCHED and self.abandoned()
 
     def log(self):
         """Every state it went through with the time, as lines."""

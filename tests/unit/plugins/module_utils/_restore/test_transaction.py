@@ -60,6 +60,15 @@ def test_a_restore_that_was_abandoned_before_it_stopped_anything(node, point):
     assert not untouched()
 
 
+def test_a_retirement_that_was_abandoned_before_it_stopped_anything(node):
+    """Else the next restore would wait for ever for the nodes that one of some members was to retire."""
+    bring_to(node, "begun")
+    (node.path / "plan.json").write_text(json.dumps(dict(json.loads((node.path / "plan.json").read_text()), kind="retire")))
+    assert not node.listed()[0]["untouched"]
+    os.utime(node.path / "state", times=(time.time() - 1000,) * 2)
+    assert (node.listed()[0]["kind"], node.listed()[0]["untouched"]) == ("retire", True)
+
+
 def test_a_finished_restore_is_known_as_such_although_a_power_cut_took_the_end_of_its_log(node):
     bring_to(node, "started")
     steps.commit(node.transaction, keep=3)
