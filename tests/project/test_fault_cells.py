@@ -91,7 +91,6 @@ def test_the_page_has_a_result_for_each_cell_of_one_control_plane():
     assert without_a_result(ONE) == []
 
 
-@pytest.mark.xfail(reason="not every cell of three control planes has run on a Kubernetes of today", strict=True)
 def test_the_page_has_a_result_for_each_cell_of_three_control_planes():
     assert without_a_result(THREE) == []
 
