@@ -144,7 +144,10 @@ def rollback_target(hosts, host, undo=False, lost=()):
             "The restore %s was of %s together, and this run does not reach %s: some would have the previous data and some the restored data. "
             "Nothing was done. %s" % (target["id"], ", ".join(together), ", ".join(absent), gone)
         )
-    answer["refusal"] = answer["refusal"] or (undo and (_several(targets) or _left_behind(host, target, known[host][0], together, known, lost))) or ""
+    if undo and not answer["refusal"]:
+        # the data of an unfinished one may still be the previous data, with members that are lost
+        joined = _left_behind(host, target, known[host][0], together, known, lost) if target["ended"] else ""
+        answer["refusal"] = _several(targets) or joined
     serving = [name for name in target.get("hosts") or [] if name not in lost and not _rolled_back(target["id"], *known.get(name, ({}, {})))]
     # a single restored member would serve its data beside what this one would serve
     if target["kind"] == "retire" and serving:

@@ -33,7 +33,7 @@ class WorkDir:
         self._kept = False
 
     def __enter__(self):
-        with self._exclusively():
+        with _exclusively(self.parent):
             _tidy(self.parent)
             self.path = tempfile.mkdtemp(prefix=WORK_PREFIX, dir=self.parent)
             self._lock = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -47,7 +47,7 @@ class WorkDir:
 
     def share(self):
         """Let another process lock it as well, before this one ends."""
-        with self._exclusively():
+        with _exclusively(self.parent):
             fcntl.flock(self._lock, fcntl.LOCK_SH)
 
     def hand_over(self):
@@ -61,9 +61,6 @@ class WorkDir:
         # What cannot be removed now is found again at the next start.
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
-
-    def _exclusively(self):
-        return _exclusively(self.parent)
 
 
 @contextlib.contextmanager

@@ -102,6 +102,8 @@ def test_who_has_joined_since_is_not_left_behind():
     assert not rollback_target([member("cp1", alone, members=MEMBERS[:1])], "cp1", True)["refusal"]
     # an unfinished one was of all of them, and its timer would do the same
     assert not rollback_target([member("cp1", one("1", "swapped"))], "cp1")["refusal"]
+    # before the swap these are the lost ones of the previous data
+    assert not rollback_target([member("cp1", one("1", "staged"))], "cp1", True)["refusal"]
     # a host that came back is a member, which was not removed
     rejoined = one("2", "rejoined", "retire", [])
     assert rollback_target([member("cp2", rejoined)], "cp2", True)["refusal"].startswith("cp1, cp3 became members after the restore 2")
